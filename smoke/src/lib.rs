@@ -1,0 +1,1 @@
+//! smoke spec and report types

@@ -1,0 +1,19 @@
+//! Builds, tests and ships machine images with coding agents pre-installed.
+//!
+//! The modules below stand in the order data flows: `config -> recipe -> plan -> engine/stage -> events -> report`.
+//! A module imports only what stands above it; `commands` alone wires layers together, `report` alone prints and
+//! `process` alone spawns. `tests/tidy.rs` holds that. `ARCHITECTURE.md` explains why.
+
+pub mod error;
+pub mod event;
+pub mod recipe;
+
+pub mod process;
+pub mod signals;
+
+pub mod config;
+pub mod pins;
+pub mod template;
+
+pub mod cli;
+pub mod preflight;

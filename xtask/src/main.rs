@@ -1,0 +1,2 @@
+//! The `cargo xtask` command line.
+fn main() {}
