@@ -81,7 +81,9 @@ impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         let hint = match error.kind() {
             std::io::ErrorKind::StorageFull => "free some disk space, then run the same command again",
-            std::io::ErrorKind::PermissionDenied => "check who owns the path, or set another state directory in ami.toml",
+            std::io::ErrorKind::PermissionDenied => {
+                "check who owns the path, or set another state directory in ami.toml"
+            }
             _ => "run the same command again; if it stays, the path in the message is where to look",
         };
         let exit = match error.kind() {

@@ -8,8 +8,13 @@ pub mod error;
 pub mod event;
 pub mod recipe;
 
+pub mod cloud;
+pub mod engine;
+pub mod plan;
 pub mod process;
 pub mod signals;
+pub mod ssh;
+pub mod state;
 
 pub mod config;
 pub mod pins;

@@ -325,8 +325,11 @@ impl Recipe {
 /// A list is hashed with its order, but each script under a label of its own, so that the plan can name the one that changed.
 fn add_scripts(inputs: &mut BTreeMap<String, Digest>, scripts: &[Script]) {
     for (i, script) in scripts.iter().enumerate() {
-        let label =
-            if scripts.len() == 1 { format!("script {}", script.name) } else { format!("script {} {}", i + 1, script.name) };
+        let label = if scripts.len() == 1 {
+            format!("script {}", script.name)
+        } else {
+            format!("script {} {}", i + 1, script.name)
+        };
         inputs.insert(label, Digest::of(&script.content));
     }
 }

@@ -1,0 +1,278 @@
+//! Where images live: the trait that stages are generic over, and its types.
+//!
+//! `local` (QEMU on this machine) is below this module; `aws` will be a crate of its own. Nothing here knows either, prints, or
+//! decides what a pipeline does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Exit, Result};
+use crate::process;
+use crate::recipe::{Digest, Step};
+use crate::ssh::Ssh;
+
+pub mod local;
+
+/// An image's id: `ami-…` on EC2, `ami-local-…` here.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImageId(pub String);
+
+/// An image in one region, as its record says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Version of this record's layout.
+    pub schema: u32,
+    /// Its id, unique across regions.
+    pub id: ImageId,
+    /// `{recipe name}-v{version}-{YYYYMMDD-HHmm}`, unique in a region (guide, section 8).
+    pub name: String,
+    /// The region it lies in.
+    pub region: String,
+    /// Which image of `ami.toml` it is.
+    pub image: String,
+    /// Its version in `ami.toml` when it was built.
+    pub version: String,
+    /// When it was captured, RFC 3339.
+    pub created: String,
+    /// What was done to which base.
+    pub recipe_hash: Digest,
+    /// The base image.
+    pub base: BaseRecord,
+    /// SHA-256 of the disk file: the same in every region the image was copied to.
+    pub disk_sha256: Digest,
+    /// Size of the disk file in bytes.
+    pub disk_bytes: u64,
+    /// The image this one was copied from, if it was.
+    pub copied_from: Option<ImageId>,
+    /// The run that made it.
+    pub run: String,
+    /// Who built it: `native`, `packer`.
+    pub engine: String,
+    /// SHA-256 fingerprints of the builder's SSH host keys, which no instance may show.
+    pub builder_host_keys: Vec<String>,
+    /// Free-form tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What an image was built on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseRecord {
+    /// `ubuntu-22.04`, `debian-13`.
+    pub name: String,
+    /// SHA-256 of the base disk.
+    pub sha256: Digest,
+}
+
+impl BaseRecord {
+    /// Only the guide's base may leave this machine: a fallback base proves the recipe, it is not the product.
+    pub fn may_leave_local(&self) -> bool {
+        self.name.starts_with("ubuntu-")
+    }
+}
+
+/// What `list` found in a place: a good record, or one that cannot be read and is named so that the others still count.
+#[derive(Debug)]
+pub enum Listed {
+    /// A readable record.
+    Image(Box<Image>),
+    /// A damaged one.
+    Corrupt {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A running machine that can be worked on.
+pub trait Machine {
+    /// The open connection.
+    fn ssh(&self) -> &Ssh;
+    /// Restarts it and waits until it lets us in again.
+    fn reboot(&mut self) -> Result<()>;
+    /// Waits until it lets us in again after a restart that a step started.
+    fn reboot_finished(&mut self) -> Result<()>;
+    /// The serial console so far, for error messages.
+    fn console(&self) -> String;
+    /// Leaves it running when the run ends, and returns the line that gets a person in.
+    fn keep(&mut self) -> Result<String>;
+}
+
+/// What a captured image's record is made from.
+#[derive(Clone, Debug)]
+pub struct Capture {
+    /// Which image of `ami.toml`.
+    pub image: String,
+    /// Its version.
+    pub version: String,
+    /// What was done.
+    pub recipe_hash: Digest,
+    /// The engine's name.
+    pub engine: String,
+    /// The home region.
+    pub region: String,
+    /// The builder's host key fingerprints.
+    pub builder_host_keys: Vec<String>,
+}
+
+/// A layer that a build can start from: the disk as a step left it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// hash(parent key, step).
+    pub key: Digest,
+    /// The key below, or the base's digest.
+    pub parent: Digest,
+    /// The step's name.
+    pub step: String,
+    /// The step's inputs when it ran, to tell later what changed.
+    pub inputs: BTreeMap<String, Digest>,
+    /// How long the step took.
+    pub seconds: f64,
+    /// When it was made, RFC 3339.
+    pub created: String,
+}
+
+/// A place where images are built, kept and started.
+pub trait Cloud {
+    /// The machines it starts.
+    type Machine: Machine;
+
+    /// `local` or `aws`.
+    fn name(&self) -> &'static str;
+
+    /// The regions `ami.toml` names, home first.
+    fn regions(&self) -> &[String];
+
+    /// The base image, fetched or made if need be. `told` gets progress for a person.
+    fn base(&self, told: &dyn Fn(&str)) -> Result<BaseRecord>;
+
+    /// The base image's record if it is at hand without fetching or making anything.
+    fn base_at_hand(&self) -> Result<Option<BaseRecord>>;
+
+    /// The layers a build could start from.
+    fn layers(&self) -> Result<Vec<Layer>>;
+
+    /// Starts a machine to build on: on the base, or on the layer `from`.
+    fn start_builder(
+        &self,
+        base: &BaseRecord,
+        from: Option<Digest>,
+        next: Option<Digest>,
+        told: &dyn Fn(&str),
+    ) -> Result<Self::Machine>;
+
+    /// Keeps the disk as it is now as a layer, and lets the machine go on above it. `next` is the key of the state to come.
+    fn checkpoint(&self, machine: &mut Self::Machine, layer: &Layer, next: Option<Digest>) -> Result<()>;
+
+    /// Stops the builder and makes its disk an image.
+    fn capture(
+        &self,
+        machine: Self::Machine,
+        base: &BaseRecord,
+        capture: &Capture,
+        told: &dyn Fn(&str),
+    ) -> Result<Image>;
+
+    /// Starts a fresh instance of an image.
+    fn launch(&self, image: &Image, told: &dyn Fn(&str)) -> Result<Self::Machine>;
+
+    /// All images of a region, damaged records among them.
+    fn images(&self, region: &str) -> Result<Vec<Listed>>;
+
+    /// Copies an image to a region and returns the copy's record; a copy that is there already is returned as it is.
+    fn copy(&self, image: &Image, region: &str, told: &dyn Fn(u64, u64)) -> Result<(Image, bool)>;
+
+    /// Removes an image and all that belongs to it.
+    fn delete(&self, image: &Image) -> Result<()>;
+
+    /// Folder or prefix for documents that belong to an image: smoke report, manifest, SBOM.
+    fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()>;
+
+    /// Reads such a document back.
+    fn document(&self, image: &Image, name: &str) -> Result<Option<Vec<u8>>>;
+}
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Everything readable in all regions, oldest first, with the damaged records beside it.
+pub fn all_images<C: Cloud>(cloud: &C) -> Result<(Vec<Image>, Vec<Listed>)> {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for region in cloud.regions() {
+        for listed in cloud.images(region)? {
+            match listed {
+                Listed::Image(image) => good.push(*image),
+                corrupt @ Listed::Corrupt { .. } => bad.push(corrupt),
+            }
+        }
+    }
+    good.sort_by(|a, b| (&a.created, &a.region).cmp(&(&b.created, &b.region)));
+    Ok((good, bad))
+}
+
+/// The image a person names: by id, by name (in the home region), or by its name in `ami.toml` (the newest in the home region).
+pub fn find<C: Cloud>(cloud: &C, wanted: &str) -> Result<Image> {
+    let (images, bad) = all_images(cloud)?;
+    let home = cloud.regions().first().cloned().unwrap_or_default();
+    let by_id = images.iter().find(|i| i.id.0 == wanted);
+    let by_name = || images.iter().rev().find(|i| i.region == home && (i.name == wanted || i.image == wanted));
+    if let Some(image) = by_id.or_else(by_name) {
+        return Ok(image.clone());
+    }
+    for listed in &bad {
+        if let Listed::Corrupt { path, problem } = listed
+            && path.ends_with(wanted)
+        {
+            let hint = format!("remove it with `cargo xtask ami delete {wanted}`; the other images are not affected");
+            return Err(Exit::Failed
+                .error(format_args!("the record of {wanted} is damaged ({}): {problem}", path.display()), hint));
+        }
+    }
+    let mut near: Vec<(f64, &Image)> = images
+        .iter()
+        .map(|i| (strsim::jaro_winkler(wanted, &i.id.0).max(strsim::jaro_winkler(wanted, &i.name)), i))
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let near: Vec<String> = near.iter().take(3).map(|(_, i)| format!("{} ({}, {})", i.id, i.name, i.region)).collect();
+    let hint = if near.is_empty() {
+        "there is no image yet: `cargo xtask ami build` makes one".to_owned()
+    } else {
+        format!("nearest: {}; `cargo xtask ami list` shows all", near.join(", "))
+    };
+    Err(Exit::Usage.error(format_args!("no image `{wanted}`"), hint))
+}
+
+/// The layer record of a step that has just run.
+pub fn layer_of(step: &Step, key: Digest, parent: Digest, took: Duration) -> Layer {
+    Layer {
+        key,
+        parent,
+        step: step.name.clone(),
+        inputs: step.inputs(),
+        seconds: took.as_secs_f64(),
+        created: jiff::Timestamp::now().to_string(),
+    }
+}
+
+/// The SHA-256 of a file, by the host's `sha256sum` (coreutils), which is several times faster than an unoptimised build of ours.
+pub fn sha256_file(path: &Path) -> Result<Digest> {
+    let program = if cfg!(target_os = "macos") { "shasum" } else { "sha256sum" };
+    let cmd = process::Cmd::new(program);
+    let cmd = if cfg!(target_os = "macos") { cmd.args(["-a", "256"]) } else { cmd };
+    let text = cmd.arg(path).read()?;
+    let digits = text.split_whitespace().next().unwrap_or_default().trim_start_matches('\\');
+    digits.parse().map_err(|e| {
+        Exit::Failed.error(format_args!("{program} printed no digest: {e}"), "check that the disk is healthy")
+    })
+}

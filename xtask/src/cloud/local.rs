@@ -1,0 +1,342 @@
+//! The local provider: images are folders, regions folders of those, an instance is a QEMU process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err as fs;
+
+use super::{BaseRecord, Capture, Cloud, Image, Layer, Listed, sha256_file};
+use crate::error::{Error, Exit, Result};
+use crate::process::{Cmd, Ended};
+use crate::recipe::Digest;
+use crate::state::{Run, State};
+
+pub mod base;
+mod layers;
+mod machine;
+pub mod qemu;
+mod qmp;
+pub mod seed;
+mod store;
+
+use base::{Base, Bases};
+use layers::Layers;
+pub use machine::{LocalMachine, Size};
+use machine::{Start, instance_disk};
+use qemu::{Acceleration, Boot, Verdict};
+use seed::Purpose;
+use store::Store;
+
+/// What `ami.toml` says about this provider.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The regions, home first.
+    pub regions: Vec<String>,
+    /// Machine size.
+    pub size: Size,
+    /// Root disk size in GiB.
+    pub disk_gib: u64,
+    /// Acceleration, or `None` for the best that works.
+    pub acceleration: Option<Acceleration>,
+    /// Base image, or `None` for the best that can be had.
+    pub base: Option<base::Name>,
+    /// Where Ubuntu's images come from.
+    pub ubuntu_releases: String,
+}
+
+/// The provider.
+#[derive(Debug)]
+pub struct Local {
+    state: State,
+    settings: Settings,
+    bases: Bases,
+    layers: Layers,
+    store: Store,
+    run: Option<Arc<Run>>,
+}
+
+impl Local {
+    /// The provider over a state folder. Without a run it can look, copy and delete, but start no machine.
+    pub fn new(state: &State, settings: Settings, project: &Path, run: Option<Arc<Run>>) -> Self {
+        let bases = Bases {
+            root: state.path("base"),
+            project: project.to_owned(),
+            ubuntu_releases: settings.ubuntu_releases.clone(),
+            wanted: settings.base,
+        };
+        Self {
+            bases,
+            layers: Layers::new(state.path("layers")),
+            store: Store::new(state.path("regions")),
+            state: state.clone(),
+            settings,
+            run,
+        }
+    }
+
+    /// What accelerates machines here; found once and remembered.
+    pub fn acceleration(&self) -> Result<Verdict> {
+        let path = self.state.path("acceleration.json");
+        let remembered = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
+        let verdict = qemu::probe(self.settings.acceleration, remembered.as_ref())?;
+        if self.settings.acceleration.is_none() && remembered.as_ref() != Some(&verdict) {
+            fs::write(path, serde_json::to_vec_pretty(&verdict).unwrap_or_default())?;
+        }
+        Ok(verdict)
+    }
+
+    /// Removes what a killed build left. Only for the holder of the build lock.
+    pub fn remove_unfinished(&self) -> Result<()> {
+        self.layers.remove_unfinished()
+    }
+
+    fn run(&self) -> Result<&Run> {
+        self.run.as_deref().ok_or_else(|| {
+            Exit::Failed.error("no run was begun for this machine", "this is a defect; please report it")
+        })
+    }
+
+    fn base_named(&self, record: &BaseRecord) -> Result<Base> {
+        let base = self.bases.at_hand()?.filter(|b| b.record == *record);
+        base.ok_or_else(|| Exit::Failed.error("the base image changed under the build", "run the same command again"))
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        purpose: Purpose,
+        disk: PathBuf,
+        boot: Boot,
+        told: &dyn Fn(&str),
+    ) -> Result<LocalMachine> {
+        let acceleration = self.acceleration()?.acceleration;
+        let start = Start { name, purpose, disk, boot, size: self.settings.size, acceleration };
+        LocalMachine::start(self.run()?, start, told)
+    }
+
+    fn unknown_region(&self, region: &str) -> Error {
+        Exit::Usage.error(
+            format_args!("no local region `{region}`"),
+            format_args!("the regions in ami.toml are {}", self.settings.regions.join(", ")),
+        )
+    }
+}
+
+impl Cloud for Local {
+    type Machine = LocalMachine;
+
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn regions(&self) -> &[String] {
+        &self.settings.regions
+    }
+
+    fn base(&self, told: &dyn Fn(&str)) -> Result<BaseRecord> {
+        Ok(self.bases.provide(told)?.record)
+    }
+
+    fn base_at_hand(&self) -> Result<Option<BaseRecord>> {
+        Ok(self.bases.at_hand()?.map(|b| b.record))
+    }
+
+    fn layers(&self) -> Result<Vec<Layer>> {
+        self.layers.list()
+    }
+
+    fn start_builder(
+        &self,
+        base: &BaseRecord,
+        from: Option<Digest>,
+        next: Option<Digest>,
+        told: &dyn Fn(&str),
+    ) -> Result<LocalMachine> {
+        let base = self.base_named(base)?;
+        let below = match from {
+            Some(key) => self.layers.disk(key),
+            None => base.disk.clone(),
+        };
+        if !below.exists() {
+            return Err(from.map_or_else(
+                || Exit::Failed.error("the base image is gone", "run the same command again"),
+                layers::missing,
+            ));
+        }
+        // The base is grown once, by the first overlay on it; layers above inherit the size.
+        let grow = from.is_none().then_some(self.settings.disk_gib);
+        let disk = match next {
+            Some(key) => self.layers.begin(key, &below, grow)?,
+            None => instance_disk(&self.run()?.path("last"), &below, grow)?,
+        };
+        self.start("builder", Purpose::Builder, disk, base.boot, told)
+    }
+
+    fn checkpoint(&self, machine: &mut LocalMachine, layer: &Layer, next: Option<Digest>) -> Result<()> {
+        let below = machine.disk().to_owned();
+        let overlay = match next {
+            Some(key) => self.layers.begin(key, &below, None)?,
+            None => instance_disk(&self.run()?.path("last"), &below, None)?,
+        };
+        machine.snapshot(overlay)?;
+        self.layers.finish(layer)
+    }
+
+    fn capture(
+        &self,
+        machine: LocalMachine,
+        base: &BaseRecord,
+        capture: &Capture,
+        told: &dyn Fn(&str),
+    ) -> Result<Image> {
+        let disk = machine.disk().to_owned();
+        machine.power_off(told)?;
+        let name = self.free_name(capture)?;
+        let unfinished = self.store.unfinished(&capture.region, &super::ImageId(name.clone()))?;
+        let target = unfinished.join(store::DISK);
+        told("flattening the layers into one disk");
+        convert(&disk, &target, told)?;
+        told("hashing the disk");
+        let disk_sha256 = sha256_file(&target)?;
+        let image = Image {
+            schema: 1,
+            id: store::id(&capture.region, &name, disk_sha256),
+            name,
+            region: capture.region.clone(),
+            image: capture.image.clone(),
+            version: capture.version.clone(),
+            created: jiff::Timestamp::now().to_string(),
+            recipe_hash: capture.recipe_hash,
+            base: base.clone(),
+            disk_sha256,
+            disk_bytes: fs::metadata(&target)?.len(),
+            copied_from: None,
+            run: self.run()?.id().to_owned(),
+            engine: capture.engine.clone(),
+            builder_host_keys: capture.builder_host_keys.clone(),
+            tags: [("ManagedBy".to_owned(), "agent-ami".to_owned())].into(),
+        };
+        self.store.publish(&unfinished, &image)?;
+        Ok(image)
+    }
+
+    fn launch(&self, image: &Image, told: &dyn Fn(&str)) -> Result<LocalMachine> {
+        let below = self.store.dir(image).join(store::DISK);
+        let disk = instance_disk(&self.run()?.path("smoke"), &below, None)?;
+        // An instance boots the way a customer's does: firmware, boot loader, kernel from the disk.
+        self.start("smoke", Purpose::Instance, disk, Boot::Firmware, told)
+    }
+
+    fn images(&self, region: &str) -> Result<Vec<Listed>> {
+        if !self.settings.regions.iter().any(|r| r == region) {
+            return Err(self.unknown_region(region));
+        }
+        self.store.list(region)
+    }
+
+    fn copy(&self, image: &Image, region: &str, told: &dyn Fn(u64, u64)) -> Result<(Image, bool)> {
+        let id = store::id(region, &image.name, image.disk_sha256);
+        let there = self.images(region)?.into_iter().find_map(|listed| match listed {
+            Listed::Image(there) if there.id == id => Some(*there),
+            _ => None,
+        });
+        if let Some(there) = there {
+            return Ok((there, false));
+        }
+        let from = self.store.dir(image);
+        let unfinished = self.store.unfinished(region, &id)?;
+        let disk = unfinished.join(store::DISK);
+        copy_file(&from.join(store::DISK), &disk, told)?;
+        let found = sha256_file(&disk)?;
+        if found != image.disk_sha256 {
+            fs::remove_dir_all(&unfinished)?;
+            return Err(Exit::Failed.error(
+                format_args!("the copy of {} to {region} has SHA-256 {found}, not {}", image.id, image.disk_sha256),
+                format_args!("the source may be damaged: delete {} and build again", image.id),
+            ));
+        }
+        let copy = Image {
+            id,
+            region: region.to_owned(),
+            created: jiff::Timestamp::now().to_string(),
+            copied_from: Some(image.id.clone()),
+            ..image.clone()
+        };
+        self.store.publish(&unfinished, &copy)?;
+        Ok((copy, true))
+    }
+
+    fn delete(&self, image: &Image) -> Result<()> {
+        self.store.remove(&self.store.dir(image), &image.id)
+    }
+
+    fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {
+        let dir = self.store.dir(image);
+        let staged = dir.join(format!(".{name}"));
+        fs::write(&staged, bytes)?;
+        Ok(fs::rename(staged, dir.join(name))?)
+    }
+
+    fn document(&self, image: &Image, name: &str) -> Result<Option<Vec<u8>>> {
+        match std::fs::read(self.store.dir(image).join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Local {
+    /// The next free `{image}-v{version}-{YYYYMMDD-HHmm}`: names are unique in a region, and two builds can fall into a minute.
+    fn free_name(&self, capture: &Capture) -> Result<String> {
+        let taken: Vec<String> = self
+            .images(&capture.region)?
+            .into_iter()
+            .filter_map(|listed| if let Listed::Image(image) = listed { Some(image.name) } else { None })
+            .collect();
+        let mut at = jiff::Timestamp::now();
+        loop {
+            let name = format!("{}-v{}-{}", capture.image, capture.version, at.strftime("%Y%m%d-%H%M"));
+            if !taken.contains(&name) {
+                return Ok(name);
+            }
+            at += jiff::SignedDuration::from_mins(1);
+        }
+    }
+}
+
+/// Writes the chain of overlays as one disk.
+fn convert(from: &Path, to: &Path, told: &dyn Fn(&str)) -> Result<()> {
+    let mut said = String::new();
+    let cmd = Cmd::new("qemu-img").args(["convert", "-p", "-W", "-m", "8", "-O", "qcow2"]).arg(from).arg(to);
+    let ended = cmd.stream(None, |_, line| {
+        let line = line.trim();
+        if line.starts_with('(') { told(line) } else { said.push_str(line) }
+    })?;
+    if ended != Ended::Code(0) {
+        return Err(Exit::Failed.error(
+            format_args!("`{cmd}` failed ({ended:?}): {said}"),
+            "check the free disk space, then run the same command again",
+        ));
+    }
+    Ok(())
+}
+
+/// Copies in pieces, so that progress can be told and a signal ends it.
+fn copy_file(from: &Path, to: &Path, told: &dyn Fn(u64, u64)) -> Result<()> {
+    use std::io::{Read as _, Write as _};
+    let (mut source, mut target) = (fs::File::open(from)?, fs::File::create(to)?);
+    let total = source.metadata()?.len();
+    let mut buffer = vec![0; 4 << 20];
+    let mut done = 0;
+    loop {
+        crate::signals::check()?;
+        let n = source.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(target.sync_all()?);
+        }
+        target.write_all(&buffer[..n])?;
+        done += n as u64;
+        told(done, total);
+    }
+}

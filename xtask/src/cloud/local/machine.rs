@@ -1,0 +1,269 @@
+//! A running QEMU machine: started, entered, restarted, snapshotted and stopped.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+
+use super::super::Machine;
+use super::layers::overlay;
+use super::qemu::{Acceleration, Boot, Vm};
+use super::qmp::Qmp;
+use super::seed::{self, Purpose};
+use crate::error::{Exit, Result};
+use crate::process::{Background, Cmd, tail};
+use crate::signals;
+use crate::ssh::{Ssh, Target};
+use crate::state::Run;
+
+/// How often a machine is started again because another process was faster on its port.
+const PORT_TRIES: u32 = 5;
+/// How long a guest may take to power off before the plug is pulled.
+const POWER_OFF: Duration = Duration::from_secs(180);
+
+/// How to start a machine.
+#[derive(Clone, Debug)]
+pub(super) struct Start<'a> {
+    /// `builder`, `smoke`.
+    pub(super) name: &'a str,
+    /// What it is for.
+    pub(super) purpose: Purpose,
+    /// The disk it writes to.
+    pub(super) disk: PathBuf,
+    /// How it boots.
+    pub(super) boot: Boot,
+    /// Virtual processors, memory, patience.
+    pub(super) size: Size,
+    /// What runs it.
+    pub(super) acceleration: Acceleration,
+}
+
+/// What `[local]` in ami.toml says about machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// How long a boot may take.
+    pub boot_timeout: Duration,
+}
+
+/// A machine that lets us in.
+#[derive(Debug)]
+pub struct LocalMachine {
+    ssh: Option<Ssh>,
+    target: Target,
+    process: Background,
+    dir: PathBuf,
+    qmp: PathBuf,
+    size: Size,
+    disk: PathBuf,
+    node: String,
+    snapshots: u32,
+    boot_id: String,
+}
+
+impl LocalMachine {
+    /// Starts QEMU and waits until the guest lets us in and cloud-init is through.
+    pub(super) fn start(run: &Run, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Self> {
+        let dir = run.path(start.name);
+        fs::create_dir_all(&dir)?;
+        let key = dir.join("id_ed25519");
+        Cmd::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", run.id(), "-f"]).arg(&key).read()?;
+        let public = fs::read_to_string(dir.join("id_ed25519.pub"))?;
+        seed::write(&dir.join("seed"), &format!("{}-{}", run.id(), start.name), &public, start.purpose)?;
+        let node = "root".to_owned();
+        let mut last = None;
+        for _ in 0..PORT_TRIES {
+            let port = free_port()?;
+            let vm = Vm {
+                name: format!("{}/{}", run.id(), start.name),
+                acceleration: start.acceleration,
+                cpus: start.size.cpus,
+                memory_mib: start.size.memory_mib,
+                disk: start.disk.clone(),
+                node: node.clone(),
+                seed: dir.join("seed"),
+                ssh_port: port,
+                console: dir.join("console.log"),
+                qmp: run.sockets().join(format!("{}.qmp", start.name)),
+                pid_file: dir.join("pid"),
+                boot: start.boot.clone(),
+            };
+            let log = dir.join("qemu.log");
+            let process = vm.command().start(&log)?;
+            if process.wait(Duration::from_millis(400)) {
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                // Another process took the port between our look and QEMU's bind: try the next.
+                if said.contains("hostfwd") || said.contains("host forwarding") {
+                    last = Some(said);
+                    fs::remove_file(&log)?;
+                    continue;
+                }
+                return Err(Exit::Failed.error(
+                    format_args!("QEMU ended at once: {}", tail(&said, 5)),
+                    "`cargo xtask doctor` looks at QEMU and its acceleration",
+                ));
+            }
+            let target = Target {
+                host: Ipv4Addr::LOCALHOST.to_string(),
+                port,
+                user: "ubuntu".to_owned(),
+                key: key.clone(),
+                known_hosts: dir.join("known_hosts"),
+                sockets: run.sockets().to_owned(),
+            };
+            let mut machine = Self {
+                ssh: None,
+                target,
+                process,
+                dir,
+                qmp: vm.qmp,
+                size: start.size,
+                disk: start.disk,
+                node,
+                snapshots: 0,
+                boot_id: String::new(),
+            };
+            machine.enter(told)?;
+            return Ok(machine);
+        }
+        let said = last.unwrap_or_default();
+        Err(Exit::Precondition.error(
+            format_args!("no free loopback port in {PORT_TRIES} tries: {}", tail(&said, 3)),
+            "another program takes every port as it becomes free; stop it, then run the same command again",
+        ))
+    }
+
+    /// Waits for SSH and cloud-init.
+    fn enter(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+        let alive = || match self.process.ended() {
+            None => Ok(()),
+            Some(code) => Err(Exit::Failed.error(
+                format_args!("the machine ended (QEMU exit code {code}) before it let us in\n{}", self.last_words()),
+                "the console's last lines above tell how far it came",
+            )),
+        };
+        let waited = |so_far: Duration| told(&format!("booting, {} s: {}", so_far.as_secs(), self.console_line()));
+        let ssh = self.target.connect(self.size.boot_timeout, alive, waited).map_err(|error| {
+            if error.exit() == Exit::Interrupted {
+                error
+            } else {
+                error.context(format!("the machine's console ends with\n{}", self.last_words()))
+            }
+        })?;
+        told("waiting for cloud-init");
+        // Its verdict is judged by smoke on an instance; here it only has to be through, so that nothing runs beside a step.
+        self.boot_id = ssh.read("cloud-init status --wait >/dev/null 2>&1; cat /proc/sys/kernel/random/boot_id")?;
+        self.ssh = Some(ssh);
+        Ok(())
+    }
+
+    /// The last line of the console that says something.
+    fn console_line(&self) -> String {
+        let console = self.console();
+        let line = console.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no output yet");
+        line.chars().filter(|c| !c.is_control()).take(70).collect()
+    }
+
+    fn last_words(&self) -> String {
+        let console = self.console();
+        let words = tail(&console, 15);
+        if words.is_empty() { fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default() } else { words }
+    }
+
+    /// The disk the machine writes to now.
+    pub(super) fn disk(&self) -> &Path {
+        &self.disk
+    }
+
+    /// Flushes the guest and puts `next`, an overlay that exists, on top of the disk, which never changes again.
+    pub(super) fn snapshot(&mut self, next: PathBuf) -> Result<()> {
+        self.ssh().read("sync")?;
+        let number = self.snapshots + 1;
+        let node = format!("root-{number}");
+        Qmp::connect(&self.qmp)?.snapshot(&self.node, &next, &node)?;
+        self.snapshots = number;
+        self.node = node;
+        self.disk = next;
+        Ok(())
+    }
+
+    /// Powers the guest off and returns when QEMU is gone.
+    pub(super) fn power_off(self, told: &dyn Fn(&str)) -> Result<()> {
+        told("powering off");
+        // The connection ends with the guest; what ssh says about that is not news.
+        let _ = self.ssh().output("sudo systemctl poweroff", b"");
+        let started = Instant::now();
+        while !self.process.wait(Duration::from_millis(200)) {
+            signals::check()?;
+            if started.elapsed() > POWER_OFF {
+                return Err(Exit::Failed.error(
+                    format_args!(
+                        "the machine did not power off within {} s\n{}",
+                        POWER_OFF.as_secs(),
+                        self.last_words()
+                    ),
+                    "the console's last lines above name the unit that did not stop",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Machine for LocalMachine {
+    #[expect(clippy::expect_used, reason = "start() and reboot() return a machine only when the connection is open")]
+    fn ssh(&self) -> &Ssh {
+        self.ssh.as_ref().expect("a machine that was returned is connected")
+    }
+
+    fn reboot(&mut self) -> Result<()> {
+        let _ = self.ssh().output("sudo systemctl reboot", b"");
+        self.reboot_finished()
+    }
+
+    fn reboot_finished(&mut self) -> Result<()> {
+        let before = self.boot_id.clone();
+        let deadline = Instant::now() + self.size.boot_timeout;
+        loop {
+            // sshd of the boot that is ending may still answer: only a new boot id counts.
+            self.ssh = None;
+            signals::pause(Duration::from_secs(2))?;
+            self.enter(&|_| {})?;
+            if self.boot_id != before {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(
+                    Exit::Failed.error("the machine did not restart in time", "its console log shows what it is doing")
+                );
+            }
+        }
+    }
+
+    fn console(&self) -> String {
+        // The guest may write anything to its console.
+        fs::read(self.dir.join("console.log")).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    fn keep(&mut self) -> Result<String> {
+        self.process.release();
+        Ok(self.target.login_line())
+    }
+}
+
+/// A loopback port that is free now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Makes the throw-away disk of an instance.
+pub(super) fn instance_disk(dir: &Path, below: &Path, size_gib: Option<u64>) -> Result<PathBuf> {
+    fs::create_dir_all(dir)?;
+    let disk = dir.join("disk.qcow2");
+    overlay(&disk, below, size_gib)?;
+    Ok(disk)
+}

@@ -1,0 +1,99 @@
+//! What cloud-init is told at first boot: the NoCloud seed (cloud-init: reference/datasources/nocloud).
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde_json::json;
+
+use crate::error::Result;
+
+/// What differs between a builder and an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Trusts the host's extra CA certificates and keeps apt's own jobs away while steps run.
+    Builder,
+    /// Started as a customer would.
+    Instance,
+}
+
+/// Writes the seed folder.
+pub(super) fn write(dir: &Path, instance_id: &str, public_key: &str, purpose: Purpose) -> Result<()> {
+    fs::create_dir_all(dir)?;
+    let certificates = if purpose == Purpose::Builder { host_certificates()? } else { Vec::new() };
+    fs::write(dir.join("meta-data"), meta_data(instance_id))?;
+    fs::write(dir.join("user-data"), user_data(public_key, purpose, &certificates))?;
+    Ok(())
+}
+
+fn meta_data(instance_id: &str) -> String {
+    // Every boot of a builder is a new instance for cloud-init, so that it installs this run's key.
+    format!("{}\n", json!({ "instance-id": instance_id, "local-hostname": "agent-ami" }))
+}
+
+/// JSON is YAML, so cloud-init takes it below the header line.
+fn user_data(public_key: &str, purpose: Purpose, certificates: &[String]) -> String {
+    let mut config = json!({
+        "users": ["default"],
+        "ssh_authorized_keys": [public_key.trim()],
+        "package_update": false,
+        "package_upgrade": false,
+    });
+    if purpose == Purpose::Builder {
+        if !certificates.is_empty() {
+            config["ca_certs"] = json!({ "trusted": certificates });
+        }
+        // apt's timers would take its lock in the middle of a step. The drop-ins lie in /run: they end with this boot.
+        let hold = "for unit in apt-daily apt-daily-upgrade; do mkdir -p /run/systemd/system/$unit.service.d; \
+                    printf '[Unit]\\nConditionPathExists=/run/agent-ami-idle\\n' > /run/systemd/system/$unit.service.d/agent-ami.conf; \
+                    done; systemctl daemon-reload";
+        config["bootcmd"] = json!([["sh", "-c", hold]]);
+    }
+    format!("#cloud-config\n{config:#}\n")
+}
+
+/// CA certificates that an administrator added to this host: without them HTTPS through an intercepting proxy fails in the
+/// guest as it would on the host.
+pub fn host_certificates() -> Result<Vec<String>> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for folder in ["/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors"] {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        files.extend(
+            entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "crt" || e == "pem")),
+        );
+    }
+    files.sort();
+    let mut certificates = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file)?;
+        if text.contains("BEGIN CERTIFICATE") {
+            certificates.push(text);
+        }
+    }
+    Ok(certificates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> serde_json::Value {
+        serde_json::from_str(text.strip_prefix("#cloud-config\n").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_builder_trusts_the_hosts_certificates_and_an_instance_does_not() {
+        let certificates = ["-----BEGIN CERTIFICATE-----\nx\n".to_owned()];
+        let builder = parsed(&user_data("ssh-ed25519 AAAA me\n", Purpose::Builder, &certificates));
+        assert_eq!(builder["ca_certs"]["trusted"], json!(certificates));
+        assert_eq!(builder["ssh_authorized_keys"], json!(["ssh-ed25519 AAAA me"]));
+        assert!(builder["bootcmd"][0][2].as_str().unwrap().contains("apt-daily"));
+        let instance = parsed(&user_data("ssh-ed25519 AAAA me", Purpose::Instance, &certificates));
+        assert_eq!((&instance["ca_certs"], &instance["bootcmd"]), (&json!(null), &json!(null)));
+    }
+
+    #[test]
+    fn a_new_boot_is_a_new_instance() {
+        let meta = |id| serde_json::from_str::<serde_json::Value>(&meta_data(id)).unwrap()["instance-id"].clone();
+        assert_eq!((meta("a"), meta("b")), (json!("a"), json!("b")));
+    }
+}

@@ -1,0 +1,117 @@
+//! The image store: a region is a folder of images, an image a folder of disk, record and documents.
+//!
+//! An image is there when its folder has its final name: it is put together under another name and renamed.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::super::{Image, ImageId, Listed};
+use crate::error::{Exit, Result};
+use crate::recipe::Digest;
+
+/// The record's file name.
+const RECORD: &str = "image.json";
+/// The disk's file name.
+pub(super) const DISK: &str = "disk.qcow2";
+/// Prefix of folders that are not images yet.
+const UNFINISHED: &str = ".unfinished-";
+
+/// The folder of all regions.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The folder of an image.
+    pub(super) fn dir(&self, image: &Image) -> PathBuf {
+        self.root.join(&image.region).join(&image.id.0)
+    }
+
+    /// A fresh folder to put an image together in.
+    pub(super) fn unfinished(&self, region: &str, id: &ImageId) -> Result<PathBuf> {
+        let dir = self.root.join(region).join(format!("{UNFINISHED}{id}"));
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+
+    /// Makes an unfinished folder the image it holds.
+    pub(super) fn publish(&self, unfinished: &Path, image: &Image) -> Result<()> {
+        let text = serde_json::to_string_pretty(image).map_err(|e| {
+            Exit::Failed.error(format_args!("cannot write the image record: {e}"), "this is a defect; please report it")
+        })?;
+        fs::write(unfinished.join(RECORD), text)?;
+        sync(unfinished)?;
+        fs::rename(unfinished, self.dir(image))?;
+        Ok(())
+    }
+
+    /// All images of a region. Unfinished ones are left out; a dead run's are removed by the next copy or capture.
+    pub(super) fn list(&self, region: &str) -> Result<Vec<Listed>> {
+        let dir = self.root.join(region);
+        if !dir.exists() {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&dir)? {
+            let path = entry?.path();
+            let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+            if hidden || !path.is_dir() {
+                continue;
+            }
+            found.push(match read(&path, region) {
+                Ok(image) => Listed::Image(Box::new(image)),
+                Err(problem) => Listed::Corrupt { path, problem },
+            });
+        }
+        Ok(found)
+    }
+
+    /// Removes an image: first its name, so that a killed removal leaves no half image behind.
+    pub(super) fn remove(&self, dir: &Path, id: &ImageId) -> Result<()> {
+        let doomed = dir.with_file_name(format!("{UNFINISHED}{id}"));
+        if doomed.exists() {
+            fs::remove_dir_all(&doomed)?;
+        }
+        fs::rename(dir, &doomed)?;
+        Ok(fs::remove_dir_all(doomed)?)
+    }
+}
+
+/// The id of an image: derived from what it is and where it lies, so that doing the same again makes the same id.
+pub(super) fn id(region: &str, name: &str, disk: Digest) -> ImageId {
+    let digest = Digest::of_parts([("region", region.as_bytes()), ("name", name.as_bytes()), ("disk", disk.bytes())]);
+    ImageId(format!("ami-local-{}", digest.short()))
+}
+
+fn read(dir: &Path, region: &str) -> std::result::Result<Image, String> {
+    let text = std::fs::read_to_string(dir.join(RECORD)).map_err(|e| format!("{RECORD}: {e}"))?;
+    let image: Image = serde_json::from_str(&text).map_err(|e| format!("{RECORD}: {e}"))?;
+    if !dir.ends_with(&image.id.0) {
+        return Err(format!("{RECORD} names {}", image.id));
+    }
+    if image.region != region {
+        return Err(format!("{RECORD} says region {}", image.region));
+    }
+    let bytes = std::fs::metadata(dir.join(DISK)).map_err(|e| format!("{DISK}: {e}"))?.len();
+    if bytes != image.disk_bytes {
+        return Err(format!("{DISK} has {bytes} bytes, the record says {}", image.disk_bytes));
+    }
+    Ok(image)
+}
+
+/// Asks the kernel to write a folder's files out, so that a record never outlives its disk in a power cut.
+fn sync(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        fs::File::open(entry?.path())?.sync_all()?;
+    }
+    Ok(())
+}

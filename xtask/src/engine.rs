@@ -1,0 +1,159 @@
+//! What carries a plan out. `native` runs the steps over SSH itself; Packer will stand beside it.
+//!
+//! An engine knows machines and steps, not where images live: everything that differs between clouds is behind [`Cloud`].
+
+use std::time::Instant;
+
+use crate::cloud::{BaseRecord, Capture, Cloud, Image, Machine, layer_of};
+use crate::error::{Error, Exit, Result};
+use crate::event::{Event, Observer, Outcome, Phase, phase};
+use crate::plan::BuildPlan;
+use crate::recipe::{Digest, Recipe};
+use crate::signals;
+
+pub mod native;
+
+/// What a build is asked beyond its plan.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Leave the machine up when a step fails.
+    pub keep_on_failure: bool,
+    /// The home region.
+    pub region: String,
+    /// What to type to go on after a failure.
+    pub again: String,
+}
+
+/// Builds an image: boots, runs the steps that the plan says, seals, captures.
+pub fn build<C: Cloud>(
+    cloud: &C,
+    plan: &BuildPlan,
+    recipe: &Recipe,
+    base: &BaseRecord,
+    options: &Options,
+    events: &dyn Observer,
+    keep: &dyn Fn() -> Result<()>,
+) -> Result<Image> {
+    let keys = recipe.layer_keys(base.sha256);
+    let recipe_hash = recipe.hash(base.sha256);
+    let first = plan.cached();
+    let total = recipe.steps.len();
+    // The state of the last step becomes the image, not a layer.
+    let key_after = |i: usize| (i + 1 < total).then(|| keys[i]);
+    let told = |message: &str| {
+        events.event(Event::Progress { phase: Phase::Boot, message: message.to_owned(), fraction: None })
+    };
+    let mut machine = phase(events, Phase::Boot, "builder", || {
+        let from = plan.start();
+        let machine = cloud.start_builder(base, from, key_after(first), &told)?;
+        let on = from.map_or_else(|| base.name.clone(), |_| format!("the layer after {}", plan.steps[first - 1].name));
+        Ok::<_, Error>((machine, Outcome::Done, format!("builder is up on {on}")))
+    })?;
+    let work = phase(events, Phase::Build, &plan.image, || {
+        for (i, step) in plan.steps[..first].iter().enumerate() {
+            let name = step.name.clone();
+            events.event(Event::StepFinished { index: i + 1, total, name, outcome: Outcome::UpToDate, seconds: 0.0 });
+        }
+        for i in first..total {
+            if i + 1 == total {
+                native::seal(machine.ssh(), &seal(plan, base, recipe_hash))?;
+            }
+            let parent = if i == 0 { base.sha256 } else { keys[i - 1] };
+            run_step(cloud, &mut machine, plan, recipe, i, (parent, keys[i], key_after(i + 1)), options, events)?;
+        }
+        Ok::<_, Error>(((), Outcome::Done, format!("{} of {total} steps run", total - first)))
+    });
+    if let Err(error) = work {
+        return Err(after_failure(machine, recipe, error, options, events, keep));
+    }
+    let builder_host_keys = native::host_keys(machine.ssh())?;
+    let capture = Capture {
+        image: plan.image.clone(),
+        version: plan.version.clone(),
+        recipe_hash,
+        engine: "native".to_owned(),
+        region: options.region.clone(),
+        builder_host_keys,
+    };
+    let told = |message: &str| {
+        events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None })
+    };
+    phase(events, Phase::Capture, &plan.image, || {
+        let image = cloud.capture(machine, base, &capture, &told)?;
+        let summary = format!("{} is {} ({} MB)", image.name, image.id, image.disk_bytes / 1_000_000);
+        Ok((image, Outcome::Done, summary))
+    })
+}
+
+/// Runs step `i` and keeps its layer.
+#[expect(clippy::too_many_arguments, reason = "the loop body of `build`, apart so that both can be read")]
+fn run_step<C: Cloud>(
+    cloud: &C,
+    machine: &mut C::Machine,
+    plan: &BuildPlan,
+    recipe: &Recipe,
+    i: usize,
+    (parent, key, next): (Digest, Digest, Option<Digest>),
+    options: &Options,
+    events: &dyn Observer,
+) -> Result<()> {
+    signals::check()?;
+    let (step, total) = (&recipe.steps[i], recipe.steps.len());
+    let name = step.name.clone();
+    let expected_seconds = plan.steps[i].expected_seconds;
+    events.event(Event::StepStarted { index: i + 1, total, name: name.clone(), expected_seconds });
+    let started = Instant::now();
+    let result = native::run(machine, step, recipe, &options.again, events);
+    let took = started.elapsed();
+    let outcome = if result.is_ok() { Outcome::Done } else { Outcome::Failed };
+    events.event(Event::StepFinished { index: i + 1, total, name, outcome, seconds: took.as_secs_f64() });
+    result?;
+    if i + 1 < total {
+        cloud.checkpoint(machine, &layer_of(step, key, parent, took), next)?;
+    }
+    Ok(())
+}
+
+/// Runs the error-cleanup step, and leaves the machine up if that was asked for.
+fn after_failure<M: Machine>(
+    mut machine: M,
+    recipe: &Recipe,
+    error: Error,
+    options: &Options,
+    events: &dyn Observer,
+    keep: &dyn Fn() -> Result<()>,
+) -> Error {
+    if error.exit() == Exit::Interrupted {
+        return error;
+    }
+    if let Some(step) = &recipe.on_error
+        && let Err(second) = native::run(&mut machine, step, recipe, &options.again, events)
+    {
+        let hint = "the first error is the one to mend".to_owned();
+        events.event(Event::Warning { message: format!("error-cleanup-provisioner failed too: {second}"), hint });
+    }
+    if options.keep_on_failure {
+        match keep().and_then(|()| machine.keep()) {
+            Ok(login) => events.event(Event::Note {
+                message: format!("the machine is kept: {login}\nit goes when you power it off (`sudo poweroff`) and run the next command"),
+            }),
+            Err(second) => {
+                let hint = "run the build again with --keep-on-failure".to_owned();
+                events.event(Event::Warning { message: format!("the machine could not be kept: {second}"), hint });
+            }
+        }
+    }
+    error
+}
+
+/// What the engine writes into the image's manifest below `build`.
+fn seal(plan: &BuildPlan, base: &BaseRecord, recipe_hash: Digest) -> serde_json::Value {
+    serde_json::json!({
+        "image": plan.image,
+        "version": plan.version,
+        "engine": "native",
+        "recipe_hash": recipe_hash,
+        "base": base,
+        "built_at": jiff::Timestamp::now().to_string(),
+    })
+}

@@ -1,0 +1,241 @@
+//! The native engine: the guide's section 6, automated. Packer's provisioners over one SSH connection.
+//!
+//! Behaviour follows Packer's shell and file provisioners (developer.hashicorp.com/packer/docs/provisioners/shell), because
+//! the template is written for Packer and must mean the same here.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cloud::Machine;
+use crate::error::{Error, Exit, Result};
+use crate::event::{Event, Observer};
+use crate::process::{Cmd, Ended, TAIL, quote};
+use crate::recipe::{Action, Recipe, Script, Shell, ShellLocal, Step, Upload};
+use crate::signals;
+use crate::ssh::Ssh;
+
+/// Where the engine's own words to the manifest step go.
+const MANIFEST: &str = "/etc/agent-ami/manifest.json";
+/// Time between two tries of a step.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// Runs one step. `again` is what a person types to go on from here after mending it.
+pub fn run<M: Machine>(
+    machine: &mut M,
+    step: &Step,
+    recipe: &Recipe,
+    again: &str,
+    events: &dyn Observer,
+) -> Result<()> {
+    if !step.pause_before.is_zero() {
+        signals::pause(step.pause_before)?;
+    }
+    let mut tries_left = step.max_retries;
+    loop {
+        let result = match &step.action {
+            Action::Shell(shell) => run_shell(machine, step, shell, recipe, again, events),
+            Action::Upload(upload) => run_upload(machine.ssh(), upload),
+            Action::ShellLocal(local) => run_local(step, local, again, events),
+            Action::Breakpoint { note, disabled } => breakpoint(machine, note, *disabled, events),
+        };
+        match result {
+            Err(error) if tries_left > 0 && error.exit() != Exit::Interrupted => {
+                tries_left -= 1;
+                let message = format!("{} failed and is tried again ({tries_left} tries left): {error}", step.name);
+                events.event(Event::Warning { message, hint: "max_retries in the template says how often".to_owned() });
+                signals::pause(RETRY_PAUSE)?;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Writes what only the engine knows into the image's manifest.
+pub fn seal(ssh: &Ssh, build: &serde_json::Value) -> Result<()> {
+    let staged = "/tmp/agent-ami-build.json";
+    ssh.put(build.to_string().as_bytes(), staged, 0o644)?;
+    // Python, not jq: every base has it (cloud-init needs it), and the recipe may not install jq.
+    let merge = format!(
+        "import json, os; p = '{MANIFEST}'; os.makedirs(os.path.dirname(p), exist_ok=True); \
+         m = json.load(open(p)) if os.path.exists(p) else {{}}; m['build'] = json.load(open('{staged}')); \
+         json.dump(m, open(p + '.new', 'w'), indent=2); os.chmod(p + '.new', 0o644); os.replace(p + '.new', p)"
+    );
+    ssh.read(&format!("sudo python3 -c {} && rm -f {staged}", quote(&merge))).map(drop)
+}
+
+/// The builder's host key fingerprints, which no instance of the image may show.
+///
+/// Asked over the open connection, after cleanup removed the files: what sshd offered at boot stands in the known hosts file.
+pub fn host_keys(ssh: &Ssh) -> Result<Vec<String>> {
+    let text = Cmd::new("ssh-keygen").args(["-l", "-f"]).arg(&ssh.target().known_hosts).read()?;
+    let mut keys: Vec<String> = text.lines().filter_map(|l| l.split_whitespace().nth(1)).map(str::to_owned).collect();
+    keys.sort();
+    keys.dedup();
+    Ok(keys)
+}
+
+fn run_shell<M: Machine>(
+    machine: &mut M,
+    step: &Step,
+    shell: &Shell,
+    recipe: &Recipe,
+    again: &str,
+    events: &dyn Observer,
+) -> Result<()> {
+    for (i, script) in shell.scripts.iter().enumerate() {
+        let path = format!("/tmp/script_{}_{i}.sh", std::process::id());
+        machine.ssh().put(&script.content, &path, 0o755)?;
+        let command = expand(&shell.execute_command, &variables(shell, recipe), &path);
+        let mut said = Vec::new();
+        let ended = machine.ssh().stream(&command, step.timeout, |stream, line| {
+            said.push(line.to_owned());
+            events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
+        })?;
+        match ended {
+            Some(Ended::Code(code)) if shell.valid_exit_codes.contains(&code) => {
+                // A script that removed /tmp removed itself too.
+                machine.ssh().output(&format!("rm -f {path}"), b"")?;
+            }
+            None if shell.expect_disconnect => machine.reboot_finished()?,
+            ended => return Err(failed(step, script, ended, &said, again, &machine.console())),
+        }
+    }
+    Ok(())
+}
+
+/// `{{ .Vars }}`: the step's environment and what Packer always sets.
+fn variables(shell: &Shell, recipe: &Recipe) -> String {
+    let always = [
+        ("PACKER_BUILDER_TYPE".to_owned(), recipe.source.kind.clone()),
+        ("PACKER_BUILD_NAME".to_owned(), recipe.source.name.clone()),
+    ];
+    let all = always.iter().chain(&shell.env);
+    all.map(|(name, value)| format!("{name}='{}' ", value.replace('\'', r#"'"'"'"#))).collect()
+}
+
+/// Replaces `{{ .Vars }}` and `{{ .Path }}`, with or without spaces inside the braces.
+fn expand(template: &str, vars: &str, path: &str) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        out.push_str(before);
+        let Some((name, tail)) = after.split_once("}}") else {
+            out.push_str("{{");
+            rest = after;
+            continue;
+        };
+        match name.trim() {
+            ".Vars" => out.push_str(vars),
+            ".Path" => out.push_str(path),
+            _ => out.extend(["{{", name, "}}"]),
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn failed(step: &Step, script: &Script, ended: Option<Ended>, said: &[String], again: &str, console: &str) -> Error {
+    let how = match ended {
+        Some(Ended::Code(code)) => format!("exit code {code}"),
+        Some(Ended::TimedOut) => format!("no end within {} s", step.timeout.unwrap_or_default().as_secs()),
+        None => {
+            let words = crate::process::tail(console, 10);
+            format!(
+                "the connection was lost (`expect_disconnect = true` in the template would allow that); the console ends with\n{words}"
+            )
+        }
+    };
+    let output = said[said.len().saturating_sub(TAIL)..].join("\n");
+    let place = format!("{}:{}", step.place.file.display(), step.place.line);
+    Exit::Failed.error(
+        format_args!("step {} failed: {}, {how} ({place})\n{output}", step.name, script.name),
+        format_args!(
+            "mend {} and run `{again}`: it goes on from the layer before this step; with `--keep-on-failure` the machine stays up to look at",
+            script.name
+        ),
+    )
+}
+
+fn run_upload(ssh: &Ssh, upload: &Upload) -> Result<()> {
+    // scp keeps modes and takes whole folders at once; the recipe's bytes are what counts, not what the disk has by now.
+    let staging = tempfile::tempdir()?;
+    let mut roots: Vec<std::path::PathBuf> = Vec::new();
+    for file in &upload.files {
+        let local = staging.path().join(&file.path);
+        if let Some(parent) = local.parent() {
+            fs_err::create_dir_all(parent)?;
+        }
+        fs_err::write(&local, &file.content)?;
+        set_mode(&local, if file.executable { 0o755 } else { 0o644 })?;
+        let root = file.path.components().next().map(|c| staging.path().join(c));
+        roots.extend(root.filter(|r| !roots.contains(r)));
+    }
+    let single = upload.files.len() == 1 && upload.files[0].path.components().count() == 1;
+    if single && !upload.destination.ends_with('/') && !upload.keep_folder_name {
+        return roots.iter().try_for_each(|root| ssh.upload(root, &upload.destination));
+    }
+    let mut folder = upload.destination.trim_end_matches('/').to_owned();
+    if upload.keep_folder_name
+        && let Some(name) = Path::new(&upload.source).file_name()
+    {
+        folder = format!("{folder}/{}", name.to_string_lossy());
+    }
+    ssh.read(&format!("mkdir -p {}", quote(&folder)))?;
+    roots.iter().try_for_each(|root| ssh.upload(root, &format!("{folder}/")))
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
+}
+
+fn run_local(step: &Step, local: &ShellLocal, again: &str, events: &dyn Observer) -> Result<()> {
+    for script in &local.scripts {
+        let mut file = tempfile::NamedTempFile::new()?;
+        std::io::Write::write_all(&mut file, &script.content)?;
+        let mut cmd = Cmd::new("/bin/sh").arg("-e").arg(file.path());
+        for (name, value) in &local.env {
+            cmd = cmd.env(name, value);
+        }
+        let mut said = Vec::new();
+        let ended = cmd.stream(step.timeout, |stream, line| {
+            said.push(line.to_owned());
+            events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
+        })?;
+        if ended != Ended::Code(0) {
+            return Err(failed(step, script, Some(ended), &said, again, ""));
+        }
+    }
+    Ok(())
+}
+
+/// Waits for a person, who goes on by removing a file: standard input may be no terminal.
+fn breakpoint<M: Machine>(machine: &mut M, note: &str, disabled: bool, events: &dyn Observer) -> Result<()> {
+    if disabled {
+        events.event(Event::Note { message: format!("breakpoint passed by (disable = true): {note}") });
+        return Ok(());
+    }
+    let flag = "/tmp/agent-ami-breakpoint";
+    machine.ssh().put(note.as_bytes(), flag, 0o644)?;
+    let login = machine.ssh().target().login_line();
+    let message = format!("breakpoint: {note}\nlook around: {login}\ngo on:       {login} rm {flag}");
+    events.event(Event::Note { message });
+    while machine.ssh().output(&format!("test -e {flag}"), b"")?.code == 0 {
+        signals::pause(Duration::from_secs(1))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_execute_command_is_expanded_as_packer_does() {
+        let template = "chmod +x {{ .Path }}; sudo env {{.Vars}}{{ .Path }} {{ .Other }}";
+        let text = expand(template, "A='1' ", "/tmp/s.sh");
+        assert_eq!(text, "chmod +x /tmp/s.sh; sudo env A='1' /tmp/s.sh {{ .Other }}");
+        assert_eq!(expand("{{ .Path", "", "p"), "{{ .Path");
+    }
+}

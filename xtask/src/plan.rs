@@ -1,0 +1,337 @@
+//! The build plan: pure. From a recipe, a base and what exists already, what will be done and why.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::cloud::{BaseRecord, Image, ImageId, Layer};
+use crate::recipe::{Digest, Place, Recipe, Step, Variable};
+
+/// What the planner knows of the world.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The base that would be used; `None` while it has not been fetched or made.
+    pub base: Option<BaseRecord>,
+    /// The layers there are.
+    pub layers: Vec<Layer>,
+    /// The images in the home region, oldest first.
+    pub images: Vec<Image>,
+    /// Build even if nothing changed.
+    pub force: bool,
+}
+
+/// What a build will do.
+#[derive(Clone, Debug, Serialize)]
+pub struct BuildPlan {
+    /// Which image of `ami.toml`.
+    pub image: String,
+    /// Its version.
+    pub version: String,
+    /// The engine that will carry it out.
+    pub engine: String,
+    /// The base, if it is at hand.
+    pub base: Option<BaseRecord>,
+    /// hash(base, all steps); unknown while there is no base.
+    pub recipe_hash: Option<Digest>,
+    /// The image that is this build's result already.
+    pub up_to_date: Option<ImageId>,
+    /// The variables with the value that won and where it came from.
+    pub variables: Vec<Variable>,
+    /// The steps in order.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// One step of the plan.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedStep {
+    /// Its name.
+    pub name: String,
+    /// Where the template has it.
+    pub place: Place,
+    /// The key of the disk's state after it; unknown while there is no base.
+    pub key: Option<Digest>,
+    /// True if it will run.
+    pub run: bool,
+    /// Why it runs, or why it does not.
+    pub why: String,
+    /// How long it took last time, in seconds.
+    pub expected_seconds: Option<f64>,
+}
+
+impl BuildPlan {
+    /// How many steps are not run, because a layer has them.
+    pub fn cached(&self) -> usize {
+        self.steps.iter().take_while(|s| !s.run).count()
+    }
+
+    /// The layer to start from: the state after the last cached step.
+    pub fn start(&self) -> Option<Digest> {
+        self.cached().checked_sub(1).and_then(|last| self.steps[last].key)
+    }
+}
+
+/// Plans a build.
+///
+/// The last step is never taken from the cache when an image must be made: it leaves the disk clean for capture, and a
+/// machine that boots from a clean disk has a machine-id and host keys again. So no layer is kept of it either.
+pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> BuildPlan {
+    let keys = facts.base.as_ref().map(|base| recipe.layer_keys(base.sha256));
+    let recipe_hash = facts.base.as_ref().map(|base| recipe.hash(base.sha256));
+    let found = facts
+        .images
+        .iter()
+        .rev()
+        .find(|i| Some(i.recipe_hash) == recipe_hash && i.image == image && i.version == version);
+    let up_to_date = found.filter(|_| !facts.force).map(|i| i.id.clone());
+    let by_key: BTreeMap<Digest, &Layer> = facts.layers.iter().map(|l| (l.key, l)).collect();
+    let last = recipe.steps.len().saturating_sub(1);
+    let hit = |i: usize| keys.as_ref().is_some_and(|keys| by_key.contains_key(&keys[i]));
+    let cached = (0..last).rev().find(|&i| !facts.force && hit(i)).map_or(0, |i| i + 1);
+    let planned = |(i, step): (usize, &Step)| {
+        let latest = latest_run(&facts.layers, step);
+        let (run, why) = if let Some(id) = &up_to_date {
+            (false, format!("{id} has it"))
+        } else if i < cached {
+            (false, "nothing changed: its layer is there".to_owned())
+        } else if facts.force {
+            (true, "--force".to_owned())
+        } else if i > cached {
+            (true, format!("{} runs before it", recipe.steps[cached].name))
+        } else if i == last {
+            (true, "the last step always runs: it leaves the disk clean for capture".to_owned())
+        } else {
+            (true, changed(step, latest))
+        };
+        PlannedStep {
+            name: step.name.clone(),
+            place: step.place.clone(),
+            key: keys.as_ref().map(|keys| keys[i]),
+            run,
+            why,
+            expected_seconds: latest.map(|l| l.seconds),
+        }
+    };
+    let steps = recipe.steps.iter().enumerate().map(planned).collect();
+    BuildPlan {
+        image: image.to_owned(),
+        version: version.to_owned(),
+        engine: "native".to_owned(),
+        base: facts.base.clone(),
+        recipe_hash,
+        up_to_date,
+        variables: recipe.variables.clone(),
+        steps,
+    }
+}
+
+/// The newest layer of a step with this name, whatever it was built on.
+fn latest_run<'a>(layers: &'a [Layer], step: &Step) -> Option<&'a Layer> {
+    layers.iter().filter(|l| l.step == step.name).max_by(|a, b| a.created.cmp(&b.created))
+}
+
+/// Which inputs changed since the step last ran.
+fn changed(step: &Step, latest: Option<&Layer>) -> String {
+    let Some(latest) = latest else { return "it has not run yet".to_owned() };
+    let now = step.inputs();
+    let mut changes = Vec::new();
+    for (label, digest) in &now {
+        match latest.inputs.get(label) {
+            None => changes.push(format!("{label} is new")),
+            Some(old) if old != digest => changes.push(format!("{label} changed")),
+            Some(_) => {}
+        }
+    }
+    changes.extend(latest.inputs.keys().filter(|l| !now.contains_key(*l)).map(|l| format!("{l} is gone")));
+    if changes.is_empty() { "what it is built on changed".to_owned() } else { changes.join(", ") }
+}
+
+/// The plan for a person.
+pub fn render(plan: &BuildPlan) -> String {
+    let mut text = String::new();
+    let base = plan.base.as_ref().map_or("not here yet: it is fetched or made first".to_owned(), |b| {
+        format!("{} ({})", b.name, b.sha256.short())
+    });
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "image    {} v{}", plan.image, plan.version);
+    let _ = writeln!(text, "base     {base}");
+    if let Some(hash) = plan.recipe_hash {
+        let _ = writeln!(text, "recipe   {}", hash.short());
+    }
+    match &plan.up_to_date {
+        Some(id) => {
+            let _ = writeln!(text, "up to date: {id}");
+        }
+        None => {
+            let _ = writeln!(
+                text,
+                "{} of {} steps will run",
+                plan.steps.iter().filter(|s| s.run).count(),
+                plan.steps.len()
+            );
+        }
+    }
+    let width = plan.steps.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    for step in &plan.steps {
+        let verb = if step.run { "run " } else { "keep" };
+        let expected =
+            step.expected_seconds.filter(|_| step.run).map_or(String::new(), |s| format!(" (took {s:.0} s)"));
+        let _ = writeln!(text, "  {verb} {:width$}  {}{expected}", step.name, step.why);
+    }
+    let _ = writeln!(text, "variables");
+    let width = plan.variables.iter().map(|v| v.name.len()).max().unwrap_or(0);
+    for variable in &plan.variables {
+        let value = if variable.sensitive { "(sensitive)".to_owned() } else { variable.value.to_string() };
+        let _ = writeln!(text, "  {:width$} = {value}  ({})", variable.name, variable.origin);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::layer_of;
+    use crate::recipe::{Action, Script, Shell, Source};
+    use std::time::Duration;
+
+    fn step(name: &str, script: &str, env: &[(&str, &str)]) -> Step {
+        Step {
+            name: name.to_owned(),
+            place: Place { file: "build.pkr.hcl".into(), line: 1 },
+            action: Action::Shell(Shell {
+                scripts: vec![Script { name: format!("{name}.sh"), content: script.as_bytes().to_vec() }],
+                env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+                execute_command: "{{ .Path }}".to_owned(),
+                expect_disconnect: false,
+                valid_exit_codes: vec![0],
+            }),
+            pause_before: Duration::ZERO,
+            timeout: None,
+            max_retries: 0,
+        }
+    }
+
+    fn recipe(steps: Vec<Step>) -> Recipe {
+        Recipe {
+            build_name: None,
+            variables: vec![],
+            source: Source { kind: "qemu".to_owned(), name: "x".to_owned(), settings: BTreeMap::new() },
+            steps,
+            on_error: None,
+            post: vec![],
+        }
+    }
+
+    fn base() -> BaseRecord {
+        BaseRecord { name: "debian-13".to_owned(), sha256: Digest::of(b"base") }
+    }
+
+    /// The world after `recipe` was built once: a layer for every step but the last.
+    fn built(recipe: &Recipe) -> Facts {
+        let keys = recipe.layer_keys(base().sha256);
+        let mut parent = base().sha256;
+        let mut layers = Vec::new();
+        for (step, key) in recipe.steps.iter().zip(&keys).take(recipe.steps.len() - 1) {
+            layers.push(layer_of(step, *key, parent, Duration::from_secs(3)));
+            parent = *key;
+        }
+        Facts { base: Some(base()), layers, ..Facts::default() }
+    }
+
+    fn three() -> Vec<Step> {
+        vec![
+            step("10-base", "apt", &[]),
+            step("30-node", "node", &[("NODE_VERSION", "24")]),
+            step("90-cleanup", "rm", &[]),
+        ]
+    }
+
+    fn whys(plan: &BuildPlan) -> Vec<(bool, &str)> {
+        plan.steps.iter().map(|s| (s.run, s.why.as_str())).collect()
+    }
+
+    #[test]
+    fn without_a_base_everything_runs() {
+        let plan = build("img", "1.0.0", &recipe(three()), &Facts::default());
+        assert_eq!(plan.cached(), 0);
+        assert_eq!((plan.start(), plan.recipe_hash), (None, None));
+        assert!(plan.steps.iter().all(|s| s.run));
+        assert_eq!(plan.steps[0].why, "it has not run yet");
+    }
+
+    #[test]
+    fn only_the_last_step_runs_when_its_script_changed() {
+        let facts = built(&recipe(three()));
+        let mut steps = three();
+        steps[2] = step("90-cleanup", "rm -r", &[]);
+        let plan = build("img", "1.0.0", &recipe(steps), &facts);
+        assert_eq!(whys(&plan)[1], (false, "nothing changed: its layer is there"));
+        assert_eq!(whys(&plan)[2], (true, "the last step always runs: it leaves the disk clean for capture"));
+        assert_eq!(plan.start(), Some(facts.layers[1].key));
+    }
+
+    #[test]
+    fn the_plan_names_the_input_that_changed() {
+        let facts = built(&recipe(three()));
+        let mut steps = three();
+        steps[1] = step("30-node", "node", &[("NODE_VERSION", "26"), ("EXTRA", "1")]);
+        let plan = build("img", "1.0.0", &recipe(steps), &facts);
+        let want = [
+            (false, "nothing changed: its layer is there"),
+            (true, "env EXTRA is new, env NODE_VERSION changed"),
+            (true, "30-node runs before it"),
+        ];
+        assert_eq!(whys(&plan), want);
+        assert_eq!(plan.steps[1].expected_seconds, Some(3.0));
+    }
+
+    #[test]
+    fn an_image_with_the_same_recipe_hash_is_up_to_date() {
+        let recipe = recipe(three());
+        let mut facts = built(&recipe);
+        facts.images = vec![Image {
+            schema: 1,
+            id: ImageId("ami-local-1".to_owned()),
+            name: "img-v1.0.0-20261121-0000".to_owned(),
+            region: "local-1".to_owned(),
+            image: "img".to_owned(),
+            version: "1.0.0".to_owned(),
+            created: String::new(),
+            recipe_hash: recipe.hash(base().sha256),
+            base: base(),
+            disk_sha256: base().sha256,
+            disk_bytes: 1,
+            copied_from: None,
+            run: "run-1".to_owned(),
+            engine: "native".to_owned(),
+            builder_host_keys: vec![],
+            tags: BTreeMap::new(),
+        }];
+        let plan = build("img", "1.0.0", &recipe, &facts);
+        assert_eq!(plan.up_to_date, Some(ImageId("ami-local-1".to_owned())));
+        assert!(plan.steps.iter().all(|s| !s.run));
+        assert_eq!(build("img", "1.0.1", &recipe, &facts).up_to_date, None, "another version is another image");
+        let forced = build("img", "1.0.0", &recipe, &Facts { force: true, ..facts });
+        assert!(forced.up_to_date.is_none() && forced.steps.iter().all(|s| s.run && s.why == "--force"));
+    }
+
+    #[test]
+    fn the_plan_for_a_person() {
+        let facts = built(&recipe(three()));
+        let mut steps = three();
+        steps[1] = step("30-node", "node", &[("NODE_VERSION", "26")]);
+        let plan = build("img", "1.0.0", &recipe(steps), &facts);
+        let text = render(&plan);
+        let text = text.replace(&plan.recipe_hash.unwrap().short(), "RECIPE").replace(&base().sha256.short(), "BASE");
+        insta::assert_snapshot!(text, @r"
+        image    img v1.0.0
+        base     debian-13 (BASE)
+        recipe   RECIPE
+        2 of 3 steps will run
+          keep 10-base     nothing changed: its layer is there
+          run  30-node     env NODE_VERSION changed (took 3 s)
+          run  90-cleanup  30-node runs before it
+        variables
+        ");
+    }
+}
