@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Puts the system in WORK/tree.tar on a bootable disk: WORK/disk.raw, with its kernel beside it.
+#
+#   assemble.sh WORK
+#
+# Partitions are numbered as on Ubuntu's cloud image: 1 root (last on the disk, so it can grow), 14 BIOS boot, 15 ESP.
+set -euo pipefail
+
+cd "$1"
+readonly mib=$((1024 * 1024)) disk=$((20 * 1024)) bios=1 esp=5 root=69 # MiB: the size, then where each begins
+
+mkdir tree
+# Device nodes cannot be made unprivileged, and devtmpfs brings them anyway.
+tar --extract --file tree.tar --directory tree --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*'
+rm -f tree.tar
+# The link cannot be made earlier: mmdebstrap puts the host's file in its place while it works.
+ln -sfn ../run/systemd/resolve/stub-resolv.conf tree/etc/resolv.conf
+mv tree/packages.list .
+cp --dereference tree/vmlinuz vmlinuz
+cp --dereference tree/initrd.img initrd.img
+mv tree/boot/grub/{boot.img,core.img,bootx64.efi,find-root.cfg} .
+chmod 0644 vmlinuz initrd.img packages.list
+
+truncate --size "${disk}M" disk.raw
+sfdisk --quiet disk.raw <<TABLE
+label: gpt
+first-lba: 34
+14: start=${bios}MiB, size=$((esp - bios))MiB, type=21686148-6449-6E6F-744E-656564454649
+15: start=${esp}MiB, size=$((root - esp))MiB, type=uefi
+1: start=${root}MiB, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name="root"
+TABLE
+
+# A fixed list of features: what the host's mke2fs finds modern, the guest's boot loader may not read. Inode tables are
+# written now (they stay holes in the image); left to the guest they would grow every overlay by hundreds of megabytes.
+last=$((disk - 1))
+mke2fs -q -t ext4 -L agent-ami-root -d tree -m 1 \
+  -O none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum \
+  -E "offset=$((root * mib)),lazy_itable_init=0,lazy_journal_init=0,nodiscard" disk.raw "$((last - root))M"
+
+# UEFI: the firmware looks for this name.
+mformat -i "disk.raw@@$((esp * mib))" -T $(((root - esp) * 2048)) -v ESP ::
+mmd -i "disk.raw@@$((esp * mib))" ::/EFI ::/EFI/BOOT
+mcopy -i "disk.raw@@$((esp * mib))" bootx64.efi ::/EFI/BOOT/BOOTX64.EFI
+
+# BIOS: the boot sector holds the sector of GRUB's core image, and the core image's first sector that of its second
+# (GRUB manual, "Images"; offsets 0x5c and 0x1f4 are what grub-bios-setup fills in on a disk it can see).
+poke() { # FILE OFFSET VALUE: a 64-bit little-endian number
+  local bytes='' i
+  for ((i = 0; i < 8; i++)); do bytes+=$(printf '\\x%02x' $((($3 >> (8 * i)) & 255))); done
+  printf '%b' "$bytes" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+core=$((bios * mib / 512))
+poke boot.img $((0x5c)) "$core"
+poke core.img $((0x1f4)) $((core + 1))
+dd if=boot.img of=disk.raw bs=440 count=1 conv=notrunc status=none
+dd if=core.img of=disk.raw bs=512 seek="$core" conv=notrunc status=none
+chmod 0644 disk.raw
+rm -rf tree
