@@ -38,7 +38,7 @@ chmod 1777 "$work"
 readarray -t packages < <(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$here/debian-base/packages.txt")
 say "installing Debian $suite and ${#packages[@]} packages"
 # Hooks see the tree as root, inside the namespace. The eatmydata hook is mmdebstrap's own: it leaves nothing behind.
-mmdebstrap --variant=important --architectures=amd64 --format=tar \
+mmdebstrap --variant=minbase --architectures=amd64 --format=tar \
   --include="$(IFS=,; printf '%s' "${packages[*]}")" \
   --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
   --customize-hook="$here/debian-base/customize.sh" \
