@@ -1,1 +1,234 @@
-//! (being written)
+//! The command line: clap types only. What a command does stands in `commands/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Build, test and ship machine images with coding agents pre-installed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Start with `cargo xtask ami release`: it builds an image in a local VM, boots it, judges it, copies it to a second \
+                  local region and points the staging channel at it. No account is needed.\n\n\
+                  Exit codes: 0 done, 1 the image was judged bad, 2 usage or configuration, 3 a precondition is missing, \
+                  4 the cloud or a tool failed, 130 interrupted and cleaned up."
+)]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// How to report: lines for people, or JSON Lines whose last one is the result
+    #[arg(long, global = true, value_enum, default_value = "human", help_heading = "Common options")]
+    pub format: Format,
+    /// Say more: every line that a step prints
+    #[arg(short, long, global = true, help_heading = "Common options")]
+    pub verbose: bool,
+    /// Say less: warnings and the result
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Common options")]
+    pub quiet: bool,
+    /// Answer yes to every question
+    #[arg(short, long, global = true, help_heading = "Common options")]
+    pub yes: bool,
+    /// Print what would be done and stop
+    #[arg(long, global = true, help_heading = "Common options")]
+    pub dry_run: bool,
+    /// Where images live
+    #[arg(long, global = true, value_enum, default_value = "local", help_heading = "Common options")]
+    pub on: On,
+    /// State folder instead of the one in ami.toml
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
+    pub state: Option<PathBuf>,
+}
+
+/// How to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines for people, on standard error; asked-for documents on standard output.
+    Human,
+    /// JSON Lines on standard output.
+    Json,
+}
+
+/// Where images live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum On {
+    /// QEMU on this machine.
+    Local,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Judge all that can be judged without building: ami.toml, template, pins, smoke spec, scripts, lock files
+    Validate,
+    /// Look for the host tools; tell which are missing and what brings them
+    Doctor(Doctor),
+    /// Run the whole test suite, as CI does
+    Test(Test),
+    /// Work on images
+    #[command(subcommand)]
+    Ami(Ami),
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Install what is missing (apt, dnf or brew)
+    #[arg(long)]
+    pub install: bool,
+}
+
+/// `test`
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Leave out what needs a virtual machine
+    #[arg(long)]
+    pub no_vm: bool,
+}
+
+/// `ami …`
+#[derive(Debug, Subcommand)]
+pub enum Ami {
+    /// Show what a build would do and why, and which settings won
+    Plan(Build),
+    /// Build an image, starting from the deepest layer that still fits
+    Build(Build),
+    /// Boot a fresh instance of an image, judge it, restart it, judge it again
+    Smoke(Smoke),
+    /// Copy an image to the other regions
+    Copy(Copy),
+    /// Point a channel at an image that passed its smoke test
+    Promote(Promote),
+    /// validate, build, smoke, copy and promote to staging
+    Release(Release),
+    /// List the images of all regions
+    List,
+    /// Show everything known about an image
+    Show(One),
+    /// Delete an image and all that belongs to it
+    Delete(Delete),
+}
+
+/// What a build is made from.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Build {
+    /// The image's name in ami.toml; not needed while there is only one
+    pub image: Option<String>,
+    /// Set a template variable (repeatable)
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = key_value)]
+    pub vars: Vec<(String, String)>,
+    /// Read template variables from a file (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub var_file: Vec<PathBuf>,
+    /// The agent to install: `all`, `claude-code`, `codex`
+    #[arg(long, value_name = "AGENT")]
+    pub provider: Option<String>,
+    /// Build even if nothing changed
+    #[arg(long)]
+    pub force: bool,
+    /// Leave the machine up when a step fails, and print how to get in
+    #[arg(long)]
+    pub keep_on_failure: bool,
+}
+
+/// `ami smoke`
+#[derive(Clone, Debug, Args)]
+pub struct Smoke {
+    /// Id or name; the newest image when left out
+    pub image: Option<String>,
+    /// Do not restart the instance and judge it again
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// Another smoke spec than the image's
+    #[arg(long, value_name = "FILE")]
+    pub spec: Option<PathBuf>,
+    /// Write the report as `json=FILE`, `junit=FILE` or `tap=FILE` (repeatable)
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = key_value)]
+    pub output: Vec<(String, String)>,
+    /// Leave the instance up when a check fails, and print how to get in
+    #[arg(long)]
+    pub keep_on_failure: bool,
+}
+
+/// `ami copy`
+#[derive(Clone, Debug, Args)]
+pub struct Copy {
+    /// Id or name; the newest image when left out
+    pub image: Option<String>,
+    /// Copy to this region only (repeatable); all regions of ami.toml when left out
+    #[arg(long = "region", value_name = "REGION")]
+    pub regions: Vec<String>,
+}
+
+/// `ami promote`
+#[derive(Clone, Debug, Args)]
+pub struct Promote {
+    /// Id or name; the newest image when left out
+    pub image: Option<String>,
+    /// The channel
+    #[arg(long, default_value = "staging")]
+    pub channel: String,
+}
+
+/// `ami release`
+#[derive(Clone, Debug, Args)]
+pub struct Release {
+    /// What to build.
+    #[command(flatten)]
+    pub build: Build,
+    /// Do not restart the instance and judge it again
+    #[arg(long)]
+    pub no_reboot: bool,
+}
+
+/// A command about one image.
+#[derive(Clone, Debug, Args)]
+pub struct One {
+    /// Id or name
+    pub image: String,
+}
+
+/// `ami delete`
+#[derive(Clone, Debug, Args)]
+pub struct Delete {
+    /// Id or name
+    pub image: String,
+    /// Delete it even if a channel points at it
+    #[arg(long)]
+    pub force: bool,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn variables_may_contain_equals_signs_and_need_a_name() {
+        assert_eq!(key_value("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
+        assert!(key_value("=x").is_err() && key_value("x").is_err());
+    }
+}

@@ -1,1 +1,350 @@
-//! (being written)
+//! `ami.toml`: what is built, where it goes, how it is kept. Strict, and every mistake is told at once with its place.
+//!
+//! Knows no cloud and no template: those take the plain values they need from here. Only `main` reads the environment; it
+//! comes in as data.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use crate::error::{Exit, Result};
+
+mod read;
+
+pub use read::Setting;
+use read::{Reader, Section};
+
+/// The file's name.
+pub const FILE: &str = "ami.toml";
+
+/// What flags set; they win over everything.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--state`.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// The validated configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[images.*]` by name.
+    pub images: BTreeMap<String, Image>,
+    /// `[regions]`.
+    pub regions: Regions,
+    /// `[channels.*]` by name.
+    pub channels: BTreeMap<String, Channel>,
+    /// `[retention]`.
+    pub retention: Retention,
+    /// `[local]`.
+    pub local: Local,
+    /// `[packer]`.
+    pub packer: Packer,
+    settings: Vec<Setting>,
+}
+
+/// `[images.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Template file or folder, relative to the project.
+    pub template: String,
+    /// Semantic version.
+    pub version: String,
+    /// Smoke spec, relative to the project.
+    pub smoke: PathBuf,
+    /// The template's source for `--on local`.
+    pub source_local: String,
+    /// Template variables.
+    pub vars: BTreeMap<String, String>,
+}
+
+/// `[regions]`.
+#[derive(Clone, Debug)]
+pub struct Regions {
+    /// Local regions, home first.
+    pub local: Vec<String>,
+}
+
+/// `[channels.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// The env file that points at the image, relative to the project.
+    pub env_file: PathBuf,
+}
+
+/// `[retention]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Days an image is kept after it was replaced.
+    pub keep_days: u64,
+    /// How many images are kept whatever their age.
+    pub keep_last: u64,
+}
+
+/// `[local]`.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// State folder, relative to the project.
+    pub state_dir: PathBuf,
+    /// Virtual processors of a machine.
+    pub cpus: u32,
+    /// Memory of a machine in MiB.
+    pub memory_mib: u64,
+    /// Root disk in GiB.
+    pub disk_gib: u64,
+    /// `auto`, `kvm`, `hvf`, `tcg`.
+    pub acceleration: String,
+    /// `auto` or a base image's name.
+    pub base: String,
+    /// How long a boot may take, in seconds.
+    pub boot_timeout_secs: u64,
+    /// Where Ubuntu's images come from.
+    pub ubuntu_releases: String,
+}
+
+/// `[packer]`: the guide's keys.
+#[derive(Clone, Debug)]
+pub struct Packer {
+    /// The packer binary, a path or a name on PATH.
+    pub binary_path: String,
+    /// Install Packer if it is not found.
+    pub auto_install: bool,
+    /// Working folder.
+    pub work_dir: PathBuf,
+    /// Region of AMI builds.
+    pub default_region: String,
+    /// Instance type of the builder.
+    pub build_instance_type: String,
+    /// Subnet of the builder; empty for the default VPC.
+    pub build_subnet_id: String,
+    /// Longest build in seconds.
+    pub build_timeout_secs: u64,
+    /// Where the template comes from.
+    pub template_source: String,
+}
+
+impl Config {
+    /// Reads `ami.toml` in `root`, with environment and flags over it.
+    pub fn load(root: &Path, overrides: &Overrides, env: &BTreeMap<String, String>) -> Result<Self> {
+        let path = root.join(FILE);
+        let text = fs::read_to_string(&path).map_err(|e| {
+            Exit::Usage.error(
+                format_args!("cannot read the configuration: {e}"),
+                "run in a checkout of the project; README.md describes ami.toml",
+            )
+        })?;
+        Self::parse(&text, overrides, env, &|relative| root.join(relative).exists())
+    }
+
+    /// The same from text; `exists` tells whether a path relative to the project is there.
+    fn parse(
+        text: &str,
+        overrides: &Overrides,
+        env: &BTreeMap<String, String>,
+        exists: &dyn Fn(&Path) -> bool,
+    ) -> Result<Self> {
+        let table = toml::de::DeTable::parse(text).map_err(|e| {
+            let report = miette::miette!(
+                labels = e.span().map(|s| miette::LabeledSpan::at(s, "here")).into_iter().collect::<Vec<_>>(),
+                help = "see toml.io for the syntax",
+                "{FILE}:{}: this is not TOML: {}",
+                e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1),
+                e.message(),
+            );
+            Exit::Usage.because(report.with_source_code(miette::NamedSource::new(FILE, text.to_owned())))
+        })?;
+        let reader = Reader::new(FILE, text, env);
+        let root =
+            reader.section(table.get_ref()).only(&["images", "regions", "channels", "retention", "local", "packer"]);
+        let images = images(&root, exists);
+        let regions = Regions { local: root.table("regions", "regions").only(&["local"]).list("local") };
+        let channels = channels(&root);
+        let retention = root.table("retention", "retention").only(&["keep_days", "keep_last"]);
+        let retention = Retention {
+            keep_days: retention.number("keep_days", 30, 0..=3650),
+            keep_last: retention.number("keep_last", 3, 1..=1000),
+        };
+        let local = local(&root, overrides);
+        let packer = packer(&root);
+        let settings = reader.finish().map_err(|wrong| Exit::Usage.because(*wrong))?;
+        Ok(Self { images, regions, channels, retention, local, packer, settings })
+    }
+
+    /// Every value with its origin, in order of the file's sections.
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+}
+
+fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String, Image> {
+    let all = root.table("images", "images");
+    let mut images = BTreeMap::new();
+    for (name, _) in all.entries() {
+        let path = format!("images.{}", name.get_ref());
+        let section = all.table(name.get_ref(), &path).only(&["template", "version", "smoke", "source_local", "vars"]);
+        let image = Image {
+            template: section.text("template", None),
+            version: section.text("version", None),
+            smoke: section.text("smoke", None).into(),
+            source_local: section.text("source_local", None),
+            vars: section.strings("vars"),
+        };
+        for (key, file) in [("template", Path::new(&image.template)), ("smoke", &image.smoke)] {
+            if !file.as_os_str().is_empty() && !exists(file) {
+                let help = "paths are relative to the folder of ami.toml";
+                section.reader.wrong(section.span(key), format!("`{key}`: there is no {}", file.display()), help);
+            }
+        }
+        if !image.version.is_empty() && semver::Version::parse(&image.version).is_err() {
+            let help = "write MAJOR.MINOR.PATCH; the guide's section 8 says when to raise which";
+            section.reader.wrong(section.span("version"), format!("`{}` is no semantic version", image.version), help);
+        }
+        images.insert(name.get_ref().to_string(), image);
+    }
+    if images.is_empty() {
+        root.reader.wrong(
+            0..0,
+            "there is no image",
+            "add [images.NAME] with template, version, smoke and source_local",
+        );
+    }
+    images
+}
+
+fn channels(root: &Section<'_>) -> BTreeMap<String, Channel> {
+    let all = root.table("channels", "channels");
+    let mut channels: BTreeMap<String, Channel> = BTreeMap::new();
+    for (name, _) in all.entries() {
+        let path = format!("channels.{}", name.get_ref());
+        let section = all.table(name.get_ref(), &path).only(&["env_file"]);
+        let env_file = PathBuf::from(section.text("env_file", None));
+        if let Some((other, _)) = channels.iter().find(|(_, c)| c.env_file == env_file) {
+            let message = format!("channels `{other}` and `{}` share {}", name.get_ref(), env_file.display());
+            section.reader.wrong(section.span("env_file"), message, "give each channel a file of its own");
+        }
+        channels.insert(name.get_ref().to_string(), Channel { env_file });
+    }
+    channels
+}
+
+fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
+    let s = root.table("local", "local").only(&[
+        "state_dir",
+        "cpus",
+        "memory_mib",
+        "disk_gib",
+        "acceleration",
+        "base",
+        "boot_timeout_secs",
+        "ubuntu_releases",
+    ]);
+    let state_dir = match &overrides.state_dir {
+        Some(dir) => {
+            s.reader.set("local.state_dir", &dir.display(), "--state");
+            dir.clone()
+        }
+        None => s.text("state_dir", Some(".agent-ami")).into(),
+    };
+    Local {
+        state_dir,
+        cpus: u32::try_from(s.number("cpus", 2, 1..=64)).unwrap_or(2),
+        memory_mib: s.number("memory_mib", 2048, 1024..=1_048_576),
+        disk_gib: s.number("disk_gib", 20, 8..=16384),
+        acceleration: s.word("acceleration", "auto", &["auto", "kvm", "hvf", "tcg"]),
+        base: s.word("base", "auto", &["auto", "ubuntu-22.04", "ubuntu-24.04", "debian-13"]),
+        boot_timeout_secs: s.number("boot_timeout_secs", 600, 30..=7200),
+        ubuntu_releases: s.text("ubuntu_releases", Some("https://cloud-images.ubuntu.com/releases")),
+    }
+}
+
+fn packer(root: &Section<'_>) -> Packer {
+    let s = root.table("packer", "packer").only(&[
+        "binary_path",
+        "auto_install",
+        "work_dir",
+        "default_region",
+        "build_instance_type",
+        "build_subnet_id",
+        "build_timeout_secs",
+        "template_source",
+    ]);
+    Packer {
+        binary_path: s.text("binary_path", Some("packer")),
+        auto_install: s.flag("auto_install", true),
+        work_dir: s.text("work_dir", Some(".agent-ami/packer")).into(),
+        default_region: s.text("default_region", Some("us-east-1")),
+        build_instance_type: s.text("build_instance_type", Some("t3.medium")),
+        build_subnet_id: s.text("build_subnet_id", Some("")),
+        build_timeout_secs: s.number("build_timeout_secs", 1800, 60..=86400),
+        template_source: s.text("template_source", Some("packer")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOOD: &str = include_str!("../../ami.toml");
+
+    fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config> {
+        let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Config::parse(text, &Overrides::default(), &env, &|_| true)
+    }
+
+    fn rendered(text: &str) -> String {
+        let error = parse(text, &[]).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        crate::error::plain(&error)
+    }
+
+    #[test]
+    fn ours_is_good_and_every_value_knows_its_origin() {
+        let config = parse(GOOD, &[("AGENT_AMI_LOCAL_CPUS", "4"), ("PATH", "/bin")]).unwrap();
+        assert_eq!((config.local.cpus, config.regions.local.len()), (4, 2));
+        let origin = |key: &str| config.settings().iter().find(|s| s.key == key).map(|s| s.origin.clone()).unwrap();
+        assert_eq!(origin("local.cpus"), "environment AGENT_AMI_LOCAL_CPUS");
+        assert!(origin("local.memory_mib").starts_with("ami.toml:"));
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_line_and_remedy() {
+        let text = GOOD
+            .replace("cpus = 2", "cpu = 2")
+            .replace("version = \"1.0.0\"", "version = 1")
+            .replace("\"auto\"                      # auto, kvm", "\"kwm\" # auto, kvm");
+        let said = rendered(&text);
+        for part in [
+            "unknown key in [local] `cpu`",
+            "did you mean `cpus`?",
+            "`version` must be a string, not a number",
+            "unknown value for `acceleration` `kwm`",
+            "did you mean `kvm`?",
+            "ami.toml:7",
+        ] {
+            assert!(said.contains(part), "{part} is missing in\n{said}");
+        }
+    }
+
+    #[test]
+    fn broken_toml_and_an_unknown_variable_are_told() {
+        assert!(rendered("[images\n").contains("ami.toml:1: this is not TOML"));
+        let error = parse(GOOD, &[("AGENT_AMI_LOCAL_CPU", "4")]).unwrap_err();
+        assert!(crate::error::plain(&error).contains("did you mean `AGENT_AMI_LOCAL_CPUS`?"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_typo_in_a_key_suggests_the_key(i in 0usize..8, at in 1usize..8, c in "[a-z]") {
+            let keys = ["state_dir", "cpus", "memory_mib", "disk_gib", "acceleration", "base", "boot_timeout_secs", "ubuntu_releases"];
+            let key = keys[i];
+            let at = at.min(key.len() - 1);
+            let typo = format!("{}{c}{}", &key[..at], &key[at + 1..]);
+            prop_assume!(!keys.contains(&typo.as_str()) && key.len() > 4);
+            let text = GOOD.replace(&format!("\n{key} ="), &format!("\n{typo} ="));
+            let said = rendered(&text);
+            let wanted = format!("did you mean `{key}`?");
+            prop_assert!(said.contains(&wanted), "{}", said);
+        }
+    }
+}

@@ -127,3 +127,14 @@ impl miette::Diagnostic for Wrapped {
         Some(self.inner.as_ref())
     }
 }
+
+/// An error without colour and box drawing, the same on every terminal: for logs and tests.
+pub fn plain(error: &Error) -> String {
+    let theme = miette::GraphicalTheme::unicode_nocolor();
+    let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(120).with_links(false);
+    let mut text = String::new();
+    match handler.render_report(&mut text, error.report.as_ref()) {
+        Ok(()) => text,
+        Err(_) => error.to_string(),
+    }
+}

@@ -8,17 +8,23 @@ pub mod error;
 pub mod event;
 pub mod recipe;
 
-pub mod cloud;
-pub mod engine;
-pub mod plan;
-pub mod process;
 pub mod signals;
-pub mod ssh;
-pub mod state;
+pub mod process;
 
 pub mod config;
-pub mod pins;
 pub mod template;
 
-pub mod cli;
+pub mod state;
+pub mod ssh;
+pub mod cloud;
+pub mod plan;
+pub mod engine;
+pub mod stage;
+
+pub mod toolchain;
 pub mod preflight;
+pub mod check;
+
+pub mod report;
+pub mod cli;
+pub mod commands;

@@ -105,6 +105,7 @@ impl Drop for DoomedPath {
 
 #[expect(
     clippy::disallowed_methods,
+    clippy::exit,
     reason = "the second signal wants us gone now; there is no command left to return to"
 )]
 fn end_at_once() -> ! {

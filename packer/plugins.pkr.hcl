@@ -1,0 +1,15 @@
+# What Packer must bring along. Our native engine reads this too, and needs none of it.
+packer {
+  required_version = ">= 1.9.0"
+
+  required_plugins {
+    amazon = {
+      source  = "github.com/hashicorp/amazon"
+      version = ">= 1.3.0, < 2.0.0"
+    }
+    qemu = {
+      source  = "github.com/hashicorp/qemu"
+      version = ">= 1.1.0, < 2.0.0"
+    }
+  }
+}

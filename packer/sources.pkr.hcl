@@ -1,0 +1,81 @@
+# Where the image is built: EC2 (the guide's section 5, hardened) or QEMU.
+
+locals {
+  pins       = jsondecode(file("${path.root}/../scripts/pins.json"))
+  node_major = var.node_version != "" ? var.node_version : split(".", local.pins.node.version)[0]
+  built_at   = formatdate("YYYYMMDD-hhmm", timestamp())
+  ami_name   = "${var.ami_name_prefix}-v${var.ami_version}-${local.built_at}"
+
+  tags = {
+    Name      = local.ami_name
+    Project   = "locus"
+    Version   = var.ami_version
+    BuildDate = local.built_at
+    ManagedBy = "agent-ami"
+    RunId     = var.run_id
+  }
+}
+
+source "amazon-ebs" "locus" {
+  region        = var.aws_region
+  instance_type = var.instance_type
+  subnet_id     = var.subnet_id
+  source_ami    = var.base_ami
+  ssh_username  = "ubuntu"
+  ami_name      = local.ami_name
+
+  # By owner first: an image that only has the right name can be anybody's.
+  source_ami_filter {
+    owners      = ["099720109477"]
+    most_recent = true
+    filters = {
+      name                = "ubuntu/images/hvm-ssd/ubuntu-jammy-22.04-amd64-server-*"
+      root-device-type    = "ebs"
+      virtualization-type = "hvm"
+    }
+  }
+
+  # Only the caller's own address reaches the builder, and nobody its metadata without a session token.
+  temporary_security_group_source_public_ip = true
+  temporary_key_pair_type                   = "ed25519"
+  ssh_clear_authorized_keys                 = true
+  imds_support                              = "v2.0"
+  shutdown_behavior                         = "terminate"
+
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+
+  launch_block_device_mappings {
+    device_name           = "/dev/sda1"
+    volume_size           = 20
+    volume_type           = "gp3"
+    iops                  = var.volume_iops
+    throughput            = var.volume_throughput
+    encrypted             = true
+    delete_on_termination = true
+  }
+
+  tags            = local.tags
+  snapshot_tags   = local.tags
+  run_tags        = local.tags
+  run_volume_tags = local.tags
+}
+
+source "qemu" "locus" {
+  disk_image       = true
+  iso_url          = var.qemu_base
+  iso_checksum     = "none"
+  output_directory = var.output_directory
+  vm_name          = "${var.ami_name_prefix}.qcow2"
+  format           = "qcow2"
+  disk_size        = "20G"
+  memory           = 2048
+  cpus             = 2
+  accelerator      = var.qemu_accelerator
+  headless         = true
+  ssh_username     = "ubuntu"
+  shutdown_command = "sudo systemctl poweroff"
+}

@@ -1,0 +1,122 @@
+# What can be set from outside: -var, PKR_VAR_*, *.auto.pkrvars.hcl, [images.*.vars] in ami.toml.
+
+variable "ami_name_prefix" {
+  type        = string
+  default     = "locus-agent"
+  description = "First part of the image's name"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]+$", var.ami_name_prefix))
+    error_message = "Use lower-case letters, digits and dashes."
+  }
+}
+
+variable "ami_version" {
+  type        = string
+  default     = "1.0.0"
+  description = "Semantic version of the image (guide, section 8)"
+
+  validation {
+    condition     = can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+$", var.ami_version))
+    error_message = "Write MAJOR.MINOR.PATCH."
+  }
+}
+
+variable "provider" {
+  type        = string
+  default     = "all"
+  description = "The agent to install: all, claude-code, codex"
+
+  validation {
+    condition     = contains(["all", "claude-code", "codex"], var.provider)
+    error_message = "Choose all, claude-code or codex."
+  }
+}
+
+variable "node_version" {
+  type        = string
+  default     = ""
+  description = "Node.js major version; empty for the pinned one, 20 for the guide's original"
+
+  validation {
+    condition     = contains(["", "20", "22", "24", "26"], var.node_version)
+    error_message = "Locked are 20, 22, 24 and 26; scripts/npm/ has a folder for each."
+  }
+}
+
+variable "locus_package" {
+  type        = string
+  default     = ""
+  description = "npm spec, tarball URL or path on the machine of the Locus CLI; empty to leave it out"
+}
+
+variable "extra_packages" {
+  type        = string
+  default     = ""
+  description = "Further apt packages, separated by spaces"
+
+  validation {
+    condition     = can(regex("^[a-z0-9+. -]*$", var.extra_packages))
+    error_message = "Use package names separated by spaces."
+  }
+}
+
+variable "aws_region" {
+  type        = string
+  default     = "us-east-1"
+  description = "Region in which the AMI is built"
+}
+
+variable "base_ami" {
+  type        = string
+  default     = ""
+  description = "Base AMI id; empty for Canonical's newest Ubuntu 22.04"
+}
+
+variable "instance_type" {
+  type        = string
+  default     = "t3.medium"
+  description = "Instance type of the builder"
+}
+
+variable "subnet_id" {
+  type        = string
+  default     = ""
+  description = "Subnet of the builder; empty for the default VPC"
+}
+
+variable "volume_iops" {
+  type        = number
+  default     = 3000
+  description = "IOPS of the builder's gp3 root volume"
+}
+
+variable "volume_throughput" {
+  type        = number
+  default     = 250
+  description = "Throughput of the builder's gp3 root volume in MiB/s"
+}
+
+variable "run_id" {
+  type        = string
+  default     = ""
+  description = "Id that every resource of a build bears, so that a dead build's can be found"
+}
+
+variable "qemu_base" {
+  type        = string
+  default     = ""
+  description = "Base disk (qcow2) of a build with Packer's qemu plugin"
+}
+
+variable "qemu_accelerator" {
+  type        = string
+  default     = "tcg"
+  description = "QEMU accelerator: kvm, hvf, tcg"
+}
+
+variable "output_directory" {
+  type        = string
+  default     = "output-qemu"
+  description = "Where Packer's qemu plugin leaves the disk"
+}

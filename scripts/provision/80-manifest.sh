@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# /etc/agent-ami/manifest.json: what is installed, by asking it; /etc/agent-ami/sbom.cdx.json: every package (CycloneDX 1.6).
+# The engine adds `build` (base, recipe hash, when) to the manifest just before the last step.
+set -euo pipefail
+# shellcheck source=../lib/common.sh
+. /var/tmp/agent-ami/lib/common.sh
+
+readonly dir=/etc/agent-ami
+install -d -m 0755 "$dir"
+
+# first_version COMMAND...: the first thing in its answer that looks like a version.
+first_version() { runuser -u ubuntu -- env HOME=/home/ubuntu "$@" 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)*' | head -n 1; }
+
+tools='{}'
+for name in git node npm bun pm2 claude codex locus python3 gcc make curl wget jq; do
+  if command -v "$name" >/dev/null; then
+    version=$(first_version "$name" --version) || die "$name is there but does not tell its version"
+    tools=$(jq --arg n "$name" --arg v "$version" '.[$n] = $v' <<<"$tools")
+  fi
+done
+
+# shellcheck disable=SC1091
+. /etc/os-release
+jq -n --argjson tools "$tools" --arg provider "$PROVIDER" --arg id "$ID" --arg version "$VERSION_ID" --arg name "$PRETTY_NAME" \
+  --arg kernel "$(uname -r)" --arg arch "$(uname -m)" --argjson apt "$(dpkg-query -W -f '.\n' | wc -l)" '{
+    schema: 1, os: {id: $id, version_id: $version, name: $name, arch: $arch, kernel: $kernel},
+    provider: $provider, tools: $tools, locus_installed: ($tools | has("locus")), apt_packages: $apt, build: null
+  }' >"$dir/manifest.json"
+
+dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\n' | jq -R --arg id "$ID" '
+  split("\t") | {type: "library", name: .[0], version: .[1], purl: "pkg:deb/\($id)/\(.[0])@\(.[1])?arch=\(.[2])"}' >/tmp/deb.json
+# Only what is really unpacked: a lock file also lists the packages of other platforms.
+find "$TOOLS_DIR" "$NODE_DIR" -path '*/node_modules/*' -name package.json -print0 2>/dev/null |
+  xargs -0 -r jq -c 'select(.name and .version) | {type: "library", name: .name, version: .version,
+    purl: "pkg:npm/\(.name | gsub("^@"; "%40"))@\(.version)"}' >/tmp/npm.json 2>/dev/null || true
+jq -s --arg at "$(date -u +%FT%TZ)" '{bomFormat: "CycloneDX", specVersion: "1.6", version: 1,
+  metadata: {timestamp: $at, component: {type: "operating-system", name: "agent-ami"}}, components: (unique_by(.purl))}' \
+  /tmp/deb.json /tmp/npm.json >"$dir/sbom.cdx.json"
+rm -f /tmp/deb.json /tmp/npm.json
+chmod 0644 "$dir"/*.json
+say "$(jq '.components | length' "$dir/sbom.cdx.json") components"

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Takes away what belongs to the builder, not to the image: identity, access, histories, caches, build-time trust.
+# Works over the connection that is open; a new one is not possible afterwards. 95-verify-clean.sh looks whether it is gone.
+set -euo pipefail
+# shellcheck source=../lib/common.sh
+. /var/tmp/agent-ami/lib/common.sh
+
+say "caches and build tools"
+apt_get autoremove --purge
+apt-get clean
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /etc/dpkg/dpkg.cfg.d/agent-ami-build
+rm -rf /root/.npm /home/ubuntu/.npm /root/.cache /home/ubuntu/.cache /root/.config /root/.pm2 /root/.bun
+
+say "trust in the build host's certificates"
+if compgen -G '/usr/local/share/ca-certificates/cloud-init-ca-cert-*.crt' >/dev/null; then
+  rm -f /usr/local/share/ca-certificates/cloud-init-ca-cert-*.crt
+  update-ca-certificates --fresh >/dev/null
+fi
+
+say "services forget what they saw"
+systemctl stop fail2ban.service
+rm -f /var/lib/fail2ban/fail2ban.sqlite3
+runuser -u ubuntu -- env HOME=/home/ubuntu pm2 flush >/dev/null 2>&1 || true
+systemctl stop pm2-ubuntu.service
+find /home/ubuntu/.pm2 -mindepth 1 ! -name dump.pm2 -delete
+echo '[]' >/home/ubuntu/.pm2/dump.pm2
+
+say "access and identity"
+rm -f /root/.ssh/authorized_keys /home/ubuntu/.ssh/authorized_keys /root/.ssh/known_hosts /home/ubuntu/.ssh/known_hosts
+rm -f /etc/ssh/ssh_host_*
+cloud-init clean --logs --seed
+rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret
+truncate -s 0 /etc/machine-id
+rm -f /var/lib/dbus/machine-id
+find /var/lib/dhcp /var/lib/dhcpcd /var/lib/NetworkManager -type f -name '*lease*' -delete 2>/dev/null || true
+
+say "histories and logs"
+rm -f /root/.*_history /home/ubuntu/.*_history /root/.wget-hsts /home/ubuntu/.wget-hsts /root/.lesshst /home/ubuntu/.lesshst
+rm -f /home/ubuntu/.sudo_as_admin_successful
+journalctl --rotate >/dev/null 2>&1 || true
+journalctl --vacuum-time=1s >/dev/null 2>&1 || true
+find /var/log -type f \( -name '*.gz' -o -name '*.1' -o -name '*.old' \) -delete
+find /var/log -type f ! -path '/var/log/journal/*' -exec truncate -s 0 {} +
+rm -rf /var/tmp/agent-ami
+find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name 'script_*.sh' -exec rm -rf {} +
+sync
+fstrim / 2>/dev/null || true

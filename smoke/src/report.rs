@@ -1,0 +1,210 @@
+//! The report: what was judged, how each check went; as JSON, for the terminal, JUnit XML and TAP.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// As the spec wants it.
+    Pass,
+    /// Not as the spec wants it, or it could not be told in time.
+    Fail,
+    /// Failed, but the spec excuses it until a date.
+    Quarantined,
+}
+
+/// One check's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its stable name.
+    pub name: String,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// What was found, in one line.
+    pub message: String,
+}
+
+/// A whole run on one boot of one instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Layout version; 1.
+    pub schema: u32,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// SHA-256 fingerprints of the SSH host keys, sorted.
+    pub host_keys: Vec<String>,
+    /// `ID VERSION_ID` of /etc/os-release.
+    pub os: String,
+    /// The checks in order of the spec.
+    pub checks: Vec<Check>,
+    /// Wall time of the whole run in seconds.
+    pub wall_seconds: f64,
+    /// The slowest check's time in seconds.
+    pub slowest_seconds: f64,
+}
+
+impl Report {
+    /// True if something was checked and nothing failed.
+    pub fn passed(&self) -> bool {
+        !self.checks.is_empty() && self.failed().is_empty()
+    }
+
+    /// Names of the checks that failed.
+    pub fn failed(&self) -> Vec<&str> {
+        self.checks.iter().filter(|c| c.outcome == Outcome::Fail).map(|c| c.name.as_str()).collect()
+    }
+
+    /// The report as `terminal`, `json`, `junit` or `tap`; `None` for another word.
+    pub fn render(&self, format: &str) -> Option<String> {
+        match format {
+            "terminal" => Some(self.terminal()),
+            "json" => serde_json::to_string(self).ok(),
+            "junit" => Some(self.junit()),
+            "tap" => Some(self.tap()),
+            _ => None,
+        }
+    }
+
+    fn terminal(&self) -> String {
+        let mut out = String::new();
+        let width = self.checks.iter().map(|c| c.name.len()).max().unwrap_or(0);
+        // Writing to a String cannot fail.
+        for check in &self.checks {
+            let _ = writeln!(
+                out,
+                "{:11} {:width$} {:>7.2} s  {}",
+                check.outcome.to_string(),
+                check.name,
+                check.seconds,
+                check.message
+            );
+        }
+        let failed = self.failed().len();
+        let _ = writeln!(out, "{} passed, {failed} failed in {:.1} s", self.checks.len() - failed, self.wall_seconds);
+        out
+    }
+
+    /// JUnit XML as CI systems read it.
+    fn junit(&self) -> String {
+        let quarantined = self.checks.iter().filter(|c| c.outcome == Outcome::Quarantined).count();
+        let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+        let _ = writeln!(
+            out,
+            "<testsuite name=\"smoke\" tests=\"{}\" failures=\"{}\" skipped=\"{quarantined}\" time=\"{:.3}\">",
+            self.checks.len(),
+            self.failed().len(),
+            self.wall_seconds
+        );
+        for check in &self.checks {
+            let _ = write!(out, "  <testcase name=\"{}\" time=\"{:.3}\"", xml(&check.name), check.seconds);
+            let _ = match check.outcome {
+                Outcome::Pass => writeln!(out, "/>"),
+                Outcome::Fail => writeln!(out, "><failure message=\"{}\"/></testcase>", xml(&check.message)),
+                Outcome::Quarantined => writeln!(out, "><skipped message=\"{}\"/></testcase>", xml(&check.message)),
+            };
+        }
+        out.push_str("</testsuite>\n");
+        out
+    }
+
+    /// TAP version 14 (testanything.org).
+    fn tap(&self) -> String {
+        let mut out = format!("TAP version 14\n1..{}\n", self.checks.len());
+        for (i, check) in self.checks.iter().enumerate() {
+            let (ok, todo) = match check.outcome {
+                Outcome::Pass => ("ok", ""),
+                Outcome::Fail => ("not ok", ""),
+                Outcome::Quarantined => ("not ok", " # TODO quarantined"),
+            };
+            let _ = writeln!(out, "{ok} {} - {}{todo}", i + 1, check.name);
+            if check.outcome != Outcome::Pass {
+                let _ = writeln!(out, "  ---\n  message: {:?}\n  ...", check.message);
+            }
+        }
+        out
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Quarantined => "quarantined",
+        })
+    }
+}
+
+/// Escapes text for an XML attribute; characters that XML 1.0 forbids become `?`.
+fn xml(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' | '\t' => out.push(' '),
+            c if c.is_control() => out.push('?'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let check = |name: &str, outcome, message: &str| Check {
+            name: name.to_owned(),
+            outcome,
+            seconds: 0.5,
+            message: message.to_owned(),
+        };
+        Report {
+            schema: 1,
+            boot_id: "b".to_owned(),
+            host_keys: vec![],
+            os: "debian 13".to_owned(),
+            checks: vec![
+                check("tool-git", Outcome::Pass, "2.47.3"),
+                check("ufw-active", Outcome::Fail, "Status: \"<off>\""),
+                check("disk-free", Outcome::Quarantined, "until 2026-12-31"),
+            ],
+            wall_seconds: 1.0,
+            slowest_seconds: 0.5,
+        }
+    }
+
+    #[test]
+    fn a_report_without_checks_has_not_passed() {
+        assert!(!Report { checks: vec![], ..report() }.passed());
+        assert!(!report().passed());
+        let good = Report { checks: vec![report().checks[0].clone(), report().checks[2].clone()], ..report() };
+        assert!(good.passed(), "a quarantined failure does not count");
+    }
+
+    #[test]
+    fn junit_and_tap() {
+        let junit = report().render("junit").unwrap();
+        assert!(junit.contains(r#"tests="3" failures="1" skipped="1""#));
+        assert!(junit.contains(r#"<failure message="Status: &quot;&lt;off&gt;&quot;"/>"#), "{junit}");
+        let tap = report().render("tap").unwrap();
+        assert!(tap.starts_with("TAP version 14\n1..3\nok 1 - tool-git\nnot ok 2 - ufw-active\n"), "{tap}");
+        assert!(tap.contains("not ok 3 - disk-free # TODO quarantined"));
+    }
+
+    #[test]
+    fn json_survives_the_way_there_and_back() {
+        let text = report().render("json").unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report());
+    }
+}

@@ -1,0 +1,253 @@
+//! The smoke spec: TOML, strict. A section that is there is checked; one that is not is not.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// A mistake in a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecError {
+    /// Line from 1, if it is known.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// What a good instance looks like.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Layout version; 1.
+    pub schema: u32,
+    /// Who uses the instance and what it is.
+    pub instance: Instance,
+    /// Programs that must be there, run and have the right version.
+    #[serde(default, rename = "tool")]
+    pub tools: Vec<Tool>,
+    /// Things that must really work, not only print a version.
+    #[serde(default)]
+    pub works: Works,
+    /// PM2.
+    pub pm2: Option<Pm2>,
+    /// The host firewall.
+    pub ufw: Option<Ufw>,
+    /// fail2ban.
+    pub fail2ban: Option<Fail2ban>,
+    /// sshd.
+    pub sshd: Option<Sshd>,
+    /// Automatic security updates.
+    pub unattended_upgrades: Option<UnattendedUpgrades>,
+    /// The root disk.
+    pub disk: Option<Disk>,
+    /// Nothing of the build may be left.
+    #[serde(default)]
+    pub residue: Residue,
+    /// Exceptions by check name.
+    #[serde(default, rename = "override")]
+    pub overrides: Vec<Override>,
+}
+
+/// `[instance]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    /// The login user.
+    pub user: String,
+    /// `uname -m`.
+    pub arch: String,
+    /// Accepted systems: `ubuntu 22.04`.
+    pub os: Vec<String>,
+    /// Wait for systemd and judge failed units.
+    #[serde(default)]
+    pub systemd: bool,
+    /// Judge cloud-init.
+    #[serde(default)]
+    pub cloud_init: bool,
+}
+
+/// `[[tool]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tool {
+    /// Program name; the check is `tool-NAME`.
+    pub name: String,
+    /// What to run; `NAME --version` when left out.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Requirement on the version: `>=24, <25`.
+    pub version: Option<String>,
+    /// Its npm package, where that has another name: `validate` holds the requirement against the lock file.
+    pub package: Option<String>,
+}
+
+/// `[works]`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Works {
+    /// A C program compiles and runs.
+    #[serde(default)]
+    pub compiler: bool,
+    /// npm packs and installs a local package.
+    #[serde(default)]
+    pub npm: bool,
+    /// Bun runs a script.
+    #[serde(default)]
+    pub bun: bool,
+    /// Git clones the repository in the fixtures.
+    #[serde(default)]
+    pub git_clone: bool,
+    /// `/etc/agent-ami/manifest.json` tells what is really installed.
+    #[serde(default)]
+    pub manifest: bool,
+    /// `/etc/agent-ami/sbom.cdx.json` lists the packages.
+    #[serde(default)]
+    pub sbom: bool,
+}
+
+/// `[pm2]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pm2 {
+    /// The boot unit.
+    pub unit: String,
+}
+
+/// `[ufw]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ufw {
+    /// What is let in: `22/tcp`.
+    pub allow: Vec<String>,
+}
+
+/// `[fail2ban]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fail2ban {
+    /// The jail.
+    pub jail: String,
+    /// Settings as `fail2ban-client get JAIL NAME` prints them.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// `[sshd]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sshd {
+    /// Options as `sshd -T` prints them.
+    pub effective: BTreeMap<String, String>,
+    /// Try to log in as root and with a password.
+    #[serde(default)]
+    pub try_logins: bool,
+}
+
+/// `[unattended_upgrades]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnattendedUpgrades {
+    /// The timers that start them.
+    pub timers: Vec<String>,
+}
+
+/// `[disk]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Least size of the root file system in GiB.
+    pub root_min_gib: f64,
+    /// Least free space on it in GiB.
+    pub free_min_gib: f64,
+}
+
+/// `[residue]`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Residue {
+    /// Check all of it.
+    #[serde(default)]
+    pub check: bool,
+}
+
+/// `[[override]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    /// The check.
+    pub check: String,
+    /// Another time-out, in seconds.
+    pub timeout_secs: Option<u64>,
+    /// Until this date (YYYY-MM-DD) a failure is `quarantined` and does not count.
+    pub expires: Option<String>,
+    /// Why; needed with `expires`.
+    pub reason: Option<String>,
+}
+
+/// Reads a spec and checks what TOML's types cannot.
+pub fn parse(text: &str) -> Result<Spec, SpecError> {
+    let spec: Spec = toml::from_str(text).map_err(|e| SpecError {
+        line: e.span().map(|s| line(text, s.start)),
+        message: e.message().trim().to_owned(),
+    })?;
+    let wrong =
+        |needle: &str, message: String| Err(SpecError { line: text.find(needle).map(|at| line(text, at)), message });
+    if spec.schema != 1 {
+        return wrong("schema", format!("schema {} is not known; this is for schema 1", spec.schema));
+    }
+    if spec.tools.is_empty() && spec.ufw.is_none() && spec.sshd.is_none() {
+        return wrong("", "the spec checks nothing: it has neither tools nor ufw nor sshd".to_owned());
+    }
+    for tool in &spec.tools {
+        if spec.tools.iter().filter(|t| t.name == tool.name).count() > 1 {
+            return wrong(&format!("\"{}\"", tool.name), format!("tool {} stands there twice", tool.name));
+        }
+        if let Some(requirement) = tool.version.as_deref().filter(|r| !crate::version::is_requirement(r)) {
+            return wrong(requirement, format!("`{requirement}` is no requirement; write for example \">=24, <25\""));
+        }
+    }
+    for exception in &spec.overrides {
+        let dated = exception.expires.as_deref().is_none_or(is_date);
+        if !dated || (exception.expires.is_some() && exception.reason.is_none()) {
+            let message =
+                format!("override of {}: `expires` is a date YYYY-MM-DD and needs a `reason`", exception.check);
+            return wrong(&exception.check, message);
+        }
+    }
+    Ok(spec)
+}
+
+fn is_date(text: &str) -> bool {
+    let shape = |(i, b): (usize, u8)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() };
+    text.len() == 10 && text.bytes().enumerate().all(shape)
+}
+
+fn line(text: &str, offset: usize) -> usize {
+    text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "schema = 1\n[instance]\nuser = \"u\"\narch = \"x\"\nos = []\n";
+
+    fn error(rest: &str) -> SpecError {
+        parse(&format!("{HEAD}{rest}")).unwrap_err()
+    }
+
+    #[test]
+    fn ours_is_good() {
+        let spec = parse(include_str!("../specs/locus-agent.toml")).unwrap();
+        assert!(spec.tools.iter().any(|t| t.name == "claude"));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_line() {
+        assert_eq!(error("[ufw]\nalow = []\n").line, Some(7));
+        assert!(error("").message.contains("checks nothing"));
+        let twice = "[[tool]]\nname = \"git\"\n[[tool]]\nname = \"git\"\n";
+        assert_eq!(error(twice), SpecError { line: Some(7), message: "tool git stands there twice".to_owned() });
+        assert!(error("[[tool]]\nname = \"git\"\nversion = \"2\"\n").message.contains("is no requirement"));
+        let quarantine = "[[tool]]\nname = \"git\"\n[[override]]\ncheck = \"tool-git\"\nexpires = \"2026-12-31\"\n";
+        assert!(error(quarantine).message.contains("needs a `reason`"));
+    }
+}

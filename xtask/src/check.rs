@@ -1,0 +1,89 @@
+//! The checks behind `validate`: files in, findings out. Nothing is built and nothing is changed.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::event::Event;
+
+pub mod pins;
+pub mod scripts;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Must be mended.
+    Error,
+    /// Should be looked at.
+    Warning,
+}
+
+/// Something a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Which check found it.
+    pub check: &'static str,
+    /// The file, relative to the project.
+    pub file: PathBuf,
+    /// Line from 1.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What mends it.
+    pub hint: String,
+}
+
+impl Finding {
+    /// An error.
+    pub fn error(
+        check: &'static str,
+        file: impl Into<PathBuf>,
+        line: Option<usize>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { severity: Severity::Error, check, file: file.into(), line, message: message.into(), hint: hint.into() }
+    }
+
+    /// A warning.
+    pub fn warning(
+        check: &'static str,
+        file: impl Into<PathBuf>,
+        line: Option<usize>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(check, file, line, message, hint) }
+    }
+
+    /// The finding as an event.
+    pub fn event(&self) -> Event {
+        Event::Finding {
+            severity: if self.severity == Severity::Error { "error" } else { "warning" }.to_owned(),
+            check: self.check.to_owned(),
+            file: Some(self.file.clone()),
+            line: self.line,
+            column: None,
+            message: self.message.clone(),
+            hint: self.hint.clone(),
+        }
+    }
+}
+
+/// Runs every check of the project in `root`.
+pub fn all(root: &Path, config: &Config, today: jiff::civil::Date) -> Result<Vec<Finding>> {
+    let mut findings = pins::check(root, today)?;
+    findings.extend(pins::lock(root)?);
+    for image in config.images.values() {
+        findings.extend(pins::spec(root, &image.smoke)?);
+    }
+    findings.extend(scripts::check(root)?);
+    Ok(findings)
+}
+
+/// The line of the first occurrence of `needle`, from 1.
+fn line_of(text: &str, needle: &str) -> Option<usize> {
+    text.find(needle).map(|at| text[..at].matches('\n').count() + 1)
+}

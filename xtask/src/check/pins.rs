@@ -1,0 +1,219 @@
+//! Pins: end-of-life and review dates, the npm lock file, and the smoke spec against both.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fs_err as fs;
+use jiff::civil::Date;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Finding, line_of};
+use crate::error::{Exit, Result};
+
+/// The one place for versions.
+const PINS: &str = "scripts/pins.json";
+/// npm's.
+const PACKAGE: &str = "scripts/npm/package.json";
+const LOCK: &str = "scripts/npm/package-lock.json";
+/// How long before the end of life a warning begins.
+const NOTICE_DAYS: i32 = 90;
+
+/// One pinned version.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// The exact version, or the series where a distribution decides the rest.
+    pub version: String,
+    /// When somebody must look whether it is still right.
+    pub review_at: Date,
+    /// When upstream ends support.
+    #[serde(default)]
+    pub eol: Option<Date>,
+    /// Why this version.
+    pub reason: String,
+}
+
+/// Reads the pins.
+pub fn read(root: &Path) -> Result<BTreeMap<String, Pin>> {
+    let text = fs::read_to_string(root.join(PINS))?;
+    serde_json::from_str(&text).map_err(|e| {
+        Exit::Usage.error(
+            format_args!("{PINS}:{}: {e}", e.line()),
+            "a pin has version, review_at, reason and perhaps eol; dates are YYYY-MM-DD",
+        )
+    })
+}
+
+/// Judges the dates.
+pub fn check(root: &Path, today: Date) -> Result<Vec<Finding>> {
+    let text = fs::read_to_string(root.join(PINS))?;
+    Ok(dates(&read(root)?, &text, today))
+}
+
+fn dates(pins: &BTreeMap<String, Pin>, text: &str, today: Date) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, pin) in pins {
+        let line = line_of(text, &format!("\"{name}\":"));
+        if let Some(eol) = pin.eol {
+            let days = (eol - today).get_days();
+            if eol <= today {
+                findings.push(Finding::error(
+                    "pins",
+                    PINS,
+                    line,
+                    format!("{name} {} is past its end of life ({eol})", pin.version),
+                    "pin a supported version",
+                ));
+            } else if days <= NOTICE_DAYS {
+                findings.push(Finding::warning(
+                    "pins",
+                    PINS,
+                    line,
+                    format!("{name} {} reaches its end of life in {days} days ({eol})", pin.version),
+                    "plan the next version",
+                ));
+            }
+        }
+        if pin.review_at < today {
+            let message = format!("the review of {name} {} was due on {}", pin.version, pin.review_at);
+            findings.push(Finding::warning(
+                "pins",
+                PINS,
+                line,
+                message,
+                "look for a newer version, then move review_at",
+            ));
+        }
+    }
+    findings
+}
+
+/// Judges package.json and its lock file.
+pub fn lock(root: &Path) -> Result<Vec<Finding>> {
+    let read = |name: &str| -> Result<Value> {
+        let text = fs::read_to_string(root.join(name))?;
+        serde_json::from_str(&text).map_err(|e| {
+            Exit::Usage.error(format_args!("{name}: {e}"), "`npm install --package-lock-only` writes it anew")
+        })
+    };
+    Ok(lock_findings(&read(PACKAGE)?, &read(LOCK)?))
+}
+
+fn lock_findings(package: &Value, lock: &Value) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut error = |file: &str, message: String| {
+        let hint = "pin the exact version in package.json and run `npm install --package-lock-only` in scripts/npm";
+        findings.push(Finding::error("lock", file, None, message, hint));
+    };
+    let entries = lock["packages"].as_object().cloned().unwrap_or_default();
+    for (name, version) in package["dependencies"].as_object().into_iter().flatten() {
+        let version = version.as_str().unwrap_or_default();
+        if semver::Version::parse(version).is_err() {
+            error(PACKAGE, format!("{name}: `{version}` is no exact version"));
+        }
+        let locked = entries.get(&format!("node_modules/{name}")).and_then(|e| e["version"].as_str());
+        if locked != Some(version) {
+            error(
+                LOCK,
+                format!("{name} is {version} in package.json and {} in the lock file", locked.unwrap_or("missing")),
+            );
+        }
+    }
+    for (path, entry) in entries.iter().filter(|(path, _)| !path.is_empty()) {
+        if entry["integrity"].as_str().is_none_or(|i| !i.starts_with("sha512-")) {
+            error(LOCK, format!("{path} has no sha512 integrity hash"));
+        }
+        if entry["resolved"].as_str().is_some_and(|r| !r.starts_with("https://")) {
+            error(LOCK, format!("{path} does not come from a registry over HTTPS"));
+        }
+    }
+    findings
+}
+
+/// Holds the smoke spec's tool requirements against the pins: a spec that accepts what is not pinned, or refuses what is, drifted.
+pub fn spec(root: &Path, spec: &Path) -> Result<Vec<Finding>> {
+    let pins = read(root)?;
+    let package: Value = serde_json::from_str(&fs::read_to_string(root.join(PACKAGE))?).unwrap_or_default();
+    let text = fs::read_to_string(root.join(spec))?;
+    let parsed = match smoke::spec::parse(&text) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            return Ok(vec![Finding::error(
+                "smoke",
+                spec,
+                error.line,
+                error.message,
+                "`smoke --help` describes the spec",
+            )]);
+        }
+    };
+    let mut findings = Vec::new();
+    for tool in &parsed.tools {
+        let npm = package["dependencies"].as_object().and_then(|d| {
+            let name = tool.package.as_deref().unwrap_or(&tool.name);
+            d.get(name).and_then(Value::as_str).map(str::to_owned)
+        });
+        let Some(pinned) = npm.or_else(|| pins.get(&tool.name).map(|p| p.version.clone())) else { continue };
+        let Some(requirement) = &tool.version else {
+            findings.push(Finding::error(
+                "smoke",
+                spec,
+                line_of(&text, &format!("name = \"{}\"", tool.name)),
+                format!("{} is pinned to {pinned} but the spec accepts any version", tool.name),
+                "add a version requirement",
+            ));
+            continue;
+        };
+        if !smoke::version::satisfies(&pinned, requirement) {
+            let message = format!("the spec wants {} {requirement}, but {pinned} is pinned", tool.name);
+            findings.push(Finding::error(
+                "smoke",
+                spec,
+                line_of(&text, &format!("name = \"{}\"", tool.name)),
+                message,
+                "change the spec with the pin",
+            ));
+        }
+    }
+    Ok(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn dates_are_judged_against_today() {
+        let text = r#"{"node": {"version": "20", "review_at": "2026-10-01", "eol": "2026-04-30", "reason": "x"}, "npm": {"version": "11", "review_at": "2027-01-01", "eol": "2026-12-31", "reason": "x"}}"#;
+        let pins = serde_json::from_str(text).unwrap();
+        let messages: Vec<String> =
+            dates(&pins, text, "2026-11-21".parse().unwrap()).into_iter().map(|f| f.message).collect();
+        let want = [
+            "node 20 is past its end of life (2026-04-30)",
+            "the review of node 20 was due on 2026-10-01",
+            "npm 11 reaches its end of life in 40 days (2026-12-31)",
+        ];
+        assert_eq!(messages, want);
+    }
+
+    #[test]
+    fn a_loose_or_unlocked_dependency_is_found() {
+        let package = json!({ "dependencies": { "a": "1.0.0", "b": "^2.0.0", "c": "3.0.0" } });
+        let lock = json!({ "packages": {
+            "": {},
+            "node_modules/a": { "version": "1.0.0", "integrity": "sha512-x" },
+            "node_modules/b": { "version": "2.1.0", "integrity": "sha512-x" },
+            "node_modules/c": { "version": "3.0.0", "resolved": "git+ssh://x" },
+        } });
+        let messages: Vec<String> = lock_findings(&package, &lock).into_iter().map(|f| f.message).collect();
+        let want = [
+            "b: `^2.0.0` is no exact version",
+            "b is ^2.0.0 in package.json and 2.1.0 in the lock file",
+            "node_modules/c has no sha512 integrity hash",
+            "node_modules/c does not come from a registry over HTTPS",
+        ];
+        assert_eq!(messages, want);
+    }
+}

@@ -1,0 +1,152 @@
+//! Scripts: strict mode, one purpose, shellcheck-clean.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde::Deserialize;
+
+use super::Finding;
+use crate::error::Result;
+use crate::process::Cmd;
+
+/// Longest script; beyond it, it has more than one purpose.
+const MAX_LINES: usize = 100;
+
+/// Checks every `*.sh` below `scripts/` and `.ci/`.
+pub fn check(root: &Path) -> Result<Vec<Finding>> {
+    let mut files = Vec::new();
+    collect(&root.join("scripts"), &mut files)?;
+    files.sort();
+    let mut findings = Vec::new();
+    for file in &files {
+        let text = fs::read_to_string(file)?;
+        let name = file.strip_prefix(root).unwrap_or(file);
+        findings.extend(rules(name, &text, executable(file)?));
+        let parsed = Cmd::new("bash").arg("-n").arg(file).output()?;
+        if parsed.code != 0 {
+            findings.push(Finding::error("scripts", name, None, parsed.stderr.trim(), "mend the syntax"));
+        }
+    }
+    findings.extend(shellcheck(root, &files)?);
+    Ok(findings)
+}
+
+/// What can be said from the text alone. Files in a `lib` folder are sourced: they set no options of their caller.
+fn rules(name: &Path, text: &str, executable: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let library = name.components().any(|c| c.as_os_str() == "lib");
+    let lines = text.lines().count();
+    let mut error =
+        |line, message: String, hint: &str| findings.push(Finding::error("scripts", name, line, message, hint));
+    if lines > MAX_LINES {
+        error(None, format!("{lines} lines, more than {MAX_LINES}"), "split it by purpose");
+    }
+    if !text.starts_with("#!/usr/bin/env bash\n") && !library {
+        error(Some(1), "the first line is not #!/usr/bin/env bash".to_owned(), "every script says what runs it");
+    }
+    if !text.lines().any(|l| l == "set -euo pipefail") && !library {
+        error(None, "no `set -euo pipefail`".to_owned(), "add it below the head comment");
+    }
+    if !executable && !library {
+        error(None, "not executable".to_owned(), "chmod +x");
+    }
+    findings
+}
+
+#[derive(Deserialize)]
+struct Comment {
+    file: PathBuf,
+    line: usize,
+    code: u32,
+    message: String,
+}
+
+fn shellcheck(root: &Path, files: &[PathBuf]) -> Result<Vec<Finding>> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Ok(output) = Cmd::new("shellcheck")
+        .args(["--format", "json", "--external-sources", "--source-path", "SCRIPTDIR"])
+        .args(files)
+        .output()
+    else {
+        let hint = "`cargo xtask doctor --install` brings it";
+        return Ok(vec![Finding::warning(
+            "scripts",
+            "scripts",
+            None,
+            "shellcheck is not here: the scripts were not looked at by it",
+            hint,
+        )]);
+    };
+    Ok(parse(root, &output.stdout))
+}
+
+fn parse(root: &Path, json: &str) -> Vec<Finding> {
+    let comments: Vec<Comment> = serde_json::from_str(json).unwrap_or_default();
+    let finding = |c: Comment| {
+        let name = c.file.strip_prefix(root).unwrap_or(&c.file).to_owned();
+        Finding::error(
+            "shellcheck",
+            name,
+            Some(c.line),
+            format!("SC{}: {}", c.code, c.message),
+            format!("shellcheck.net/wiki/SC{}", c.code),
+        )
+    };
+    comments.into_iter().map(finding).collect()
+}
+
+fn executable(path: &Path) -> Result<bool> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(fs::metadata(path)?.permissions().mode() & 0o100 != 0)
+}
+
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|e| e == "sh") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_without_strict_mode_is_found() {
+        let messages = |name: &str, text: &str, x| {
+            rules(Path::new(name), text, x).into_iter().map(|f| f.message).collect::<Vec<_>>()
+        };
+        assert_eq!(messages("scripts/a.sh", "#!/usr/bin/env bash\nset -euo pipefail\n", true), [""; 0]);
+        let all = messages("scripts/a.sh", &"echo\n".repeat(101), false);
+        assert_eq!(
+            all,
+            [
+                "101 lines, more than 100",
+                "the first line is not #!/usr/bin/env bash",
+                "no `set -euo pipefail`",
+                "not executable"
+            ]
+        );
+        assert_eq!(messages("scripts/lib/a.sh", "say() { :; }\n", false), [""; 0]);
+    }
+
+    #[test]
+    fn shellchecks_answer_becomes_findings() {
+        let json = r#"[{"file":"/p/scripts/a.sh","line":3,"endLine":3,"column":1,"endColumn":2,"level":"info","code":2086,"message":"Double quote","fix":null}]"#;
+        let finding = &parse(Path::new("/p"), json)[0];
+        assert_eq!(
+            (finding.file.as_path(), finding.line, finding.message.as_str()),
+            (Path::new("scripts/a.sh"), Some(3), "SC2086: Double quote")
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! `ami release`: doctor, validate, build, smoke, copy, promote to staging.
+
+use super::{build, promote, smoke};
+use crate::cli;
+use crate::cloud::Cloud as _;
+use crate::commands::{Context, Finish, doctor, validate};
+use crate::error::Result;
+use crate::event::{Event, Outcome, Phase};
+use crate::stage::smoke::{DOCUMENT, Record};
+
+/// The channel a release ends in.
+const CHANNEL: &str = "staging";
+
+/// Runs the command.
+pub fn run(context: &Context, args: &cli::Release) -> Result<Finish> {
+    if context.common.dry_run {
+        return super::plan::run(context, &args.build);
+    }
+    doctor::ensure(context)?;
+    validate::ensure(context)?;
+    let config = context.config()?;
+    let state = context.state(&config)?;
+    let run = context.begin_run(&state)?;
+    let (image, up_to_date) = build::build(context, &config, &state, &run, &args.build)?;
+    let local = context.local(&config, &state, None);
+    let known = local.document(&image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    let record = match known.filter(|r| up_to_date && r.passed && r.disk_sha256 == image.disk_sha256) {
+        Some(record) => {
+            let summary = format!("{} passed at {}", image.id, record.at);
+            context.events.event(Event::PhaseFinished {
+                phase: Phase::Smoke,
+                outcome: Outcome::UpToDate,
+                seconds: 0.0,
+                summary,
+            });
+            record
+        }
+        None => {
+            let args = cli::Smoke {
+                image: None,
+                no_reboot: args.no_reboot,
+                spec: None,
+                output: Vec::new(),
+                keep_on_failure: args.build.keep_on_failure,
+            };
+            smoke::judge(context, &config, &state, &run, &image, &args)?
+        }
+    };
+    smoke::verdict(&image, &record)?;
+    let images = {
+        let _lock = state.lock("copy", &context.line)?;
+        crate::stage::copy::run(&local, &image, local.regions(), context.events.as_ref())?
+    };
+    // Asking for a release is asking for staging.
+    promote::promote(context, &config, &state, &image, CHANNEL, true)?;
+    let regions: Vec<String> = images.iter().map(|i| format!("{} ({})", i.id, i.region)).collect();
+    Ok(Finish::new(
+        format!("released {} to {CHANNEL}: {}", image.name, regions.join(", ")),
+        serde_json::json!({ "run": run.id(), "image": image, "images": images, "channel": CHANNEL, "smoke": record }),
+    ))
+}

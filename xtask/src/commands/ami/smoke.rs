@@ -1,0 +1,105 @@
+//! `ami smoke`: boot a fresh instance and judge it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fs_err as fs;
+
+use crate::cli;
+use crate::cloud::local::{Local, seed};
+use crate::cloud::{self, Cloud, Image};
+use crate::commands::{Context, Finish, smoke_binary};
+use crate::config::Config;
+use crate::error::{Exit, Result};
+use crate::stage::smoke::{self as stage, Kit, Options, Record};
+use crate::state::{Run, State};
+
+/// Judges an image and keeps the record beside it. The record tells the verdict.
+pub fn judge(
+    context: &Context,
+    config: &Config,
+    state: &State,
+    run: &Arc<Run>,
+    image: &Image,
+    args: &cli::Smoke,
+) -> Result<Record> {
+    let spec = match &args.spec {
+        Some(spec) => spec.clone(),
+        None => {
+            let (_, image) = context.image(config, Some(&image.image))?;
+            context.root.join(&image.smoke)
+        }
+    };
+    let binary = smoke_binary::provide(context, state)?;
+    let local = context.local(config, state, Some(Arc::clone(run)));
+    let kit = Kit { binary, spec, build_ca: seed::host_certificates()? };
+    let options = Options { reboot: !args.no_reboot, keep_on_failure: args.keep_on_failure };
+    let keep = || run.keep();
+    let record = stage::run(&local, image, &kit, options, context.events.as_ref(), &keep)?;
+    // A run with another spec is a look, not a verdict on the image.
+    if args.spec.is_none() {
+        let text = serde_json::to_vec_pretty(&record).unwrap_or_default();
+        local.put_document(image, stage::DOCUMENT, &text)?;
+    }
+    write_outputs(&record, &args.output)?;
+    Ok(record)
+}
+
+/// An error if the verdict is bad.
+pub fn verdict(image: &Image, record: &Record) -> Result<()> {
+    if record.passed {
+        return Ok(());
+    }
+    let failed: Vec<&str> = record.reports.iter().flat_map(|r| r.failed()).collect();
+    let names = if failed.is_empty() { "see the warnings above".to_owned() } else { failed.join(", ") };
+    let hint = format!("`cargo xtask ami smoke {} --keep-on-failure` leaves the instance up to look at", image.id);
+    Err(Exit::Judged.error(format_args!("{} was judged bad: {names}", image.id), hint))
+}
+
+/// The image a person named, or the newest of the home region.
+pub fn chosen(local: &Local, config: &Config, wanted: Option<&str>) -> Result<Image> {
+    match wanted {
+        Some(wanted) => cloud::find(local, wanted),
+        None => {
+            let home = config.regions.local.first().cloned().unwrap_or_default();
+            let (images, _) = cloud::all_images(local)?;
+            images.into_iter().rev().find(|i| i.region == home).ok_or_else(|| {
+                Exit::Usage.error(format_args!("there is no image in {home}"), "build one with `cargo xtask ami build`")
+            })
+        }
+    }
+}
+
+fn write_outputs(record: &Record, outputs: &[(String, String)]) -> Result<()> {
+    for (format, file) in outputs {
+        let file = PathBuf::from(file);
+        let text = match format.as_str() {
+            "json" => serde_json::to_string_pretty(record).unwrap_or_default(),
+            "junit" | "tap" => {
+                let last = record.reports.last();
+                last.and_then(|report| report.render(format)).unwrap_or_default()
+            }
+            other => {
+                return Err(Exit::Usage
+                    .error(format_args!("no report format `{other}`"), "write json=FILE, junit=FILE or tap=FILE"));
+            }
+        };
+        fs::write(file, text)?;
+    }
+    Ok(())
+}
+
+/// Runs the command.
+pub fn run(context: &Context, args: &cli::Smoke) -> Result<Finish> {
+    let config = context.config()?;
+    let state = context.state(&config)?;
+    let image = chosen(&context.local(&config, &state, None), &config, args.image.as_deref())?;
+    let run = context.begin_run(&state)?;
+    let record = judge(context, &config, &state, &run, &image, args)?;
+    verdict(&image, &record)?;
+    let checks: usize = record.reports.iter().map(|r| r.checks.len()).sum();
+    Ok(Finish::new(
+        format!("{} passed {checks} checks in {} boots", image.id, record.reports.len()),
+        serde_json::json!({ "image": image.id, "smoke": record }),
+    ))
+}

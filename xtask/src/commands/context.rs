@@ -1,0 +1,119 @@
+//! What commands share: the project, its configuration, where events go.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::Common;
+use crate::cloud::local::{Local, Settings, Size, base, qemu::Acceleration};
+use crate::config::{Config, Image as ImageConfig, Overrides};
+use crate::error::{Exit, Result};
+use crate::event::{Document, Event, Events};
+use crate::state::{Run, State};
+
+/// The project and the request.
+pub struct Context {
+    /// The project's folder.
+    pub root: PathBuf,
+    /// Options of every command.
+    pub common: Common,
+    /// Where events go.
+    pub events: Events,
+    /// The environment, read once.
+    pub env: BTreeMap<String, String>,
+    /// The command as typed.
+    pub line: String,
+}
+
+/// The project's folder: cargo tells at run time; a binary that was started by hand knows where it was compiled.
+pub fn project_root() -> PathBuf {
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    manifest.parent().map_or_else(|| manifest.clone(), Path::to_owned)
+}
+
+impl Context {
+    /// `ami.toml`, with environment and flags over it.
+    pub fn config(&self) -> Result<Config> {
+        let overrides = Overrides { state_dir: self.common.state.clone(), ..Overrides::default() };
+        Config::load(&self.root, &overrides, &self.env)
+    }
+
+    /// The state folder.
+    pub fn state(&self, config: &Config) -> Result<State> {
+        State::open(self.root.join(&config.local.state_dir))
+    }
+
+    /// The local provider.
+    pub fn local(&self, config: &Config, state: &State, run: Option<Arc<Run>>) -> Local {
+        Local::new(state, local_settings(config), &self.root, run)
+    }
+
+    /// A run, told to the observer.
+    pub fn begin_run(&self, state: &State) -> Result<Arc<Run>> {
+        let run = Arc::new(state.begin_run(&self.line)?);
+        self.events.event(Event::RunStarted { run: run.id().to_owned(), command: self.line.clone() });
+        Ok(run)
+    }
+
+    /// The image a person named, or the only one.
+    pub fn image<'a>(&self, config: &'a Config, name: Option<&str>) -> Result<(&'a str, &'a ImageConfig)> {
+        let known = || config.images.keys().cloned().collect::<Vec<_>>().join(", ");
+        match name {
+            Some(name) => config.images.get_key_value(name).map(|(k, v)| (k.as_str(), v)).ok_or_else(|| {
+                Exit::Usage
+                    .error(format_args!("ami.toml has no image `{name}`"), format_args!("its images are: {}", known()))
+            }),
+            None => {
+                let mut all = config.images.iter();
+                match (all.next(), all.next()) {
+                    (Some((name, image)), None) => Ok((name, image)),
+                    _ => Err(Exit::Usage.error("which image?", format_args!("name one of: {}", known()))),
+                }
+            }
+        }
+    }
+
+    /// Shows a document.
+    pub fn document(&self, kind: &str, data: serde_json::Value, text: String) {
+        self.events.event(Event::Document(Document { kind: kind.to_owned(), data, text }));
+    }
+
+    /// Asks a person, unless `--yes` answers. Without a terminal nobody can be asked.
+    pub fn confirm(&self, question: &str) -> Result<()> {
+        if self.common.yes {
+            return Ok(());
+        }
+        match crate::report::ask(question) {
+            Some(true) => Ok(()),
+            Some(false) => Err(Exit::Usage.error("not confirmed, nothing was changed", "answer `y`, or pass --yes")),
+            None => Err(Exit::Precondition.error(
+                format_args!("{question} There is no terminal to ask on, so nothing was changed"),
+                "pass --yes to confirm",
+            )),
+        }
+    }
+}
+
+/// `[local]` in the provider's own types.
+fn local_settings(config: &Config) -> Settings {
+    let local = &config.local;
+    Settings {
+        regions: config.regions.local.clone(),
+        size: Size {
+            cpus: local.cpus,
+            memory_mib: local.memory_mib,
+            boot_timeout: Duration::from_secs(local.boot_timeout_secs),
+        },
+        disk_gib: local.disk_gib,
+        acceleration: match local.acceleration.as_str() {
+            "kvm" => Some(Acceleration::Kvm),
+            "hvf" => Some(Acceleration::Hvf),
+            "tcg" => Some(Acceleration::Tcg),
+            _ => None,
+        },
+        base: base::Name::ALL.into_iter().find(|name| name.name() == local.base),
+        ubuntu_releases: local.ubuntu_releases.clone(),
+    }
+}

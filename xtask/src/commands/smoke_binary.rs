@@ -1,0 +1,81 @@
+//! The smoke binary: compiled for musl when its sources changed, then kept in the state folder.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::Context;
+use crate::error::{Error, Exit, Result};
+use crate::event::{Event, Outcome, Phase, phase};
+use crate::process::{Ended, TAIL, tail};
+use crate::recipe::Digest;
+use crate::state::State;
+use crate::toolchain;
+
+/// The binary is uploaded to every instance, so it stays small.
+const MAX_BYTES: u64 = 2 << 20;
+
+/// The path of an up-to-date binary.
+pub(super) fn provide(context: &Context, state: &State) -> Result<PathBuf> {
+    let hash = sources(&context.root)?;
+    let binary = state.path("bin").join(format!("smoke-{}", hash.short()));
+    if binary.exists() {
+        return Ok(binary);
+    }
+    let _lock = state.lock("smoke-binary", &context.line)?;
+    let events = context.events.as_ref();
+    phase(events, Phase::SmokeBinary, "smoke for x86_64-unknown-linux-musl", || {
+        let target = state.path("bin").join("target");
+        let plan = toolchain::plan(&toolchain::facts()?, &context.root, &target)?;
+        events.event(Event::Note { message: format!("smoke is compiled {}", plan.why) });
+        for cmd in &plan.commands {
+            let mut said = Vec::new();
+            let ended = cmd.stream(None, |_, line| {
+                said.push(line.to_owned());
+                let message = line.trim().to_owned();
+                events.event(Event::Progress { phase: Phase::SmokeBinary, message, fraction: None });
+            })?;
+            if ended != Ended::Code(0) {
+                let output = tail(&said.join("\n"), TAIL);
+                return Err(Exit::Failed.error(
+                    format_args!("`{cmd}` failed ({ended:?}):\n{output}"),
+                    "`cargo xtask doctor` looks at the toolchain for the smoke binary",
+                ));
+            }
+        }
+        let bytes = fs::metadata(&plan.binary)?.len();
+        if bytes > MAX_BYTES {
+            let message = format!("the smoke binary has {bytes} bytes, more than {MAX_BYTES}");
+            return Err(Exit::Failed.error(message, "look for a new dependency of the smoke crate"));
+        }
+        let staged = binary.with_extension("new");
+        fs::copy(&plan.binary, &staged)?;
+        fs::rename(staged, &binary)?;
+        Ok::<_, Error>(((), Outcome::Done, format!("{} kB", bytes / 1000)))
+    })?;
+    Ok(binary)
+}
+
+/// A digest over everything the binary is made from.
+fn sources(root: &Path) -> Result<Digest> {
+    let mut files = vec![root.join("Cargo.toml"), root.join("Cargo.lock"), root.join("smoke/Cargo.toml")];
+    collect(&root.join("smoke/src"), &mut files)?;
+    files.sort();
+    let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
+    for file in files {
+        parts.push((file.strip_prefix(root).unwrap_or(&file).display().to_string(), fs::read(&file)?));
+    }
+    Ok(Digest::of_parts(parts.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))))
+}
+
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

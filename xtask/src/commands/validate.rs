@@ -1,0 +1,59 @@
+//! `validate`: everything that can be judged without building; every finding, not the first.
+
+use super::{Context, Finish};
+use crate::check::{self, Finding, Severity};
+use crate::config::Config;
+use crate::error::{Error, Exit, Result};
+use crate::event::{Event, Outcome, Phase, phase};
+use crate::template;
+
+/// Validates and tells the findings; an error if one of them is an error.
+pub(super) fn ensure(context: &Context) -> Result<()> {
+    phase(context.events.as_ref(), Phase::Validate, "configuration, template, pins, specs, scripts", || {
+        let config = context.config()?;
+        let findings = findings(context, &config)?;
+        for finding in &findings {
+            context.events.event(finding.event());
+        }
+        let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
+        let warnings = findings.len() - errors;
+        if errors > 0 {
+            return Err(Exit::Usage.error(
+                format_args!("{errors} errors and {warnings} warnings, told above"),
+                "mend them and run `cargo xtask validate`",
+            ));
+        }
+        Ok::<_, Error>(((), Outcome::Done, format!("no errors, {warnings} warnings")))
+    })
+}
+
+fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for image in config.images.values() {
+        let request = template::Request {
+            path: context.root.join(&image.template),
+            source: image.source_local.clone(),
+            vars: image.vars.clone().into_iter().collect(),
+            var_files: Vec::new(),
+            env: context.env.clone(),
+            now: jiff::Timestamp::now(),
+            root: context.root.clone(),
+        };
+        if let Err(error) = template::evaluate(&request) {
+            context.events.event(Event::Warning {
+                message: crate::error::plain(&error),
+                hint: "the template cannot be evaluated".to_owned(),
+            });
+            findings.push(Finding::error("template", &image.template, None, error.to_string(), "see above"));
+        }
+    }
+    let today = jiff::Zoned::now().date();
+    findings.extend(check::all(&context.root, config, today)?);
+    Ok(findings)
+}
+
+/// Runs the command.
+pub(super) fn run(context: &Context) -> Result<Finish> {
+    ensure(context)?;
+    Ok(Finish::new("valid", serde_json::json!({})))
+}

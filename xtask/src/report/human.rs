@@ -1,0 +1,229 @@
+//! Events as lines for a person, with a progress line below them on a terminal.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::event::{Event, Observer, Outcome, Phase};
+
+/// How often a line says how far the work is where no terminal can redraw one.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Warnings, diffs and the result.
+    Quiet,
+    /// Phases, steps and progress.
+    Normal,
+    /// Every line of every step.
+    Verbose,
+}
+
+/// The reporter.
+#[derive(Debug)]
+pub struct Human {
+    verbosity: Verbosity,
+    terminal: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    bar: ProgressBar,
+    doing: String,
+    since: Instant,
+    heartbeat: Instant,
+}
+
+impl Human {
+    /// A reporter on standard error.
+    pub fn new(verbosity: Verbosity) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal && verbosity > Verbosity::Quiet {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            bar.set_style(style);
+        }
+        let now = Instant::now();
+        let state = State { bar, doing: String::new(), since: now, heartbeat: now };
+        Self { verbosity, terminal, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, state: &State, text: &str) {
+        state.bar.suspend(|| {
+            // A reader that went away is no reason to stop a build.
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        });
+    }
+
+    fn begin(&self, state: &mut State, doing: String) {
+        state.doing = doing;
+        state.since = Instant::now();
+        state.heartbeat = state.since;
+        state.bar.set_message(state.doing.clone());
+        if self.terminal {
+            state.bar.enable_steady_tick(Duration::from_millis(120));
+        }
+    }
+
+    fn end(&self, state: &mut State) {
+        state.doing.clear();
+        state.bar.disable_steady_tick();
+        state.bar.set_message(String::new());
+    }
+
+    /// Work goes on: redraw the progress line, or say so now and then.
+    fn progress(&self, state: &mut State, detail: &str) {
+        let text = format!("{} [{}] {detail}", state.doing, clock(state.since.elapsed()));
+        if self.terminal {
+            state.bar.set_message(text);
+        } else if self.verbosity == Verbosity::Normal && state.heartbeat.elapsed() >= HEARTBEAT {
+            state.heartbeat = Instant::now();
+            self.line(state, &format!("    … {text}"));
+        }
+    }
+
+    fn phase_finished(&self, state: &mut State, phase: Phase, outcome: Outcome, seconds: f64, summary: &str) {
+        self.end(state);
+        if self.verbosity == Verbosity::Quiet {
+            return;
+        }
+        let mark = if outcome == Outcome::Failed { "✗" } else { "✓" };
+        let summary = if outcome == Outcome::Failed { "failed" } else { summary };
+        self.line(
+            state,
+            &format!("{mark} {:12} {:>8}  {summary}", title(phase), clock(Duration::from_secs_f64(seconds))),
+        );
+    }
+
+    fn step_finished(&self, state: &mut State, place: (usize, usize), name: &str, outcome: Outcome, seconds: f64) {
+        self.end(state);
+        if self.verbosity == Verbosity::Quiet {
+            return;
+        }
+        let (mark, took) = match outcome {
+            Outcome::Done => ("✓", clock(Duration::from_secs_f64(seconds))),
+            Outcome::UpToDate => ("=", "cached".to_owned()),
+            Outcome::Failed => ("✗", clock(Duration::from_secs_f64(seconds))),
+        };
+        self.line(state, &format!("  {mark} [{}/{}] {name:28} {took:>8}", place.0, place.1));
+    }
+}
+
+impl Observer for Human {
+    fn event(&self, event: Event) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let tells = self.verbosity > Verbosity::Quiet;
+        match event {
+            Event::RunStarted { run, .. } if self.verbosity == Verbosity::Verbose => {
+                self.line(state, &format!("run {run}"))
+            }
+            Event::PhaseStarted { phase, subject } => {
+                if tells && !self.terminal {
+                    self.line(state, &format!("→ {} {subject}", title(phase)));
+                }
+                self.begin(state, format!("{} {subject}", title(phase)));
+            }
+            Event::PhaseFinished { phase, outcome, seconds, summary } => {
+                self.phase_finished(state, phase, outcome, seconds, &summary)
+            }
+            Event::StepStarted { index, total, name, expected_seconds } => {
+                let expected = expected_seconds
+                    .map_or(String::new(), |s| format!(", {} last time", clock(Duration::from_secs_f64(s))));
+                self.begin(state, format!("[{index}/{total}] {name}{expected}"));
+            }
+            Event::StepOutput { line, .. } => {
+                if self.verbosity == Verbosity::Verbose {
+                    self.line(state, &format!("    │ {line}"));
+                } else {
+                    self.progress(state, &line);
+                }
+            }
+            Event::StepFinished { index, total, name, outcome, seconds } => {
+                self.step_finished(state, (index, total), &name, outcome, seconds);
+            }
+            Event::Progress { message, fraction, .. } => {
+                let share =
+                    fraction.filter(|f| f.1 > 0).map_or(String::new(), |(done, all)| format!(" {}%", done * 100 / all));
+                self.progress(state, &format!("{message}{share}"));
+            }
+            Event::Note { message } if tells => self.line(state, &format!("  {}", message.replace('\n', "\n  "))),
+            Event::Warning { message, hint } => self.line(state, &format!("warning: {message}\n  help: {hint}")),
+            Event::Finding { severity, check, file, line, column, message, hint } => {
+                let place = file.map_or(String::new(), |f| {
+                    let number = |n: Option<usize>| n.map_or(String::new(), |n| format!(":{n}"));
+                    format!("{}{}{}: ", f.display(), number(line), number(column))
+                });
+                self.line(state, &format!("{severity}[{check}]: {place}{message}\n  help: {hint}"));
+            }
+            Event::Check { name, outcome, seconds, message, .. } => {
+                let passed = outcome == "pass";
+                if !passed || self.verbosity == Verbosity::Verbose {
+                    let mark = if passed { "✓" } else { "✗" };
+                    self.line(state, &format!("  {mark} {name:28} {seconds:>6.1} s  {message}"));
+                }
+            }
+            Event::Diff { file, diff } => self.line(state, &format!("{}\n{diff}", file.display())),
+            Event::Document(document) => state.bar.suspend(|| {
+                let _ = write!(std::io::stdout().lock(), "{}", document.text);
+            }),
+            Event::Result { ok, summary, error, .. } => {
+                state.bar.finish_and_clear();
+                match error {
+                    Some(error) => self.line(state, &error),
+                    None if ok && !summary.is_empty() => self.line(state, &summary),
+                    None => {}
+                }
+            }
+            Event::RunStarted { .. } | Event::Note { .. } => {}
+        }
+    }
+}
+
+fn title(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Doctor => "doctor",
+        Phase::Validate => "validate",
+        Phase::Base => "base",
+        Phase::Boot => "boot",
+        Phase::Build => "build",
+        Phase::Capture => "capture",
+        Phase::SmokeBinary => "smoke binary",
+        Phase::Smoke => "smoke",
+        Phase::Copy => "copy",
+        Phase::Promote => "promote",
+    }
+}
+
+/// Seconds as a person reads them.
+fn clock(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 10.0 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = duration.as_secs();
+    if whole < 120 { format!("{whole} s") } else { format!("{} m {:02} s", whole / 60, whole % 60) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        let shown = [0.04, 9.94, 10.0, 119.0, 125.0, 3600.0].map(|s| clock(Duration::from_secs_f64(s)));
+        assert_eq!(shown, ["0.0 s", "9.9 s", "10 s", "119 s", "2 m 05 s", "60 m 00 s"]);
+    }
+}

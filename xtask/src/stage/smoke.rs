@@ -1,0 +1,193 @@
+//! Smoke: a fresh instance of the image is booted, judged, restarted and judged again.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use smoke::report::{Outcome as Verdict, Report};
+
+use crate::cloud::{Cloud, Image, Machine};
+use crate::error::{Error, Exit, Result};
+use crate::event::{Event, Observer, Outcome, Phase, phase};
+use crate::process::Cmd;
+use crate::recipe::Digest;
+use crate::ssh::Ssh;
+
+/// Where binary, spec and fixtures lie on the instance. Not `/tmp`, which a restart empties.
+const FOLDER: &str = "/var/tmp/agent-ami-smoke";
+/// The document beside an image that says how it was judged.
+pub const DOCUMENT: &str = "smoke.json";
+
+/// What is uploaded to the instance.
+#[derive(Clone, Debug)]
+pub struct Kit {
+    /// The smoke binary.
+    pub binary: PathBuf,
+    /// The smoke spec.
+    pub spec: PathBuf,
+    /// CA certificates that were trusted at build time and must be gone.
+    pub build_ca: Vec<String>,
+}
+
+/// What is asked beyond the kit.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Restart the instance and judge it again.
+    pub reboot: bool,
+    /// Leave the instance up when it is judged bad.
+    pub keep_on_failure: bool,
+}
+
+/// How an image was judged; `promote` asks it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this record's layout.
+    pub schema: u32,
+    /// The disk that was judged; copies with the same disk were judged with it.
+    pub disk_sha256: Digest,
+    /// The spec it was held against.
+    pub spec_sha256: Digest,
+    /// True if every pass passed.
+    pub passed: bool,
+    /// When, RFC 3339.
+    pub at: String,
+    /// One report a pass: first boot, after reboot.
+    pub reports: Vec<Report>,
+}
+
+/// Judges an image. The instance is gone afterwards whatever happened. The record says how it went; an error means that the
+/// image could not be judged.
+pub fn run<C: Cloud>(
+    cloud: &C,
+    image: &Image,
+    kit: &Kit,
+    options: Options,
+    events: &dyn Observer,
+    keep: &dyn Fn() -> Result<()>,
+) -> Result<Record> {
+    let told = |message: &str| {
+        events.event(Event::Progress { phase: Phase::Boot, message: message.to_owned(), fraction: None })
+    };
+    let mut machine = phase(events, Phase::Boot, format!("a fresh instance of {}", image.id), || {
+        let machine = cloud.launch(image, &told)?;
+        Ok::<_, Error>((machine, Outcome::Done, format!("instance of {} is up", image.id)))
+    })?;
+    let spec = fs::read(&kit.spec)?;
+    upload(machine.ssh(), image, kit)?;
+    let mut reports = vec![pass(machine.ssh(), "first boot", events)?];
+    if options.reboot {
+        phase(events, Phase::Boot, "the instance again", || {
+            machine.reboot()?;
+            Ok::<_, Error>(((), Outcome::Done, "instance restarted".to_owned()))
+        })?;
+        reports.push(pass(machine.ssh(), "after reboot", events)?);
+    }
+    let complaints = compare(&reports, &image.builder_host_keys);
+    for message in &complaints {
+        events.event(Event::Warning { message: message.clone(), hint: "the image is judged bad for it".to_owned() });
+    }
+    let passed = complaints.is_empty() && reports.iter().all(Report::passed);
+    if !passed && options.keep_on_failure {
+        keep()?;
+        let login = machine.keep()?;
+        let message = format!(
+            "the instance is kept: {login}\nit goes when you power it off (`sudo poweroff`) and run the next command"
+        );
+        events.event(Event::Note { message });
+    }
+    let at = jiff::Timestamp::now().to_string();
+    Ok(Record { schema: 1, disk_sha256: image.disk_sha256, spec_sha256: Digest::of(&spec), passed, at, reports })
+}
+
+/// Puts everything on the instance in one go.
+fn upload(ssh: &Ssh, image: &Image, kit: &Kit) -> Result<()> {
+    let staging = tempfile::tempdir()?;
+    let root = staging.path().join("agent-ami-smoke");
+    let fixtures = root.join("fixtures");
+    fs::create_dir_all(fixtures.join("build-ca"))?;
+    fs::copy(&kit.binary, root.join("smoke"))?;
+    fs::copy(&kit.spec, root.join("spec.toml"))?;
+    let public = ssh.target().key.with_extension("pub");
+    fs::copy(public, fixtures.join("launch.pub"))?;
+    fs::write(fixtures.join("builder_host_keys"), image.builder_host_keys.join("\n"))?;
+    for (i, certificate) in kit.build_ca.iter().enumerate() {
+        fs::write(fixtures.join(format!("build-ca/{i}.crt")), certificate)?;
+    }
+    bundle(&fixtures.join("repo.bundle"))?;
+    ssh.read(&format!("rm -rf {FOLDER}"))?;
+    ssh.upload(&root, "/var/tmp/")
+}
+
+/// A repository to clone without a network.
+fn bundle(to: &Path) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let git = |args: &[&str]| {
+        Cmd::new("git")
+            .args(["-c", "user.name=agent-ami", "-c", "user.email=agent-ami@localhost", "-c", "commit.gpgsign=false"])
+            .args(args)
+            .dir(dir.path())
+            .env_remove("GIT_DIR")
+            .env_remove("GIT_WORK_TREE")
+            .read()
+    };
+    git(&["init", "-q", "-b", "main"])?;
+    fs::write(dir.path().join("README.md"), "# smoke\n")?;
+    git(&["add", "README.md"])?;
+    git(&["commit", "-q", "-m", "smoke"])?;
+    git(&["bundle", "create", "-q", &to.display().to_string(), "main"])?;
+    Ok(())
+}
+
+/// Runs the judge once and brings its report home.
+fn pass(ssh: &Ssh, name: &str, events: &dyn Observer) -> Result<Report> {
+    phase(events, Phase::Smoke, name, || {
+        let command =
+            format!("sudo {FOLDER}/smoke run --spec {FOLDER}/spec.toml --fixtures {FOLDER}/fixtures --format json");
+        let finished = ssh.output(&command, b"")?;
+        // 1 is a verdict; anything else means that the judge could not do its work.
+        if finished.code > 1 {
+            let message = format!("the smoke binary ended with {}: {}", finished.code, finished.stderr.trim());
+            return Err(Exit::Usage.error(message, "check the smoke spec with `cargo xtask validate`"));
+        }
+        let report: Report = serde_json::from_str(&finished.stdout).map_err(|e| {
+            let message = format!("the smoke report cannot be read: {e}");
+            Exit::Failed
+                .error(message, "xtask and the smoke binary may be of different versions; run the command again")
+        })?;
+        for check in &report.checks {
+            events.event(Event::Check {
+                pass: name.to_owned(),
+                name: check.name.clone(),
+                outcome: check.outcome.to_string(),
+                seconds: check.seconds,
+                message: check.message.clone(),
+            });
+        }
+        let failed = report.checks.iter().filter(|c| c.outcome == Verdict::Fail).count();
+        let all = report.checks.len();
+        let summary = format!("{name}: {} of {all} checks passed in {:.1} s", all - failed, report.wall_seconds);
+        Ok((report, if failed == 0 { Outcome::Done } else { Outcome::Failed }, summary))
+    })
+}
+
+/// What only two boots together can show.
+fn compare(reports: &[Report], builder_host_keys: &[String]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let Some(first) = reports.first() else { return vec!["nothing was judged".to_owned()] };
+    if first.host_keys.is_empty() {
+        complaints.push("the instance shows no SSH host key".to_owned());
+    }
+    if first.host_keys.iter().any(|key| builder_host_keys.contains(key)) {
+        complaints
+            .push("the instance shows the builder's SSH host key: two boots of the image share an identity".to_owned());
+    }
+    if let Some(second) = reports.get(1) {
+        if second.boot_id == first.boot_id {
+            complaints.push("the boot id did not change: the instance was not restarted".to_owned());
+        }
+        if second.host_keys != first.host_keys {
+            complaints.push("the SSH host keys changed across the restart: clients would refuse to connect".to_owned());
+        }
+    }
+    complaints
+}

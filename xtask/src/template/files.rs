@@ -1,0 +1,151 @@
+//! The template's files, parsed, and errors that point into them.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err as fs;
+use hcl_edit::Span;
+use hcl_edit::structure::{Attribute, Block, Body};
+use miette::{Diagnostic, NamedSource, SourceSpan};
+use thiserror::Error as ThisError;
+
+use crate::error::{Error, Exit, Result};
+use crate::recipe::Place;
+
+/// One parsed file.
+#[derive(Debug)]
+pub(super) struct File {
+    /// Path as a person would name it.
+    pub(super) name: String,
+    pub(super) text: Arc<str>,
+    pub(super) body: Body,
+}
+
+/// Something in the template that we cannot take, with the place.
+#[derive(Debug, ThisError, Diagnostic)]
+#[error("{message}")]
+pub(super) struct Refused {
+    message: String,
+    #[source_code]
+    code: NamedSource<Arc<str>>,
+    #[label("{label}")]
+    span: SourceSpan,
+    label: String,
+    #[help]
+    help: String,
+}
+
+impl File {
+    /// Parses a file.
+    pub(super) fn parse(name: String, text: String) -> Result<Self> {
+        let text: Arc<str> = text.into();
+        match hcl_edit::parser::parse_body(&text) {
+            Ok(body) => Ok(Self { name, text, body }),
+            Err(error) => {
+                let at = error.location().offset().min(text.len());
+                let refused = Refused {
+                    message: format!("{name}:{}: this is not HCL: {}", error.location().line(), error.message()),
+                    code: NamedSource::new(&name, Arc::clone(&text)),
+                    span: (at, 0).into(),
+                    label: "here".to_owned(),
+                    help: "see the HCL2 syntax at developer.hashicorp.com/packer/docs/templates/hcl_templates/syntax"
+                        .to_owned(),
+                };
+                Err(Exit::Usage.because(refused))
+            }
+        }
+    }
+
+    /// An error that points at `span`.
+    pub(super) fn refuse(
+        &self,
+        span: Option<Range<usize>>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Error {
+        let span = span.unwrap_or(0..0);
+        let message = format!("{}:{}: {}", self.name, self.line(span.start), message.into());
+        Exit::Usage.because(Refused {
+            message,
+            code: NamedSource::new(&self.name, Arc::clone(&self.text)),
+            span: (span.start, span.end.saturating_sub(span.start)).into(),
+            label: "here".to_owned(),
+            help: help.into(),
+        })
+    }
+
+    /// An unknown word: refused with the nearest known one.
+    pub(super) fn unknown(&self, span: Option<Range<usize>>, what: &str, word: &str, known: &[&str]) -> Error {
+        let help = match nearest(word, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known here: {}", known.join(", ")),
+        };
+        self.refuse(span, format!("unknown {what} `{word}`"), help)
+    }
+
+    /// Line of a byte offset, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1)
+    }
+
+    /// Where a block stands.
+    pub(super) fn place(&self, block: &Block) -> Place {
+        Place { file: PathBuf::from(&self.name), line: self.line(span_of(block).map_or(0, |s| s.start)) }
+    }
+}
+
+/// Where a block's head stands: pointing at its whole body would hide the line that matters.
+pub(super) fn span_of(block: &Block) -> Option<Range<usize>> {
+    block.ident.span()
+}
+
+/// Where an attribute stands.
+pub(super) fn span_of_attribute(attribute: &Attribute) -> Option<Range<usize>> {
+    attribute.span()
+}
+
+/// Reads a template: a file, or every `*.pkr.hcl` of a folder in order of name.
+pub(super) fn read(path: &Path, root: &Path) -> Result<Vec<File>> {
+    let mut paths = Vec::new();
+    if path.is_dir() {
+        for entry in fs::read_dir(path)? {
+            let file = entry?.path();
+            if file.to_string_lossy().ends_with(".pkr.hcl") {
+                paths.push(file);
+            }
+        }
+        paths.sort();
+        if paths.is_empty() {
+            return Err(Exit::Usage.error(
+                format_args!("no template in {}: it has no file that ends in .pkr.hcl", path.display()),
+                "set `template` in ami.toml to a *.pkr.hcl file or a folder of them",
+            ));
+        }
+    } else {
+        paths.push(path.to_owned());
+    }
+    paths
+        .into_iter()
+        .map(|file| {
+            let text = fs::read_to_string(&file).map_err(|e| {
+                Exit::Usage.error(
+                    format_args!("cannot read the template: {e}"),
+                    "set `template` in ami.toml to an existing file or folder",
+                )
+            })?;
+            File::parse(shown(&file, root), text)
+        })
+        .collect()
+}
+
+/// A path as a person would name it: relative to the project where it lies in it.
+pub(super) fn shown(path: &Path, root: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
+/// The known word that is near enough to be meant.
+pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let scored = known.iter().map(|k| (strsim::jaro_winkler(word, k), *k));
+    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
+}

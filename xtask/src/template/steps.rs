@@ -1,0 +1,312 @@
+//! `provisioner` and `post-processor` blocks: from HCL to steps with every byte they will send.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fs_err as fs;
+use hcl_edit::structure::Block;
+
+use super::Request;
+use super::files::{File, span_of};
+use super::scope::{Attributes, Scope};
+use crate::error::Result;
+use crate::recipe::{Action, PostProcessor, Script, Shell, ShellLocal, Step, Upload, UploadFile};
+
+/// Attributes that every provisioner has.
+const COMMON: &[&str] = &["only", "except", "pause_before", "timeout", "max_retries"];
+/// Packer's default (developer.hashicorp.com/packer/docs/provisioners/shell#execute_command).
+const EXECUTE_COMMAND: &str = "chmod +x {{ .Path }}; {{ .Vars }} {{ .Path }}";
+/// Known to Packer, refused here because an engine of ours would not honour them.
+const UNSUPPORTED: &[&str] = &[
+    "binary",
+    "remote_path",
+    "remote_folder",
+    "remote_file",
+    "skip_clean",
+    "start_retry_timeout",
+    "use_env_var_file",
+    "pause_after",
+    "override",
+];
+
+/// Reads a provisioner; `None` if `only` or `except` keep it from this source.
+pub(super) fn step(file: &File, block: &Block, scope: &Scope, request: &Request) -> Result<Option<Step>> {
+    let Some(kind) = block.labels.first().map(hcl_edit::structure::BlockLabel::as_str) else {
+        return Err(file.refuse(span_of(block), "a provisioner needs its type", "write provisioner \"shell\" { … }"));
+    };
+    let own: &[&str] = match kind {
+        "shell" => &[
+            "inline",
+            "inline_shebang",
+            "script",
+            "scripts",
+            "env",
+            "environment_vars",
+            "execute_command",
+            "expect_disconnect",
+            "valid_exit_codes",
+        ],
+        "file" => &["source", "sources", "content", "destination", "direction", "generated"],
+        "shell-local" => &["inline", "script", "scripts", "env", "environment_vars"],
+        "breakpoint" => &["note", "disable"],
+        other => {
+            return Err(file.unknown(
+                span_of(block),
+                "provisioner",
+                other,
+                &["shell", "file", "shell-local", "breakpoint"],
+            ));
+        }
+    };
+    refuse_unsupported(file, block)?;
+    let known: Vec<&str> = own.iter().chain(COMMON).copied().collect();
+    let a = scope.attributes(file, block, &known, &[])?;
+    if !applies(&a, &request.source)? {
+        return Ok(None);
+    }
+    let (name, action) = match kind {
+        "shell" => shell(&a, request)?,
+        "file" => upload(&a, request)?,
+        "shell-local" => {
+            let (name, local) = shell_local(&a, request)?;
+            (name, Action::ShellLocal(local))
+        }
+        _ => (
+            "breakpoint".to_owned(),
+            Action::Breakpoint { note: a.text("note")?.unwrap_or_default(), disabled: a.flag("disable")? },
+        ),
+    };
+    Ok(Some(Step {
+        name,
+        place: file.place(block),
+        action,
+        pause_before: a.duration("pause_before")?.unwrap_or(Duration::ZERO),
+        timeout: a.duration("timeout")?,
+        max_retries: u32::try_from(a.whole("max_retries")?.unwrap_or(0)).unwrap_or(u32::MAX),
+    }))
+}
+
+/// Reads a post-processor; `None` if `only` or `except` keep it from this source.
+pub(super) fn post(file: &File, block: &Block, scope: &Scope, request: &Request) -> Result<Option<PostProcessor>> {
+    let kind = block.labels.first().map(hcl_edit::structure::BlockLabel::as_str).unwrap_or_default();
+    let own: &[&str] = match kind {
+        "manifest" => &["output", "strip_path", "strip_time", "custom_data"],
+        "checksum" => &["checksum_types", "output"],
+        "shell-local" => &["inline", "script", "scripts", "env", "environment_vars"],
+        other => {
+            return Err(file.unknown(
+                span_of(block),
+                "post-processor",
+                other,
+                &["manifest", "checksum", "shell-local"],
+            ));
+        }
+    };
+    let known: Vec<&str> = own.iter().copied().chain(["only", "except", "name", "keep_input_artifact"]).collect();
+    let a = scope.attributes(file, block, &known, &[])?;
+    if !applies(&a, &request.source)? {
+        return Ok(None);
+    }
+    Ok(Some(match kind {
+        "manifest" => PostProcessor::Manifest {
+            output: a.text("output")?.unwrap_or_else(|| "packer-manifest.json".to_owned()).into(),
+            strip_path: a.flag("strip_path")?,
+            custom_data: a.map("custom_data")?,
+        },
+        "checksum" => {
+            let types = a.texts("checksum_types")?;
+            let types = if types.is_empty() { vec!["md5".to_owned()] } else { types };
+            let output = a
+                .text("output")?
+                .unwrap_or_else(|| "packer_{{.BuildName}}_{{.BuilderType}}_{{.ChecksumType}}.checksum".to_owned());
+            PostProcessor::Checksum { types, output }
+        }
+        _ => PostProcessor::ShellLocal(shell_local(&a, request)?.1),
+    }))
+}
+
+/// Gives steps of the same name a number.
+pub(super) fn make_unique(steps: &mut [Step]) {
+    let names: Vec<String> = steps.iter().map(|s| s.name.clone()).collect();
+    for (i, step) in steps.iter_mut().enumerate() {
+        let same = names[..i].iter().filter(|n| **n == names[i]).count();
+        if same > 0 {
+            step.name = format!("{} {}", step.name, same + 1);
+        }
+    }
+}
+
+fn refuse_unsupported(file: &File, block: &Block) -> Result<()> {
+    for attribute in block.body.attributes() {
+        let name = attribute.key.as_str();
+        if UNSUPPORTED.contains(&name) {
+            let help = "remove it: a recipe must mean the same to every engine";
+            return Err(file.refuse(
+                hcl_edit::Span::span(attribute),
+                format!("Packer's `{name}` is not supported here"),
+                help,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Packer's `only` and `except` name sources as `kind.name`.
+fn applies(a: &Attributes<'_>, source: &str) -> Result<bool> {
+    let (only, except) = (a.texts("only")?, a.texts("except")?);
+    let names = |list: &[String]| list.iter().any(|n| n.trim_start_matches("source.") == source);
+    if a.has("only") && a.has("except") {
+        return Err(a.refuse("except", "`only` and `except` exclude each other", "keep one of them"));
+    }
+    Ok(if a.has("only") { names(&only) } else { !names(&except) })
+}
+
+fn shell(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
+    let shebang = a.text("inline_shebang")?.unwrap_or_else(|| "/bin/sh -e".to_owned());
+    let (name, scripts) = scripts(a, request, Some(&shebang))?;
+    let codes = a.get("valid_exit_codes").and_then(hcl::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let codes: Vec<i32> = codes.iter().filter_map(|v| v.as_i64().and_then(|n| i32::try_from(n).ok())).collect();
+    let shell = Shell {
+        scripts,
+        env: environment(a)?,
+        execute_command: a.text("execute_command")?.unwrap_or_else(|| EXECUTE_COMMAND.to_owned()),
+        expect_disconnect: a.flag("expect_disconnect")?,
+        valid_exit_codes: if codes.is_empty() { vec![0] } else { codes },
+    };
+    Ok((name, Action::Shell(shell)))
+}
+
+fn shell_local(a: &Attributes<'_>, request: &Request) -> Result<(String, ShellLocal)> {
+    let (name, scripts) = scripts(a, request, None)?;
+    Ok((name, ShellLocal { scripts, env: environment(a)? }))
+}
+
+/// The scripts and the step's name. `shebang` heads an inline list where the machine runs it as a file.
+fn scripts(a: &Attributes<'_>, request: &Request, shebang: Option<&str>) -> Result<(String, Vec<Script>)> {
+    let mut paths = a.texts("scripts")?;
+    paths.extend(a.text("script")?);
+    let inline = a.texts("inline")?;
+    let given = [a.has("script"), a.has("scripts"), a.has("inline")].into_iter().filter(|g| *g).count();
+    if given != 1 {
+        return Err(a.refuse(
+            "inline",
+            "give exactly one of `inline`, `script` and `scripts`",
+            "a provisioner does one thing",
+        ));
+    }
+    if !inline.is_empty() {
+        let head = shebang.map_or(String::new(), |s| format!("#!{s}\n"));
+        let content = format!("{head}{}\n", inline.join("\n")).into_bytes();
+        return Ok(("shell".to_owned(), vec![Script { name: "inline".to_owned(), content }]));
+    }
+    let at = if a.has("script") { "script" } else { "scripts" };
+    let mut scripts = Vec::new();
+    for path in &paths {
+        let full = normal(&request.root.join(path));
+        let content = fs::read(&full).map_err(|e| {
+            a.refuse(
+                at,
+                format!("cannot read the script: {e}"),
+                "paths are relative to the project, or start with ${path.root}",
+            )
+        })?;
+        scripts.push(Script { name: super::files::shown(&full, &request.root), content });
+    }
+    let stem = paths.first().and_then(|p| Path::new(p).file_stem()).map(|s| s.to_string_lossy().into_owned());
+    Ok((stem.unwrap_or_else(|| "shell".to_owned()), scripts))
+}
+
+/// `environment_vars = ["A=1"]` and `env = { A = "1" }`.
+fn environment(a: &Attributes<'_>) -> Result<Vec<(String, String)>> {
+    let mut env = Vec::new();
+    for entry in a.texts("environment_vars")? {
+        let Some((name, value)) = entry.split_once('=') else {
+            return Err(a.refuse("environment_vars", format!("`{entry}` is not NAME=value"), "write NAME=value"));
+        };
+        env.push((name.to_owned(), value.to_owned()));
+    }
+    env.extend(a.map("env")?);
+    Ok(env)
+}
+
+fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
+    let Some(destination) = a.text("destination")? else {
+        return Err(a.refuse(
+            "destination",
+            "a file provisioner needs `destination`",
+            "say where the file goes on the machine",
+        ));
+    };
+    if let Some(direction) = a.text("direction")?.filter(|d| d != "upload") {
+        return Err(a.refuse(
+            "direction",
+            format!("direction `{direction}` is not supported here"),
+            "only files that go to the machine change an image",
+        ));
+    }
+    if let Some(content) = a.text("content")? {
+        let name = Path::new(&destination).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let files = vec![UploadFile { path: name.clone().into(), content: content.into_bytes(), executable: false }];
+        let upload = Upload { source: "content".to_owned(), destination, files, keep_folder_name: false };
+        return Ok((format!("file {name}"), Action::Upload(upload)));
+    }
+    let mut sources = a.texts("sources")?;
+    sources.extend(a.text("source")?);
+    let [source] = sources.as_slice() else {
+        return Err(a.refuse("sources", "give one `source` (or `content`)", "use a folder for several files"));
+    };
+    let full = normal(&request.root.join(source));
+    let name = full.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let unreadable = |e: std::io::Error| {
+        a.refuse(
+            "source",
+            format!("cannot read {}: {e}", full.display()),
+            "paths are relative to the project, or start with ${path.root}",
+        )
+    };
+    let mut files = Vec::new();
+    let folder = fs::metadata(&full).map_err(unreadable)?.is_dir();
+    if folder {
+        collect(&full, &full, &mut files).map_err(unreadable)?;
+        files.sort_by(|x, y| x.path.cmp(&y.path));
+    } else {
+        files.push(read_file(&full, PathBuf::from(&name)).map_err(unreadable)?);
+    }
+    let keep_folder_name = folder && !source.ends_with('/');
+    let upload = Upload { source: super::files::shown(&full, &request.root), destination, files, keep_folder_name };
+    Ok((format!("file {name}"), Action::Upload(upload)))
+}
+
+/// Takes `.` and `..` out of a path by text, so that a script's name reads as a person would write it.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            std::path::Component::CurDir => {}
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+fn collect(root: &Path, dir: &Path, files: &mut Vec<UploadFile>) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(root, &path, files)?;
+        } else {
+            let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
+            files.push(read_file(&path, relative)?);
+        }
+    }
+    Ok(())
+}
+
+fn read_file(path: &Path, name: PathBuf) -> std::io::Result<UploadFile> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let executable = fs::metadata(path)?.permissions().mode() & 0o100 != 0;
+    Ok(UploadFile { path: name, content: fs::read(path)?, executable })
+}

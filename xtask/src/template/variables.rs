@@ -1,0 +1,195 @@
+//! Input variables: declared, set from everywhere Packer lets them be set, converted, validated.
+//!
+//! Precedence, lowest first: default, `PKR_VAR_x`, `*.auto.pkrvars.hcl` in order of name, `-var-file` in order, `-var`
+//! (developer.hashicorp.com/packer/docs/templates/hcl_templates/variables).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use hcl::Value;
+use hcl::expr::Expression;
+use hcl_edit::Span as _;
+use hcl_edit::structure::{Block, Structure};
+
+use super::Request;
+use super::files::{File, shown, span_of};
+use super::scope::Scope;
+use super::types::{Type, convert};
+use crate::error::{Exit, Result};
+use crate::recipe::Variable;
+
+/// A `variable` block.
+struct Declared<'a> {
+    file: &'a File,
+    block: &'a Block,
+    name: String,
+    kind: Type,
+    sensitive: bool,
+    default: Option<Value>,
+}
+
+/// A value and where it came from.
+struct Set {
+    value: Value,
+    origin: String,
+}
+
+/// Evaluates every variable, puts it into the scope and returns what `ami plan` shows.
+pub(super) fn resolve(blocks: &[(&File, &Block)], request: &Request, scope: &mut Scope) -> Result<Vec<Variable>> {
+    let declared: Vec<Declared<'_>> =
+        blocks.iter().map(|(file, block)| declare(file, block, request, scope)).collect::<Result<_>>()?;
+    let mut set: BTreeMap<String, Set> = BTreeMap::new();
+    from_environment(&declared, request, &mut set)?;
+    for path in auto_files(&request.path)? {
+        from_file(&declared, &path, request, &mut set)?;
+    }
+    for path in &request.var_files {
+        from_file(&declared, path, request, &mut set)?;
+    }
+    from_flags(&declared, request, &mut set)?;
+    let mut out = Vec::new();
+    for variable in &declared {
+        let (value, origin) = match (set.remove(&variable.name), &variable.default) {
+            (Some(set), _) => (set.value, set.origin),
+            (None, Some(default)) => (default.clone(), "default".to_owned()),
+            (None, None) => {
+                let help = format!("set it: `--var {}=…`, a var-file, or PKR_VAR_{}", variable.name, variable.name);
+                return Err(variable.file.refuse(
+                    span_of(variable.block),
+                    format!("variable `{}` has no value", variable.name),
+                    help,
+                ));
+            }
+        };
+        let value = convert(&value, &variable.kind).map_err(|e| {
+            let message = format!("variable `{}` {e} (it comes from {origin})", variable.name);
+            variable.file.refuse(span_of(variable.block), message, "give it a value of its type")
+        })?;
+        scope.set("var", &variable.name, value.clone());
+        validate(variable, scope)?;
+        let shown = if variable.sensitive { serde_json::Value::Null } else { super::json(&value) };
+        out.push(Variable { name: variable.name.clone(), value: shown, sensitive: variable.sensitive, origin });
+    }
+    Ok(out)
+}
+
+fn declare<'a>(file: &'a File, block: &'a Block, request: &Request, scope: &Scope) -> Result<Declared<'a>> {
+    const KNOWN: &[&str] = &["type", "default", "description", "sensitive", "validation"];
+    let [label] = block.labels.as_slice() else {
+        return Err(file.refuse(span_of(block), "a variable has one label, its name", "write variable \"name\" { … }"));
+    };
+    let mut declared =
+        Declared { file, block, name: label.as_str().to_owned(), kind: Type::Any, sensitive: false, default: None };
+    let with_env = scope.with_env(&request.env);
+    for structure in &block.body {
+        match structure {
+            Structure::Attribute(attribute) => match attribute.key.as_str() {
+                "type" => {
+                    let expression: Expression = attribute.value.clone().into();
+                    declared.kind = Type::parse(&expression)
+                        .map_err(|e| file.refuse(attribute.value.span(), e, "see Packer's type constraints"))?;
+                }
+                "default" => declared.default = Some(with_env.attribute(file, attribute)?),
+                "sensitive" => declared.sensitive = scope.attribute(file, attribute)?.as_bool().unwrap_or(false),
+                "description" => {}
+                other => return Err(file.unknown(attribute.key.span(), "attribute", other, KNOWN)),
+            },
+            Structure::Block(inner) if inner.ident.as_str() == "validation" => {}
+            Structure::Block(inner) => return Err(file.unknown(span_of(inner), "block", inner.ident.as_str(), KNOWN)),
+        }
+    }
+    Ok(declared)
+}
+
+fn validate(variable: &Declared<'_>, scope: &Scope) -> Result<()> {
+    for block in variable.block.body.blocks().filter(|b| b.ident.as_str() == "validation") {
+        let attributes = scope.attributes(variable.file, block, &["condition", "error_message"], &[])?;
+        if !attributes.flag("condition")? {
+            let message = attributes.text("error_message")?.unwrap_or_default();
+            let help = format!("the rule stands in {}", variable.file.name);
+            return Err(attributes.refuse("condition", format!("variable `{}`: {message}", variable.name), help));
+        }
+    }
+    Ok(())
+}
+
+fn from_environment(declared: &[Declared<'_>], request: &Request, set: &mut BTreeMap<String, Set>) -> Result<()> {
+    for variable in declared {
+        let name = format!("PKR_VAR_{}", variable.name);
+        if let Some(text) = request.env.get(&name) {
+            let value = from_text(variable, text, &name)?;
+            set.insert(variable.name.clone(), Set { value, origin: name });
+        }
+    }
+    Ok(())
+}
+
+fn from_flags(declared: &[Declared<'_>], request: &Request, set: &mut BTreeMap<String, Set>) -> Result<()> {
+    for (name, text) in &request.vars {
+        let Some(variable) = declared.iter().find(|d| d.name == *name) else {
+            let known: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
+            let near = super::files::nearest(name, &known);
+            let hint = near
+                .map_or_else(|| format!("it declares: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+            return Err(
+                Exit::Usage.error(format_args!("the template declares no variable `{name}` (given with --var)"), hint)
+            );
+        };
+        let value = from_text(variable, text, "--var")?;
+        set.insert(name.clone(), Set { value, origin: "--var".to_owned() });
+    }
+    Ok(())
+}
+
+/// Text is taken as it is for a string and parsed as an expression for everything else, as Packer does.
+fn from_text(variable: &Declared<'_>, text: &str, origin: &str) -> Result<Value> {
+    if variable.kind.is_text() {
+        return Ok(text.into());
+    }
+    let wrong = || {
+        let message = format!("the value of `{}` from {origin} is no HCL expression", variable.name);
+        Exit::Usage.error(message, "quote strings inside lists and maps: --var 'names=[\"a\", \"b\"]'")
+    };
+    let expression: Expression = text.parse().map_err(|_| wrong())?;
+    match expression {
+        // `--var flag=true` is fine, and so is a bare word that only conversion can judge.
+        Expression::Variable(_) => Ok(text.into()),
+        expression => hcl::eval::Evaluate::evaluate(&expression, &hcl::eval::Context::new()).map_err(|_| wrong()),
+    }
+}
+
+fn auto_files(path: &Path) -> Result<Vec<PathBuf>> {
+    let folder = if path.is_dir() { path } else { return Ok(Vec::new()) };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let file = entry?.path();
+        if file.to_string_lossy().ends_with(".auto.pkrvars.hcl") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn from_file(declared: &[Declared<'_>], path: &Path, request: &Request, set: &mut BTreeMap<String, Set>) -> Result<()> {
+    let full = request.root.join(path);
+    let text = fs::read_to_string(&full).map_err(|e| {
+        Exit::Usage.error(format_args!("cannot read the var-file: {e}"), "check the path given with --var-file")
+    })?;
+    let file = File::parse(shown(&full, &request.root), text)?;
+    let known: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
+    let scope = Scope::new(&request.root, &request.root, request.now);
+    for structure in &file.body {
+        let Structure::Attribute(attribute) = structure else {
+            return Err(file.refuse(structure.span(), "a var-file holds values only", "write name = value"));
+        };
+        let name = attribute.key.as_str();
+        if !known.contains(&name) {
+            return Err(file.unknown(attribute.key.span(), "variable", name, &known));
+        }
+        let value = scope.attribute(&file, attribute)?;
+        set.insert(name.to_owned(), Set { value, origin: file.name.clone() });
+    }
+    Ok(())
+}
