@@ -41,7 +41,7 @@ pub fn build<C: Cloud>(
     // The state of the last step becomes the image, not a layer.
     let key_after = |i: usize| (i + 1 < total).then(|| keys[i]);
     let told = |message: &str| {
-        events.event(Event::Progress { phase: Phase::Boot, message: message.to_owned(), fraction: None })
+        events.event(Event::Progress { phase: Phase::Boot, message: message.to_owned(), fraction: None });
     };
     let mut machine = phase(events, Phase::Boot, "builder", || {
         let from = plan.start();
@@ -76,7 +76,7 @@ pub fn build<C: Cloud>(
         builder_host_keys,
     };
     let told = |message: &str| {
-        events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None })
+        events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
     };
     phase(events, Phase::Capture, &plan.image, || {
         let image = cloud.capture(machine, base, &capture, &told)?;

@@ -36,7 +36,7 @@ pub fn project_root() -> PathBuf {
 impl Context {
     /// `ami.toml`, with environment and flags over it.
     pub fn config(&self) -> Result<Config> {
-        let overrides = Overrides { state_dir: self.common.state.clone(), ..Overrides::default() };
+        let overrides = Overrides { state_dir: self.common.state.clone() };
         Config::load(&self.root, &overrides, &self.env)
     }
 

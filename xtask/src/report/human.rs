@@ -88,7 +88,7 @@ impl Human {
         let text = format!("{} [{}] {detail}", state.doing, clock(state.since.elapsed()));
         if self.terminal {
             state.bar.set_message(text);
-        } else if self.verbosity == Verbosity::Normal && state.heartbeat.elapsed() >= HEARTBEAT {
+        } else if self.verbosity > Verbosity::Quiet && state.heartbeat.elapsed() >= HEARTBEAT {
             state.heartbeat = Instant::now();
             self.line(state, &format!("    … {text}"));
         }
@@ -128,7 +128,7 @@ impl Observer for Human {
         let tells = self.verbosity > Verbosity::Quiet;
         match event {
             Event::RunStarted { run, .. } if self.verbosity == Verbosity::Verbose => {
-                self.line(state, &format!("run {run}"))
+                self.line(state, &format!("run {run}"));
             }
             Event::PhaseStarted { phase, subject } => {
                 if tells && !self.terminal {
@@ -137,7 +137,7 @@ impl Observer for Human {
                 self.begin(state, format!("{} {subject}", title(phase)));
             }
             Event::PhaseFinished { phase, outcome, seconds, summary } => {
-                self.phase_finished(state, phase, outcome, seconds, &summary)
+                self.phase_finished(state, phase, outcome, seconds, &summary);
             }
             Event::StepStarted { index, total, name, expected_seconds } => {
                 let expected = expected_seconds

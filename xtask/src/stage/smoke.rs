@@ -66,7 +66,7 @@ pub fn run<C: Cloud>(
     keep: &dyn Fn() -> Result<()>,
 ) -> Result<Record> {
     let told = |message: &str| {
-        events.event(Event::Progress { phase: Phase::Boot, message: message.to_owned(), fraction: None })
+        events.event(Event::Progress { phase: Phase::Boot, message: message.to_owned(), fraction: None });
     };
     let mut machine = phase(events, Phase::Boot, format!("a fresh instance of {}", image.id), || {
         let machine = cloud.launch(image, &told)?;

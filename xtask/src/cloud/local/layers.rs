@@ -140,7 +140,7 @@ mod tests {
             fs::write(layers.disk(l.key), "").unwrap();
         }
         layers.finish(&done).unwrap();
-        assert_eq!(layers.list().unwrap(), [done.clone()]);
+        assert_eq!(layers.list().unwrap(), std::slice::from_ref(&done));
         layers.remove_unfinished().unwrap();
         assert!(layers.disk(done.key).exists() && !layers.disk(dead.key).exists());
     }
