@@ -15,6 +15,8 @@ pub enum Outcome {
     Fail,
     /// Failed, but the spec excuses it until a date.
     Quarantined,
+    /// Failed because another check failed, which says so itself.
+    Skipped,
 }
 
 /// One check's result.
@@ -85,18 +87,23 @@ impl Report {
                 check.message
             );
         }
-        let failed = self.failed().len();
-        let _ = writeln!(out, "{} passed, {failed} failed in {:.1} s", self.checks.len() - failed, self.wall_seconds);
+        let count = |outcome| self.checks.iter().filter(|c| c.outcome == outcome).count();
+        let _ = write!(out, "{} passed, {} failed", count(Outcome::Pass), count(Outcome::Fail));
+        for outcome in [Outcome::Quarantined, Outcome::Skipped] {
+            let _ = if count(outcome) > 0 { write!(out, ", {} {outcome}", count(outcome)) } else { Ok(()) };
+        }
+        let _ = writeln!(out, " in {:.1} s", self.wall_seconds);
         out
     }
 
     /// JUnit XML as CI systems read it.
     fn junit(&self) -> String {
-        let quarantined = self.checks.iter().filter(|c| c.outcome == Outcome::Quarantined).count();
+        let skipped =
+            self.checks.iter().filter(|c| matches!(c.outcome, Outcome::Quarantined | Outcome::Skipped)).count();
         let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
         let _ = writeln!(
             out,
-            "<testsuite name=\"smoke\" tests=\"{}\" failures=\"{}\" skipped=\"{quarantined}\" time=\"{:.3}\">",
+            "<testsuite name=\"smoke\" tests=\"{}\" failures=\"{}\" skipped=\"{skipped}\" time=\"{:.3}\">",
             self.checks.len(),
             self.failed().len(),
             self.wall_seconds
@@ -106,7 +113,9 @@ impl Report {
             let _ = match check.outcome {
                 Outcome::Pass => writeln!(out, "/>"),
                 Outcome::Fail => writeln!(out, "><failure message=\"{}\"/></testcase>", xml(&check.message)),
-                Outcome::Quarantined => writeln!(out, "><skipped message=\"{}\"/></testcase>", xml(&check.message)),
+                Outcome::Quarantined | Outcome::Skipped => {
+                    writeln!(out, "><skipped message=\"{}\"/></testcase>", xml(&check.message))
+                }
             };
         }
         out.push_str("</testsuite>\n");
@@ -121,6 +130,7 @@ impl Report {
                 Outcome::Pass => ("ok", ""),
                 Outcome::Fail => ("not ok", ""),
                 Outcome::Quarantined => ("not ok", " # TODO quarantined"),
+                Outcome::Skipped => ("ok", " # SKIP"),
             };
             let _ = writeln!(out, "{ok} {} - {}{todo}", i + 1, check.name);
             if check.outcome != Outcome::Pass {
@@ -137,6 +147,7 @@ impl fmt::Display for Outcome {
             Self::Pass => "pass",
             Self::Fail => "fail",
             Self::Quarantined => "quarantined",
+            Self::Skipped => "skipped",
         })
     }
 }

@@ -1,0 +1,222 @@
+//! The instance as the checks see it: its user, what the fixtures tell, and facts that several checks need and that are
+//! found out once.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
+
+use smoke::spec::Spec;
+
+use crate::exec::{self, Output};
+use crate::network;
+
+/// The login user of the spec.
+#[derive(Clone, Debug)]
+pub(crate) struct User {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub home: PathBuf,
+    pub shell: String,
+}
+
+type Fact = Arc<OnceLock<Result<String, String>>>;
+
+/// The instance.
+pub(crate) struct Instance {
+    pub spec: Spec,
+    pub user: User,
+    fixtures: Option<PathBuf>,
+    facts: Mutex<HashMap<String, Fact>>,
+    /// Files that a check changes for a moment and another reads, as they were at the start.
+    at_start: HashMap<PathBuf, String>,
+    scratch: AtomicU32,
+}
+
+impl Instance {
+    /// Looks who the user is and takes note of what checks will change.
+    pub(crate) fn new(spec: Spec, fixtures: Option<PathBuf>) -> Result<Self, String> {
+        let name = &spec.instance.user;
+        let passwd = fs::read_to_string("/etc/passwd").map_err(|e| format!("/etc/passwd: {e}"))?;
+        let user = find_user(&passwd, name).ok_or_else(|| format!("there is no user `{name}` on this instance"))?;
+        let keys = [Path::new("/root"), &user.home].map(|home| home.join(".ssh/authorized_keys"));
+        let at_start = keys.into_iter().filter_map(|f| fs::read_to_string(&f).ok().map(|text| (f, text))).collect();
+        let facts = Mutex::default();
+        let instance = Self { spec, user, fixtures, facts, at_start, scratch: AtomicU32::new(0) };
+        // An earlier run that was killed may have left these.
+        instance.tidy();
+        Ok(instance)
+    }
+
+    /// A fixture's content, if there are fixtures and it is one of them.
+    pub(crate) fn fixture(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.fixture_path(name)?).ok()
+    }
+
+    /// Where a fixture lies, if it is there.
+    pub(crate) fn fixture_path(&self, name: &str) -> Option<PathBuf> {
+        self.fixtures.as_ref().map(|dir| dir.join(name)).filter(|p| p.exists())
+    }
+
+    /// A file as it was before any check ran.
+    pub(crate) fn at_start(&self, path: &Path) -> Option<&str> {
+        self.at_start.get(path).map(String::as_str)
+    }
+
+    /// A fact that is found out by whoever asks first; the others wait for it.
+    pub(crate) fn once(&self, key: &str, find: impl FnOnce() -> Result<String, String>) -> Result<String, String> {
+        let fact = match self.facts.lock() {
+            Ok(mut facts) => Arc::clone(facts.entry(key.to_owned()).or_default()),
+            Err(_) => return find(),
+        };
+        fact.get_or_init(find).clone()
+    }
+
+    /// Runs a program as root.
+    pub(crate) fn root(&self, line: &[&str], deadline: Instant) -> Result<Output, String> {
+        let (program, args) = line.split_first().ok_or("no program")?;
+        let mut command = exec::program(program);
+        command.args(args).env("LC_ALL", "C.UTF-8").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        exec::run(command, "", deadline)
+    }
+
+    /// Runs a program as the login user, with the environment of a login, in a folder or at home.
+    pub(crate) fn user(&self, line: &[&str], dir: Option<&Path>, deadline: Instant) -> Result<Output, String> {
+        let user = &self.user;
+        let path = self.login_path(deadline)?;
+        let mut command = exec::program("setpriv");
+        command
+            .arg(format!("--reuid={}", user.uid))
+            .arg(format!("--regid={}", user.gid))
+            .args(["--init-groups", "--"])
+            .args(line)
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", &user.home)
+            .env("USER", &user.name)
+            .env("LOGNAME", &user.name)
+            .env("SHELL", &user.shell)
+            .env("LANG", "C.UTF-8")
+            .current_dir(dir.unwrap_or(&user.home));
+        exec::run(command, "", deadline)
+    }
+
+    /// PATH as a login shell of the user has it.
+    pub(crate) fn login_path(&self, deadline: Instant) -> Result<String, String> {
+        self.once("login-path", || {
+            let output = self.root(&["runuser", "-l", &self.user.name, "-c", "printf '\\n%s' \"$PATH\""], deadline)?;
+            let path = output.stdout.lines().last().unwrap_or_default().trim();
+            if output.ok() && !path.is_empty() {
+                return Ok(path.to_owned());
+            }
+            Err(format!("a login shell of {} {}", self.user.name, output.gist()))
+        })
+    }
+
+    /// An empty folder that belongs to the login user and goes when it is dropped.
+    pub(crate) fn scratch(&self) -> Result<Scratch, String> {
+        let number = self.scratch.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("{SCRATCH}-{}-{number}", std::process::id()));
+        let made = fs::create_dir(&path).and_then(|()| chown(&path, Some(self.user.uid), Some(self.user.gid)));
+        made.map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Scratch { path })
+    }
+
+    /// SHA-256 fingerprints of the SSH host keys, sorted.
+    pub(crate) fn host_keys(&self) -> Vec<String> {
+        let keys = self.once("host-keys", || {
+            let files = fs::read_dir("/etc/ssh").map_err(|e| e.to_string())?.flatten().map(|e| e.path());
+            let public = files.filter(|p| {
+                let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                name.starts_with("ssh_host_") && name.ends_with("_key.pub")
+            });
+            let mut keys = Vec::new();
+            for file in public {
+                let deadline = Instant::now() + std::time::Duration::from_secs(60);
+                let output = self.root(&["ssh-keygen", "-l", "-f", &file.to_string_lossy()], deadline)?;
+                keys.extend(output.stdout.split_whitespace().nth(1).map(str::to_owned));
+            }
+            keys.sort();
+            Ok(keys.join("\n"))
+        });
+        keys.unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    /// `ID VERSION_ID` of /etc/os-release.
+    pub(crate) fn os(&self) -> String {
+        let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let field = |name: &str| {
+            let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('='));
+            value.unwrap_or("?").trim_matches('"').to_owned()
+        };
+        format!("{} {}", field("ID"), field("VERSION_ID"))
+    }
+
+    /// Takes away what checks made: network namespace, scratch folders.
+    pub(crate) fn tidy(&self) {
+        network::remove(self);
+        let prefix = Path::new(SCRATCH);
+        let Some((parent, name)) = prefix.parent().zip(prefix.file_name()) else { return };
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&format!("{}-", name.to_string_lossy())) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// Scratch folders begin with this. On the disk: /tmp may be small.
+const SCRATCH: &str = "/var/tmp/agent-ami-scratch";
+
+/// See [`Instance::scratch`].
+pub(crate) struct Scratch {
+    pub path: PathBuf,
+}
+
+impl Scratch {
+    /// The path of a file in it.
+    pub(crate) fn join(&self, name: &str) -> String {
+        self.path.join(name).to_string_lossy().into_owned()
+    }
+
+    /// Writes a file the login user can read.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<String, String> {
+        fs::write(self.path.join(name), text).map_err(|e| format!("{}: {e}", self.join(name)))?;
+        Ok(self.join(name))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn find_user(passwd: &str, name: &str) -> Option<User> {
+    let fields: Vec<&str> = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f[0] == name)?;
+    let [name, _, uid, gid, _, home, shell] = fields[..] else { return None };
+    Some(User {
+        name: name.to_owned(),
+        uid: uid.parse().ok()?,
+        gid: gid.parse().ok()?,
+        home: home.into(),
+        shell: shell.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_read_from_passwd() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nubuntu:x:1000:1001:Ubuntu,,,:/home/ubuntu:/bin/bash\n";
+        let user = find_user(passwd, "ubuntu").unwrap();
+        assert_eq!((user.uid, user.gid, user.home), (1000, 1001, PathBuf::from("/home/ubuntu")));
+        assert!(find_user(passwd, "ubunt").is_none());
+    }
+}
