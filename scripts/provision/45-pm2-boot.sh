@@ -10,9 +10,11 @@ echo '[]' >/home/ubuntu/.pm2/dump.pm2
 chown ubuntu:ubuntu /home/ubuntu/.pm2/dump.pm2
 
 env PATH="$PATH" pm2 startup systemd -u ubuntu --hp /home/ubuntu >/dev/null
-# root's daemon was started by asking; it has no business in the image.
+# Every pm2 command starts a daemon if there is none. root's has no business in the image, and one of ubuntu's that the unit
+# did not start would make the unit fail: it waits for the pid file of its own.
 pm2 kill >/dev/null 2>&1 || true
 rm -rf /root/.pm2
+runuser -u ubuntu -- env HOME=/home/ubuntu pm2 kill >/dev/null 2>&1 || true
 
 systemctl daemon-reload
 systemctl enable --now pm2-ubuntu.service

@@ -19,6 +19,7 @@ Options:
   --output FORMAT=FILE  write the report to a file, too; may be given several times
   --only CHECK          run this check only; may be given several times
   --jobs N              run at most N checks at once (default: all)
+  --progress            say on standard error which check has ended
   --list                print the names of the checks and stop
   -h, --help            this text
   -V, --version         the version
@@ -52,6 +53,7 @@ pub(crate) struct Args {
     pub outputs: Vec<(String, PathBuf)>,
     pub only: Vec<String>,
     pub jobs: usize,
+    pub progress: bool,
 }
 
 const FORMATS: [&str; 4] = ["terminal", "json", "junit", "tap"];
@@ -70,6 +72,7 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         outputs: vec![],
         only: vec![],
         jobs: usize::MAX,
+        progress: false,
     };
     let mut verb = None;
     while let Some(arg) = parser.next()? {
@@ -91,6 +94,7 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
                     return Err("--jobs wants at least 1".into());
                 }
             }
+            Long("progress") => args.progress = true,
             Long("list") => list = true,
             Value(value) if verb.is_none() && value == "run" => verb = Some(()),
             Value(value) if verb.is_none() && value == "probe" => {

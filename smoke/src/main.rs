@@ -54,7 +54,13 @@ fn judge(args: &Args) -> Result<u8, String> {
     let instance = Arc::new(Instance::new(spec, args.fixtures.clone())?);
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
     let started = Instant::now();
-    let results = runner::run(checks, &instance, args.jobs, &today);
+    let told = |done: usize, all: usize, name: &str| {
+        if args.progress {
+            // Whoever listened may have gone; the report is what counts.
+            let _ = writeln!(std::io::stderr(), "{done}/{all} {name}");
+        }
+    };
+    let results = runner::run(checks, &instance, args.jobs, &today, &told);
     let wall_seconds = started.elapsed().as_secs_f64();
     instance.tidy();
     let report = Report {

@@ -23,13 +23,19 @@ struct Running {
 }
 
 /// Runs the checks, `jobs` at a time, and returns what became of them in their order.
-pub(crate) fn run(checks: Vec<Check>, instance: &Arc<Instance>, jobs: usize, today: &str) -> Vec<Judged> {
+pub(crate) fn run(
+    checks: Vec<Check>,
+    instance: &Arc<Instance>,
+    jobs: usize,
+    today: &str,
+    told: &dyn Fn(usize, usize, &str),
+) -> Vec<Judged> {
     let overrides = &instance.spec.overrides;
     let names: Vec<String> = checks.iter().map(|c| c.name.clone()).collect();
     let mut waiting: VecDeque<(usize, Check)> = checks.into_iter().enumerate().collect();
     let mut running: Vec<(usize, Running)> = Vec::new();
     let mut done: Vec<Option<(Verdict, f64)>> = names.iter().map(|_| None).collect();
-    let (tell, told) = mpsc::channel();
+    let (tell, heard) = mpsc::channel();
     loop {
         while running.len() < jobs {
             let Some((index, check)) = waiting.pop_front() else { break };
@@ -43,12 +49,13 @@ pub(crate) fn run(checks: Vec<Check>, instance: &Arc<Instance>, jobs: usize, tod
             thread::spawn(move || tell.send((index, (check.run)(&host))));
         }
         let Some(next) = running.iter().map(|(_, r)| r.deadline + GRACE).min() else { break };
-        match told.recv_timeout(next.saturating_duration_since(Instant::now())) {
+        match heard.recv_timeout(next.saturating_duration_since(Instant::now())) {
             Ok((index, verdict)) => {
                 // What was given up already stays so.
                 if let Some(at) = running.iter().position(|(i, _)| *i == index) {
                     let (_, check) = running.swap_remove(at);
                     done[index] = Some((verdict, check.started.elapsed().as_secs_f64()));
+                    told(done.iter().flatten().count(), names.len(), &check.name);
                 }
             }
             Err(_) => {

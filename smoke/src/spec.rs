@@ -76,6 +76,9 @@ pub struct Tool {
     pub command: Vec<String>,
     /// Requirement on the version: `>=24, <25`.
     pub version: Option<String>,
+    /// Ask only when everything has started that starts at boot.
+    #[serde(default)]
+    pub after_boot: bool,
     /// Its npm package, where that has another name: `validate` holds the requirement against the lock file.
     pub package: Option<String>,
 }

@@ -54,10 +54,20 @@ pub struct Image {
     pub run: String,
     /// Who built it: `native`, `packer`.
     pub engine: String,
-    /// SHA-256 fingerprints of the builder's SSH host keys, which no instance may show.
-    pub builder_host_keys: Vec<String>,
+    /// Who the builder was, which no instance may be.
+    pub builder: Identity,
     /// Free-form tags.
     pub tags: BTreeMap<String, String>,
+}
+
+/// What tells one machine from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// SHA-256 fingerprints of its SSH host keys, sorted.
+    pub host_keys: Vec<String>,
+    /// machine-id(5).
+    pub machine_id: String,
 }
 
 /// What an image was built on.
@@ -118,8 +128,8 @@ pub struct Capture {
     pub engine: String,
     /// The home region.
     pub region: String,
-    /// The builder's host key fingerprints.
-    pub builder_host_keys: Vec<String>,
+    /// Who the builder is.
+    pub builder: Identity,
 }
 
 /// A layer that a build can start from: the disk as a step left it.

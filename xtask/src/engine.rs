@@ -49,6 +49,8 @@ pub fn build<C: Cloud>(
         let on = from.map_or_else(|| base.name.clone(), |_| format!("the layer after {}", plan.steps[first - 1].name));
         Ok::<_, Error>((machine, Outcome::Done, format!("builder is up on {on}")))
     })?;
+    // Now: the last step takes the machine's identity away.
+    let builder = native::identity(machine.ssh())?;
     let work = phase(events, Phase::Build, &plan.image, || {
         for (i, step) in plan.steps[..first].iter().enumerate() {
             let name = step.name.clone();
@@ -66,14 +68,13 @@ pub fn build<C: Cloud>(
     if let Err(error) = work {
         return Err(after_failure(machine, recipe, error, options, events, keep));
     }
-    let builder_host_keys = native::host_keys(machine.ssh())?;
     let capture = Capture {
         image: plan.image.clone(),
         version: plan.version.clone(),
         recipe_hash,
         engine: "native".to_owned(),
         region: options.region.clone(),
-        builder_host_keys,
+        builder,
     };
     let told = |message: &str| {
         events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });

@@ -190,7 +190,7 @@ pub fn render(plan: &BuildPlan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::layer_of;
+    use crate::cloud::{Identity, layer_of};
     use crate::recipe::{Action, Script, Shell, Source};
     use std::time::Duration;
 
@@ -304,7 +304,7 @@ mod tests {
             copied_from: None,
             run: "run-1".to_owned(),
             engine: "native".to_owned(),
-            builder_host_keys: vec![],
+            builder: Identity::default(),
             tags: BTreeMap::new(),
         }];
         let plan = build("img", "1.0.0", &recipe, &facts);

@@ -10,6 +10,9 @@ pub(super) fn all(spec: &Spec) -> Vec<Check> {
 }
 
 fn judge(host: &Host, tool: &Tool) -> Verdict {
+    if tool.after_boot {
+        host.booted()?;
+    }
     let said = answer(host, &tool.name, &tool.command)?;
     let found = version::find(&said);
     match (&tool.version, found) {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Finding, line_of};
 use crate::error::{Exit, Result};
+use crate::recipe::Digest;
 
 /// The one place for versions.
 const PINS: &str = "scripts/pins.json";
@@ -32,6 +33,9 @@ pub struct Pin {
     pub eol: Option<Date>,
     /// Why this version.
     pub reason: String,
+    /// Its hash, where no lock file holds it.
+    #[serde(default)]
+    pub sha256: Option<Digest>,
 }
 
 /// Reads the pins.
@@ -40,7 +44,7 @@ pub fn read(root: &Path) -> Result<BTreeMap<String, Pin>> {
     serde_json::from_str(&text).map_err(|e| {
         Exit::Usage.error(
             format_args!("{PINS}:{}: {e}", e.line()),
-            "a pin has version, review_at, reason and perhaps eol; dates are YYYY-MM-DD",
+            "a pin has version, review_at, reason and perhaps eol and sha256; dates are YYYY-MM-DD",
         )
     })
 }

@@ -213,7 +213,7 @@ impl Cloud for Local {
             copied_from: None,
             run: self.run()?.id().to_owned(),
             engine: capture.engine.clone(),
-            builder_host_keys: capture.builder_host_keys.clone(),
+            builder: capture.builder.clone(),
             tags: [("ManagedBy".to_owned(), "agent-ami".to_owned())].into(),
         };
         self.store.publish(&unfinished, &image)?;

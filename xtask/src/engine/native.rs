@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cloud::Machine;
+use crate::cloud::{Identity, Machine};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer};
 use crate::process::{Cmd, Ended, TAIL, quote};
@@ -63,15 +63,14 @@ pub fn seal(ssh: &Ssh, build: &serde_json::Value) -> Result<()> {
     ssh.read(&format!("sudo python3 -c {} && rm -f {staged}", quote(&merge))).map(drop)
 }
 
-/// The builder's host key fingerprints, which no instance of the image may show.
-///
-/// Asked over the open connection, after cleanup removed the files: what sshd offered at boot stands in the known hosts file.
-pub fn host_keys(ssh: &Ssh) -> Result<Vec<String>> {
+/// Who the machine is: the host keys it showed when it was first met, and its machine-id.
+pub fn identity(ssh: &Ssh) -> Result<Identity> {
     let text = Cmd::new("ssh-keygen").args(["-l", "-f"]).arg(&ssh.target().known_hosts).read()?;
     let mut keys: Vec<String> = text.lines().filter_map(|l| l.split_whitespace().nth(1)).map(str::to_owned).collect();
     keys.sort();
     keys.dedup();
-    Ok(keys)
+    let machine_id = ssh.read("cat /etc/machine-id")?.trim().to_owned();
+    Ok(Identity { host_keys: keys, machine_id })
 }
 
 fn run_shell<M: Machine>(

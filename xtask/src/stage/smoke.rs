@@ -1,6 +1,7 @@
 //! Smoke: a fresh instance of the image is booted, judged, restarted and judged again.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -8,13 +9,15 @@ use smoke::report::{Outcome as Verdict, Report};
 
 use crate::cloud::{Cloud, Image, Machine};
 use crate::error::{Error, Exit, Result};
-use crate::event::{Event, Observer, Outcome, Phase, phase};
-use crate::process::Cmd;
+use crate::event::{Event, Observer, Outcome, Phase, Stream, phase};
+use crate::process::{Cmd, Ended};
 use crate::recipe::Digest;
 use crate::ssh::Ssh;
 
 /// Where binary, spec and fixtures lie on the instance. Not `/tmp`, which a restart empties.
 const FOLDER: &str = "/var/tmp/agent-ami-smoke";
+/// Every check has a time-out of its own, so a judge that takes longer than this is lost.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// The document beside an image that says how it was judged.
 pub const DOCUMENT: &str = "smoke.json";
 
@@ -82,7 +85,7 @@ pub fn run<C: Cloud>(
         })?;
         reports.push(pass(machine.ssh(), "after reboot", events)?);
     }
-    let complaints = compare(&reports, &image.builder_host_keys);
+    let complaints = compare(&reports, &image.builder.host_keys);
     for message in &complaints {
         events.event(Event::Warning { message: message.clone(), hint: "the image is judged bad for it".to_owned() });
     }
@@ -109,7 +112,8 @@ fn upload(ssh: &Ssh, image: &Image, kit: &Kit) -> Result<()> {
     fs::copy(&kit.spec, root.join("spec.toml"))?;
     let public = ssh.target().key.with_extension("pub");
     fs::copy(public, fixtures.join("launch.pub"))?;
-    fs::write(fixtures.join("builder_host_keys"), image.builder_host_keys.join("\n"))?;
+    fs::write(fixtures.join("builder_host_keys"), image.builder.host_keys.join("\n"))?;
+    fs::write(fixtures.join("builder_machine_id"), &image.builder.machine_id)?;
     for (i, certificate) in kit.build_ca.iter().enumerate() {
         fs::write(fixtures.join(format!("build-ca/{i}.crt")), certificate)?;
     }
@@ -138,18 +142,36 @@ fn bundle(to: &Path) -> Result<()> {
     Ok(())
 }
 
+fn command() -> String {
+    format!("sudo {FOLDER}/smoke run --spec {FOLDER}/spec.toml --fixtures {FOLDER}/fixtures --format json --progress")
+}
+
+/// The judge's `12/57 tool-git` on standard error.
+fn progress(line: &str) -> Option<(u64, u64)> {
+    let (done, all) = line.split_once(' ')?.0.split_once('/')?;
+    Some((done.parse().ok()?, all.parse().ok()?))
+}
+
 /// Runs the judge once and brings its report home.
 fn pass(ssh: &Ssh, name: &str, events: &dyn Observer) -> Result<Report> {
     phase(events, Phase::Smoke, name, || {
-        let command =
-            format!("sudo {FOLDER}/smoke run --spec {FOLDER}/spec.toml --fixtures {FOLDER}/fixtures --format json");
-        let finished = ssh.output(&command, b"")?;
+        let (mut json, mut said) = (String::new(), String::new());
+        let ended = ssh.stream(&command(), Some(PATIENCE), |stream, line| match (stream, progress(line)) {
+            (Stream::Stdout, _) => json.push_str(line),
+            (Stream::Stderr, Some(fraction)) => {
+                let message = line.to_owned();
+                events.event(Event::Progress { phase: Phase::Smoke, message, fraction: Some(fraction) });
+            }
+            (Stream::Stderr, None) => said.push_str(line),
+        })?;
         // 1 is a verdict; anything else means that the judge could not do its work.
-        if finished.code > 1 {
-            let message = format!("the smoke binary ended with {}: {}", finished.code, finished.stderr.trim());
-            return Err(Exit::Usage.error(message, "check the smoke spec with `cargo xtask validate`"));
+        if !matches!(ended, Some(Ended::Code(0 | 1))) {
+            let how = ended.map_or("with a lost connection".to_owned(), |e| format!("with {e:?}"));
+            let message = format!("the smoke binary ended {how}: {}", said.trim());
+            let exit = if matches!(ended, Some(Ended::Code(2))) { Exit::Usage } else { Exit::Failed };
+            return Err(exit.error(message, "check the smoke spec with `cargo xtask validate`"));
         }
-        let report: Report = serde_json::from_str(&finished.stdout).map_err(|e| {
+        let report: Report = serde_json::from_str(&json).map_err(|e| {
             let message = format!("the smoke report cannot be read: {e}");
             Exit::Failed
                 .error(message, "xtask and the smoke binary may be of different versions; run the command again")
