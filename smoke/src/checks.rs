@@ -119,3 +119,22 @@ pub(crate) fn all(spec: &Spec) -> Vec<Check> {
     checks.extend(residue::all(spec.residue));
     checks
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A check without a break has never been seen to fail; a break without a check tests nothing.
+    #[test]
+    fn every_check_has_a_break() {
+        let spec = smoke::spec::parse(include_str!("../specs/locus-agent.toml")).unwrap();
+        let checks: BTreeSet<String> = all(&spec).into_iter().map(|c| c.name).collect();
+        let breaks: toml::Table = include_str!("../tests/breaks.toml").parse().unwrap();
+        let breaks = breaks["break"].as_array().unwrap();
+        let names: BTreeSet<String> = breaks.iter().map(|b| b["check"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(names, checks);
+        assert_eq!(breaks.len(), checks.len(), "two breaks for one check");
+    }
+}

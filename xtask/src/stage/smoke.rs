@@ -15,7 +15,7 @@ use crate::recipe::Digest;
 use crate::ssh::Ssh;
 
 /// Where binary, spec and fixtures lie on the instance. Not `/tmp`, which a restart empties.
-const FOLDER: &str = "/var/tmp/agent-ami-smoke";
+pub const FOLDER: &str = "/var/tmp/agent-ami-smoke";
 /// Every check has a time-out of its own, so a judge that takes longer than this is lost.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// The document beside an image that says how it was judged.
@@ -103,7 +103,7 @@ pub fn run<C: Cloud>(
 }
 
 /// Puts everything on the instance in one go.
-fn upload(ssh: &Ssh, image: &Image, kit: &Kit) -> Result<()> {
+pub fn upload(ssh: &Ssh, image: &Image, kit: &Kit) -> Result<()> {
     let staging = tempfile::tempdir()?;
     let root = staging.path().join("agent-ami-smoke");
     let fixtures = root.join("fixtures");
@@ -142,8 +142,11 @@ fn bundle(to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn command() -> String {
-    format!("sudo {FOLDER}/smoke run --spec {FOLDER}/spec.toml --fixtures {FOLDER}/fixtures --format json --progress")
+/// The judge's command line on the instance; `enter` stands before it.
+pub fn command(enter: &str) -> String {
+    format!(
+        "sudo {enter} {FOLDER}/smoke run --spec {FOLDER}/spec.toml --fixtures {FOLDER}/fixtures --format json --progress"
+    )
 }
 
 /// The judge's `12/57 tool-git` on standard error.
@@ -156,7 +159,7 @@ fn progress(line: &str) -> Option<(u64, u64)> {
 fn pass(ssh: &Ssh, name: &str, events: &dyn Observer) -> Result<Report> {
     phase(events, Phase::Smoke, name, || {
         let (mut json, mut said) = (String::new(), String::new());
-        let ended = ssh.stream(&command(), Some(PATIENCE), |stream, line| match (stream, progress(line)) {
+        let ended = ssh.stream(&command(""), Some(PATIENCE), |stream, line| match (stream, progress(line)) {
             (Stream::Stdout, _) => json.push_str(line),
             (Stream::Stderr, Some(fraction)) => {
                 let message = line.to_owned();

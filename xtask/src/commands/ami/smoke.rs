@@ -1,6 +1,6 @@
 //! `ami smoke`: boot a fresh instance and judge it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
@@ -23,16 +23,8 @@ pub fn judge(
     image: &Image,
     args: &cli::Smoke,
 ) -> Result<Record> {
-    let spec = match &args.spec {
-        Some(spec) => spec.clone(),
-        None => {
-            let (_, image) = context.image(config, Some(&image.image))?;
-            context.root.join(&image.smoke)
-        }
-    };
-    let binary = smoke_binary::provide(context, state)?;
+    let kit = kit(context, config, state, image, args.spec.as_deref())?;
     let local = context.local(config, state, Some(Arc::clone(run)));
-    let kit = Kit { binary, spec, build_ca: seed::host_certificates()? };
     let options = Options { reboot: !args.no_reboot, keep_on_failure: args.keep_on_failure };
     let keep = || run.keep();
     let record = stage::run(&local, image, &kit, options, context.events.as_ref(), &keep)?;
@@ -43,6 +35,18 @@ pub fn judge(
     }
     write_outputs(&record, &args.output)?;
     Ok(record)
+}
+
+/// What an instance of the image is judged with: the binary, made if need be, and the spec.
+pub fn kit(context: &Context, config: &Config, state: &State, image: &Image, spec: Option<&Path>) -> Result<Kit> {
+    let spec = match spec {
+        Some(spec) => spec.to_owned(),
+        None => {
+            let (_, image) = context.image(config, Some(&image.image))?;
+            context.root.join(&image.smoke)
+        }
+    };
+    Ok(Kit { binary: smoke_binary::provide(context, state)?, spec, build_ca: seed::host_certificates()? })
 }
 
 /// An error if the verdict is bad.

@@ -1,0 +1,221 @@
+//! In a real VM: every smoke check sees what it is there for. Needs an image: `cargo xtask ami build`, then
+//! `cargo test -p xtask --test vm -- --ignored --nocapture`. `cargo xtask test` does both.
+//!
+//! Breaking one thing at a time would take one judgement for each of about sixty checks. So several independent things are
+//! broken at once, twice, in such a way that no two things are broken together both times. Each time exactly the broken
+//! checks must fail. That tells as much: were check B to fail because of A's break, it would fail in the one round in which A
+//! is broken and B is not. `AGENT_AMI_BREAKS=each` breaks one at a time, `AGENT_AMI_BREAKS=ufw` only what begins so.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says what it sees and stops where it cannot go on"
+)]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use serde::Deserialize;
+use smoke::report::Report;
+use xtask::cli::Cli;
+use xtask::cloud::{Cloud as _, Machine as _};
+use xtask::commands::Context;
+use xtask::commands::ami::smoke::{chosen, kit};
+use xtask::event::{Event, Observer};
+use xtask::ssh::Ssh;
+use xtask::stage::smoke as stage;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Break {
+    check: String,
+    how: String,
+    mend: String,
+    #[serde(default)]
+    follows: Vec<String>,
+    #[serde(default)]
+    apart: Vec<String>,
+    enter: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Breaks {
+    r#break: Vec<Break>,
+}
+
+impl Break {
+    /// True if the two may not be broken at once.
+    fn conflicts(&self, other: &Break) -> bool {
+        let names = |a: &Break, b: &Break| {
+            let hits = |pattern: &String| match pattern.strip_suffix('*') {
+                Some(start) => b.check.starts_with(start),
+                None => *pattern == b.check,
+            };
+            a.follows.iter().chain(&a.apart).any(hits)
+        };
+        names(self, other) || names(other, self) || (self.enter.is_some() && other.enter.is_some())
+    }
+}
+
+/// Puts the breaks into rounds of at most `most`, none together with one that `apart` forbids.
+fn rounds(breaks: &[Break], most: usize, apart: &dyn Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
+    let mut rounds: Vec<Vec<usize>> = Vec::new();
+    for i in 0..breaks.len() {
+        let fits = |round: &&mut Vec<usize>| {
+            round.len() < most && round.iter().all(|&j| !breaks[i].conflicts(&breaks[j]) && !apart(i, j))
+        };
+        match rounds.iter_mut().find(fits) {
+            Some(round) => round.push(i),
+            None => rounds.push(vec![i]),
+        }
+    }
+    rounds
+}
+
+/// Every break in two rounds, no two together in both.
+fn schedule(breaks: &[Break]) -> Vec<Vec<usize>> {
+    let most = (1..).find(|n| n * n >= breaks.len()).unwrap_or(1);
+    let first = rounds(breaks, most, &|_, _| false);
+    let together = |i, j| first.iter().any(|round| round.contains(&i) && round.contains(&j));
+    let second = rounds(breaks, most, &together);
+    first.into_iter().chain(second).collect()
+}
+
+/// What the scripts in breaks.toml may use.
+const FUNCTIONS: &str = r#"
+set -euo pipefail
+away=/var/lib/agent-ami-away
+mkdir -p $away
+# shadow NAME ARGUMENT ANSWER: NAME ARGUMENT gives this answer; anything else goes to the real one.
+shadow() {
+  local real; real=$(readlink -f "$(command -v "$1")")
+  if [ -e "/usr/local/bin/$1" ]; then mv "/usr/local/bin/$1" "$away/$1.link"; fi
+  printf '#!/bin/sh\nif [ "$1" = %s ]; then echo "%s"; exit 0; fi\nexec %s "$@"\n' "$2" "$3" "$real" >"/usr/local/bin/$1"
+  chmod 755 "/usr/local/bin/$1"
+}
+# hide NAME: it is not there.
+hide() { local path; path=$(command -v "$1"); echo "$path" >"$away/$1.path"; mv "$path" "$away/$1.file"; }
+# back NAME: undoes both.
+back() {
+  if [ -e "$away/$1.path" ]; then mv "$away/$1.file" "$(cat "$away/$1.path")"; rm "$away/$1.path"; return; fi
+  rm "/usr/local/bin/$1"
+  if [ -L "$away/$1.link" ] || [ -e "$away/$1.link" ]; then mv "$away/$1.link" "/usr/local/bin/$1"; fi
+}
+"#;
+
+/// Runs a script as root on the instance.
+fn script(ssh: &Ssh, text: &str) {
+    let whole = format!("export FIXTURES={}/fixtures\n{FUNCTIONS}\n{text}\n", stage::FOLDER);
+    let finished = ssh.output("sudo bash -s", whole.as_bytes()).unwrap();
+    assert_eq!(finished.code, 0, "{text}\n{}{}", finished.stdout, finished.stderr);
+}
+
+fn judge(ssh: &Ssh, enter: Option<&str>) -> Report {
+    let command = stage::command(enter.unwrap_or_default());
+    let finished = ssh.output(&command, b"").unwrap();
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", finished.stdout, finished.stderr))
+}
+
+fn failed(report: &Report) -> BTreeSet<String> {
+    report.failed().into_iter().map(str::to_owned).collect()
+}
+
+/// Prints what a person should know.
+struct Lines;
+
+impl Observer for Lines {
+    fn event(&self, event: Event) {
+        if let Event::Warning { .. } | Event::Note { .. } = event {
+            println!("{event:?}");
+        }
+    }
+}
+
+fn context() -> Context {
+    let cli = Cli::parse_from(["cargo xtask", "ami", "smoke"]);
+    Context {
+        root: PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned(),
+        common: cli.common,
+        events: Arc::new(Lines),
+        env: std::env::vars().collect(),
+        line: "cargo test --test vm".to_owned(),
+    }
+}
+
+fn breaks() -> Vec<Break> {
+    let file = context().root.join("smoke/tests/breaks.toml");
+    let breaks: Breaks = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    breaks.r#break
+}
+
+#[test]
+#[ignore = "boots a VM"]
+fn every_check_sees_its_break_and_no_other() {
+    let mut breaks = breaks();
+    let choice = std::env::var("AGENT_AMI_BREAKS").unwrap_or_default();
+    let plan: Vec<Vec<usize>> = match choice.as_str() {
+        "" => schedule(&breaks),
+        "each" => (0..breaks.len()).map(|i| vec![i]).collect(),
+        start => {
+            breaks.retain(|b| b.check.starts_with(start));
+            (0..breaks.len()).map(|i| vec![i]).collect()
+        }
+    };
+    let context = context();
+    let config = context.config().unwrap();
+    let state = context.state(&config).unwrap();
+    let run = context.begin_run(&state).unwrap();
+    let local = context.local(&config, &state, Some(run));
+    let image = chosen(&local, &config, None).unwrap();
+    println!("{} breaks in {} rounds on {}", breaks.len(), plan.len(), image.id);
+    let machine = local.launch(&image, &|_| {}).unwrap();
+    let ssh = machine.ssh();
+    stage::upload(ssh, &image, &kit(&context, &config, &state, &image, None).unwrap()).unwrap();
+
+    let mut complaints = Vec::new();
+    for (n, round) in plan.iter().enumerate() {
+        let chosen: Vec<&Break> = round.iter().map(|&i| &breaks[i]).collect();
+        let text = |part: fn(&Break) -> &str| chosen.iter().map(|b| format!("{}\n", part(b))).collect::<String>();
+        script(ssh, &text(|b| &b.how));
+        let report = judge(ssh, chosen.iter().find_map(|b| b.enter.as_deref()));
+        script(ssh, &text(|b| &b.mend));
+        let wanted: BTreeSet<String> = chosen.iter().map(|b| b.check.clone()).collect();
+        let found = failed(&report);
+        let verdict = if found == wanted { "exactly these fail" } else { "WRONG" };
+        let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        println!("round {:2}/{} {:5.1} s  {verdict}: {}", n + 1, plan.len(), report.wall_seconds, names.join(" "));
+        for check in report.checks.iter().filter(|c| found.contains(&c.name) != wanted.contains(&c.name)) {
+            let complaint = format!("round {}: {} is {}: {}", n + 1, check.name, check.outcome, check.message);
+            println!("  {complaint}");
+            complaints.push(complaint);
+        }
+        for check in report.checks.iter().filter(|c| wanted.contains(&c.name)) {
+            println!("  {:28} {}", check.name, check.message);
+        }
+    }
+    let mended = judge(ssh, None);
+    println!("mended: {}", mended.render("terminal").unwrap());
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert!(mended.passed(), "after mending: {:?}", mended.failed());
+    // The project's own promise about parallel checks.
+    let ratio = mended.wall_seconds / mended.slowest_seconds;
+    assert!(ratio <= 1.3, "the run took {ratio:.2} times its slowest check");
+}
+
+#[test]
+fn no_two_breaks_are_together_in_both_rounds() {
+    let breaks = breaks();
+    let plan = schedule(&breaks);
+    assert!(plan.len() <= 20, "{} rounds", plan.len());
+    for i in 0..breaks.len() {
+        let mine: Vec<_> = plan.iter().filter(|round| round.contains(&i)).collect();
+        assert_eq!(mine.len(), 2, "{}", breaks[i].check);
+        for j in (0..breaks.len()).filter(|&j| j != i) {
+            let both = mine.iter().filter(|round| round.contains(&j)).count();
+            assert!(both <= 1, "{} and {} are always together", breaks[i].check, breaks[j].check);
+            assert!(both == 0 || !breaks[i].conflicts(&breaks[j]));
+        }
+    }
+}
