@@ -1,0 +1,283 @@
+//! The command line from outside: bad input gets an error with place and remedy, the documented exit code, and nothing
+//! half-made. Each test has a copy of the project's own ami.toml, template, scripts and specs. No test starts a machine.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+use xtask::cloud::{BaseRecord, Identity, Image, ImageId};
+use xtask::recipe::Digest;
+use xtask::state::State;
+
+struct Project {
+    dir: TempDir,
+}
+
+/// How a command ended.
+struct Ended {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// Checks the exit code and that every word is said.
+    #[track_caller]
+    fn says(&self, code: i32, words: &[&str]) {
+        // Wrapped by miette to the terminal's width.
+        let said: String = self.stderr.split_whitespace().filter(|w| *w != "│").collect::<Vec<_>>().join(" ");
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        for word in words {
+            assert!(said.contains(word), "`{word}` is not in: {}", self.stderr);
+        }
+    }
+}
+
+impl Project {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for part in ["ami.toml", "packer", "scripts", "smoke/specs"] {
+            copy(&root.join(part), &dir.path().join(part));
+        }
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Replaces text that must be there.
+    fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(from), "{name} has no {from}");
+        fs::write(self.path(name), text.replace(from, to)).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).env("CARGO_MANIFEST_DIR", self.path("xtask")).current_dir(self.dir.path());
+        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("AGENT_AMI_") || n.starts_with("PKR_VAR_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        ended(&mut self.command(args))
+    }
+
+    /// Puts an image with this content into the store.
+    fn image(&self, region: &str, content: &str) -> Image {
+        let disk_sha256 = Digest::of(content.as_bytes());
+        let image = Image {
+            schema: 1,
+            id: ImageId(format!("ami-local-{}", Digest::of(format!("{region}{content}").as_bytes()).short())),
+            name: format!("locus-agent-v1.0.0-{content}"),
+            region: region.to_owned(),
+            image: "locus-agent".to_owned(),
+            version: "1.0.0".to_owned(),
+            created: "2026-11-21T00:00:00Z".to_owned(),
+            recipe_hash: Digest::of(b"recipe"),
+            base: BaseRecord { name: "debian-13".to_owned(), sha256: Digest::of(b"base") },
+            disk_sha256,
+            disk_bytes: content.len() as u64,
+            copied_from: None,
+            run: "run-test".to_owned(),
+            engine: "native".to_owned(),
+            builder: Identity::default(),
+            tags: BTreeMap::new(),
+        };
+        let dir = self.path(&format!(".agent-ami/regions/{region}/{}", image.id));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("image.json"), serde_json::to_string(&image).unwrap()).unwrap();
+        fs::write(dir.join("disk.qcow2"), content).unwrap();
+        image
+    }
+}
+
+fn ended(command: &mut Command) -> Ended {
+    let output = command.output().unwrap();
+    Ended {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().flatten() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
+    let project = Project::new();
+    project.edit("ami.toml", "cpus = 2", "cpu = 2");
+    project.run(&["ami", "plan"]).says(2, &["ami.toml", "cpu", "cpus"]);
+    project.run(&["validate"]).says(2, &["ami.toml:27", "cpus"]);
+}
+
+#[test]
+fn broken_hcl_is_refused_with_its_place() {
+    let project = Project::new();
+    project.edit("packer/locus-ami.pkr.hcl", "build {", "build {{");
+    project.run(&["ami", "plan"]).says(2, &["locus-ami.pkr.hcl"]);
+}
+
+#[test]
+fn what_the_template_reader_does_not_know_it_names() {
+    let project = Project::new();
+    project.edit("packer/locus-ami.pkr.hcl", "provisioner \"file\"", "provisioner \"ansible\"");
+    project.run(&["ami", "plan"]).says(2, &["ansible", "locus-ami.pkr.hcl"]);
+}
+
+#[test]
+fn unknown_variables_and_bad_values_are_refused() {
+    let project = Project::new();
+    project.run(&["ami", "plan", "--var", "nod_version=20"]).says(2, &["nod_version", "node_version"]);
+    project.run(&["ami", "plan", "--var", "node_version=21"]).says(2, &["Locked are 20, 22, 24 and 26"]);
+    project.run(&["ami", "plan", "--var", "novalue"]).says(2, &["NAME=VALUE"]);
+    project.run(&["ami", "plan", "nonsense"]).says(2, &["nonsense", "locus-agent"]);
+}
+
+#[test]
+fn a_missing_script_is_refused_before_anything_starts() {
+    let project = Project::new();
+    fs::remove_file(project.path("scripts/provision/20-git.sh")).unwrap();
+    project.run(&["ami", "build"]).says(2, &["20-git.sh", "locus-ami.pkr.hcl"]);
+    assert!(!project.path(".agent-ami/base/debian-13").exists(), "a base image was begun");
+}
+
+#[test]
+fn validate_tells_all_findings_not_the_first() {
+    let project = Project::new();
+    project.edit("scripts/pins.json", "\"eol\": \"2028-04-30\"", "\"eol\": \"2026-04-30\"");
+    project.edit("scripts/provision/20-git.sh", "apt_install git", "apt_install $git");
+    project.edit("smoke/specs/locus-agent.toml", "version = \"=7.0.4\"", "version = \"=7.0.5\"");
+    let ended = project.run(&["validate"]);
+    ended.says(2, &["pins.json", "end of life", "20-git.sh", "locus-agent.toml", "pm2"]);
+}
+
+#[test]
+fn unknown_images_are_refused_with_the_nearest() {
+    let project = Project::new();
+    let image = project.image("local-1", "one");
+    let near = format!("{}x", image.id);
+    project.run(&["ami", "show", &near]).says(2, &[&near, &image.id.0]);
+    project.run(&["ami", "smoke", "ami-local-nothing"]).says(2, &["no image", &image.id.0]);
+    project.run(&["ami", "copy", &image.id.0, "--region", "local-3"]).says(2, &["local-3", "local-1, local-2"]);
+}
+
+#[test]
+fn a_damaged_image_is_named_and_the_others_are_still_listed() {
+    let project = Project::new();
+    let (good, bad) = (project.image("local-1", "good"), project.image("local-1", "bad"));
+    let record = project.path(&format!(".agent-ami/regions/local-1/{}/image.json", bad.id));
+    fs::write(record, "{").unwrap();
+    let listed = project.run(&["ami", "list"]);
+    listed.says(0, &[&bad.id.0, "damaged", "ami delete"]);
+    assert!(listed.stdout.contains(&good.id.0) && !listed.stdout.contains(&bad.id.0), "{}", listed.stdout);
+    project.run(&["ami", "delete", &bad.id.0, "--yes"]).says(0, &["deleted"]);
+    project.run(&["ami", "list"]).says(0, &[]);
+}
+
+#[test]
+fn an_image_is_promoted_only_with_its_own_good_report() {
+    let project = Project::new();
+    let image = project.image("local-1", "one");
+    let id = image.id.0.as_str();
+    project.run(&["ami", "promote", id]).says(1, &["no smoke report", "ami smoke"]);
+    let dir = project.path(&format!(".agent-ami/regions/local-1/{id}"));
+    let report = |disk: Digest, outcome: &str| {
+        let check = serde_json::json!({ "name": "os", "outcome": outcome, "seconds": 0.1, "message": "" });
+        let report = serde_json::json!({
+            "schema": 1, "boot_id": "b", "host_keys": [], "os": "debian 13", "checks": [check],
+            "wall_seconds": 0.1, "slowest_seconds": 0.1
+        });
+        let record = serde_json::json!({
+            "schema": 1, "disk_sha256": disk, "spec_sha256": disk, "passed": true, "at": "now", "reports": [report]
+        });
+        fs::write(dir.join("smoke.json"), record.to_string()).unwrap();
+    };
+    report(Digest::of(b"another"), "pass");
+    project.run(&["ami", "promote", id, "--yes"]).says(1, &["another disk"]);
+    report(image.disk_sha256, "fail");
+    project.run(&["ami", "promote", id, "--yes"]).says(1, &["failed or empty pass"]);
+    report(image.disk_sha256, "pass");
+    project.run(&["ami", "promote", id, "--yes"]).says(1, &["not in local-2", "ami copy"]);
+    assert!(!project.path("channels").exists(), "a refused promotion wrote something");
+
+    project.run(&["ami", "copy", id]).says(0, &[]);
+    project.run(&["ami", "promote", id]).says(3, &["--yes"]);
+    project.run(&["ami", "promote", id, "--dry-run"]).says(0, &[]);
+    assert!(!project.path("channels").exists(), "an unconfirmed promotion wrote something");
+    project.run(&["ami", "promote", id, "--yes"]).says(0, &["LOCUS_AMI_ID", "read back"]);
+    let written = fs::read_to_string(project.path("channels/staging.env")).unwrap();
+    assert!(written.contains(&format!("LOCUS_AMI_ID={id}\n")) && written.contains("LOCUS_AMI_ID_LOCAL_2=ami-local-"));
+    project.run(&["ami", "delete", id, "--yes"]).says(3, &["staging", "--force"]);
+}
+
+#[test]
+fn a_second_build_is_told_who_builds() {
+    let project = Project::new();
+    let state = State::open(project.path(".agent-ami")).unwrap();
+    let _held = state.lock("build", "cargo xtask ami build").unwrap();
+    let holder = format!("process {}", std::process::id());
+    project.run(&["ami", "build"]).says(3, &[&holder, "cargo xtask ami build"]);
+}
+
+#[test]
+fn without_qemu_the_command_that_brings_it_is_told() {
+    let project = Project::new();
+    let bin = project.path("bin");
+    fs::create_dir(&bin).unwrap();
+    for tool in ["bash", "sh", "git", "ssh-keygen", "apt-get"] {
+        let real = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+        std::os::unix::fs::symlink(String::from_utf8(real.stdout).unwrap().trim(), bin.join(tool)).unwrap();
+    }
+    let mut command = project.command(&["doctor"]);
+    ended(command.env("PATH", &bin)).says(3, &["qemu", "doctor --install"]);
+}
+
+#[test]
+fn json_output_is_lines_of_json_and_the_last_is_the_result() {
+    let project = Project::new();
+    for (args, code) in [
+        (&["ami", "plan", "--format", "json"][..], 0),
+        (&["ami", "show", "nothing", "--format", "json"], 2),
+        (&["validate", "--format", "json"], 0),
+    ] {
+        let ended = project.run(args);
+        assert_eq!(ended.code, code, "{}", ended.stderr);
+        let events: Vec<serde_json::Value> =
+            ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(events.iter().all(|e| e["schema"].is_number()), "an event without a schema");
+        let last = events.last().unwrap();
+        assert_eq!((&last["event"], &last["ok"]), (&"result".into(), &(code == 0).into()), "{last}");
+        if code != 0 {
+            assert_eq!(last["exit"], code, "{last}");
+        }
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let project = Project::new();
+    let help = project.run(&["--help"]);
+    for word in ["ami release", "Exit codes", "doctor", "validate"] {
+        assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
+    }
+    project.run(&["ami", "biuld"]).says(2, &["biuld", "build"]);
+}

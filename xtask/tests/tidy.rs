@@ -1,0 +1,146 @@
+//! The house rules that no compiler knows (ARCHITECTURE.md tells why): data goes one way, one room spawns, one prints, every
+//! file says what it is for, files and scripts stay small.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+
+use std::path::{Path, PathBuf};
+
+use regex_lite::Regex;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Files below a folder with this ending, with their text.
+fn files(dir: &str, ending: &str) -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            if entry.path().is_dir() {
+                walk(&entry.path(), found);
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(dir), &mut found);
+    found.retain(|p| p.to_string_lossy().ends_with(ending));
+    found.sort();
+    let text = |p: PathBuf| (p.strip_prefix(root()).unwrap().to_owned(), std::fs::read_to_string(&p).unwrap());
+    let found: Vec<_> = found.into_iter().map(text).collect();
+    assert!(!found.is_empty(), "{dir} has no {ending}: this test looks in the wrong place");
+    found
+}
+
+/// The code without its tests.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or(text)
+}
+
+/// The room a file belongs to: the first part of its path below `src`.
+fn room(path: &Path) -> String {
+    let mut parts = path.iter().skip_while(|p| *p != "src").skip(1);
+    parts.next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn a_room_imports_only_what_stands_above_it() {
+    let lib = std::fs::read_to_string(root().join("xtask/src/lib.rs")).unwrap();
+    let module = Regex::new(r"(?m)^pub mod ([a-z_]+);").unwrap();
+    let order: Vec<&str> = module.captures_iter(&lib).map(|c| c.get(1).unwrap().as_str()).collect();
+    assert!(order.len() > 15 && order.last() == Some(&"commands"), "{order:?}");
+    let import = Regex::new(r"crate::([a-z_]+)|crate::\{([^}]+)\}").unwrap();
+    let mut complaints = Vec::new();
+    for (path, text) in files("xtask/src", ".rs") {
+        let here = room(&path);
+        let Some(place) = order.iter().position(|r| *r == here) else { continue };
+        for found in import.captures_iter(code(&text)) {
+            let names = found.get(1).or(found.get(2)).unwrap().as_str();
+            for name in names.split(',').map(|n| n.trim().split("::").next().unwrap_or_default()) {
+                if order.iter().position(|r| *r == name).is_some_and(|other| other > place) {
+                    complaints.push(format!("{}: {here} may not know {name}", path.display()));
+                }
+            }
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn one_room_spawns_and_one_prints() {
+    let spawns = Regex::new(r"duct::|xshell::|process::Command|Command::new").unwrap();
+    let prints = Regex::new(r"\be?print(ln)?!|\bdbg!|io::stdout|io::stderr").unwrap();
+    let mut complaints = Vec::new();
+    for (path, text) in files("xtask/src", ".rs").into_iter().chain(files("smoke/src", ".rs")) {
+        let name = path.to_string_lossy().into_owned();
+        let may_spawn = ["xtask/src/process.rs", "smoke/src/exec.rs"].contains(&name.as_str());
+        let may_print = room(&path) == "report" || name == "smoke/src/main.rs";
+        for (number, line) in code(&text).lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//")) {
+            if !may_spawn && spawns.is_match(line) && !name.ends_with("process.rs") {
+                complaints.push(format!("{name}:{}: only process.rs spawns: {}", number + 1, line.trim()));
+            }
+            if !may_print && prints.is_match(line) {
+                complaints.push(format!("{name}:{}: only report/ prints: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_stays_small() {
+    let mut complaints = Vec::new();
+    for (path, text) in files("xtask", ".rs").into_iter().chain(files("smoke", ".rs")) {
+        let lines = code(&text).lines().count();
+        if !text.starts_with("//!") {
+            complaints.push(format!("{}: its first line does not say what it is for (//!)", path.display()));
+        }
+        if lines > 500 {
+            complaints.push(format!("{}: {lines} lines without tests; two files would read better", path.display()));
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn scripts_are_strict_short_and_say_what_they_are_for() {
+    let mut complaints = Vec::new();
+    for (path, text) in files("scripts", ".sh") {
+        let sourced = text.starts_with("# shellcheck shell=bash");
+        let lines: Vec<&str> = text.lines().collect();
+        let mut complain = |what: &str| complaints.push(format!("{}: {what}", path.display()));
+        if !sourced && !lines.iter().any(|l| l.trim() == "set -euo pipefail") {
+            complain("no `set -euo pipefail`");
+        }
+        if !lines.get(1).is_some_and(|l| l.starts_with("# ")) {
+            complain("its second line does not say what it is for");
+        }
+        if lines.len() >= 100 {
+            complain("100 lines or more; one script, one purpose");
+        }
+        if text.contains("| bash") || text.contains("| sh\n") {
+            complain("what comes from the network is never piped into a shell");
+        }
+    }
+    assert_none(&complaints);
+}
+
+/// A word may be right today and a mine tomorrow: nothing that names this or that machine belongs in the project.
+#[test]
+fn no_file_names_a_developers_machine() {
+    let mut complaints = Vec::new();
+    for dir in ["xtask/src", "smoke", "scripts", "packer"] {
+        for (path, text) in files(dir, "") {
+            for word in ["/home/runner", "/work/", "/Users/"] {
+                if text.contains(word) {
+                    complaints.push(format!("{}: {word}", path.display()));
+                }
+            }
+        }
+    }
+    assert_none(&complaints);
+}
