@@ -39,5 +39,5 @@ fi
 
 chmod -R a+rX "$TOOLS_DIR"
 for name in "${links[@]}"; do
-  say "$name $(runuser -u ubuntu -- env HOME=/home/ubuntu "$name" --version 2>/dev/null | head -n 1)"
+  say "$name $(runuser -u ubuntu -- env HOME=/home/ubuntu "$name" --version 2>/dev/null | tail -n 1)"
 done

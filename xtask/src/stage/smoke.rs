@@ -58,6 +58,13 @@ pub struct Record {
     pub reports: Vec<Report>,
 }
 
+impl Record {
+    /// True if this image was judged good by this spec, in at least so many boots: it need not be judged again.
+    pub fn covers(&self, image: &Image, spec: Digest, boots: usize) -> bool {
+        self.passed && self.disk_sha256 == image.disk_sha256 && self.spec_sha256 == spec && self.reports.len() >= boots
+    }
+}
+
 /// Judges an image. The instance is gone afterwards whatever happened. The record says how it went; an error means that the
 /// image could not be judged.
 pub fn run<C: Cloud>(

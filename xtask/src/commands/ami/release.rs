@@ -1,11 +1,14 @@
 //! `ami release`: doctor, validate, build, smoke, copy, promote to staging.
 
+use fs_err as fs;
+
 use super::{build, promote, smoke};
 use crate::cli;
 use crate::cloud::Cloud as _;
 use crate::commands::{Context, Finish, doctor, validate};
 use crate::error::Result;
 use crate::event::{Event, Outcome, Phase};
+use crate::recipe::Digest;
 use crate::stage::smoke::{DOCUMENT, Record};
 
 /// The channel a release ends in.
@@ -24,7 +27,9 @@ pub fn run(context: &Context, args: &cli::Release) -> Result<Finish> {
     let (image, up_to_date) = build::build(context, &config, &state, &run, &args.build)?;
     let local = context.local(&config, &state, None);
     let known = local.document(&image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
-    let record = match known.filter(|r| up_to_date && r.passed && r.disk_sha256 == image.disk_sha256) {
+    let spec = Digest::of(&fs::read(smoke::spec_path(context, &config, &image)?)?);
+    let boots = if args.no_reboot { 1 } else { 2 };
+    let record = match known.filter(|r| up_to_date && r.covers(&image, spec, boots)) {
         Some(record) => {
             let summary = format!("{} passed at {}", image.id, record.at);
             context.events.event(Event::PhaseFinished {

@@ -41,12 +41,15 @@ pub fn judge(
 pub fn kit(context: &Context, config: &Config, state: &State, image: &Image, spec: Option<&Path>) -> Result<Kit> {
     let spec = match spec {
         Some(spec) => spec.to_owned(),
-        None => {
-            let (_, image) = context.image(config, Some(&image.image))?;
-            context.root.join(&image.smoke)
-        }
+        None => spec_path(context, config, image)?,
     };
     Ok(Kit { binary: smoke_binary::provide(context, state)?, spec, build_ca: seed::host_certificates()? })
+}
+
+/// Where the spec of an image stands.
+pub fn spec_path(context: &Context, config: &Config, image: &Image) -> Result<PathBuf> {
+    let (_, image) = context.image(config, Some(&image.image))?;
+    Ok(context.root.join(&image.smoke))
 }
 
 /// An error if the verdict is bad.
