@@ -163,7 +163,9 @@ impl LocalMachine {
 
     /// The last line of the console that says something.
     fn console_line(&self) -> String {
+        // Firmware and boot loader draw with escape sequences.
         let console = self.console();
+        let console = console::strip_ansi_codes(&console);
         let line = console.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no output yet");
         line.chars().filter(|c| !c.is_control()).take(70).collect()
     }
