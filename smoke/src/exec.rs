@@ -29,10 +29,14 @@ impl Output {
         self.code == Some(0)
     }
 
-    /// The last line that says something, for a message: of standard error, else of standard output.
+    /// The line that tells most, for a message: one that speaks of an error, else the last one.
     pub(crate) fn gist(&self) -> String {
-        let last = |text: &str| text.lines().rev().map(str::trim).find(|l| !l.is_empty()).map(str::to_owned);
-        let said = last(&self.stderr).or_else(|| last(&self.stdout)).unwrap_or_else(|| "it said nothing".to_owned());
+        let telling = |line: &&str| {
+            let line = line.to_lowercase();
+            ["eacces", "error:", "denied", "not found", "no such"].iter().any(|word| line.contains(word))
+        };
+        let lines = || self.stdout.lines().chain(self.stderr.lines()).map(str::trim).filter(|l| !l.is_empty());
+        let said = lines().rfind(telling).or_else(|| lines().next_back()).unwrap_or("it said nothing");
         let code = self.code.map_or("a signal".to_owned(), |c| c.to_string());
         format!("ended with {code}: {said}")
     }

@@ -123,7 +123,7 @@ impl Instance {
         let path = PathBuf::from(format!("{SCRATCH}-{}-{number}", std::process::id()));
         let made = fs::create_dir(&path).and_then(|()| chown(&path, Some(self.user.uid), Some(self.user.gid)));
         made.map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(Scratch { path })
+        Ok(Scratch { path, owner: (self.user.uid, self.user.gid) })
     }
 
     /// SHA-256 fingerprints of the SSH host keys, sorted.
@@ -175,6 +175,7 @@ const SCRATCH: &str = "/var/tmp/agent-ami-scratch";
 /// See [`Instance::scratch`].
 pub(crate) struct Scratch {
     pub path: PathBuf,
+    owner: (u32, u32),
 }
 
 impl Scratch {
@@ -183,9 +184,21 @@ impl Scratch {
         self.path.join(name).to_string_lossy().into_owned()
     }
 
-    /// Writes a file the login user can read.
+    /// Writes a file that belongs to the login user.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<String, String> {
         fs::write(self.path.join(name), text).map_err(|e| format!("{}: {e}", self.join(name)))?;
+        self.own(name)
+    }
+
+    /// Makes a folder that belongs to the login user.
+    pub(crate) fn folder(&self, name: &str) -> Result<String, String> {
+        fs::create_dir(self.path.join(name)).map_err(|e| format!("{}: {e}", self.join(name)))?;
+        self.own(name)
+    }
+
+    fn own(&self, name: &str) -> Result<String, String> {
+        let owned = chown(self.path.join(name), Some(self.owner.0), Some(self.owner.1));
+        owned.map_err(|e| format!("{}: {e}", self.join(name)))?;
         Ok(self.join(name))
     }
 }

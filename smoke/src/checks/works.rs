@@ -39,17 +39,11 @@ fn compiler(host: &Host) -> Verdict {
 /// belongs to root is how npm is most often broken.
 fn npm(host: &Host) -> Verdict {
     let scratch = host.scratch()?;
-    let package = r#"{"name": "smoke-package", "version": "1.0.0", "bin": {"smoke-answer": "answer.js"}}"#;
-    for (folder, file, text) in [
-        ("package", "package.json", package),
-        ("package", "answer.js", "#!/usr/bin/env node\nconsole.log(6 * 7);\n"),
-        ("project", "package.json", r#"{"name": "smoke-project", "version": "1.0.0", "private": true}"#),
-    ] {
-        let folder = scratch.join(folder);
-        host.ask_as_user(&["mkdir", "-p", &folder], None)?;
-        fs::write(format!("{folder}/{file}"), text)?;
-    }
-    let (package, project) = (scratch.join("package"), scratch.join("project"));
+    let (package, project) = (scratch.folder("package")?, scratch.folder("project")?);
+    let description = r#"{"name": "smoke-package", "version": "1.0.0", "bin": {"smoke-answer": "answer.js"}}"#;
+    scratch.write("package/package.json", description)?;
+    scratch.write("package/answer.js", "#!/usr/bin/env node\nconsole.log(6 * 7);\n")?;
+    scratch.write("project/package.json", r#"{"name": "smoke-project", "version": "1.0.0", "private": true}"#)?;
     let quiet = ["--offline", "--no-audit", "--no-fund", "--install-links", "--loglevel=error"];
     let line: Vec<&str> = ["npm", "install", package.as_str()].into_iter().chain(quiet).collect();
     let follows = |e: String| Failure::from(e).follows("tool-npm");
