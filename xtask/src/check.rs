@@ -79,7 +79,7 @@ pub fn all(root: &Path, config: &Config, today: jiff::civil::Date) -> Result<Vec
     for image in config.images.values() {
         findings.extend(pins::spec(root, &image.smoke)?);
     }
-    findings.extend(scripts::check(root)?);
+    findings.extend(scripts::check(root, &root.join(&config.local.state_dir).join("clean"))?);
     Ok(findings)
 }
 

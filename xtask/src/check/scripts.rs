@@ -8,16 +8,18 @@ use serde::Deserialize;
 use super::Finding;
 use crate::error::Result;
 use crate::process::Cmd;
+use crate::recipe::Digest;
 
 /// Longest script; beyond it, it has more than one purpose.
 const MAX_LINES: usize = 100;
 
-/// Checks every `*.sh` below `scripts/` and `.ci/`.
-pub fn check(root: &Path) -> Result<Vec<Finding>> {
+/// Checks every `*.sh` below `scripts/`. `clean` is a folder that remembers what shellcheck found nothing in.
+pub fn check(root: &Path, clean: &Path) -> Result<Vec<Finding>> {
     let mut files = Vec::new();
     collect(&root.join("scripts"), &mut files)?;
     files.sort();
     let mut findings = Vec::new();
+    let mut texts = Vec::new();
     for file in &files {
         let text = fs::read_to_string(file)?;
         let name = file.strip_prefix(root).unwrap_or(file);
@@ -26,8 +28,9 @@ pub fn check(root: &Path) -> Result<Vec<Finding>> {
         if parsed.code != 0 {
             findings.push(Finding::error("scripts", name, None, parsed.stderr.trim(), "mend the syntax"));
         }
+        texts.push((name.display().to_string(), text));
     }
-    findings.extend(shellcheck(root, &files)?);
+    findings.extend(shellcheck(root, &files, &texts, clean)?);
     Ok(findings)
 }
 
@@ -61,15 +64,13 @@ struct Comment {
     message: String,
 }
 
-fn shellcheck(root: &Path, files: &[PathBuf]) -> Result<Vec<Finding>> {
+/// Asks shellcheck, unless the same version of it has found nothing in the same scripts before: it takes most of the time
+/// of `validate`.
+fn shellcheck(root: &Path, files: &[PathBuf], texts: &[(String, String)], clean: &Path) -> Result<Vec<Finding>> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let Ok(output) = Cmd::new("shellcheck")
-        .args(["--format", "json", "--external-sources", "--source-path", "SCRIPTDIR"])
-        .args(files)
-        .output()
-    else {
+    let Ok(version) = Cmd::new("shellcheck").arg("--version").output() else {
         let hint = "`cargo xtask doctor --install` brings it";
         return Ok(vec![Finding::warning(
             "scripts",
@@ -79,7 +80,22 @@ fn shellcheck(root: &Path, files: &[PathBuf]) -> Result<Vec<Finding>> {
             hint,
         )]);
     };
-    Ok(parse(root, &output.stdout))
+    let scripts = texts.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
+    let key = Digest::of_parts(scripts.chain([("shellcheck", version.stdout.as_bytes())]));
+    let known = clean.join(key.short());
+    if known.exists() {
+        return Ok(Vec::new());
+    }
+    let output = Cmd::new("shellcheck")
+        .args(["--format", "json", "--external-sources", "--source-path", "SCRIPTDIR"])
+        .args(files)
+        .output()?;
+    let findings = parse(root, &output.stdout);
+    if findings.is_empty() && output.code == 0 {
+        fs::create_dir_all(clean)?;
+        fs::write(known, "")?;
+    }
+    Ok(findings)
 }
 
 fn parse(root: &Path, json: &str) -> Vec<Finding> {
