@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::event::Event;
 
+pub mod hcl;
 pub mod pins;
 pub mod scripts;
 
@@ -78,6 +79,7 @@ pub fn all(root: &Path, config: &Config, today: jiff::civil::Date) -> Result<Vec
     findings.extend(pins::lock(root)?);
     for image in config.images.values() {
         findings.extend(pins::spec(root, &image.smoke)?);
+        findings.extend(hcl::check(root, Path::new(&image.template), &config.packer.binary_path)?);
     }
     findings.extend(scripts::check(root, &root.join(&config.local.state_dir).join("clean"))?);
     Ok(findings)

@@ -106,9 +106,9 @@ pub trait Machine {
     /// The open connection.
     fn ssh(&self) -> &Ssh;
     /// Restarts it and waits until it lets us in again.
-    fn reboot(&mut self) -> Result<()>;
+    fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()>;
     /// Waits until it lets us in again after a restart that a step started.
-    fn reboot_finished(&mut self) -> Result<()>;
+    fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()>;
     /// The serial console so far, for error messages.
     fn console(&self) -> String;
     /// Leaves it running when the run ends, and returns the line that gets a person in.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::cloud::{Identity, Machine};
 use crate::error::{Error, Exit, Result};
-use crate::event::{Event, Observer};
+use crate::event::{Event, Observer, Phase};
 use crate::process::{Cmd, Ended, TAIL, quote};
 use crate::recipe::{Action, Recipe, Script, Shell, ShellLocal, Step, Upload};
 use crate::signals;
@@ -95,7 +95,12 @@ fn run_shell<M: Machine>(
                 // A script that removed /tmp removed itself too.
                 machine.ssh().output(&format!("rm -f {path}"), b"")?;
             }
-            None if shell.expect_disconnect => machine.reboot_finished()?,
+            None if shell.expect_disconnect => {
+                let told = |message: &str| {
+                    events.event(Event::Progress { phase: Phase::Build, message: message.to_owned(), fraction: None });
+                };
+                machine.reboot_finished(&told)?;
+            }
             ended => return Err(failed(step, script, ended, &said, again, &machine.console())),
         }
     }

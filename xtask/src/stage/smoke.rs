@@ -87,7 +87,7 @@ pub fn run<C: Cloud>(
     let mut reports = vec![pass(machine.ssh(), "first boot", events)?];
     if options.reboot {
         phase(events, Phase::Boot, "the instance again", || {
-            machine.reboot()?;
+            machine.reboot(&told)?;
             Ok::<_, Error>(((), Outcome::Done, "instance restarted".to_owned()))
         })?;
         reports.push(pass(machine.ssh(), "after reboot", events)?);

@@ -222,19 +222,19 @@ impl Machine for LocalMachine {
         self.ssh.as_ref().expect("a machine that was returned is connected")
     }
 
-    fn reboot(&mut self) -> Result<()> {
+    fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()> {
         let _ = self.ssh().output("sudo systemctl reboot", b"");
-        self.reboot_finished()
+        self.reboot_finished(told)
     }
 
-    fn reboot_finished(&mut self) -> Result<()> {
+    fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()> {
         let before = self.boot_id.clone();
         let deadline = Instant::now() + self.size.boot_timeout;
         loop {
             // sshd of the boot that is ending may still answer: only a new boot id counts.
             self.ssh = None;
             signals::pause(Duration::from_secs(2))?;
-            self.enter(&|_| {})?;
+            self.enter(told)?;
             if self.boot_id != before {
                 return Ok(());
             }

@@ -1,0 +1,183 @@
+//! How templates are laid out: what `packer fmt` would change. Where Packer is there it is asked; elsewhere these rules find
+//! what a person gets wrong by hand: tabs, indentation, trailing blanks, `=` that do not stand below each other.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::Finding;
+use crate::error::Result;
+use crate::process::Cmd;
+
+const HINT: &str = "`packer fmt` lays it out";
+
+/// Checks every `*.pkr.hcl` and `*.pkrvars.hcl` in a template folder.
+pub fn check(root: &Path, template: &Path, packer: &str) -> Result<Vec<Finding>> {
+    let folder = root.join(template);
+    let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or(root).to_owned() };
+    let mut files: Vec<PathBuf> = Vec::new();
+    if folder.is_dir() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.ends_with(".pkr.hcl") || name.ends_with(".pkrvars.hcl") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let mut findings = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(root).unwrap_or(&file);
+        let rules = layout(&fs::read_to_string(&file)?);
+        findings.extend(rules.into_iter().map(|(line, what)| Finding::error("hcl", name, Some(line), what, HINT)));
+        if let Ok(asked) = Cmd::new(packer).args(["fmt", "-check", "-diff"]).arg(&file).output()
+            && asked.code != 0
+        {
+            let diff = asked.stdout.trim().to_owned();
+            findings.push(Finding::error("hcl", name, None, format!("packer fmt would change it:\n{diff}"), HINT));
+        }
+    }
+    Ok(findings)
+}
+
+/// A line `name = value`, with where its `=` stands and where a single blank would put it.
+struct Attribute {
+    line: usize,
+    indent: usize,
+    name: usize,
+    equals: usize,
+    /// It opens a bracket that another line closes: alignment ends with it.
+    opens: bool,
+}
+
+/// What is wrong, with its line from 1.
+fn layout(text: &str) -> Vec<(usize, String)> {
+    let mut wrong = Vec::new();
+    let mut depth: usize = 0;
+    let mut heredoc: Option<String> = None;
+    let mut group: Vec<Attribute> = Vec::new();
+    for (number, line) in text.lines().enumerate().map(|(i, l)| (i + 1, l)) {
+        if let Some(end) = &heredoc {
+            if line.trim() == end {
+                heredoc = None;
+            }
+            continue;
+        }
+        if line.ends_with([' ', '\t']) {
+            wrong.push((number, "blanks at the end of the line".to_owned()));
+        }
+        if line.contains('\t') {
+            wrong.push((number, "a tab; indentation is two blanks".to_owned()));
+        }
+        let code = without_strings_and_comments(line);
+        let trimmed = code.trim();
+        let closes_first = trimmed.starts_with(['}', ']', ')']);
+        let indent = line.len() - line.trim_start().len();
+        let expected = 2 * depth.saturating_sub(usize::from(closes_first));
+        if !line.trim().is_empty() && indent != expected {
+            wrong.push((number, format!("indented by {indent} blanks, wanted {expected}")));
+        }
+        let (opened, closed) = (count(&code, &['{', '[', '(']), count(&code, &['}', ']', ')']));
+        depth = (depth + opened).saturating_sub(closed);
+        match attribute(&code, number, indent, opened > closed) {
+            Some(attribute) => {
+                let last = attribute.opens;
+                group.push(attribute);
+                if last {
+                    wrong.extend(misaligned(&group));
+                    group.clear();
+                }
+            }
+            None => {
+                wrong.extend(misaligned(&group));
+                group.clear();
+            }
+        }
+        heredoc = line.split_once("<<").map(|(_, word)| word.trim_start_matches('-').trim().to_owned());
+    }
+    wrong.extend(misaligned(&group));
+    if !text.is_empty() && !text.ends_with('\n') {
+        wrong.push((text.lines().count(), "no line end at the end of the file".to_owned()));
+    }
+    wrong.sort();
+    wrong
+}
+
+fn count(code: &str, brackets: &[char]) -> usize {
+    code.chars().filter(|c| brackets.contains(c)).count()
+}
+
+fn attribute(code: &str, line: usize, indent: usize, opens: bool) -> Option<Attribute> {
+    let equals = code.find('=')?;
+    let name = code[..equals].trim();
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-.\"".contains(c));
+    let compares = code[equals + 1..].starts_with(['=', '>']);
+    (plain && !compares).then_some(Attribute { line, indent, name: name.len(), equals, opens })
+}
+
+/// In consecutive lines the `=` stand below each other, one blank behind the longest name.
+fn misaligned(group: &[Attribute]) -> Vec<(usize, String)> {
+    // A value that goes on in further lines is laid out by itself.
+    let (many, alone): (Vec<&Attribute>, Vec<&Attribute>) = group.iter().partition(|a| !a.opens);
+    let column = many.iter().map(|a| a.indent + a.name + 1).max().unwrap_or(0);
+    let wanted = many.into_iter().map(|a| (a, column)).chain(alone.into_iter().map(|a| (a, a.indent + a.name + 1)));
+    let wrong = wanted.filter(|(a, column)| a.equals != *column);
+    wrong.map(|(a, column)| (a.line, format!("`=` in column {}, wanted {}", a.equals + 1, column + 1))).collect()
+}
+
+/// The line with what strings and comments hold blanked out, so that brackets and `=` in them do not count.
+fn without_strings_and_comments(line: &str) -> String {
+    let mut code = String::new();
+    let (mut quoted, mut escaped) = (false, false);
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        if quoted {
+            quoted = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+            code.push(if quoted { 'x' } else { '"' });
+            continue;
+        }
+        if c == '#' || (c == '/' && chars.peek() == Some(&'/')) {
+            break;
+        }
+        quoted = c == '"';
+        code.push(c);
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_templates_are_well_laid_out() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let findings = check(root, Path::new("packer"), "packer").unwrap();
+        let told: Vec<String> = findings.iter().map(|f| format!("{:?} {:?} {}", f.file, f.line, f.message)).collect();
+        assert!(told.is_empty(), "{told:#?}");
+    }
+
+    #[test]
+    fn what_packer_fmt_would_change_is_found() {
+        for (text, wanted) in [
+            ("a = 1\nlong = 2\n", "1: `=` in column 3, wanted 6"),
+            ("build {\n    a = 1\n}\n", "2: indented by 4 blanks, wanted 2"),
+            ("a = 1 \n", "1: blanks at the end of the line"),
+            ("build {\n\ta = 1\n}\n", "2: a tab; indentation is two blanks"),
+            ("a = 1", "1: no line end at the end of the file"),
+            ("a  = {\n  b = 1\n}\n", "1: `=` in column 4, wanted 3"),
+        ] {
+            let found: Vec<String> = layout(text).into_iter().map(|(line, what)| format!("{line}: {what}")).collect();
+            assert!(found.contains(&wanted.to_owned()), "{text:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_laid_out_well_is_left_alone() {
+        let text = "locals {\n  a      = \"x = {\" # a = [\n  longer = [1, 2]\n\n  b = {\n    c = 1\n  }\n}\n\
+                    x = <<EOT\n   anything = goes\n EOT\nd = a == b ? 1 : 2\n";
+        assert_eq!(layout(text), []);
+    }
+}
