@@ -52,26 +52,23 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
 fn parts(context: &Context) -> Vec<Part> {
     let cargo = || Cmd::new("cargo").dir(&context.root);
     let part = |name, cmd, needs_vm| Part { name, cmd, needs_vm };
-    vec![
+    let in_vm = |test: &str| {
+        let args = ["test", "--package", "xtask", "--test", test, "--", "--ignored", "--nocapture", "--test-threads=1"];
+        cargo().args(args)
+    };
+    let mut parts = vec![
         part("format", cargo().args(["fmt", "--all", "--check"]), false),
         part("lint", cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]), false),
         part("unit and integration tests", cargo().args(["test", "--workspace"]), false),
         part("validate", cargo().args(["xtask", "validate"]), false),
         part("pipeline in a VM", cargo().args(["xtask", "--verbose", "ami", "release", "--yes"]), true),
-        part(
-            "VM tests",
-            cargo().args([
-                "test",
-                "--package",
-                "xtask",
-                "--test",
-                "vm",
-                "--",
-                "--ignored",
-                "--nocapture",
-                "--test-threads=1",
-            ]),
-            true,
-        ),
-    ]
+        part("a build killed, interrupted, repeated, changed", in_vm("rebuild"), true),
+        part("every check sees its break", in_vm("vm"), true),
+    ];
+    // Not in any distribution and slow to compile, so it is not asked of everybody.
+    if cargo().args(["deny", "--version"]).output().is_ok_and(|f| f.code == 0) {
+        let deny = cargo().args(["deny", "check", "bans", "licenses", "sources"]);
+        parts.push(part("licences and sources", deny, false));
+    }
+    parts
 }
