@@ -200,6 +200,9 @@ pub trait Cloud {
     /// Copies an image to a region and returns the copy's record; a copy that is there already is returned as it is.
     fn copy(&self, image: &Image, region: &str, told: &dyn Fn(u64, u64)) -> Result<(Image, bool)>;
 
+    /// The image's files on this host, if it lies here.
+    fn files(&self, image: &Image) -> Vec<PathBuf>;
+
     /// Removes an image and all that belongs to it.
     fn delete(&self, image: &Image) -> Result<()>;
 

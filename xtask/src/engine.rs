@@ -12,6 +12,7 @@ use crate::recipe::{Digest, Recipe};
 use crate::signals;
 
 pub mod native;
+mod post;
 
 /// What a build is asked beyond its plan.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Options {
     pub keep_on_failure: bool,
     /// The home region.
     pub region: String,
+    /// The folder that relative outputs of post-processors start from.
+    pub root: std::path::PathBuf,
     /// What to type to go on after a failure.
     pub again: String,
 }
@@ -81,6 +84,7 @@ pub fn build<C: Cloud>(
     };
     phase(events, Phase::Capture, &plan.image, || {
         let image = cloud.capture(machine, base, &capture, &told)?;
+        post::run(cloud, &image, recipe, options, events)?;
         let summary = format!("{} is {} ({} MB)", image.name, image.id, image.disk_bytes / 1_000_000);
         Ok((image, Outcome::Done, summary))
     })
@@ -104,7 +108,7 @@ fn run_step<C: Cloud>(
     let expected_seconds = plan.steps[i].expected_seconds;
     events.event(Event::StepStarted { index: i + 1, total, name: name.clone(), expected_seconds });
     let started = Instant::now();
-    let result = native::run(machine, step, recipe, &options.again, events);
+    let result = native::run(machine, step, recipe, options, events);
     let took = started.elapsed();
     let outcome = if result.is_ok() { Outcome::Done } else { Outcome::Failed };
     events.event(Event::StepFinished { index: i + 1, total, name, outcome, seconds: took.as_secs_f64() });
@@ -128,7 +132,7 @@ fn after_failure<M: Machine>(
         return error;
     }
     if let Some(step) = &recipe.on_error
-        && let Err(second) = native::run(&mut machine, step, recipe, &options.again, events)
+        && let Err(second) = native::run(&mut machine, step, recipe, options, events)
     {
         let hint = "the first error is the one to mend".to_owned();
         events.event(Event::Warning { message: format!("error-cleanup-provisioner failed too: {second}"), hint });

@@ -37,6 +37,19 @@ build {
   provisioner "shell" {
     script = "${path.root}/three.sh"
   }
+
+  post-processor "manifest" {
+    strip_path = true
+  }
+
+  post-processor "checksum" {
+    checksum_types = ["sha256"]
+    output         = "{{.BuildName}}.{{.ChecksumType}}"
+  }
+
+  post-processor "shell-local" {
+    inline = ["echo seen >seen"]
+  }
 }
 "#;
 
@@ -181,6 +194,14 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     assert_eq!((code, steps), (Some(0), ["up-to-date", "done", "done"].map(str::to_owned).to_vec()), "{result}");
     assert_eq!(result["ok"], true);
     assert_eq!(project.leftovers(), [""; 0]);
+
+    let manifest: Value =
+        serde_json::from_str(&fs::read_to_string(project.path("packer-manifest.json")).unwrap()).unwrap();
+    let id = result["data"]["image"]["id"].as_str().unwrap();
+    assert_eq!(manifest["builds"][0]["artifact_id"], format!("local-1:{id}"));
+    let checksum = fs::read_to_string(project.path("mini.sha256")).unwrap();
+    assert_eq!(checksum, format!("{}\tdisk.qcow2\n", result["data"]["image"]["disk_sha256"].as_str().unwrap()));
+    assert!(project.path("seen").exists(), "the shell-local post-processor did not run in the project's folder");
 
     println!("nothing changed:");
     let (code, steps, result) = project.start().end();

@@ -266,6 +266,10 @@ impl Cloud for Local {
         Ok((copy, true))
     }
 
+    fn files(&self, image: &Image) -> Vec<PathBuf> {
+        vec![self.store.dir(image).join(store::DISK)]
+    }
+
     fn delete(&self, image: &Image) -> Result<()> {
         self.store.remove(&self.store.dir(image), &image.id)
     }

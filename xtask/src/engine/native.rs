@@ -6,11 +6,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::Options;
 use crate::cloud::{Identity, Machine};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Phase};
 use crate::process::{Cmd, Ended, TAIL, quote};
-use crate::recipe::{Action, Recipe, Script, Shell, ShellLocal, Step, Upload};
+use crate::recipe::{Action, Place, Recipe, Script, Shell, ShellLocal, Step, Upload};
 use crate::signals;
 use crate::ssh::Ssh;
 
@@ -19,12 +20,12 @@ const MANIFEST: &str = "/etc/agent-ami/manifest.json";
 /// Time between two tries of a step.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
-/// Runs one step. `again` is what a person types to go on from here after mending it.
+/// Runs one step.
 pub fn run<M: Machine>(
     machine: &mut M,
     step: &Step,
     recipe: &Recipe,
-    again: &str,
+    options: &Options,
     events: &dyn Observer,
 ) -> Result<()> {
     if !step.pause_before.is_zero() {
@@ -33,9 +34,9 @@ pub fn run<M: Machine>(
     let mut tries_left = step.max_retries;
     loop {
         let result = match &step.action {
-            Action::Shell(shell) => run_shell(machine, step, shell, recipe, again, events),
+            Action::Shell(shell) => run_shell(machine, step, shell, recipe, options, events),
             Action::Upload(upload) => run_upload(machine.ssh(), upload),
-            Action::ShellLocal(local) => run_local(step, local, again, events),
+            Action::ShellLocal(local) => run_local(step, local, options, events),
             Action::Breakpoint { note, disabled } => breakpoint(machine, note, *disabled, events),
         };
         match result {
@@ -78,7 +79,7 @@ fn run_shell<M: Machine>(
     step: &Step,
     shell: &Shell,
     recipe: &Recipe,
-    again: &str,
+    options: &Options,
     events: &dyn Observer,
 ) -> Result<()> {
     for (i, script) in shell.scripts.iter().enumerate() {
@@ -101,7 +102,7 @@ fn run_shell<M: Machine>(
                 };
                 machine.reboot_finished(&told)?;
             }
-            ended => return Err(failed(step, script, ended, &said, again, &machine.console())),
+            ended => return Err(failed(step, script, ended, &said, &options.again, &machine.console())),
         }
     }
     Ok(())
@@ -194,11 +195,24 @@ fn set_mode(path: &Path, mode: u32) -> Result<()> {
     Ok(fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
 }
 
-fn run_local(step: &Step, local: &ShellLocal, again: &str, events: &dyn Observer) -> Result<()> {
+/// Runs a `shell-local` post-processor.
+pub(super) fn run_post(local: &ShellLocal, options: &Options, events: &dyn Observer) -> Result<()> {
+    let step = Step {
+        name: "shell-local".to_owned(),
+        place: Place { file: "post-processor".into(), line: 0 },
+        action: Action::ShellLocal(local.clone()),
+        pause_before: Duration::ZERO,
+        timeout: None,
+        max_retries: 0,
+    };
+    run_local(&step, local, options, events)
+}
+
+fn run_local(step: &Step, local: &ShellLocal, options: &Options, events: &dyn Observer) -> Result<()> {
     for script in &local.scripts {
         let mut file = tempfile::NamedTempFile::new()?;
         std::io::Write::write_all(&mut file, &script.content)?;
-        let mut cmd = Cmd::new("/bin/sh").arg("-e").arg(file.path());
+        let mut cmd = Cmd::new("/bin/sh").arg("-e").arg(file.path()).dir(&options.root);
         for (name, value) in &local.env {
             cmd = cmd.env(name, value);
         }
@@ -208,7 +222,7 @@ fn run_local(step: &Step, local: &ShellLocal, again: &str, events: &dyn Observer
             events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
         })?;
         if ended != Ended::Code(0) {
-            return Err(failed(step, script, Some(ended), &said, again, ""));
+            return Err(failed(step, script, Some(ended), &said, &options.again, ""));
         }
     }
     Ok(())

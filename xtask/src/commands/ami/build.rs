@@ -45,6 +45,7 @@ pub fn build(
     let options = engine::Options {
         keep_on_failure: args.keep_on_failure,
         region: local.regions().first().cloned().unwrap_or_default(),
+        root: context.root.clone(),
         again: format!("cargo xtask ami build {name}"),
     };
     let keep = || run.keep();
