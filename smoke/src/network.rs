@@ -12,6 +12,9 @@ use crate::instance::Instance;
 const NAME: &str = "agent-ami-smoke";
 const CABLE: [&str; 2] = ["aasmoke0", "aasmoke1"];
 
+/// Configuration for this boot only; it sorts before all others.
+const HANDS_OFF: &str = "/run/systemd/network/00-agent-ami-smoke.network";
+
 /// The two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
@@ -38,6 +41,7 @@ pub(crate) fn link(instance: &Instance, deadline: Instant) -> Result<Link, Strin
         let seed = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|e| e.to_string())?;
         let seed = u32::from_str_radix(seed.get(..8).unwrap_or_default(), 16).map_err(|e| e.to_string())?;
         let link = Link::from_seed(seed);
+        hands_off(instance, deadline)?;
         let (here, there) = (format!("{}/30", link.here), format!("{}/30", link.there));
         let [near, far] = CABLE;
         for line in [
@@ -56,6 +60,19 @@ pub(crate) fn link(instance: &Instance, deadline: Instant) -> Result<Link, Strin
         Ok(seed.to_string())
     })?;
     Ok(Link::from_seed(seed.parse().unwrap_or_default()))
+}
+
+/// Tells systemd-networkd, if it runs, to leave our end of the cable alone (systemd.network(5), Unmanaged=).
+fn hands_off(instance: &Instance, deadline: Instant) -> Result<(), String> {
+    if !fs::exists("/run/systemd/netif/links").unwrap_or(false) {
+        return Ok(());
+    }
+    let text = format!("[Match]\nName={}\n[Link]\nUnmanaged=yes\n", CABLE[0]);
+    fs::create_dir_all("/run/systemd/network")
+        .and_then(|()| fs::write(HANDS_OFF, text))
+        .map_err(|e| format!("{HANDS_OFF}: {e}"))?;
+    let output = instance.root(&["networkctl", "reload"], deadline)?;
+    if output.ok() { Ok(()) } else { Err(format!("`networkctl reload` {}", output.gist())) }
 }
 
 /// Runs a program on the second host.
@@ -82,6 +99,7 @@ pub(crate) fn remove(instance: &Instance) {
         let deadline = Instant::now() + Duration::from_secs(30);
         let _ = instance.root(&["ip", "netns", "delete", NAME], deadline);
         let _ = instance.root(&["ip", "link", "delete", CABLE[0]], deadline);
+        let _ = fs::remove_file(HANDS_OFF);
     }
 }
 

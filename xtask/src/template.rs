@@ -22,10 +22,13 @@ mod scope;
 mod steps;
 mod types;
 mod variables;
+mod versions;
 
 use files::{File, span_of};
 use scope::Scope;
 
+/// The Packer whose language this reader speaks.
+const LANGUAGE: &str = "1.16.0";
 /// The blocks a template may have at the top.
 const ROOT: &[&str] = &["packer", "variable", "locals", "local", "source", "build", "data"];
 /// The blocks a `build` may have.
@@ -151,6 +154,22 @@ fn check_packer(file: &File, block: &Block) -> Result<()> {
         };
         if !KNOWN.contains(&name) {
             return Err(file.unknown(span, "setting", name, KNOWN));
+        }
+        if let Structure::Attribute(a) = structure
+            && name == "required_version"
+        {
+            let constraint = a.value.as_str().unwrap_or_default();
+            match versions::admits(constraint, LANGUAGE) {
+                Some(true) => {}
+                Some(false) => {
+                    let message = format!("the template wants Packer {constraint}; what is spoken here is {LANGUAGE}");
+                    return Err(file.refuse(span, message, "widen required_version, or build with that Packer"));
+                }
+                None => {
+                    let message = format!("`{constraint}` is no version constraint");
+                    return Err(file.refuse(span, message, "write it like \">= 1.9.0, < 2.0.0\""));
+                }
+            }
         }
     }
     Ok(())

@@ -24,6 +24,8 @@ write /etc/default/locale <<<LANG=C.UTF-8
 write /etc/systemd/network/80-ethernet.network <<'NETWORK'
 [Match]
 Type=ether
+# Real cards only: the pairs that containers and tests make are not ours.
+Kind=!*
 
 [Network]
 DHCP=yes
