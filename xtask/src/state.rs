@@ -40,6 +40,20 @@ pub struct Lock {
 }
 
 impl State {
+    /// Refuses to begin work for which the disk of the state folder has no room.
+    pub fn require_space(&self, bytes: u64, what: &str) -> Result<()> {
+        let disk = rustix::fs::statvfs(&self.root).map_err(std::io::Error::from)?;
+        let free = disk.f_bavail * disk.f_frsize;
+        if free >= bytes {
+            return Ok(());
+        }
+        let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30);
+        let message =
+            format!("{what} needs {} on the disk of {}, which has {}", gib(bytes), self.root.display(), gib(free));
+        let hint = "free some space, delete images (`cargo xtask ami delete`), or use another folder with --state";
+        Err(Exit::Precondition.error(message, hint))
+    }
+
     /// Opens the folder, making it if need be, and ends what dead runs left.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
@@ -197,6 +211,16 @@ mod tests {
         assert_eq!(error.exit(), Exit::Precondition);
         let me = format!("process {}, cargo xtask ami build", std::process::id());
         assert!(error.to_string().contains(&me), "{error}");
+    }
+
+    #[test]
+    fn work_without_room_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        state.require_space(1, "a build").unwrap();
+        let error = state.require_space(u64::MAX, "a build").unwrap_err();
+        assert_eq!(error.exit(), Exit::Precondition);
+        assert!(error.to_string().contains("a build needs 17179869183.9 GiB on the disk of"), "{error}");
     }
 
     #[test]

@@ -182,14 +182,28 @@ fn step_started(index: u64) -> impl Fn(&Value) -> bool {
 fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     let project = Project::new();
 
-    println!("kill -9 in the middle of step 2:");
+    println!("a script that fails in step 2:");
+    project.script("two", "seq 50; echo broken >&2; exit 7");
+    let (code, steps, result) = project.start().end();
+    assert_eq!((code, steps), (Some(4), ["done", "failed"].map(str::to_owned).to_vec()));
+    let error = result["error"].as_str().unwrap();
+    for word in
+        ["step two failed", "mini/two.sh", "exit code 7", "broken", "mini.pkr.hcl:13", "cargo xtask ami build mini"]
+    {
+        assert!(error.contains(word), "`{word}` is not in {error}");
+    }
+    assert!(!error.contains("│ 10\n") && error.contains("│ 12\n"), "not the last 40 lines: {error}");
+    assert_eq!(project.leftovers(), [""; 0]);
+
+    println!("kill -9 in the middle of step 2, in a build that goes on from the layer after step 1:");
+    project.script("two", "sleep 20");
     let mut build = project.start();
     build.until("step 2 began", step_started(2));
     build.signal(Signal::KILL);
     let (code, steps, _) = build.end();
-    assert_eq!((code, steps), (None, vec!["done".to_owned()]));
+    assert_eq!((code, steps), (None, vec!["up-to-date".to_owned()]));
 
-    println!("the next build goes on from the layer after step 1:");
+    println!("the next build does, too:");
     let (code, steps, result) = project.start().end();
     assert_eq!((code, steps), (Some(0), ["up-to-date", "done", "done"].map(str::to_owned).to_vec()), "{result}");
     assert_eq!(result["ok"], true);

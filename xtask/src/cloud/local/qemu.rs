@@ -145,7 +145,8 @@ impl Vm {
                 path(&self.disk)
             ),
         );
-        add("-device", format!("virtio-blk-pci,drive={},bootindex=1", self.node));
+        // A full host disk is told to the guest, whose step then fails; QEMU's default stops the machine without a word.
+        add("-device", format!("virtio-blk-pci,drive={},bootindex=1,werror=report,rerror=report", self.node));
         // vvfat presents a folder as a FAT disk, so that no ISO tool is needed on the host.
         add("-blockdev", format!("driver=vvfat,node-name=seed,dir={},label=cidata,read-only=on", path(&self.seed)));
         add("-device", "virtio-blk-pci,drive=seed".to_owned());
@@ -271,7 +272,7 @@ mod tests {
         -qmp unix:/t/qmp,server=on,wait=off
         -pidfile /s/pid
         -blockdev driver=qcow2,node-name=root,discard=unmap,detect-zeroes=unmap,file.driver=file,file.filename=/s/a,,b/disk.qcow2,cache.direct=off
-        -device virtio-blk-pci,drive=root,bootindex=1
+        -device virtio-blk-pci,drive=root,bootindex=1,werror=report,rerror=report
         -blockdev driver=vvfat,node-name=seed,dir=/s/seed,label=cidata,read-only=on
         -device virtio-blk-pci,drive=seed
         -netdev user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22

@@ -13,6 +13,11 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::state::{Run, State};
 
+/// Room for layers and two copies of the image, as measured for the project's own (2.2 GB an image, 3 GB of layers).
+const COLD_BYTES: u64 = 9 << 30;
+/// Room when most layers are there.
+const WARM_BYTES: u64 = 5 << 30;
+
 /// Builds if need be and returns the image, and whether it was there already.
 pub fn build(
     context: &Context,
@@ -35,6 +40,8 @@ pub fn build(
         let there = crate::cloud::find(&local, &id.0)?;
         return Ok((there, true));
     }
+    let cold = plan.cached() == 0;
+    state.require_space(if cold { COLD_BYTES } else { WARM_BYTES }, "this build")?;
     // The plan was made with the base at hand, so it names one.
     let base = local.base(&|_| {})?;
     let verdict = local.acceleration()?;
