@@ -41,6 +41,8 @@ pub struct Request {
     pub path: PathBuf,
     /// The source: `qemu.locus`.
     pub source: String,
+    /// What `ami.toml` sets: just above the template's own defaults.
+    pub settings: Vec<Setting>,
     /// `--var`, in order.
     pub vars: Vec<(String, String)>,
     /// `--var-file`, in order.
@@ -51,6 +53,19 @@ pub struct Request {
     pub now: jiff::Timestamp,
     /// Folder that relative paths start from; Packer's working folder.
     pub root: PathBuf,
+}
+
+/// A variable that `ami.toml` sets.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Its name.
+    pub name: String,
+    /// Its value, written as for `--var`.
+    pub value: String,
+    /// Where it stands, for a person.
+    pub origin: String,
+    /// Pass it by if the template declares no such variable.
+    pub optional: bool,
 }
 
 /// The template's blocks by kind.

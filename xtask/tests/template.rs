@@ -9,7 +9,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use xtask::error::plain;
 use xtask::recipe::{Action, Digest, Place, PostProcessor, Recipe, Script, Shell, Source, Step};
-use xtask::template::{Request, evaluate};
+use xtask::template::{Request, Setting, evaluate};
 
 /// Evaluates a template of one file for `qemu.x`.
 fn request(dir: &Path, hcl: &str) -> Request {
@@ -17,6 +17,7 @@ fn request(dir: &Path, hcl: &str) -> Request {
     Request {
         path: dir.to_owned(),
         source: "qemu.x".to_owned(),
+        settings: vec![],
         vars: vec![],
         var_files: vec![],
         env: BTreeMap::new(),
@@ -59,6 +60,14 @@ fn variables_are_set_in_packers_order_of_precedence() {
         assert_eq!((found.0.as_str(), found.1.as_str()), (value, origin));
     };
     is(value(&request), "default", "default");
+    let setting = |name: &str, optional| Setting {
+        name: name.to_owned(),
+        value: "ami.toml".to_owned(),
+        origin: "vars in ami.toml".to_owned(),
+        optional,
+    };
+    request.settings = vec![setting("v", false), setting("not_declared", true)];
+    is(value(&request), "ami.toml", "vars in ami.toml");
     request.env.insert("PKR_VAR_v".to_owned(), "environment".to_owned());
     is(value(&request), "environment", "PKR_VAR_v");
     file("b.auto.pkrvars.hcl", "auto b");
@@ -178,6 +187,7 @@ fn our_own_template_gives_the_same_steps_everywhere() {
         let request = Request {
             path: root.join("packer"),
             source: source.to_owned(),
+            settings: vec![],
             vars: vars.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             var_files: vec![],
             env: BTreeMap::new(),

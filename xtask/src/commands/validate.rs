@@ -33,7 +33,8 @@ fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
         let request = template::Request {
             path: context.root.join(&image.template),
             source: image.source_local.clone(),
-            vars: image.vars.clone().into_iter().collect(),
+            settings: super::ami::plan::settings(image),
+            vars: Vec::new(),
             var_files: Vec::new(),
             env: context.env.clone(),
             now: jiff::Timestamp::now(),

@@ -1,6 +1,6 @@
 //! Input variables: declared, set from everywhere Packer lets them be set, converted, validated.
 //!
-//! Precedence, lowest first: default, `PKR_VAR_x`, `*.auto.pkrvars.hcl` in order of name, `-var-file` in order, `-var`
+//! Precedence, lowest first: default, ours from `ami.toml`, then Packer's: `PKR_VAR_x`, `*.auto.pkrvars.hcl` in order of name, `-var-file` in order, `-var`
 //! (developer.hashicorp.com/packer/docs/templates/hcl_templates/variables).
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::Request;
 use super::files::{File, shown, span_of};
 use super::scope::Scope;
 use super::types::{Type, convert};
-use crate::error::{Exit, Result};
+use crate::error::{Error, Exit, Result};
 use crate::recipe::Variable;
 
 /// A `variable` block.
@@ -40,6 +40,7 @@ pub(super) fn resolve(blocks: &[(&File, &Block)], request: &Request, scope: &mut
     let declared: Vec<Declared<'_>> =
         blocks.iter().map(|(file, block)| declare(file, block, request, scope)).collect::<Result<_>>()?;
     let mut set: BTreeMap<String, Set> = BTreeMap::new();
+    from_settings(&declared, request, &mut set)?;
     from_environment(&declared, request, &mut set)?;
     for path in auto_files(&request.path)? {
         from_file(&declared, &path, request, &mut set)?;
@@ -114,6 +115,28 @@ fn validate(variable: &Declared<'_>, scope: &Scope) -> Result<()> {
     Ok(())
 }
 
+fn from_settings(declared: &[Declared<'_>], request: &Request, set: &mut BTreeMap<String, Set>) -> Result<()> {
+    for setting in &request.settings {
+        match declared.iter().find(|d| d.name == setting.name) {
+            Some(variable) => {
+                let value = from_text(variable, &setting.value, &setting.origin)?;
+                set.insert(setting.name.clone(), Set { value, origin: setting.origin.clone() });
+            }
+            None if setting.optional => {}
+            None => return Err(undeclared(declared, &setting.name, &setting.origin)),
+        }
+    }
+    Ok(())
+}
+
+fn undeclared(declared: &[Declared<'_>], name: &str, origin: &str) -> Error {
+    let known: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
+    let near = super::files::nearest(name, &known);
+    let hint =
+        near.map_or_else(|| format!("it declares: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+    Exit::Usage.error(format_args!("the template declares no variable `{name}` (given with {origin})"), hint)
+}
+
 fn from_environment(declared: &[Declared<'_>], request: &Request, set: &mut BTreeMap<String, Set>) -> Result<()> {
     for variable in declared {
         let name = format!("PKR_VAR_{}", variable.name);
@@ -128,13 +151,7 @@ fn from_environment(declared: &[Declared<'_>], request: &Request, set: &mut BTre
 fn from_flags(declared: &[Declared<'_>], request: &Request, set: &mut BTreeMap<String, Set>) -> Result<()> {
     for (name, text) in &request.vars {
         let Some(variable) = declared.iter().find(|d| d.name == *name) else {
-            let known: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
-            let near = super::files::nearest(name, &known);
-            let hint = near
-                .map_or_else(|| format!("it declares: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
-            return Err(
-                Exit::Usage.error(format_args!("the template declares no variable `{name}` (given with --var)"), hint)
-            );
+            return Err(undeclared(declared, name, "--var"));
         };
         let value = from_text(variable, text, "--var")?;
         set.insert(name.clone(), Set { value, origin: "--var".to_owned() });

@@ -27,7 +27,7 @@ pub fn build(
     args: &cli::Build,
 ) -> Result<(Image, bool)> {
     let (name, image) = context.image(config, args.image.as_deref())?;
-    let recipe = plan::recipe(context, config, image, args)?;
+    let recipe = plan::recipe(context, image, args)?;
     let local = context.local(config, state, Some(Arc::clone(run)));
     let events = context.events.as_ref();
     let _lock = state.lock("build", &context.line)?;
