@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
-use smoke::report::{Outcome as Verdict, Report};
+use smoke::report::{Check, Outcome as Verdict, Report};
 
 use crate::cloud::{Cloud, Image, Machine};
 use crate::error::{Error, Exit, Result};
@@ -18,6 +18,8 @@ use crate::ssh::Ssh;
 pub const FOLDER: &str = "/var/tmp/agent-ami-smoke";
 /// Every check has a time-out of its own, so a judge that takes longer than this is lost.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// The passes in order.
+const PASSES: [&str; 2] = ["first boot", "after reboot"];
 /// The document beside an image that says how it was judged.
 pub const DOCUMENT: &str = "smoke.json";
 
@@ -65,6 +67,27 @@ impl Record {
     }
 }
 
+impl Record {
+    /// All passes as one report, each check named after its pass: `first-boot/os`, `after-reboot/os`.
+    pub fn merged(&self) -> Report {
+        let named = |(report, pass): (&Report, &&str)| {
+            let pass = pass.replace(' ', "-");
+            let checks = report.checks.iter().cloned();
+            checks.map(move |c| Check { name: format!("{pass}/{}", c.name), ..c }).collect::<Vec<_>>()
+        };
+        let times = || self.reports.iter();
+        Report {
+            schema: 1,
+            boot_id: String::new(),
+            host_keys: self.reports.first().map(|r| r.host_keys.clone()).unwrap_or_default(),
+            os: self.reports.first().map(|r| r.os.clone()).unwrap_or_default(),
+            checks: self.reports.iter().zip(&PASSES).flat_map(named).collect(),
+            wall_seconds: times().map(|r| r.wall_seconds).sum(),
+            slowest_seconds: times().map(|r| r.slowest_seconds).fold(0.0, f64::max),
+        }
+    }
+}
+
 /// Judges an image. The instance is gone afterwards whatever happened. The record says how it went; an error means that the
 /// image could not be judged.
 pub fn run<C: Cloud>(
@@ -84,13 +107,13 @@ pub fn run<C: Cloud>(
     })?;
     let spec = fs::read(&kit.spec)?;
     upload(machine.ssh(), image, kit)?;
-    let mut reports = vec![pass(machine.ssh(), "first boot", events)?];
+    let mut reports = vec![pass(machine.ssh(), PASSES[0], events)?];
     if options.reboot {
         phase(events, Phase::Boot, "the instance again", || {
             machine.reboot(&told)?;
             Ok::<_, Error>(((), Outcome::Done, "instance restarted".to_owned()))
         })?;
-        reports.push(pass(machine.ssh(), "after reboot", events)?);
+        reports.push(pass(machine.ssh(), PASSES[1], events)?);
     }
     let complaints = compare(&reports, &image.builder.host_keys);
     for message in &complaints {
@@ -222,4 +245,53 @@ fn compare(reports: &[Report], builder_host_keys: &[String]) -> Vec<String> {
         }
     }
     complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(boot_id: &str, host_keys: &[&str], outcome: Verdict) -> Report {
+        let check = Check { name: "os".to_owned(), outcome, seconds: 1.0, message: String::new() };
+        Report {
+            schema: 1,
+            boot_id: boot_id.to_owned(),
+            host_keys: host_keys.iter().map(|k| (*k).to_owned()).collect(),
+            os: "debian 13".to_owned(),
+            checks: vec![check],
+            wall_seconds: 1.0,
+            slowest_seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn two_boots_together_show_more_than_one() {
+        let builder = ["builder".to_owned()];
+        let told = |reports: &[Report]| compare(reports, &builder).join("; ");
+        let good = report("1", &["own"], Verdict::Pass);
+        assert_eq!(told(&[good.clone(), report("2", &["own"], Verdict::Pass)]), "");
+        assert!(told(&[good.clone(), report("1", &["own"], Verdict::Pass)]).contains("was not restarted"));
+        assert!(told(&[good, report("2", &["other"], Verdict::Pass)]).contains("changed across the restart"));
+        assert!(told(&[report("1", &["builder"], Verdict::Pass)]).contains("share an identity"));
+        assert!(told(&[report("1", &[], Verdict::Pass)]).contains("no SSH host key"));
+        assert!(told(&[]).contains("nothing was judged"));
+    }
+
+    #[test]
+    fn a_merged_report_names_the_pass_of_each_check() {
+        let reports = vec![report("1", &[], Verdict::Pass), report("2", &[], Verdict::Fail)];
+        let digest = Digest::of(b"");
+        let record =
+            Record { schema: 1, disk_sha256: digest, spec_sha256: digest, passed: false, at: String::new(), reports };
+        let merged = record.merged();
+        let names: Vec<&str> = merged.checks.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["first-boot/os", "after-reboot/os"]);
+        assert_eq!(merged.failed(), ["after-reboot/os"]);
+    }
+
+    #[test]
+    fn the_judges_progress_is_read() {
+        assert_eq!(progress("12/57 tool-git"), Some((12, 57)));
+        assert_eq!(progress("error: no spec"), None);
+    }
 }

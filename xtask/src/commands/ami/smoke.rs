@@ -82,10 +82,7 @@ fn write_outputs(record: &Record, outputs: &[(String, String)]) -> Result<()> {
         let file = PathBuf::from(file);
         let text = match format.as_str() {
             "json" => serde_json::to_string_pretty(record).unwrap_or_default(),
-            "junit" | "tap" => {
-                let last = record.reports.last();
-                last.and_then(|report| report.render(format)).unwrap_or_default()
-            }
+            "junit" | "tap" => record.merged().render(format).unwrap_or_default(),
             other => {
                 return Err(Exit::Usage
                     .error(format_args!("no report format `{other}`"), "write json=FILE, junit=FILE or tap=FILE"));
