@@ -68,7 +68,7 @@ fn counts(host: &Host, jail: &str) -> Verdict {
     if !output.stderr.contains("Permission denied") {
         return Err(format!("a stranger's login was not refused by sshd: it {}", output.gist()).into());
     }
-    let patience = host.deadline.min(Instant::now() + Duration::from_secs(60));
+    let patience = host.deadline.min(Instant::now() + Duration::from_secs(30));
     loop {
         let now = total_failed(&client(host, &["status", jail])?)?;
         if now > before {
