@@ -1,0 +1,169 @@
+//! A small project to build: three short scripts, so that machines are what takes time, not packages. Shared by the rebuild test
+//! and the benchmark.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const TEMPLATE: &str = r#"
+source "qemu" "mini" {
+  ssh_username = "ubuntu"
+}
+
+build {
+  sources = ["source.qemu.mini"]
+
+  provisioner "shell" {
+    script = "${path.root}/one.sh"
+  }
+
+  provisioner "shell" {
+    script = "${path.root}/two.sh"
+  }
+
+  provisioner "shell" {
+    script = "${path.root}/three.sh"
+  }
+
+  post-processor "manifest" {
+    strip_path = true
+  }
+
+  post-processor "checksum" {
+    checksum_types = ["sha256"]
+    output         = "{{.BuildName}}.{{.ChecksumType}}"
+  }
+
+  post-processor "shell-local" {
+    inline = ["echo seen >seen"]
+  }
+}
+"#;
+
+const CONFIG: &str = r#"
+[images.mini]
+template = "mini"
+version = "1.0.0"
+smoke = "mini/smoke.toml"
+source_local = "qemu.mini"
+
+[regions]
+local = ["local-1"]
+
+[channels.staging]
+env_file = "staging.env"
+"#;
+
+/// See the module.
+pub(crate) struct Project {
+    dir: TempDir,
+}
+
+impl Project {
+    /// A project of its own, with a state folder of its own whose base image is the repository's.
+    pub(crate) fn new() -> Self {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let state = std::env::var_os("AGENT_AMI_LOCAL_STATE_DIR").map_or(repository.join(".agent-ami"), PathBuf::from);
+        let bases = state.join("base");
+        assert!(bases.exists(), "no base image in {}: run `cargo xtask ami build` first", bases.display());
+        let dir = TempDir::new().unwrap();
+        let project = Self { dir };
+        fs::create_dir_all(project.path("state/base")).unwrap();
+        for base in fs::read_dir(bases).unwrap().flatten() {
+            std::os::unix::fs::symlink(base.path(), project.path("state/base").join(base.file_name())).unwrap();
+        }
+        fs::create_dir(project.path("mini")).unwrap();
+        std::os::unix::fs::symlink(repository.join("scripts"), project.path("scripts")).unwrap();
+        fs::write(project.path("ami.toml"), CONFIG).unwrap();
+        fs::write(project.path("mini/mini.pkr.hcl"), TEMPLATE).unwrap();
+        for (name, body) in [("one", "true"), ("two", "sleep 20"), ("three", "cat ~/log")] {
+            project.script(name, body);
+        }
+        project
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn script(&self, name: &str, body: &str) {
+        fs::write(self.path(&format!("mini/{name}.sh")), format!("echo {name} >>~/log\n{body}\n")).unwrap();
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a child that is killed, which the library's commands hide")]
+    pub(crate) fn start(&self) -> Build {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(["ami", "build", "--format", "json", "--state", "state"])
+            .env("CARGO_MANIFEST_DIR", self.path("xtask"))
+            .current_dir(self.dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let events =
+            lines.map_while(Result::ok).map(|l| serde_json::from_str(&l).unwrap_or_else(|e| panic!("{e}: {l}")));
+        Build { child, events: Box::new(events), seen: Vec::new(), started: Instant::now() }
+    }
+
+    /// Command lines of processes that belong to this project.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let mark = self.dir.path().to_string_lossy().into_owned();
+        let lines = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| fs::read(e.path().join("cmdline")).ok());
+        lines.map(|l| String::from_utf8_lossy(&l).replace('\0', " ")).filter(|l| l.contains(&mark)).collect()
+    }
+
+    /// What commands have left behind.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let mut found = self.processes();
+        let names =
+            |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path().display().to_string());
+        found.extend(names(self.path("state/runs")));
+        found.extend(names(self.path("state/layers")).filter(|n| n.contains("unfinished")));
+        found.extend(names(self.path("state/regions/local-1")).filter(|n| n.contains("unfinished")));
+        found
+    }
+}
+
+/// A running build.
+pub(crate) struct Build {
+    child: Child,
+    events: Box<dyn Iterator<Item = Value>>,
+    seen: Vec<Value>,
+    started: Instant,
+}
+
+impl Build {
+    /// Reads events up to the first that fits.
+    pub(crate) fn until(&mut self, what: &str, fits: impl Fn(&Value) -> bool) {
+        for event in self.events.by_ref() {
+            let found = fits(&event);
+            self.seen.push(event);
+            if found {
+                println!("{:6.1} s  {what}", self.started.elapsed().as_secs_f64());
+                return;
+            }
+        }
+        panic!("the build ended before {what}: {:#?}", self.seen.last());
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end; returns the exit code and what became of each step.
+    pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>, Value) {
+        self.seen.extend(self.events.by_ref());
+        let code = self.child.wait().unwrap().code();
+        let steps = self.seen.iter().filter(|e| e["event"] == "step-finished");
+        let steps = steps.map(|e| e["outcome"].as_str().unwrap().to_owned()).collect();
+        println!("{:6.1} s  ended with {code:?}, steps {steps:?}", self.started.elapsed().as_secs_f64());
+        (code, steps, self.seen.pop().unwrap_or_default())
+    }
+}
