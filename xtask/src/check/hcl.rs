@@ -1,42 +1,69 @@
-//! How templates are laid out: what `packer fmt` would change. Where Packer is there it is asked; elsewhere these rules find
-//! what a person gets wrong by hand: tabs, indentation, trailing blanks, `=` that do not stand below each other.
+//! How templates are laid out: what `packer fmt` would change. Where Packer is there it is asked, and whether it takes the
+//! template at all; these rules find what a person gets wrong by hand everywhere: tabs, indentation, trailing blanks, `=` that
+//! do not stand below each other.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fs_err as fs;
 
-use super::Finding;
+use super::{Clean, Finding};
 use crate::error::Result;
 use crate::process::Cmd;
 
 const HINT: &str = "`packer fmt` lays it out";
 
-/// Checks every `*.pkr.hcl` and `*.pkrvars.hcl` in a template folder.
-pub fn check(root: &Path, template: &Path, packer: &str) -> Result<Vec<Finding>> {
+/// Checks every `*.pkr.hcl` and `*.pkrvars.hcl` of a template, and asks Packer where it is there.
+pub fn check(root: &Path, template: &Path, packer: &str, clean: &Clean) -> Result<Vec<Finding>> {
     let folder = root.join(template);
     let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or(root).to_owned() };
-    let mut files: Vec<PathBuf> = Vec::new();
+    let mut texts: Vec<(String, String)> = Vec::new();
     if folder.is_dir() {
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             if name.ends_with(".pkr.hcl") || name.ends_with(".pkrvars.hcl") {
-                files.push(path);
+                texts.push((name, fs::read_to_string(&path)?));
             }
         }
     }
-    files.sort();
+    texts.sort();
+    let rules = |(name, text): &(String, String)| {
+        let name = name.clone();
+        layout(text).into_iter().map(move |(line, what)| Finding::error("hcl", &name, Some(line), what, HINT))
+    };
+    let mut findings: Vec<Finding> = texts.iter().flat_map(rules).collect();
+    if let Some(version) = version(packer) {
+        let parts = texts.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
+        let parts = parts.chain([("packer", version.as_bytes())]);
+        findings.extend(clean.unless_known(parts, || ask_packer(packer, root, &root.join(template)))?);
+    }
+    Ok(findings)
+}
+
+/// What tells one Packer from another without starting it, which takes longer than all our own checks.
+fn version(packer: &str) -> Option<String> {
+    let found = Cmd::new("sh").args(["-c", "command -v \"$1\"", "sh", packer]).output().ok()?;
+    let path = found.stdout.trim();
+    let file = fs::metadata(path).ok()?;
+    Some(format!("{path} {} {:?}", file.len(), file.modified().ok()?))
+}
+
+/// `packer fmt`, and `packer validate`: of the syntax alone where the template's plugins are not installed.
+fn ask_packer(packer: &str, root: &Path, template: &Path) -> Result<Vec<Finding>> {
+    let name = template.strip_prefix(root).unwrap_or(template);
     let mut findings = Vec::new();
-    for file in files {
-        let name = file.strip_prefix(root).unwrap_or(&file);
-        let rules = layout(&fs::read_to_string(&file)?);
-        findings.extend(rules.into_iter().map(|(line, what)| Finding::error("hcl", name, Some(line), what, HINT)));
-        if let Ok(asked) = Cmd::new(packer).args(["fmt", "-check", "-diff"]).arg(&file).output()
-            && asked.code != 0
-        {
-            let diff = asked.stdout.trim().to_owned();
-            findings.push(Finding::error("hcl", name, None, format!("packer fmt would change it:\n{diff}"), HINT));
-        }
+    let format = Cmd::new(packer).args(["fmt", "-check", "-diff", "-recursive"]).arg(template).dir(root).output()?;
+    if format.code != 0 {
+        let told = format!("packer fmt would change it:\n{}", format.stdout.trim());
+        findings.push(Finding::error("packer", name, None, told, HINT));
+    }
+    let installed = Cmd::new(packer).args(["plugins", "installed"]).output()?.stdout;
+    let whole = ["packer-plugin-amazon", "packer-plugin-qemu"].iter().all(|plugin| installed.contains(plugin));
+    let syntax: &[&str] = if whole { &[] } else { &["-syntax-only"] };
+    let valid = Cmd::new(packer).arg("validate").args(syntax).arg(template).dir(root).output()?;
+    if valid.code != 0 {
+        let told = format!("packer validate refuses it:\n{}{}", valid.stdout.trim(), valid.stderr.trim());
+        findings.push(Finding::error("packer", name, None, told, "Packer's own words stand above"));
     }
     Ok(findings)
 }
@@ -154,7 +181,8 @@ mod tests {
     #[test]
     fn our_own_templates_are_well_laid_out() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let findings = check(root, Path::new("packer"), "packer").unwrap();
+        let clean = Clean { dir: tempfile::tempdir().unwrap().path().join("clean") };
+        let findings = check(root, Path::new("packer"), "packer", &clean).unwrap();
         let told: Vec<String> = findings.iter().map(|f| format!("{:?} {:?} {}", f.file, f.line, f.message)).collect();
         assert!(told.is_empty(), "{told:#?}");
     }

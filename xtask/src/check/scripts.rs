@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use serde::Deserialize;
 
-use super::Finding;
+use super::{Clean, Finding};
 use crate::error::Result;
 use crate::process::Cmd;
-use crate::recipe::Digest;
 
 /// Longest script; beyond it, it has more than one purpose.
 const MAX_LINES: usize = 100;
 
-/// Checks every `*.sh` below `scripts/`. `clean` is a folder that remembers what shellcheck found nothing in.
-pub fn check(root: &Path, clean: &Path) -> Result<Vec<Finding>> {
+/// Checks every `*.sh` below `scripts/`.
+pub fn check(root: &Path, clean: &Clean) -> Result<Vec<Finding>> {
     let mut files = Vec::new();
     collect(&root.join("scripts"), &mut files)?;
     files.sort();
@@ -64,9 +63,7 @@ struct Comment {
     message: String,
 }
 
-/// Asks shellcheck, unless the same version of it has found nothing in the same scripts before: it takes most of the time
-/// of `validate`.
-fn shellcheck(root: &Path, files: &[PathBuf], texts: &[(String, String)], clean: &Path) -> Result<Vec<Finding>> {
+fn shellcheck(root: &Path, files: &[PathBuf], texts: &[(String, String)], clean: &Clean) -> Result<Vec<Finding>> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
@@ -81,21 +78,18 @@ fn shellcheck(root: &Path, files: &[PathBuf], texts: &[(String, String)], clean:
         )]);
     };
     let scripts = texts.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
-    let key = Digest::of_parts(scripts.chain([("shellcheck", version.stdout.as_bytes())]));
-    let known = clean.join(key.short());
-    if known.exists() {
-        return Ok(Vec::new());
-    }
-    let output = Cmd::new("shellcheck")
-        .args(["--format", "json", "--external-sources", "--source-path", "SCRIPTDIR"])
-        .args(files)
-        .output()?;
-    let findings = parse(root, &output.stdout);
-    if findings.is_empty() && output.code == 0 {
-        fs::create_dir_all(clean)?;
-        fs::write(known, "")?;
-    }
-    Ok(findings)
+    clean.unless_known(scripts.chain([("shellcheck", version.stdout.as_bytes())]), || {
+        let output = Cmd::new("shellcheck")
+            .args(["--format", "json", "--external-sources", "--source-path", "SCRIPTDIR"])
+            .args(files)
+            .output()?;
+        if output.code > 1 {
+            // 1 means findings; more, that it could not do its work.
+            let said = output.stderr.trim().to_owned();
+            return Ok(vec![Finding::error("shellcheck", "scripts", None, said, "run shellcheck by hand")]);
+        }
+        Ok(parse(root, &output.stdout))
+    })
 }
 
 fn parse(root: &Path, json: &str) -> Vec<Finding> {
