@@ -9,7 +9,7 @@ packer {
     }
     qemu = {
       source  = "github.com/hashicorp/qemu"
-      version = ">= 1.1.0, < 2.0.0"
+      version = ">= 1.0.9, < 2.0.0"
     }
   }
 }
