@@ -243,10 +243,10 @@ fn without_qemu_the_command_that_brings_it_is_told() {
     let project = Project::new();
     let bin = project.path("bin");
     fs::create_dir(&bin).unwrap();
-    for tool in ["bash", "sh", "git", "ssh-keygen", "apt-get"] {
-        let real = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
-        std::os::unix::fs::symlink(String::from_utf8(real.stdout).unwrap().trim(), bin.join(tool)).unwrap();
-    }
+    // A package manager that answers is all that the hint depends on.
+    fs::write(bin.join("apt-get"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(bin.join("apt-get"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", bin.join("sh")).unwrap();
     let mut command = project.command(&["doctor"]);
     ended(command.env("PATH", &bin)).says(3, &["qemu", "doctor --install"]);
 }
