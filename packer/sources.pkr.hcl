@@ -1,7 +1,7 @@
 # Where the image is built: EC2 (the guide's section 5, hardened) or QEMU.
 
 locals {
-  pins       = jsondecode(file("${path.root}/../scripts/pins.json"))
+  pins       = jsondecode(file("../scripts/pins.json"))
   node_major = var.node_version != "" ? var.node_version : split(".", local.pins.node.version)[0]
   built_at   = formatdate("YYYYMMDD-hhmm", timestamp())
   ami_name   = "${var.ami_name_prefix}-v${var.ami_version}-${local.built_at}"
@@ -67,18 +67,31 @@ source "amazon-ebs" "locus" {
   run_volume_tags = local.tags
 }
 
+# What Packer's qemu builder needs; our native engine makes base, seed and key itself.
 source "qemu" "locus" {
-  disk_image       = true
-  iso_url          = var.qemu_base
-  iso_checksum     = "none"
-  output_directory = var.output_directory
-  vm_name          = "${var.ami_name_prefix}.qcow2"
-  format           = "qcow2"
-  disk_size        = "20G"
-  memory           = 2048
-  cpus             = 2
-  accelerator      = var.qemu_accelerator
-  headless         = true
-  ssh_username     = "ubuntu"
-  shutdown_command = "sudo systemctl poweroff"
+  disk_image           = true
+  iso_url              = var.qemu_base
+  iso_checksum         = "none"
+  output_directory     = var.output_directory
+  vm_name              = "${var.ami_name_prefix}.qcow2"
+  format               = "qcow2"
+  disk_size            = "20G"
+  disk_compression     = true
+  memory               = 2048
+  cpus                 = 2
+  cpu_model            = "max"
+  accelerator          = var.qemu_accelerator
+  headless             = true
+  boot_wait            = "1s"
+  ssh_username         = "ubuntu"
+  ssh_private_key_file = var.qemu_private_key
+  ssh_timeout          = "15m"
+  shutdown_command     = "sudo systemctl poweroff"
+
+  # A NoCloud seed that lets the key in.
+  qemuargs = [
+    ["-blockdev", "driver=vvfat,node-name=seed,dir=${var.qemu_seed},label=cidata,read-only=on"],
+    ["-device", "virtio-net,netdev=user.0"],
+    ["-device", "virtio-blk-pci,drive=seed"],
+  ]
 }

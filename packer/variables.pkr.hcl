@@ -105,8 +105,20 @@ variable "run_id" {
 
 variable "qemu_base" {
   type        = string
+  default     = ".agent-ami/base/debian-13/disk.qcow2"
+  description = "Base disk (qcow2) of a build with Packer's qemu plugin; the default is the one that `cargo xtask ami build` makes"
+}
+
+variable "qemu_seed" {
+  type        = string
+  default     = ".agent-ami/packer/seed"
+  description = "Folder with cloud-init's NoCloud seed (meta-data, user-data) of a build with Packer's qemu plugin"
+}
+
+variable "qemu_private_key" {
+  type        = string
   default     = ""
-  description = "Base disk (qcow2) of a build with Packer's qemu plugin"
+  description = "SSH key that the seed lets in"
 }
 
 variable "qemu_accelerator" {

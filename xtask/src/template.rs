@@ -85,7 +85,10 @@ pub fn evaluate(request: &Request) -> Result<Recipe> {
     } else {
         request.path.parent().unwrap_or(&request.root).to_owned()
     };
-    let mut scope = Scope::new(&folder, &request.root, request.now);
+    functions::set_folders(&folder, &request.root);
+    // As Packer has it when it is started in the project's folder: `packer`, not its absolute path.
+    let shown = folder.strip_prefix(&request.root).unwrap_or(&folder);
+    let mut scope = Scope::new(shown, &request.root, request.now);
     let variables = variables::resolve(&blocks.variables, request, &mut scope)?;
     locals(&blocks.locals, &mut scope)?;
     let source = source(&blocks, request, &scope)?;

@@ -143,6 +143,25 @@ fn provisioners_become_steps_with_all_they_say() {
     assert!(matches!(&recipe.post[0], PostProcessor::Checksum { types, .. } if types == &["sha512"]));
 }
 
+/// Seen with Packer 1.16.0: `file` starts from the template's folder, scripts from where Packer is started.
+#[test]
+fn paths_start_where_packers_do() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("t")).unwrap();
+    fs::write(dir.path().join("pins.json"), r#"{"v": "1"}"#).unwrap();
+    fs::write(dir.path().join("a.sh"), "true\n").unwrap();
+    let inner = "  provisioner \"shell\" {\n    script           = \"${path.root}/../a.sh\"\n    environment_vars = [\"V=${local.v}\"]\n  }";
+    let with = |file: &str| {
+        let hcl = format!("locals {{\n  v = jsondecode(file(\"{file}\")).v\n}}\n{}", build(inner));
+        fs::write(dir.path().join("t/t.pkr.hcl"), hcl).unwrap();
+        evaluate(&Request { path: dir.path().join("t"), ..request(dir.path(), "") })
+    };
+    let steps = with("../pins.json").unwrap_or_else(|e| panic!("{}", plain(&e))).steps;
+    let Action::Shell(shell) = &steps[0].action else { panic!("not a shell step") };
+    assert_eq!((shell.env[0].1.as_str(), shell.scripts[0].name.as_str()), ("1", "a.sh"));
+    assert!(plain(&with("${path.root}/../pins.json").unwrap_err()).contains("t/t/../pins.json"));
+}
+
 #[test]
 fn what_is_not_known_is_refused_by_name_and_line() {
     let long = |text: &str| build(&format!("  provisioner \"shell\" {{\n    inline = [\"x\"]\n    {text}\n  }}"));

@@ -90,18 +90,12 @@ pub(super) fn declare(context: &mut Context<'_>) {
         ("strrev", one(|a| text(&a, |s| s.chars().rev().collect()), S)),
         ("basename", one(|a| text(&a, |s| path_part(s, std::path::Path::file_name)), S)),
         ("dirname", one(|a| text(&a, |s| path_part(s, |p| p.parent().map(std::path::Path::as_os_str))), S)),
-        (
-            "abspath",
-            one(
-                |a| Ok(std::path::absolute(str_at(&a, 0)?).map_err(|e| e.to_string())?.display().to_string().into()),
-                S,
-            ),
-        ),
+        ("abspath", one(|a| text(&a, |path| FOLDERS.with_borrow(|f| f.working.join(path)).display().to_string()), S)),
         ("sha256", one(|a| text(&a, |s| crate::recipe::Digest::of(s.as_bytes()).to_string()), S)),
         ("base64encode", one(|a| text(&a, |s| base64::encode(s.as_bytes())), S)),
         ("base64decode", one(|a| base64::decode(str_at(&a, 0)?).map(Value::from), S)),
         ("file", one(|a| read_file(str_at(&a, 0)?).map(Value::from), S)),
-        ("fileexists", one(|a| Ok(std::path::Path::new(str_at(&a, 0)?).is_file().into()), S)),
+        ("fileexists", one(|a| Ok(in_template(str_at(&a, 0)?).is_file().into()), S)),
         (
             "jsondecode",
             one(|a| serde_json::from_str::<Value>(str_at(&a, 0)?).map_err(|e| format!("this is not JSON: {e}")), S),
@@ -212,7 +206,29 @@ fn path_part(s: &str, part: impl Fn(&std::path::Path) -> Option<&std::ffi::OsStr
 }
 
 fn read_file(path: &str) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))
+    let full = in_template(path);
+    std::fs::read_to_string(&full).map_err(|e| format!("{}: {e}", full.display()))
+}
+
+/// Where functions look for files. hcl-rs's functions are plain function pointers, which can carry nothing along.
+#[derive(Default)]
+struct Folders {
+    template: std::path::PathBuf,
+    working: std::path::PathBuf,
+}
+
+thread_local! {
+    static FOLDERS: std::cell::RefCell<Folders> = std::cell::RefCell::default();
+}
+
+/// Says where the template of the evaluation that begins stands, and where Packer would be started.
+pub(super) fn set_folders(template: &std::path::Path, working: &std::path::Path) {
+    FOLDERS.set(Folders { template: template.to_owned(), working: working.to_owned() });
+}
+
+/// Packer's `file` and `fileexists` start from the template's folder, wherever it is started.
+fn in_template(path: &str) -> std::path::PathBuf {
+    FOLDERS.with_borrow(|folders| folders.template.join(path))
 }
 
 /// Strings are joined; numbers and booleans too, as HCL converts them.
