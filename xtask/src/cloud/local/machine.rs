@@ -163,9 +163,7 @@ impl LocalMachine {
 
     /// The last line of the console that says something.
     fn console_line(&self) -> String {
-        // Firmware and boot loader draw with escape sequences.
-        let console = self.console();
-        let console = console::strip_ansi_codes(&console);
+        let console = plain(&self.console());
         let line = console.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no output yet");
         line.chars().filter(|c| !c.is_control()).take(70).collect()
     }
@@ -257,6 +255,15 @@ impl Machine for LocalMachine {
     }
 }
 
+/// Text without the escape sequences that firmware, boot loader and agetty draw with (ECMA-48, sections 5.4 and 5.6).
+fn plain(console: &str) -> String {
+    const SEQUENCES: &str = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_c78=>])";
+    match regex_lite::Regex::new(SEQUENCES) {
+        Ok(sequences) => sequences.replace_all(console, "").into_owned(),
+        Err(_) => console.to_owned(),
+    }
+}
+
 /// A loopback port that is free now.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
@@ -268,4 +275,16 @@ pub(super) fn instance_disk(dir: &Path, below: &Path, size_gib: Option<u64>) -> 
     let disk = dir.join("disk.qcow2");
     overlay(&disk, below, size_gib)?;
     Ok(disk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_are_taken_out() {
+        let drawn = "\x1b[!p\x1b]104\x07\x1b[?7h\x1b[32766;32766HBooting\x1b[0;1;31m now\x1b[0m\x1bc.";
+        assert_eq!(plain(drawn), "Booting now.");
+        assert_eq!(plain("\x1b]104\x1b\\login:"), "login:");
+    }
 }
