@@ -49,6 +49,16 @@ fn rules(name: &Path, text: &str, executable: bool) -> Vec<Finding> {
     if !text.lines().any(|l| l == "set -euo pipefail") && !library {
         error(None, "no `set -euo pipefail`".to_owned(), "add it below the head comment");
     }
+    if !text.lines().nth(1).is_some_and(|l| l.starts_with("# ")) {
+        error(Some(2), "the second line does not say what it is for".to_owned(), "write it as a comment");
+    }
+    for (number, line) in text.lines().enumerate() {
+        let program = |part: &str| part.split_whitespace().find(|w| *w != "sudo").map(str::to_owned);
+        if line.split('|').skip(1).any(|part| matches!(program(part).as_deref(), Some("sh" | "bash"))) {
+            let what = "what comes from elsewhere is piped into a shell".to_owned();
+            error(Some(number + 1), what, "fetch it, check its hash or signature, then run it");
+        }
+    }
     if !executable && !library {
         error(None, "not executable".to_owned(), "chmod +x");
     }
@@ -136,7 +146,7 @@ mod tests {
         let messages = |name: &str, text: &str, x| {
             rules(Path::new(name), text, x).into_iter().map(|f| f.message).collect::<Vec<_>>()
         };
-        assert_eq!(messages("scripts/a.sh", "#!/usr/bin/env bash\nset -euo pipefail\n", true), [""; 0]);
+        assert_eq!(messages("scripts/a.sh", "#!/usr/bin/env bash\n# Why.\nset -euo pipefail\n", true), [""; 0]);
         let all = messages("scripts/a.sh", &"echo\n".repeat(101), false);
         assert_eq!(
             all,
@@ -144,10 +154,15 @@ mod tests {
                 "101 lines, more than 100",
                 "the first line is not #!/usr/bin/env bash",
                 "no `set -euo pipefail`",
+                "the second line does not say what it is for",
                 "not executable"
             ]
         );
-        assert_eq!(messages("scripts/lib/a.sh", "say() { :; }\n", false), [""; 0]);
+        assert_eq!(messages("scripts/lib/a.sh", "# shellcheck shell=bash\n# Why.\nsay() { :; }\n", false), [""; 0]);
+        let hashed = "#!/usr/bin/env bash\n# Why.\nset -euo pipefail\ncat a | sha256sum\n";
+        assert_eq!(messages("scripts/a.sh", hashed, true), [""; 0]);
+        let piped = "#!/usr/bin/env bash\n# Why.\nset -euo pipefail\ncurl https://example.org | sudo bash\n";
+        assert_eq!(messages("scripts/a.sh", piped, true), ["what comes from elsewhere is piped into a shell"]);
     }
 
     #[test]
