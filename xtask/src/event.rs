@@ -35,6 +35,8 @@ pub enum Phase {
     Copy,
     /// The channel points at the image.
     Promote,
+    /// A part of the test suite.
+    Test,
 }
 
 /// How a phase or step ended.

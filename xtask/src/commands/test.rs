@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
     let mut rows = Vec::new();
     for part in &parts {
         let started = std::time::Instant::now();
-        context.events.event(Event::PhaseStarted { phase: Phase::Validate, subject: part.name.to_owned() });
+        context.events.event(Event::PhaseStarted { phase: Phase::Test, subject: part.name.to_owned() });
         let ended = part.cmd.stream(None, |stream, line| {
             context.events.event(Event::StepOutput { name: part.name.to_owned(), stream, line: line.to_owned() });
         })?;
@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
         let passed = ended == Ended::Code(0);
         let outcome = if passed { Outcome::Done } else { Outcome::Failed };
         let summary = format!("{}: `{}`", part.name, part.cmd);
-        context.events.event(Event::PhaseFinished { phase: Phase::Validate, outcome, seconds, summary });
+        context.events.event(Event::PhaseFinished { phase: Phase::Test, outcome, seconds, summary });
         rows.push(serde_json::json!({ "part": part.name, "passed": passed, "seconds": seconds }));
         if !passed {
             failed.push(part);
