@@ -240,7 +240,7 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
     ]);
     let state_dir = match &overrides.state_dir {
         Some(dir) => {
-            s.reader.set("local.state_dir", &dir.display(), "--state");
+            s.reader.overridden("local.state_dir", &dir.display(), "--state");
             dir.clone()
         }
         None => s.text("state_dir", Some(".agent-ami")).into(),
@@ -305,6 +305,15 @@ mod tests {
         let origin = |key: &str| config.settings().iter().find(|s| s.key == key).map(|s| s.origin.clone()).unwrap();
         assert_eq!(origin("local.cpus"), "environment AGENT_AMI_LOCAL_CPUS");
         assert!(origin("local.memory_mib").starts_with("ami.toml:"));
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment() {
+        let env = [("AGENT_AMI_LOCAL_STATE_DIR".to_owned(), "/env".to_owned())].into();
+        let overrides = Overrides { state_dir: Some("/flag".into()) };
+        let config = Config::parse(GOOD, &overrides, &env, &|_| true).unwrap();
+        assert_eq!(config.local.state_dir, Path::new("/flag"));
+        assert!(config.settings().iter().any(|s| s.key == "local.state_dir" && s.origin == "--state"));
     }
 
     #[test]

@@ -103,12 +103,18 @@ impl Reader {
     }
 
     /// Notes a value that did not come from the file.
-    pub(super) fn set(&self, key: &str, value: &dyn ToString, origin: impl Into<String>) {
+    fn set(&self, key: &str, value: &dyn ToString, origin: impl Into<String>) {
         self.settings.borrow_mut().push(Setting {
             key: key.to_owned(),
             value: value.to_string(),
             origin: origin.into(),
         });
+    }
+
+    /// Notes a value from a flag, which wins over the environment.
+    pub(super) fn overridden(&self, key: &str, value: &dyn ToString, flag: &str) {
+        self.used_env.borrow_mut().insert(variable(key));
+        self.set(key, value, flag);
     }
 
     /// The whole file as a section.

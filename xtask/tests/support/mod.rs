@@ -82,6 +82,7 @@ impl Project {
         std::os::unix::fs::symlink(repository.join("scripts"), project.path("scripts")).unwrap();
         fs::write(project.path("ami.toml"), CONFIG).unwrap();
         fs::write(project.path("mini/mini.pkr.hcl"), TEMPLATE).unwrap();
+        fs::write(project.path("mini/smoke.toml"), "").unwrap();
         for (name, body) in [("one", "true"), ("two", "sleep 20"), ("three", "cat ~/log")] {
             project.script(name, body);
         }
