@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use duct::unix::HandleExt as _;
@@ -18,6 +19,8 @@ use crate::signals;
 
 /// How long a child gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long the pipe of a child that has ended must be silent before nobody listens any more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How many lines of output an error carries.
 pub const TAIL: usize = 40;
 
@@ -160,47 +163,56 @@ impl Cmd {
         let group = handle.pids().first().copied();
         let _doomed = group.map(signals::doom_group);
         let (send, receive) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            for (stream, pipe) in [(Stream::Stdout, out_read), (Stream::Stderr, err_read)] {
-                let send = send.clone();
-                scope.spawn(move || {
-                    for_each_line(pipe, |text| {
-                        // The receiver outlives the readers; a send cannot fail while it does.
-                        let _ = send.send((stream, text));
-                    });
+        for (stream, pipe) in [(Stream::Stdout, out_read), (Stream::Stderr, err_read)] {
+            let send = send.clone();
+            // Not joined: what the child left behind may hold the pipe long after the child is gone.
+            std::thread::Builder::new().name("reader".to_owned()).spawn(move || {
+                for_each_line(pipe, |text| {
+                    // Nobody listens any more once we have gone on.
+                    let _ = send.send((stream, text));
                 });
-            }
-            drop(send);
-            let deadline = timeout.map(|t| Instant::now() + t);
-            let mut stopping: Option<Instant> = None;
-            let mut timed_out = false;
-            loop {
-                match receive.recv_timeout(Duration::from_millis(100)) {
-                    Ok((stream, text)) => line(stream, &text),
-                    Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
-                    Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+            })?;
+        }
+        drop(send);
+        let deadline = timeout.map(|t| Instant::now() + t);
+        let mut stopping: Option<Instant> = None;
+        let mut quiet: Option<Instant> = None;
+        let mut timed_out = false;
+        loop {
+            match receive.recv_timeout(Duration::from_millis(100)) {
+                Ok((stream, text)) => {
+                    line(stream, &text);
+                    quiet = None;
                 }
-                let late = deadline.is_some_and(|d| Instant::now() >= d);
-                match stopping {
-                    None if late || signals::interrupted() => {
-                        timed_out = late && !signals::interrupted();
-                        stop_group(group, rustix::process::Signal::TERM);
-                        stopping = Some(Instant::now());
+                // A daemon of the child's, or an SSH master that was given the pipe, can hold it: the child's end is what counts.
+                Err(RecvTimeoutError::Timeout) if handle.try_wait()?.is_some() => {
+                    if quiet.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS {
+                        break;
                     }
-                    Some(since) if since.elapsed() > GRACE => {
-                        stop_group(group, rustix::process::Signal::KILL);
-                        stopping = Some(Instant::now());
-                    }
-                    _ => {}
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            let status = handle.wait()?.status;
-            if timed_out {
-                return Ok(Ended::TimedOut);
+            let late = deadline.is_some_and(|d| Instant::now() >= d);
+            match stopping {
+                None if late || signals::interrupted() => {
+                    timed_out = late && !signals::interrupted();
+                    stop_group(group, rustix::process::Signal::TERM);
+                    stopping = Some(Instant::now());
+                }
+                Some(since) if since.elapsed() > GRACE => {
+                    stop_group(group, rustix::process::Signal::KILL);
+                    stopping = Some(Instant::now());
+                }
+                _ => {}
             }
-            signals::check()?;
-            Ok(Ended::Code(code_of(status)))
-        })
+        }
+        let status = handle.wait()?.status;
+        if timed_out {
+            return Ok(Ended::TimedOut);
+        }
+        signals::check()?;
+        Ok(Ended::Code(code_of(status)))
     }
 
     /// Starts a process that lives beside us (a VM, an SSH master); dropping the handle ends it.
@@ -394,6 +406,17 @@ mod tests {
         assert_eq!(ended, Ended::Code(7));
         let want = [(Stream::Stdout, "b"), (Stream::Stdout, "one"), (Stream::Stderr, "two")];
         assert_eq!(seen, want.map(|(s, l)| (s, l.to_owned())));
+    }
+
+    #[test]
+    fn what_a_child_leaves_behind_does_not_hold_us() {
+        let mut said = Vec::new();
+        let started = Instant::now();
+        let cmd = Cmd::new("sh").args(["-c", "echo one; (trap '' TERM; exec sleep 60) & echo two >&2; exit 3"]);
+        let ended = cmd.stream(None, |_, line| said.push(line.to_owned())).unwrap();
+        said.sort();
+        assert_eq!((ended, said), (Ended::Code(3), vec!["one".to_owned(), "two".to_owned()]));
+        assert!(started.elapsed() < Duration::from_secs(30), "it waited for the grandchild");
     }
 
     #[test]

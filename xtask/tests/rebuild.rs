@@ -9,6 +9,7 @@
 )]
 
 use std::fs;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -66,13 +67,15 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     assert_eq!((code, steps.len(), &result["data"]["up_to_date"]), (Some(0), 0, &Value::Bool(true)), "{result}");
 
     println!("the last script changed once more; Ctrl-C while it runs, alone:");
-    project.script("three", "sleep 60");
+    project.script("three", "sleep 600");
     let mut build = project.start();
     build.until("step 3 began", step_started(3));
     assert!(project.processes().iter().any(|p| p.contains("qemu-system")), "no machine to interrupt");
     build.signal(Signal::INT);
+    let interrupted = Instant::now();
     let (code, steps, result) = build.end();
     assert_eq!((code, &result["exit"]), (Some(130), &Value::from(130)), "{result}");
+    assert!(interrupted.elapsed().as_secs() < 120, "it waited for the step to end by itself");
     assert_eq!(steps[..2], ["up-to-date", "up-to-date"]);
     assert_eq!(project.leftovers(), [""; 0]);
 }

@@ -156,7 +156,8 @@ impl LocalMachine {
         })?;
         told("waiting for cloud-init");
         // Its verdict is judged by smoke on an instance; here it only has to be through, so that nothing runs beside a step.
-        self.boot_id = ssh.read("cloud-init status --wait >/dev/null 2>&1; cat /proc/sys/kernel/random/boot_id")?;
+        ssh.stream("cloud-init status --wait", Some(self.size.boot_timeout), |_, _| {})?;
+        self.boot_id = ssh.read("cat /proc/sys/kernel/random/boot_id")?;
         self.ssh = Some(ssh);
         Ok(())
     }
