@@ -88,10 +88,10 @@ source "qemu" "locus" {
   ssh_timeout          = "15m"
   shutdown_command     = "sudo systemctl poweroff"
 
-  # A NoCloud seed that lets the key in.
+  # A NoCloud seed that lets the key in; high up on the bus, because the firmware boots the first disk it finds.
   qemuargs = [
     ["-blockdev", "driver=vvfat,node-name=seed,dir=${var.qemu_seed},label=cidata,read-only=on"],
     ["-device", "virtio-net,netdev=user.0"],
-    ["-device", "virtio-blk-pci,drive=seed"],
+    ["-device", "virtio-blk-pci,drive=seed,addr=0x1e"],
   ]
 }

@@ -48,7 +48,7 @@ source "qemu" "mini" {
   qemuargs = [
     ["-blockdev", "driver=vvfat,node-name=seed,dir=seed,label=cidata,read-only=on"],
     ["-device", "virtio-net,netdev=user.0"],
-    ["-device", "virtio-blk-pci,drive=seed"],
+    ["-device", "virtio-blk-pci,drive=seed,addr=0x1e"],
   ]
 }
 "#;
