@@ -12,7 +12,7 @@ use super::qemu::{Acceleration, Boot, Vm};
 use super::qmp::Qmp;
 use super::seed::{self, Purpose};
 use crate::error::{Exit, Result};
-use crate::process::{Background, Cmd, tail};
+use crate::process::{Background, Cmd, Ended, tail};
 use crate::signals;
 use crate::ssh::{Ssh, Target};
 use crate::state::Run;
@@ -156,7 +156,11 @@ impl LocalMachine {
         })?;
         told("waiting for cloud-init");
         // Its verdict is judged by smoke on an instance; here it only has to be through, so that nothing runs beside a step.
-        ssh.stream("cloud-init status --wait", Some(self.size.boot_timeout), |_, _| {})?;
+        let patience = self.size.boot_timeout;
+        if ssh.stream("cloud-init status --wait", Some(patience), |_, _| {})? == Some(Ended::TimedOut) {
+            let message = format!("cloud-init is not through after {} s\n{}", patience.as_secs(), self.last_words());
+            return Err(Exit::Failed.error(message, "a slow machine may need a longer `boot_timeout_secs`"));
+        }
         self.boot_id = ssh.read("cat /proc/sys/kernel/random/boot_id")?;
         self.ssh = Some(ssh);
         Ok(())

@@ -58,10 +58,13 @@ fn user_data(public_key: &str, purpose: Purpose, certificates: &[String]) -> Str
         "package_upgrade": false,
     });
     if purpose == Purpose::Builder {
-        let files = certificates.iter().enumerate().map(|(i, pem)| json!({ "path": certificate(i), "content": pem }));
-        config["write_files"] = files.collect();
-        config["runcmd"] =
-            (0..certificates.len()).map(|i| json!(["sh", "-euc", TRUST, "trust", certificate(i)])).collect();
+        // cloud-init's schema takes no empty list.
+        if !certificates.is_empty() {
+            let file = |(i, pem)| json!({ "path": certificate(i), "content": pem });
+            config["write_files"] = certificates.iter().enumerate().map(file).collect();
+            config["runcmd"] =
+                (0..certificates.len()).map(|i| json!(["sh", "-euc", TRUST, "trust", certificate(i)])).collect();
+        }
         // apt's timers would take its lock in the middle of a step. The drop-ins lie in /run: they end with this boot.
         let hold = "for unit in apt-daily apt-daily-upgrade; do mkdir -p /run/systemd/system/$unit.service.d; \
                     printf '[Unit]\\nConditionPathExists=/run/agent-ami-idle\\n' > /run/systemd/system/$unit.service.d/agent-ami.conf; \
@@ -112,6 +115,8 @@ mod tests {
         for key in ["write_files", "runcmd", "bootcmd"] {
             assert_eq!(instance[key], json!(null));
         }
+        let plain = parsed(&user_data("ssh-ed25519 AAAA me", Purpose::Builder, &[]));
+        assert_eq!((&plain["write_files"], &plain["runcmd"]), (&json!(null), &json!(null)));
     }
 
     #[test]
