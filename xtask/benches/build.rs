@@ -20,38 +20,9 @@ use std::time::Instant;
 mod support;
 use support::Project;
 
-/// What Packer's builder needs beyond the template: the base, a seed with a key, the same machine as ours.
-const PACKER_SOURCE: &str = r#"
-variable "key" {
-  type = string
-}
-
-source "qemu" "mini" {
-  disk_image           = true
-  iso_url              = "base.qcow2"
-  iso_checksum         = "none"
-  output_directory     = "output"
-  vm_name              = "disk.qcow2"
-  format               = "qcow2"
-  disk_size            = "20G"
-  disk_compression     = true
-  memory               = 2048
-  cpus                 = 2
-  accelerator          = "ACCELERATOR"
-  cpu_model            = "max"
-  headless             = true
-  boot_wait            = "1s"
-  ssh_username         = "ubuntu"
-  ssh_private_key_file = var.key
-  ssh_timeout          = "15m"
-  shutdown_command     = "sudo systemctl poweroff"
-  qemuargs = [
-    ["-blockdev", "driver=vvfat,node-name=seed,dir=seed,label=cidata,read-only=on"],
-    ["-device", "virtio-net,netdev=user.0"],
-    ["-device", "virtio-blk-pci,drive=seed,addr=0x1e"],
-  ]
-}
-"#;
+/// The project's own sources and their variables: Packer builds on what its users would.
+const SOURCES: &str = include_str!("../../packer/sources.pkr.hcl");
+const VARIABLES: &str = include_str!("../../packer/variables.pkr.hcl");
 
 fn main() {
     // `cargo test --benches` and the like ask for a list: there is none.
@@ -92,12 +63,19 @@ fn packer_builds(project: &Project, packer: &str) -> Option<[f64; 3]> {
         return None;
     }
     let template = prepare(project);
+    let vars = [
+        ("qemu_base", project.path("base.qcow2").display().to_string()),
+        ("qemu_seed", project.path("seed").display().to_string()),
+        ("qemu_private_key", project.path("key").display().to_string()),
+        ("qemu_accelerator", accelerator(project).to_owned()),
+        ("output_directory", project.path("output").display().to_string()),
+    ];
     let build = |what: &str| {
         let _ = fs::remove_dir_all(project.path("output"));
         let started = Instant::now();
         let status = Command::new(packer)
-            .args(["build", "-color=false", "-var"])
-            .arg(format!("key={}", project.path("key").display()))
+            .args(["build", "-color=false"])
+            .args(vars.iter().flat_map(|(name, value)| ["-var".to_owned(), format!("{name}={value}")]))
             .arg(&template)
             .current_dir(project.path(""))
             .stdout(Stdio::inherit())
@@ -112,7 +90,7 @@ fn packer_builds(project: &Project, packer: &str) -> Option<[f64; 3]> {
     Some([cold, warm, build("one change")])
 }
 
-/// Puts base, seed and key beside the template and rewrites its source for Packer.
+/// Puts base, seed and key beside the template, and the template together from its steps and the project's qemu source.
 #[expect(clippy::disallowed_methods, reason = "ssh-keygen is run as a person would")]
 fn prepare(project: &Project) -> PathBuf {
     let base = fs::read_dir(project.path("state/base")).unwrap().flatten().next().unwrap().path().join("disk.qcow2");
@@ -127,13 +105,18 @@ fn prepare(project: &Project) -> PathBuf {
         .unwrap();
     let user_data = format!("#cloud-config\nusers: [default]\nssh_authorized_keys: [\"{}\"]\n", public.trim());
     fs::write(project.path("seed/user-data"), user_data).unwrap();
-    let acceleration = fs::read_to_string(project.path("state/acceleration.json")).unwrap_or_default();
-    let acceleration = if acceleration.contains("\"kvm\"") { "kvm" } else { "tcg" };
     let ours = fs::read_to_string(project.path("mini/mini.pkr.hcl")).unwrap();
     let build = &ours[ours.find("build {").unwrap()..];
     // Post-processors look at our own image.
     let build = format!("{}\n}}\n", build.split("  post-processor").next().unwrap().trim_end());
     let template = project.path("mini/packer.pkr.hcl");
-    fs::write(&template, format!("{}\n{build}", PACKER_SOURCE.replace("ACCELERATOR", acceleration))).unwrap();
+    let source = SOURCES[SOURCES.find("source \"qemu\"").unwrap()..].replace("\"locus\"", "\"mini\"");
+    fs::write(&template, format!("{VARIABLES}\n{source}\n{build}")).unwrap();
     template
+}
+
+/// What our own builds were accelerated by.
+fn accelerator(project: &Project) -> &'static str {
+    let verdict = fs::read_to_string(project.path("state/acceleration.json")).unwrap_or_default();
+    if verdict.contains("\"kvm\"") { "kvm" } else { "tcg" }
 }
