@@ -111,6 +111,8 @@ pub trait Machine {
     fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()>;
     /// The serial console so far, for error messages.
     fn console(&self) -> String;
+    /// Why a first machine was given up for this one, if one was.
+    fn second_try(&self) -> Option<&str>;
     /// Leaves it running when the run ends, and returns the line that gets a person in.
     fn keep(&mut self) -> Result<String>;
 }

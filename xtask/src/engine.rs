@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::cloud::{BaseRecord, Capture, Cloud, Image, Machine, layer_of};
 use crate::error::{Error, Exit, Result};
-use crate::event::{Event, Observer, Outcome, Phase, phase};
+use crate::event::{Event, Observer, Outcome, Phase, phase, second_try};
 use crate::plan::BuildPlan;
 use crate::recipe::{Digest, Recipe};
 use crate::signals;
@@ -49,6 +49,8 @@ pub fn build<C: Cloud>(
     let mut machine = phase(events, Phase::Boot, "builder", || {
         let from = plan.start();
         let machine = cloud.start_builder(base, from, key_after(first), &told)?;
+        second_try(events, machine.second_try());
+        native::hold_apt(machine.ssh())?;
         let on = from.map_or_else(|| base.name.clone(), |_| format!("the layer after {}", plan.steps[first - 1].name));
         Ok::<_, Error>((machine, Outcome::Done, format!("builder is up on {on}")))
     })?;

@@ -34,9 +34,15 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     let (code, steps, last) = build.end();
     assert_eq!((code, steps), (None, vec!["done".to_owned()]), "{last}");
 
-    println!("the next build goes on from the layer after step 1; its step 3 fails:");
+    println!(
+        "the next build goes on from the layer after step 1, when QEMU crashes on another machine; its step 3 fails:"
+    );
     project.script("three", "seq 50; echo broken >&2; exit 7");
-    let (code, steps, result) = project.start().end();
+    let mut build = project.start();
+    build.until("boot began", |e| e["event"] == "phase-started" && e["phase"] == "boot");
+    project.kill_machine();
+    build.until("a second machine was up", |e| e["event"] == "warning");
+    let (code, steps, result) = build.end();
     assert_eq!((code, steps), (Some(4), ["up-to-date", "done", "failed"].map(str::to_owned).to_vec()), "{result}");
     let error = result["error"].as_str().unwrap();
     for word in

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fs_err as fs;
 
 use super::{BaseRecord, Capture, Cloud, Image, Layer, Listed, sha256_file};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Result, plain};
 use crate::process::{Cmd, Ended};
 use crate::recipe::Digest;
 use crate::state::{Run, State};
@@ -101,17 +101,38 @@ impl Local {
         base.ok_or_else(|| Exit::Failed.error("the base image changed under the build", "run the same command again"))
     }
 
+    /// Starts a machine and enters it. One that does not come up is given up once, for another with a disk of its own: an emulated
+    /// guest hangs now and then, and a person would do the same. `make_disk` makes that disk.
     fn start(
         &self,
         name: &str,
         purpose: Purpose,
-        disk: PathBuf,
-        boot: Boot,
+        make_disk: &dyn Fn() -> Result<PathBuf>,
+        boot: &Boot,
         told: &dyn Fn(&str),
     ) -> Result<LocalMachine> {
-        let acceleration = self.acceleration()?.acceleration;
-        let start = Start { name, purpose, disk, boot, size: self.settings.size, acceleration };
-        LocalMachine::start(self.run()?, start, told)
+        let (run, size, acceleration) = (self.run()?, self.settings.size, self.acceleration()?.acceleration);
+        // An instance that hangs on a real processor is the image's fault, and a verdict.
+        let may_try_again = purpose == Purpose::Builder || acceleration == Acceleration::Tcg;
+        let begin = || {
+            let disk = make_disk()?;
+            LocalMachine::start(run, Start { name, purpose, disk, boot: boot.clone(), size, acceleration })
+        };
+        let mut machine = begin()?;
+        let patience = if may_try_again { size.boot_timeout / 2 } else { size.boot_timeout };
+        match machine.enter(patience, told) {
+            Ok(()) => return Ok(machine),
+            Err(error) if !may_try_again || error.exit() != Exit::Failed => return Err(error),
+            Err(error) => {
+                drop(machine);
+                told(&format!("{error}; starting another machine"));
+                fs::remove_dir_all(run.path(name))?;
+                machine = begin()?;
+                machine.instead_of(plain(&error));
+            }
+        }
+        machine.enter(size.boot_timeout, told)?;
+        Ok(machine)
     }
 
     fn unknown_region(&self, region: &str) -> Error {
@@ -165,11 +186,12 @@ impl Cloud for Local {
         }
         // The base is grown once, by the first overlay on it; layers above inherit the size.
         let grow = from.is_none().then_some(self.settings.disk_gib);
-        let disk = match next {
-            Some(key) => self.layers.begin(key, &below, grow)?,
-            None => instance_disk(&self.run()?.path("last"), &below, grow)?,
+        let last = self.run()?.path("last");
+        let disk = || match next {
+            Some(key) => self.layers.begin(key, &below, grow),
+            None => instance_disk(&last, &below, grow),
         };
-        self.start("builder", Purpose::Builder, disk, base.boot, told)
+        self.start("builder", Purpose::Builder, &disk, &base.boot, told)
     }
 
     fn checkpoint(&self, machine: &mut LocalMachine, layer: &Layer, next: Option<Digest>) -> Result<()> {
@@ -222,9 +244,9 @@ impl Cloud for Local {
 
     fn launch(&self, image: &Image, told: &dyn Fn(&str)) -> Result<LocalMachine> {
         let below = self.store.dir(image).join(store::DISK);
-        let disk = instance_disk(&self.run()?.path("smoke"), &below, None)?;
+        let dir = self.run()?.path("smoke");
         // An instance boots the way a customer's does: firmware, boot loader, kernel from the disk.
-        self.start("smoke", Purpose::Instance, disk, Boot::Firmware, told)
+        self.start("smoke", Purpose::Instance, &|| instance_disk(&dir, &below, None), &Boot::Firmware, told)
     }
 
     fn images(&self, region: &str) -> Result<Vec<Listed>> {

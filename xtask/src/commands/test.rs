@@ -4,7 +4,7 @@ use super::{Context, Finish};
 use crate::cli;
 use crate::error::{Exit, Result};
 use crate::event::{Event, Outcome, Phase};
-use crate::process::{Cmd, Ended};
+use crate::process::{Cmd, Ended, TAIL, tail};
 
 /// A part of the suite.
 struct Part {
@@ -27,7 +27,9 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
     for part in &parts {
         let started = std::time::Instant::now();
         context.events.event(Event::PhaseStarted { phase: Phase::Test, subject: part.name.to_owned() });
+        let mut said = Vec::new();
         let ended = part.cmd.stream(None, |stream, line| {
+            said.push(line.to_owned());
             context.events.event(Event::StepOutput { name: part.name.to_owned(), stream, line: line.to_owned() });
         })?;
         let seconds = started.elapsed().as_secs_f64();
@@ -37,16 +39,16 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
         context.events.event(Event::PhaseFinished { phase: Phase::Test, outcome, seconds, summary });
         rows.push(serde_json::json!({ "part": part.name, "passed": passed, "seconds": seconds }));
         if !passed {
-            failed.push(part);
+            failed.push((part, tail(&said.join("\n"), TAIL)));
         }
     }
     if failed.is_empty() {
         return Ok(Finish::new(format!("{} parts passed", parts.len()), serde_json::json!({ "parts": rows })));
     }
-    let names: Vec<&str> = failed.iter().map(|p| p.name).collect();
-    let again: Vec<String> = failed.iter().map(|p| p.cmd.to_string()).collect();
-    Err(Exit::Judged
-        .error(format_args!("failed: {}", names.join(", ")), format_args!("run alone: {}", again.join("; "))))
+    // Hours of output may stand between a part's failure and the end; whoever reads a CI log starts here.
+    let ends: Vec<String> = failed.iter().map(|(p, end)| format!("failed: {}\n{end}", p.name)).collect();
+    let again: Vec<String> = failed.iter().map(|(p, _)| p.cmd.to_string()).collect();
+    Err(Exit::Judged.error(ends.join("\n"), format_args!("run alone: {}", again.join("; "))))
 }
 
 fn parts(context: &Context) -> Vec<Part> {

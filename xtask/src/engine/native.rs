@@ -64,6 +64,17 @@ pub fn seal(ssh: &Ssh, build: &serde_json::Value) -> Result<()> {
     ssh.read(&format!("sudo python3 -c {} && rm -f {staged}", quote(&merge))).map(drop)
 }
 
+/// Keeps apt's own jobs away until the next boot: they would take its lock in the middle of a step. The drop-ins lie in /run.
+///
+/// Told over SSH when the boot is through, not to cloud-init: a `daemon-reload` inside the boot runs all generators again, and
+/// with them cloud-init's own, while systemd is still working off its first transaction.
+pub fn hold_apt(ssh: &Ssh) -> Result<()> {
+    const HOLD: &str = "for unit in apt-daily apt-daily-upgrade; do dir=/run/systemd/system/$unit.service.d; mkdir -p $dir; \
+                        printf '[Unit]\\nConditionPathExists=/run/agent-ami-idle\\n' >$dir/agent-ami.conf; done; \
+                        systemctl daemon-reload; systemctl stop apt-daily.service apt-daily-upgrade.service";
+    ssh.read(&format!("sudo sh -euc {}", quote(HOLD))).map(drop)
+}
+
 /// Who the machine is: the host keys it showed when it was first met, and its machine-id.
 pub fn identity(ssh: &Ssh) -> Result<Identity> {
     let text = Cmd::new("ssh-keygen").args(["-l", "-f"]).arg(&ssh.target().known_hosts).read()?;
@@ -101,6 +112,7 @@ fn run_shell<M: Machine>(
                     events.event(Event::Progress { phase: Phase::Build, message: message.to_owned(), fraction: None });
                 };
                 machine.reboot_finished(&told)?;
+                hold_apt(machine.ssh())?;
             }
             ended => return Err(failed(step, script, ended, &said, &options.again, &machine.console())),
         }

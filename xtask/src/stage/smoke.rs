@@ -9,7 +9,7 @@ use smoke::report::{Check, Outcome as Verdict, Report};
 
 use crate::cloud::{Cloud, Image, Machine};
 use crate::error::{Error, Exit, Result};
-use crate::event::{Event, Observer, Outcome, Phase, Stream, phase};
+use crate::event::{Event, Observer, Outcome, Phase, Stream, phase, second_try};
 use crate::process::{Cmd, Ended};
 use crate::recipe::Digest;
 use crate::ssh::Ssh;
@@ -103,6 +103,7 @@ pub fn run<C: Cloud>(
     };
     let mut machine = phase(events, Phase::Boot, format!("a fresh instance of {}", image.id), || {
         let machine = cloud.launch(image, &told)?;
+        second_try(events, machine.second_try());
         Ok::<_, Error>((machine, Outcome::Done, format!("instance of {} is up", image.id)))
     })?;
     let spec = fs::read(&kit.spec)?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -120,6 +120,26 @@ impl Project {
         lines.map(|l| String::from_utf8_lossy(&l).replace('\0', " ")).filter(|l| l.contains(&mark)).collect()
     }
 
+    /// Ends this project's QEMU as a crash would, as soon as it runs.
+    pub(crate) fn kill_machine(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mark = self.dir.path().to_string_lossy().into_owned();
+        while Instant::now() < deadline {
+            for entry in fs::read_dir("/proc").unwrap().flatten() {
+                let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                let command = String::from_utf8_lossy(&command);
+                let pid = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+                if let Some(pid) = pid.filter(|_| command.starts_with("qemu-system") && command.contains(&mark)) {
+                    // Past its first moments, in which an end means that it was started wrongly.
+                    std::thread::sleep(Duration::from_secs(3));
+                    return kill_process(pid, Signal::KILL).unwrap();
+                }
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("no machine was started");
+    }
+
     /// What commands have left behind.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let mut found = self.processes();
@@ -151,7 +171,8 @@ impl Build {
                 return;
             }
         }
-        panic!("the build ended before {what}: {:#?}", self.seen.last());
+        let result = self.seen.last().map_or("no result", |e| e["error"].as_str().unwrap_or("no error"));
+        panic!("the build ended before {what}:\n{result}");
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

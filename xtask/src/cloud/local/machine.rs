@@ -63,11 +63,12 @@ pub struct LocalMachine {
     node: String,
     snapshots: u32,
     boot_id: String,
+    second_try: Option<String>,
 }
 
 impl LocalMachine {
-    /// Starts QEMU and waits until the guest lets us in and cloud-init is through.
-    pub(super) fn start(run: &Run, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Self> {
+    /// Starts QEMU; nobody has been let in yet.
+    pub(super) fn start(run: &Run, start: Start<'_>) -> Result<Self> {
         let dir = run.path(start.name);
         fs::create_dir_all(&dir)?;
         let key = dir.join("id_ed25519");
@@ -115,7 +116,7 @@ impl LocalMachine {
                 known_hosts: dir.join("known_hosts"),
                 sockets: run.sockets().to_owned(),
             };
-            let mut machine = Self {
+            return Ok(Self {
                 ssh: None,
                 target,
                 process,
@@ -126,9 +127,8 @@ impl LocalMachine {
                 node,
                 snapshots: 0,
                 boot_id: String::new(),
-            };
-            machine.enter(told)?;
-            return Ok(machine);
+                second_try: None,
+            });
         }
         let said = last.unwrap_or_default();
         Err(Exit::Precondition.error(
@@ -137,8 +137,8 @@ impl LocalMachine {
         ))
     }
 
-    /// Waits for SSH and cloud-init.
-    fn enter(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+    /// Waits for SSH and cloud-init, `patience` for each.
+    pub(super) fn enter(&mut self, patience: Duration, told: &dyn Fn(&str)) -> Result<()> {
         let alive = || match self.process.ended() {
             None => Ok(()),
             Some(code) => Err(Exit::Failed.error(
@@ -147,7 +147,7 @@ impl LocalMachine {
             )),
         };
         let waited = |so_far: Duration| told(&format!("booting, {} s: {}", so_far.as_secs(), self.console_line()));
-        let ssh = self.target.connect(self.size.boot_timeout, alive, waited).map_err(|error| {
+        let ssh = self.target.connect(patience, alive, waited).map_err(|error| {
             if error.exit() == Exit::Interrupted {
                 error
             } else {
@@ -156,7 +156,6 @@ impl LocalMachine {
         })?;
         told("waiting for cloud-init");
         // Its verdict is judged by smoke on an instance; here it only has to be through, so that nothing runs beside a step.
-        let patience = self.size.boot_timeout;
         if ssh.stream("cloud-init status --wait", Some(patience), |_, _| {})? == Some(Ended::TimedOut) {
             let message = format!("cloud-init is not through after {} s\n{}", patience.as_secs(), self.last_words());
             return Err(Exit::Failed.error(message, "a slow machine may need a longer `boot_timeout_secs`"));
@@ -177,6 +176,11 @@ impl LocalMachine {
         let console = self.console();
         let words = tail(&console, 15);
         if words.is_empty() { fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default() } else { words }
+    }
+
+    /// Notes why this machine stands in for another.
+    pub(super) fn instead_of(&mut self, why: String) {
+        self.second_try = Some(why);
     }
 
     /// The disk the machine writes to now.
@@ -237,7 +241,7 @@ impl Machine for LocalMachine {
             // sshd of the boot that is ending may still answer: only a new boot id counts.
             self.ssh = None;
             signals::pause(Duration::from_secs(2))?;
-            self.enter(told)?;
+            self.enter(self.size.boot_timeout, told)?;
             if self.boot_id != before {
                 return Ok(());
             }
@@ -252,6 +256,10 @@ impl Machine for LocalMachine {
     fn console(&self) -> String {
         // The guest may write anything to its console.
         fs::read(self.dir.join("console.log")).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    fn second_try(&self) -> Option<&str> {
+        self.second_try.as_deref()
     }
 
     fn keep(&mut self) -> Result<String> {

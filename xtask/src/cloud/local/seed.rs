@@ -10,7 +10,7 @@ use crate::error::Result;
 /// What differs between a builder and an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Trusts the host's extra CA certificates and keeps apt's own jobs away while steps run.
+    /// Trusts the host's extra CA certificates.
     Builder,
     /// Started as a customer would.
     Instance,
@@ -65,11 +65,6 @@ fn user_data(public_key: &str, purpose: Purpose, certificates: &[String]) -> Str
             config["runcmd"] =
                 (0..certificates.len()).map(|i| json!(["sh", "-euc", TRUST, "trust", certificate(i)])).collect();
         }
-        // apt's timers would take its lock in the middle of a step. The drop-ins lie in /run: they end with this boot.
-        let hold = "for unit in apt-daily apt-daily-upgrade; do mkdir -p /run/systemd/system/$unit.service.d; \
-                    printf '[Unit]\\nConditionPathExists=/run/agent-ami-idle\\n' > /run/systemd/system/$unit.service.d/agent-ami.conf; \
-                    done; systemctl daemon-reload";
-        config["bootcmd"] = json!([["sh", "-c", hold]]);
     }
     format!("#cloud-config\n{config:#}\n")
 }
@@ -110,9 +105,8 @@ mod tests {
         assert_eq!(builder["write_files"][0]["content"], json!(certificates[0]));
         assert_eq!(builder["runcmd"][0][4], builder["write_files"][0]["path"]);
         assert_eq!(builder["ssh_authorized_keys"], json!(["ssh-ed25519 AAAA me"]));
-        assert!(builder["bootcmd"][0][2].as_str().unwrap().contains("apt-daily"));
         let instance = parsed(&user_data("ssh-ed25519 AAAA me", Purpose::Instance, &certificates));
-        for key in ["write_files", "runcmd", "bootcmd"] {
+        for key in ["write_files", "runcmd"] {
             assert_eq!(instance[key], json!(null));
         }
         let plain = parsed(&user_data("ssh-ed25519 AAAA me", Purpose::Builder, &[]));
