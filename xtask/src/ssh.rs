@@ -13,6 +13,8 @@ use crate::signals;
 
 /// ssh's own exit code for a connection that could not be made or was lost, ssh(1).
 const CONNECTION_FAILED: i32 = 255;
+/// How long a server that has shown its banner may take to let us in.
+const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// Where a machine is and what opens it.
 #[derive(Clone, Debug)]
@@ -47,7 +49,9 @@ impl Target {
             "IdentitiesOnly=yes".to_owned(),
             "StrictHostKeyChecking=accept-new".to_owned(),
             "BatchMode=yes".to_owned(),
-            "ConnectTimeout=10".to_owned(),
+            // Covers the key exchange too (ssh_config(5)), which takes long on an emulated machine on a busy host; whether
+            // there is a server at all was asked before, with more haste.
+            format!("ConnectTimeout={}", HANDSHAKE.as_secs()),
             "ServerAliveInterval=15".to_owned(),
             "ServerAliveCountMax=20".to_owned(),
             "LogLevel=ERROR".to_owned(),
@@ -120,7 +124,7 @@ impl Target {
             .args(["-M", "-N", "-o", "ControlPersist=no", "-p", &port, &self.destination()])
             .start(&log)
             .map_err(|e| e.to_string())?;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + HANDSHAKE;
         while master.ended().is_none() && Instant::now() < deadline && !signals::interrupted() {
             if self.socket().exists() {
                 return Ok(Ssh { target: self.clone(), _master: master });
