@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(builder["runcmd"][0][4], builder["write_files"][0]["path"]);
         assert_eq!(builder["ssh_authorized_keys"], json!(["ssh-ed25519 AAAA me"]));
         let instance = parsed(&user_data("ssh-ed25519 AAAA me", Purpose::Instance, &certificates));
-        for key in ["write_files", "runcmd"] {
+        for key in ["write_files", "runcmd", "bootcmd"] {
             assert_eq!(instance[key], json!(null));
         }
         let plain = parsed(&user_data("ssh-ed25519 AAAA me", Purpose::Builder, &[]));
