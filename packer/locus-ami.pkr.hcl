@@ -1,13 +1,13 @@
 # The image: the same steps wherever it is built. Each runs one script and is told the pins it needs, nothing more, so that
 # a changed pin runs its own step again and those after it, and none before.
 
+# Without a name, so that `packer build -only='qemu.*'` finds its source.
 build {
-  name    = "locus-ami"
   sources = ["source.amazon-ebs.locus", "source.qemu.locus"]
 
-  # On the disk, not in /tmp: a later build may boot from the layer after this step.
+  # On the disk, not in /tmp: a later build may boot from the layer after this step. All folders that files go to: Packer makes none.
   provisioner "shell" {
-    inline = ["mkdir -p /var/tmp/agent-ami"]
+    inline = ["mkdir -p /var/tmp/agent-ami/node"]
   }
 
   provisioner "file" {
@@ -81,7 +81,7 @@ build {
 
   provisioner "shell" {
     script           = "${path.root}/../scripts/provision/80-manifest.sh"
-    environment_vars = ["PROVIDER=${var.provider}"]
+    environment_vars = ["PROVIDER=${var.provider}", "BUILD_FACTS=${var.build_facts}"]
     execute_command  = "sudo env {{ .Vars }} bash {{ .Path }}"
   }
 

@@ -25,6 +25,8 @@ source "amazon-ebs" "locus" {
   subnet_id     = var.subnet_id
   source_ami    = var.base_ami
   ssh_username  = "ubuntu"
+  ssh_host      = var.ssh_host
+  ssh_port      = var.ssh_port
   ami_name      = local.ami_name
 
   # By owner first: an image that only has the right name can be anybody's.
@@ -39,7 +41,8 @@ source "amazon-ebs" "locus" {
   }
 
   # Only the caller's own address reaches the builder, and nobody its metadata without a session token.
-  temporary_security_group_source_public_ip = true
+  temporary_security_group_source_public_ip = length(var.ssh_cidrs) == 0
+  temporary_security_group_source_cidrs     = var.ssh_cidrs
   temporary_key_pair_type                   = "ed25519"
   ssh_clear_authorized_keys                 = true
   imds_support                              = "v2.0"

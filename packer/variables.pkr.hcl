@@ -85,6 +85,24 @@ variable "subnet_id" {
   description = "Subnet of the builder; empty for the default VPC"
 }
 
+variable "ssh_host" {
+  type        = string
+  default     = ""
+  description = "Address of a tunnel or bastion; empty for the builder's own"
+}
+
+variable "ssh_port" {
+  type        = number
+  default     = 22
+  description = "TCP port of the builder's sshd"
+}
+
+variable "ssh_cidrs" {
+  type        = list(string)
+  default     = []
+  description = "Networks that may reach the builder; empty for the caller's own address"
+}
+
 variable "volume_iops" {
   type        = number
   default     = 3000
@@ -101,6 +119,12 @@ variable "run_id" {
   type        = string
   default     = ""
   description = "Id that every resource of a build bears, so that a dead build's can be found"
+}
+
+variable "build_facts" {
+  type        = string
+  default     = ""
+  description = "What agent-ami knows about the build when Packer carries it out, as JSON: `build` in the image's manifest"
 }
 
 variable "qemu_base" {

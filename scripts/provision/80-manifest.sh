@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # /etc/agent-ami/manifest.json: what is installed, by asking it; /etc/agent-ami/sbom.cdx.json: every package (CycloneDX 1.6).
-# The engine adds `build` (base, recipe hash, when) to the manifest just before the last step.
+# `build` (base, recipe hash, when) is the engine's: Packer is told it as BUILD_FACTS, the native one adds it before the last step.
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
@@ -22,9 +22,10 @@ done
 # shellcheck disable=SC1091
 . /etc/os-release
 jq -n --argjson tools "$tools" --arg provider "$PROVIDER" --arg id "$ID" --arg version "$VERSION_ID" --arg name "$PRETTY_NAME" \
-  --arg kernel "$(uname -r)" --arg arch "$(uname -m)" --argjson apt "$(dpkg-query -W -f '.\n' | wc -l)" '{
+  --arg kernel "$(uname -r)" --arg arch "$(uname -m)" --argjson apt "$(dpkg-query -W -f '.\n' | wc -l)" \
+  --argjson build "${BUILD_FACTS:-null}" '{
     schema: 1, os: {id: $id, version_id: $version, name: $name, arch: $arch, kernel: $kernel},
-    provider: $provider, tools: $tools, locus_installed: ($tools | has("locus")), apt_packages: $apt, build: null
+    provider: $provider, tools: $tools, locus_installed: ($tools | has("locus")), apt_packages: $apt, build: $build
   }' >"$dir/manifest.json"
 
 dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\n' | jq -R --arg id "$ID" '

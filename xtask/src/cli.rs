@@ -46,6 +46,9 @@ pub struct Common {
     /// Where images live
     #[arg(long, global = true, value_enum, default_value = "local", help_heading = "Common options")]
     pub on: On,
+    /// How instances on AWS are entered, instead of `via` in ami.toml
+    #[arg(long, global = true, value_enum, help_heading = "Common options")]
+    pub via: Option<Via>,
     /// State folder instead of the one in ami.toml
     #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
     pub state: Option<PathBuf>,
@@ -65,6 +68,17 @@ pub enum Format {
 pub enum On {
     /// QEMU on this machine.
     Local,
+    /// Amazon EC2.
+    Aws,
+}
+
+/// How instances are entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Via {
+    /// SSH, with a temporary key pair and a security group that lets in one address.
+    Ssh,
+    /// AWS Systems Manager Run Command: no key pair, no open port.
+    Ssm,
 }
 
 /// The commands.
@@ -79,6 +93,8 @@ pub enum Command {
     /// Work on images
     #[command(subcommand)]
     Ami(Ami),
+    /// Print the least-privilege IAM policy that the pipeline needs on AWS, as JSON
+    IamPolicy,
 }
 
 /// `doctor`
@@ -95,6 +111,9 @@ pub struct Test {
     /// Leave out what needs a virtual machine
     #[arg(long)]
     pub no_vm: bool,
+    /// Also what takes more than an hour: the real Packer, and whole releases against an EC2 endpoint
+    #[arg(long, conflicts_with = "no_vm")]
+    pub full: bool,
 }
 
 /// `ami …`
@@ -116,6 +135,8 @@ pub enum Ami {
     List,
     /// Show everything known about an image
     Show(One),
+    /// Show what differs between two images: system, tools, packages, size
+    Diff(Diff),
     /// Delete an image and all that belongs to it
     Delete(Delete),
 }
@@ -134,12 +155,27 @@ pub struct Build {
     /// The agent to install: `all`, `claude-code`, `codex`
     #[arg(long, value_name = "AGENT")]
     pub provider: Option<String>,
+    /// Who carries the template out; auto: Packer on AWS where it is found, else native
+    #[arg(long, value_enum, default_value = "auto")]
+    pub engine: Engine,
     /// Build even if nothing changed
     #[arg(long)]
     pub force: bool,
     /// Leave the machine up when a step fails, and print how to get in
     #[arg(long)]
     pub keep_on_failure: bool,
+}
+
+/// Who carries the template out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Packer on AWS where it is found, else native; native here, for its layers.
+    #[default]
+    Auto,
+    /// This program, over SSH.
+    Native,
+    /// The real Packer; brought if it is not there and ami.toml allows it.
+    Packer,
 }
 
 /// `ami smoke`
@@ -169,6 +205,9 @@ pub struct Copy {
     /// Copy to this region only (repeatable); all regions of ami.toml when left out
     #[arg(long = "region", value_name = "REGION")]
     pub regions: Vec<String>,
+    /// Regions that may fail.
+    #[command(flatten)]
+    pub best_effort: BestEffort,
 }
 
 /// `ami promote`
@@ -179,6 +218,9 @@ pub struct Promote {
     /// The channel
     #[arg(long, default_value = "staging")]
     pub channel: String,
+    /// Regions that may lack the image.
+    #[command(flatten)]
+    pub best_effort: BestEffort,
 }
 
 /// `ami release`
@@ -190,6 +232,17 @@ pub struct Release {
     /// Do not restart the instance and judge it again
     #[arg(long)]
     pub no_reboot: bool,
+    /// Regions that may fail.
+    #[command(flatten)]
+    pub best_effort: BestEffort,
+}
+
+/// Regions whose failure is told, but fails nothing.
+#[derive(Clone, Debug, Default, Args)]
+pub struct BestEffort {
+    /// A region that may be left without the image (repeatable), beside `best_effort_regions` in ami.toml
+    #[arg(long = "best-effort-region", value_name = "REGION")]
+    pub best_effort: Vec<String>,
 }
 
 /// A command about one image.
@@ -197,6 +250,15 @@ pub struct Release {
 pub struct One {
     /// Id or name
     pub image: String,
+}
+
+/// `ami diff`
+#[derive(Clone, Debug, Args)]
+pub struct Diff {
+    /// Id or name of the older image
+    pub from: String,
+    /// Id or name of the newer one
+    pub to: String,
 }
 
 /// `ami delete`

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Exit, Result};
 use crate::process;
-use crate::recipe::{Digest, Step};
-use crate::ssh::Ssh;
+use crate::recipe::{Digest, Source, Step};
+use crate::remote::Remote;
 
 pub mod local;
 
@@ -44,9 +44,10 @@ pub struct Image {
     pub recipe_hash: Digest,
     /// The base image.
     pub base: BaseRecord,
-    /// SHA-256 of the disk file: the same in every region the image was copied to.
-    pub disk_sha256: Digest,
-    /// Size of the disk file in bytes.
+    /// What is the same in every region the image was copied to: the SHA-256 of the disk file, or on EC2, where nobody sees
+    /// the bytes, of the id of the image that the copies were made from.
+    pub content: Digest,
+    /// Size of the disk file, or on EC2 of the root volume, in bytes.
     pub disk_bytes: u64,
     /// The image this one was copied from, if it was.
     pub copied_from: Option<ImageId>,
@@ -74,16 +75,23 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseRecord {
-    /// `ubuntu-22.04`, `debian-13`.
+    /// `ubuntu-22.04`, `debian-13`; on EC2 the base AMI's name.
     pub name: String,
-    /// SHA-256 of the base disk.
-    pub sha256: Digest,
+    /// The base AMI's id; here the same as `name`.
+    pub id: String,
+    /// SHA-256 of the base disk, or of the base AMI's id.
+    pub digest: Digest,
 }
 
 impl BaseRecord {
+    /// A base on this machine.
+    pub fn local(name: &str, digest: Digest) -> Self {
+        Self { name: name.to_owned(), id: name.to_owned(), digest }
+    }
+
     /// Only the guide's base may leave this machine: a fallback base proves the recipe, it is not the product.
     pub fn may_leave_local(&self) -> bool {
-        self.name.starts_with("ubuntu-")
+        self.name.starts_with("ubuntu")
     }
 }
 
@@ -93,26 +101,34 @@ pub enum Listed {
     /// A readable record.
     Image(Box<Image>),
     /// A damaged one.
-    Corrupt {
-        /// Where.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
+    Corrupt(Corrupt),
+}
+
+/// An image whose record cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corrupt {
+    /// Its id, as far as that can be told.
+    pub id: ImageId,
+    /// Its region.
+    pub region: String,
+    /// Where a person looks: a folder, or the image in a region.
+    pub place: String,
+    /// What is wrong with it.
+    pub problem: String,
 }
 
 /// A running machine that can be worked on.
 pub trait Machine {
-    /// The open connection.
-    fn ssh(&self) -> &Ssh;
+    /// The open way in.
+    fn remote(&self) -> &dyn Remote;
     /// Restarts it and waits until it lets us in again.
     fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()>;
     /// Waits until it lets us in again after a restart that a step started.
     fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()>;
     /// The serial console so far, for error messages.
     fn console(&self) -> String;
-    /// Why a first machine was given up for this one, if one was.
-    fn second_try(&self) -> Option<&str>;
+    /// Why a first machine, or a first boot of this one, was given up since the last time somebody asked.
+    fn second_try(&mut self) -> Option<String>;
     /// Leaves it running when the run ends, and returns the line that gets a person in.
     fn keep(&mut self) -> Result<String>;
 }
@@ -132,6 +148,8 @@ pub struct Capture {
     pub region: String,
     /// Who the builder is.
     pub builder: Identity,
+    /// The template's source, which says how the image is called and tagged where that is the provider's to do.
+    pub source: Source,
 }
 
 /// A layer that a build can start from: the disk as a step left it.
@@ -152,6 +170,47 @@ pub struct Layer {
     pub created: String,
 }
 
+/// What a builder is started for.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// The template's source: what the builder is made of.
+    pub source: &'a Source,
+    /// The base image.
+    pub base: &'a BaseRecord,
+    /// The layer to start from, instead of the base.
+    pub from: Option<Digest>,
+    /// The key of the layer to come.
+    pub next: Option<Digest>,
+}
+
+/// How far work is: done and all, in a unit of the teller's.
+pub type Fraction = Option<(u64, u64)>;
+
+/// What a tool beside us made, to be taken over as an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// An image that lies where it belongs.
+    Image {
+        /// Its region.
+        region: String,
+        /// Its id.
+        id: ImageId,
+    },
+    /// A disk on this machine.
+    Disk(PathBuf),
+}
+
+/// What became of one region when an image was copied.
+#[derive(Debug)]
+pub struct Copied {
+    /// The region.
+    pub region: String,
+    /// The copy and whether it was made now, or why there is none.
+    pub result: Result<(Image, bool)>,
+    /// How long it took.
+    pub took: Duration,
+}
+
 /// A place where images are built, kept and started.
 pub trait Cloud {
     /// The machines it starts.
@@ -163,23 +222,30 @@ pub trait Cloud {
     /// The regions `ami.toml` names, home first.
     fn regions(&self) -> &[String];
 
-    /// The base image, fetched or made if need be. `told` gets progress for a person.
-    fn base(&self, told: &dyn Fn(&str)) -> Result<BaseRecord>;
+    /// Those of them whose failure to get a copy is told, but fails nothing.
+    fn best_effort(&self) -> &[String];
+
+    /// The base image of a source, fetched or made if need be. `told` gets progress for a person.
+    fn base(&self, source: &Source, told: &dyn Fn(&str)) -> Result<BaseRecord>;
 
     /// The base image's record if it is at hand without fetching or making anything.
-    fn base_at_hand(&self) -> Result<Option<BaseRecord>>;
+    fn base_at_hand(&self, source: &Source) -> Result<Option<BaseRecord>>;
 
     /// The layers a build could start from.
     fn layers(&self) -> Result<Vec<Layer>>;
 
-    /// Starts a machine to build on: on the base, or on the layer `from`.
-    fn start_builder(
-        &self,
-        base: &BaseRecord,
-        from: Option<Digest>,
-        next: Option<Digest>,
-        told: &dyn Fn(&str),
-    ) -> Result<Self::Machine>;
+    /// Removes what a killed build left here. Only for the holder of the build lock.
+    fn remove_unfinished(&self) -> Result<()>;
+
+    /// Refuses a build that is bound to fail: no room, no permission. `cold` is a build that starts from the base. Returns what a
+    /// person should know before it begins.
+    fn ready(&self, source: &Source, cold: bool) -> Result<Option<String>>;
+
+    /// CA certificates that builders trust and instances must not.
+    fn build_certificates(&self) -> Result<Vec<String>>;
+
+    /// Starts a machine to build on.
+    fn start_builder(&self, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Self::Machine>;
 
     /// Keeps the disk as it is now as a layer, and lets the machine go on above it. `next` is the key of the state to come.
     fn checkpoint(&self, machine: &mut Self::Machine, layer: &Layer, next: Option<Digest>) -> Result<()>;
@@ -193,22 +259,44 @@ pub trait Cloud {
         told: &dyn Fn(&str),
     ) -> Result<Image>;
 
-    /// Starts a fresh instance of an image.
-    fn launch(&self, image: &Image, told: &dyn Fn(&str)) -> Result<Self::Machine>;
+    /// The template variables that Packer needs to build here what [`Cloud::start_builder`] would start.
+    fn for_packer(&self, start: Start<'_>) -> Result<Vec<(String, String)>>;
+
+    /// Takes over what Packer made.
+    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Image>;
+
+    /// The instance types an image is judged on, one instance each; an empty name where there are no types.
+    fn instance_types(&self) -> Vec<String>;
+
+    /// Starts a fresh instance of an image, of one of those types.
+    fn launch(&self, image: &Image, instance_type: &str, told: &dyn Fn(&str)) -> Result<Self::Machine>;
 
     /// All images of a region, damaged records among them.
     fn images(&self, region: &str) -> Result<Vec<Listed>>;
 
-    /// Copies an image to a region and returns the copy's record; a copy that is there already is returned as it is.
-    fn copy(&self, image: &Image, region: &str, told: &dyn Fn(u64, u64)) -> Result<(Image, bool)>;
+    /// Copies an image to some regions. A copy that is there already is returned as it is; a region that fails does not stop the
+    /// others. `told` gets the region and a fraction, and `done` each region's result as soon as it is known.
+    fn copy(
+        &self,
+        image: &Image,
+        regions: &[String],
+        told: &dyn Fn(&str, Fraction),
+        done: &mut dyn FnMut(Copied) -> Result<()>,
+    ) -> Result<()>;
 
     /// The image's files on this host, if it lies here.
     fn files(&self, image: &Image) -> Vec<PathBuf>;
 
+    /// What refers to the image outside of channels: instances, launch templates.
+    fn users(&self, image: &Image) -> Result<Vec<String>>;
+
     /// Removes an image and all that belongs to it.
     fn delete(&self, image: &Image) -> Result<()>;
 
-    /// Folder or prefix for documents that belong to an image: smoke report, manifest, SBOM.
+    /// Removes an image whose record is damaged.
+    fn discard(&self, corrupt: &Corrupt) -> Result<()>;
+
+    /// Keeps a document that belongs to an image: smoke report, manifest, SBOM.
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()>;
 
     /// Reads such a document back.
@@ -222,13 +310,13 @@ impl fmt::Display for ImageId {
 }
 
 /// Everything readable in all regions, oldest first, with the damaged records beside it.
-pub fn all_images<C: Cloud>(cloud: &C) -> Result<(Vec<Image>, Vec<Listed>)> {
+pub fn all_images<C: Cloud>(cloud: &C) -> Result<(Vec<Image>, Vec<Corrupt>)> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for region in cloud.regions() {
         for listed in cloud.images(region)? {
             match listed {
                 Listed::Image(image) => good.push(*image),
-                corrupt @ Listed::Corrupt { .. } => bad.push(corrupt),
+                Listed::Corrupt(corrupt) => bad.push(corrupt),
             }
         }
     }
@@ -238,21 +326,24 @@ pub fn all_images<C: Cloud>(cloud: &C) -> Result<(Vec<Image>, Vec<Listed>)> {
 
 /// The image a person names: by id, by name (in the home region), or by its name in `ami.toml` (the newest in the home region).
 pub fn find<C: Cloud>(cloud: &C, wanted: &str) -> Result<Image> {
-    let (images, bad) = all_images(cloud)?;
     let home = cloud.regions().first().cloned().unwrap_or_default();
+    // Most are at home, and there may be many regions, each of which is a call.
+    let at_home = cloud.images(&home)?.into_iter().find_map(|listed| match listed {
+        Listed::Image(image) if image.id.0 == wanted => Some(*image),
+        Listed::Image(_) | Listed::Corrupt(_) => None,
+    });
+    if let Some(image) = at_home {
+        return Ok(image);
+    }
+    let (images, bad) = all_images(cloud)?;
     let by_id = images.iter().find(|i| i.id.0 == wanted);
     let by_name = || images.iter().rev().find(|i| i.region == home && (i.name == wanted || i.image == wanted));
     if let Some(image) = by_id.or_else(by_name) {
         return Ok(image.clone());
     }
-    for listed in &bad {
-        if let Listed::Corrupt { path, problem } = listed
-            && path.ends_with(wanted)
-        {
-            let hint = format!("remove it with `cargo xtask ami delete {wanted}`; the other images are not affected");
-            return Err(Exit::Failed
-                .error(format_args!("the record of {wanted} is damaged ({}): {problem}", path.display()), hint));
-        }
+    if let Some(Corrupt { place, problem, .. }) = bad.iter().find(|c| c.id.0 == wanted) {
+        let hint = format!("remove it with `cargo xtask ami delete {wanted}`; the other images are not affected");
+        return Err(Exit::Failed.error(format_args!("the record of {wanted} is damaged ({place}): {problem}"), hint));
     }
     let mut near: Vec<(f64, &Image)> = images
         .iter()

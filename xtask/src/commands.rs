@@ -8,11 +8,16 @@ use crate::error::Result;
 pub mod ami;
 mod context;
 mod doctor;
+mod handover;
+mod provider;
 mod smoke_binary;
+mod start;
 mod test;
 mod validate;
 
 pub use context::{Context, project_root};
+pub use provider::{OnLocal, Provider};
+pub use start::start;
 
 /// What a command that succeeded says at the end.
 #[derive(Clone, Debug, Default)]
@@ -31,21 +36,32 @@ impl Finish {
 }
 
 /// Runs the command that was asked for.
-pub fn run(cli: Cli, context: &Context) -> Result<Finish> {
+pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Finish> {
+    if matches!(cli.command, Command::Ami(_)) && context.common.on != provider.on() {
+        return handover::run(context);
+    }
     match cli.command {
+        Command::IamPolicy => match provider.iam_policy() {
+            Some(policy) => {
+                context.document("iam-policy", policy.clone(), format!("{policy:#}\n"));
+                Ok(Finish::new("", policy))
+            }
+            None => handover::run(context),
+        },
         Command::Validate => validate::run(context),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::Test(args) => test::run(context, &args),
         Command::Ami(ami) => match ami {
-            Ami::Plan(args) => ami::plan::run(context, &args),
-            Ami::Build(args) => ami::build::run(context, &args),
-            Ami::Smoke(args) => ami::smoke::run(context, &args),
-            Ami::Copy(args) => ami::copy::run(context, &args),
-            Ami::Promote(args) => ami::promote::run(context, &args),
-            Ami::Release(args) => ami::release::run(context, &args),
-            Ami::List => ami::list::run(context),
-            Ami::Show(args) => ami::show::run(context, &args),
-            Ami::Delete(args) => ami::delete::run(context, &args),
+            Ami::Plan(args) => ami::plan::run(context, provider, &args),
+            Ami::Build(args) => ami::build::run(context, provider, &args),
+            Ami::Smoke(args) => ami::smoke::run(context, provider, &args),
+            Ami::Copy(args) => ami::copy::run(context, provider, &args),
+            Ami::Promote(args) => ami::promote::run(context, provider, &args),
+            Ami::Release(args) => ami::release::run(context, provider, &args),
+            Ami::List => ami::list::run(context, provider),
+            Ami::Show(args) => ami::show::run(context, provider, &args),
+            Ami::Diff(args) => ami::diff::run(context, provider, &args),
+            Ami::Delete(args) => ami::delete::run(context, provider, &args),
         },
     }
 }

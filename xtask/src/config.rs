@@ -38,6 +38,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[local]`.
     pub local: Local,
+    /// `[aws]`.
+    pub aws: Aws,
     /// `[packer]`.
     pub packer: Packer,
     settings: Vec<Setting>,
@@ -54,6 +56,8 @@ pub struct Image {
     pub smoke: PathBuf,
     /// The template's source for `--on local`.
     pub source_local: String,
+    /// The template's source for `--on aws`; empty if the image is not built there.
+    pub source_aws: String,
     /// Template variables.
     pub vars: BTreeMap<String, String>,
 }
@@ -63,6 +67,8 @@ pub struct Image {
 pub struct Regions {
     /// Local regions, home first.
     pub local: Vec<String>,
+    /// AWS regions, home first.
+    pub aws: Vec<String>,
 }
 
 /// `[channels.NAME]`.
@@ -102,13 +108,50 @@ pub struct Local {
     pub ubuntu_releases: String,
 }
 
+/// `[aws]`.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    /// Accounts that may be worked in; empty for any.
+    pub accounts: Vec<String>,
+    /// Named profile; empty for what the environment says.
+    pub profile: String,
+    /// Regions whose failure does not fail a copy.
+    pub best_effort_regions: Vec<String>,
+    /// Further instance types for the builder, tried in order when there is no capacity.
+    pub build_instance_types: Vec<String>,
+    /// Instance types of smoke instances, one instance each.
+    pub smoke_instance_types: Vec<String>,
+    /// How instances are entered: `ssh`, `ssm`.
+    pub via: String,
+    /// Instance profile for Systems Manager; empty for what the template says.
+    pub ssm_instance_profile: String,
+    /// Networks that temporary security groups let in; empty for the caller's own address.
+    pub ssh_cidrs: Vec<String>,
+    /// Address to use instead of an instance's own; empty for its own.
+    pub ssh_host: String,
+    /// Port to use with it; 0 for the template's.
+    pub ssh_port: u16,
+    /// KMS key of the copies, by region.
+    pub kms_key_ids: BTreeMap<String, String>,
+    /// Ask for copies within this many minutes, in steps of 15; 0 for as fast as it goes at no price.
+    pub copy_completion_minutes: u64,
+    /// An instance ends itself after this many minutes.
+    pub instance_lifetime_minutes: u64,
+    /// How long an instance may take to let us in, in seconds.
+    pub boot_timeout_secs: u64,
+}
+
 /// `[packer]`: the guide's keys.
 #[derive(Clone, Debug)]
 pub struct Packer {
     /// The packer binary, a path or a name on PATH.
     pub binary_path: String,
-    /// Install Packer if it is not found.
+    /// Bring Packer if it is not found.
     pub auto_install: bool,
+    /// The version to bring.
+    pub version: String,
+    /// Where releases come from.
+    pub releases: String,
     /// Working folder.
     pub work_dir: PathBuf,
     /// Region of AMI builds.
@@ -154,10 +197,18 @@ impl Config {
             Exit::Usage.because(report.with_source_code(miette::NamedSource::new(FILE, text.to_owned())))
         })?;
         let reader = Reader::new(FILE, text, env);
-        let root =
-            reader.section(table.get_ref()).only(&["images", "regions", "channels", "retention", "local", "packer"]);
+        let root = reader.section(table.get_ref()).only(&[
+            "images",
+            "regions",
+            "channels",
+            "retention",
+            "local",
+            "aws",
+            "packer",
+        ]);
         let images = images(&root, exists);
-        let regions = Regions { local: root.table("regions", "regions").only(&["local"]).list("local") };
+        let regions = root.table("regions", "regions").only(&["local", "aws"]);
+        let regions = Regions { local: regions.list("local"), aws: regions.any_list("aws") };
         let channels = channels(&root);
         let retention = root.table("retention", "retention").only(&["keep_days", "keep_last"]);
         let retention = Retention {
@@ -165,9 +216,10 @@ impl Config {
             keep_last: retention.number("keep_last", 3, 1..=1000),
         };
         let local = local(&root, overrides);
+        let aws = aws(&root, &regions.aws);
         let packer = packer(&root);
         let settings = reader.finish().map_err(|wrong| Exit::Usage.because(*wrong))?;
-        Ok(Self { images, regions, channels, retention, local, packer, settings })
+        Ok(Self { images, regions, channels, retention, local, aws, packer, settings })
     }
 
     /// Every value with its origin, in order of the file's sections.
@@ -181,12 +233,20 @@ fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String
     let mut images = BTreeMap::new();
     for (name, _) in all.entries() {
         let path = format!("images.{}", name.get_ref());
-        let section = all.table(name.get_ref(), &path).only(&["template", "version", "smoke", "source_local", "vars"]);
+        let section = all.table(name.get_ref(), &path).only(&[
+            "template",
+            "version",
+            "smoke",
+            "source_local",
+            "source_aws",
+            "vars",
+        ]);
         let image = Image {
             template: section.text("template", None),
             version: section.text("version", None),
             smoke: section.text("smoke", None).into(),
             source_local: section.text("source_local", None),
+            source_aws: section.text("source_aws", Some("")),
             vars: section.strings("vars"),
         };
         for (key, file) in [("template", Path::new(&image.template)), ("smoke", &image.smoke)] {
@@ -257,10 +317,68 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
     }
 }
 
+fn aws(root: &Section<'_>, regions: &[String]) -> Aws {
+    let s = root.table("aws", "aws").only(&[
+        "accounts",
+        "profile",
+        "best_effort_regions",
+        "build_instance_types",
+        "smoke_instance_types",
+        "via",
+        "ssm_instance_profile",
+        "ssh_cidrs",
+        "ssh_host",
+        "ssh_port",
+        "kms_key_ids",
+        "copy_completion_minutes",
+        "instance_lifetime_minutes",
+        "boot_timeout_secs",
+    ]);
+    let known: Vec<&str> = regions.iter().map(String::as_str).collect();
+    let best_effort_regions = s.any_list("best_effort_regions");
+    let kms_key_ids = s.strings("kms_key_ids");
+    for (key, region) in best_effort_regions
+        .iter()
+        .map(|r| ("best_effort_regions", r))
+        .chain(kms_key_ids.keys().map(|r| ("kms_key_ids", r)))
+    {
+        if !known.contains(&region.as_str()) {
+            s.reader.unknown(s.span(key), "region", region, &known);
+        }
+    }
+    let copy_completion_minutes = s.number("copy_completion_minutes", 0, 0..=2880);
+    if !copy_completion_minutes.is_multiple_of(15) {
+        let help = "EC2 takes 15 to 2880 minutes in steps of 15; 0 asks for none";
+        s.reader.wrong(s.span("copy_completion_minutes"), "`copy_completion_minutes` is no multiple of 15", help);
+    }
+    let mut smoke_instance_types = s.any_list("smoke_instance_types");
+    if smoke_instance_types.is_empty() {
+        smoke_instance_types.push("t3.micro".to_owned());
+    }
+    Aws {
+        accounts: s.any_list("accounts"),
+        profile: s.text("profile", Some("")),
+        best_effort_regions,
+        build_instance_types: s.any_list("build_instance_types"),
+        smoke_instance_types,
+        via: s.word("via", "ssh", &["ssh", "ssm"]),
+        ssm_instance_profile: s.text("ssm_instance_profile", Some("")),
+        ssh_cidrs: s.any_list("ssh_cidrs"),
+        ssh_host: s.text("ssh_host", Some("")),
+        ssh_port: u16::try_from(s.number("ssh_port", 0, 0..=65535)).unwrap_or(0),
+        kms_key_ids,
+        copy_completion_minutes,
+        instance_lifetime_minutes: s.number("instance_lifetime_minutes", 120, 10..=1440),
+        boot_timeout_secs: s.number("boot_timeout_secs", 600, 30..=7200),
+    }
+}
+
 fn packer(root: &Section<'_>) -> Packer {
     let s = root.table("packer", "packer").only(&[
         "binary_path",
         "auto_install",
+        "version",
+        "releases",
         "work_dir",
         "default_region",
         "build_instance_type",
@@ -271,6 +389,8 @@ fn packer(root: &Section<'_>) -> Packer {
     Packer {
         binary_path: s.text("binary_path", Some("packer")),
         auto_install: s.flag("auto_install", true),
+        version: s.text("version", Some("1.16.0")),
+        releases: s.text("releases", Some("https://releases.hashicorp.com")),
         work_dir: s.text("work_dir", Some(".agent-ami/packer")).into(),
         default_region: s.text("default_region", Some("us-east-1")),
         build_instance_type: s.text("build_instance_type", Some("t3.medium")),

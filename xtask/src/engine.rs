@@ -1,10 +1,10 @@
-//! What carries a plan out. `native` runs the steps over SSH itself; Packer will stand beside it.
+//! What carries a plan out: `native` runs the steps over SSH itself, `packer` has the real Packer do it.
 //!
 //! An engine knows machines and steps, not where images live: everything that differs between clouds is behind [`Cloud`].
 
 use std::time::Instant;
 
-use crate::cloud::{BaseRecord, Capture, Cloud, Image, Machine, layer_of};
+use crate::cloud::{BaseRecord, Capture, Cloud, Identity, Image, Machine, Start, layer_of};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase, phase, second_try};
 use crate::plan::BuildPlan;
@@ -12,7 +12,27 @@ use crate::recipe::{Digest, Recipe};
 use crate::signals;
 
 pub mod native;
+pub mod packer;
 mod post;
+
+/// Who carries a recipe out.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// We do, over SSH.
+    Native,
+    /// The real Packer.
+    Packer(packer::Request),
+}
+
+impl Engine {
+    /// Its name in records.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Packer(_) => "packer",
+        }
+    }
+}
 
 /// What a build is asked beyond its plan.
 #[derive(Clone, Debug)]
@@ -27,8 +47,64 @@ pub struct Options {
     pub again: String,
 }
 
-/// Builds an image: boots, runs the steps that the plan says, seals, captures.
+/// Builds an image by the engine that was chosen.
+#[expect(clippy::too_many_arguments, reason = "what is built, of what, where, how, and who is told")]
 pub fn build<C: Cloud>(
+    cloud: &C,
+    engine: &Engine,
+    plan: &BuildPlan,
+    recipe: &Recipe,
+    base: &BaseRecord,
+    options: &Options,
+    events: &dyn Observer,
+    keep: &dyn Fn() -> Result<()>,
+) -> Result<Image> {
+    match engine {
+        Engine::Native => build_natively(cloud, plan, recipe, base, options, events, keep),
+        Engine::Packer(request) => build_by_packer(cloud, request, plan, recipe, base, options, events),
+    }
+}
+
+/// Packer boots, runs the steps and captures; we take over what it made.
+fn build_by_packer<C: Cloud>(
+    cloud: &C,
+    request: &packer::Request,
+    plan: &BuildPlan,
+    recipe: &Recipe,
+    base: &BaseRecord,
+    options: &Options,
+    events: &dyn Observer,
+) -> Result<Image> {
+    let mut facts = cloud.for_packer(Start { source: &recipe.source, base, from: None, next: None })?;
+    // Nobody of ours is on the machine to write it into the manifest.
+    facts.push(("build_facts".to_owned(), seal(plan, base, recipe.hash(base.digest), "packer").to_string()));
+    let made = phase(events, Phase::Build, &plan.image, || {
+        let made = request.build(recipe, &facts, options, events)?;
+        let summary = format!("Packer {} ran {} steps", request.packer.version, recipe.steps.len());
+        Ok::<_, Error>((made, Outcome::Done, summary))
+    })?;
+    let capture = Capture {
+        image: plan.image.clone(),
+        version: plan.version.clone(),
+        recipe_hash: recipe.hash(base.digest),
+        engine: "packer".to_owned(),
+        region: options.region.clone(),
+        // Packer does not tell who its builder was; the image's own cleanup step and smoke look for what it left.
+        builder: Identity::default(),
+        source: recipe.source.clone(),
+    };
+    let told = |message: &str| {
+        events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
+    };
+    phase(events, Phase::Capture, &plan.image, || {
+        let image = cloud.adopt(&made, base, &capture, &told)?;
+        let summary = format!("{} is {} ({} MB)", image.name, image.id, image.disk_bytes / 1_000_000);
+        Ok((image, Outcome::Done, summary))
+    })
+}
+
+/// Boots, runs the steps that the plan says, seals, captures.
+fn build_natively<C: Cloud>(
     cloud: &C,
     plan: &BuildPlan,
     recipe: &Recipe,
@@ -37,8 +113,8 @@ pub fn build<C: Cloud>(
     events: &dyn Observer,
     keep: &dyn Fn() -> Result<()>,
 ) -> Result<Image> {
-    let keys = recipe.layer_keys(base.sha256);
-    let recipe_hash = recipe.hash(base.sha256);
+    let keys = recipe.layer_keys(base.digest);
+    let recipe_hash = recipe.hash(base.digest);
     let first = plan.cached();
     let total = recipe.steps.len();
     // The state of the last step becomes the image, not a layer.
@@ -48,14 +124,15 @@ pub fn build<C: Cloud>(
     };
     let mut machine = phase(events, Phase::Boot, "builder", || {
         let from = plan.start();
-        let machine = cloud.start_builder(base, from, key_after(first), &told)?;
-        second_try(events, machine.second_try());
-        native::hold_apt(machine.ssh())?;
+        let start = Start { source: &recipe.source, base, from, next: key_after(first) };
+        let mut machine = cloud.start_builder(start, &told)?;
+        second_try(events, machine.second_try().as_deref());
+        native::hold_apt(machine.remote())?;
         let on = from.map_or_else(|| base.name.clone(), |_| format!("the layer after {}", plan.steps[first - 1].name));
         Ok::<_, Error>((machine, Outcome::Done, format!("builder is up on {on}")))
     })?;
     // Now: the last step takes the machine's identity away.
-    let builder = native::identity(machine.ssh())?;
+    let builder = native::identity(machine.remote())?;
     let work = phase(events, Phase::Build, &plan.image, || {
         for (i, step) in plan.steps[..first].iter().enumerate() {
             let name = step.name.clone();
@@ -63,9 +140,9 @@ pub fn build<C: Cloud>(
         }
         for i in first..total {
             if i + 1 == total {
-                native::seal(machine.ssh(), &seal(plan, base, recipe_hash))?;
+                native::seal(machine.remote(), &seal(plan, base, recipe_hash, "native"))?;
             }
-            let parent = if i == 0 { base.sha256 } else { keys[i - 1] };
+            let parent = if i == 0 { base.digest } else { keys[i - 1] };
             run_step(cloud, &mut machine, plan, recipe, i, (parent, keys[i], key_after(i + 1)), options, events)?;
         }
         Ok::<_, Error>(((), Outcome::Done, format!("{} of {total} steps run", total - first)))
@@ -80,6 +157,7 @@ pub fn build<C: Cloud>(
         engine: "native".to_owned(),
         region: options.region.clone(),
         builder,
+        source: recipe.source.clone(),
     };
     let told = |message: &str| {
         events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
@@ -154,11 +232,11 @@ fn after_failure<M: Machine>(
 }
 
 /// What the engine writes into the image's manifest below `build`.
-fn seal(plan: &BuildPlan, base: &BaseRecord, recipe_hash: Digest) -> serde_json::Value {
+fn seal(plan: &BuildPlan, base: &BaseRecord, recipe_hash: Digest, engine: &str) -> serde_json::Value {
     serde_json::json!({
         "image": plan.image,
         "version": plan.version,
-        "engine": "native",
+        "engine": engine,
         "recipe_hash": recipe_hash,
         "base": base,
         "built_at": jiff::Timestamp::now().to_string(),

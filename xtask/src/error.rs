@@ -50,6 +50,12 @@ impl Error {
         self.exit
     }
 
+    /// The same error with another exit code: who catches it may know better what it means.
+    #[must_use]
+    pub fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// The diagnostic, for a reporter to render.
     pub fn report(&self) -> &miette::Report {
         &self.report

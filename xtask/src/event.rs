@@ -244,10 +244,10 @@ pub fn phase<T, E>(
     }
 }
 
-/// Tells that a first machine was given up, and why, if one was.
+/// Tells that a first machine or boot was given up, and why, if one was.
 pub fn second_try(events: &dyn Observer, why: Option<&str>) {
     if let Some(why) = why {
-        let message = format!("a first machine was given up: {}", why.trim());
+        let message = format!("a first boot was given up: {}", why.trim());
         let hint = "an emulated machine hangs now and then; one that does so every time is worth a report".to_owned();
         events.event(Event::Warning { message, hint });
     }

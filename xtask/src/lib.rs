@@ -15,8 +15,10 @@ pub mod config;
 pub mod template;
 
 pub mod state;
+pub mod remote;
 pub mod ssh;
 pub mod cloud;
+pub mod contents;
 pub mod plan;
 pub mod engine;
 pub mod stage;

@@ -11,6 +11,8 @@ use crate::recipe::{Digest, Place, Recipe, Step, Variable};
 /// What the planner knows of the world.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// The engine that was chosen.
+    pub engine: String,
     /// The base that would be used; `None` while it has not been fetched or made.
     pub base: Option<BaseRecord>,
     /// The layers there are.
@@ -76,8 +78,8 @@ impl BuildPlan {
 /// The last step is never taken from the cache when an image must be made: it leaves the disk clean for capture, and a
 /// machine that boots from a clean disk has a machine-id and host keys again. So no layer is kept of it either.
 pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> BuildPlan {
-    let keys = facts.base.as_ref().map(|base| recipe.layer_keys(base.sha256));
-    let recipe_hash = facts.base.as_ref().map(|base| recipe.hash(base.sha256));
+    let keys = facts.base.as_ref().map(|base| recipe.layer_keys(base.digest));
+    let recipe_hash = facts.base.as_ref().map(|base| recipe.hash(base.digest));
     let found = facts
         .images
         .iter()
@@ -116,7 +118,7 @@ pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> Buil
     BuildPlan {
         image: image.to_owned(),
         version: version.to_owned(),
-        engine: "native".to_owned(),
+        engine: facts.engine.clone(),
         base: facts.base.clone(),
         recipe_hash,
         up_to_date,
@@ -150,7 +152,7 @@ fn changed(step: &Step, latest: Option<&Layer>) -> String {
 pub fn render(plan: &BuildPlan) -> String {
     let mut text = String::new();
     let base = plan.base.as_ref().map_or("not here yet: it is fetched or made first".to_owned(), |b| {
-        format!("{} ({})", b.name, b.sha256.short())
+        format!("{} ({})", b.name, b.digest.short())
     });
     // Writing to a String cannot fail.
     let _ = writeln!(text, "image    {} v{}", plan.image, plan.version);
@@ -223,13 +225,13 @@ mod tests {
     }
 
     fn base() -> BaseRecord {
-        BaseRecord { name: "debian-13".to_owned(), sha256: Digest::of(b"base") }
+        BaseRecord::local("debian-13", Digest::of(b"base"))
     }
 
     /// The world after `recipe` was built once: a layer for every step but the last.
     fn built(recipe: &Recipe) -> Facts {
-        let keys = recipe.layer_keys(base().sha256);
-        let mut parent = base().sha256;
+        let keys = recipe.layer_keys(base().digest);
+        let mut parent = base().digest;
         let mut layers = Vec::new();
         for (step, key) in recipe.steps.iter().zip(&keys).take(recipe.steps.len() - 1) {
             layers.push(layer_of(step, *key, parent, Duration::from_secs(3)));
@@ -297,9 +299,9 @@ mod tests {
             image: "img".to_owned(),
             version: "1.0.0".to_owned(),
             created: String::new(),
-            recipe_hash: recipe.hash(base().sha256),
+            recipe_hash: recipe.hash(base().digest),
             base: base(),
-            disk_sha256: base().sha256,
+            content: base().digest,
             disk_bytes: 1,
             copied_from: None,
             run: "run-1".to_owned(),
@@ -322,7 +324,7 @@ mod tests {
         steps[1] = step("30-node", "node", &[("NODE_VERSION", "26")]);
         let plan = build("img", "1.0.0", &recipe(steps), &facts);
         let text = render(&plan);
-        let text = text.replace(&plan.recipe_hash.unwrap().short(), "RECIPE").replace(&base().sha256.short(), "BASE");
+        let text = text.replace(&plan.recipe_hash.unwrap().short(), "RECIPE").replace(&base().digest.short(), "BASE");
         insta::assert_snapshot!(text, @r"
         image    img v1.0.0
         base     debian-13 (BASE)

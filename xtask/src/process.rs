@@ -34,6 +34,7 @@ pub struct Cmd {
     dir: Option<PathBuf>,
     stdin: Vec<u8>,
     hint: String,
+    stop: (rustix::process::Signal, Duration),
 }
 
 /// What a finished command left.
@@ -67,6 +68,7 @@ impl Cmd {
             dir: None,
             stdin: Vec::new(),
             hint: "run the command by hand to see more".to_owned(),
+            stop: (rustix::process::Signal::TERM, GRACE),
         }
     }
 
@@ -117,6 +119,21 @@ impl Cmd {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
+    }
+
+    /// How a stream of it is ended early: by SIGINT, as a person would at a terminal, and with so much time to clean up.
+    #[must_use]
+    pub fn gently(mut self, grace: Duration) -> Self {
+        self.stop = (rustix::process::Signal::INT, grace);
+        self
+    }
+
+    /// Becomes the command, with our own input and output (execve(2)). Returns only if that fails.
+    #[expect(clippy::disallowed_methods, reason = "neither library can replace the process")]
+    pub fn replace(&self) -> Error {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
+        self.not_started(&command.exec().to_string())
     }
 
     /// Runs a short command and returns what it left, whatever its exit code. An error means that it could not be started.
@@ -197,10 +214,10 @@ impl Cmd {
             match stopping {
                 None if late || signals::interrupted() => {
                     timed_out = late && !signals::interrupted();
-                    stop_group(group, rustix::process::Signal::TERM);
+                    stop_group(group, self.stop.0);
                     stopping = Some(Instant::now());
                 }
-                Some(since) if since.elapsed() > GRACE => {
+                Some(since) if since.elapsed() > self.stop.1 => {
                     stop_group(group, rustix::process::Signal::KILL);
                     stopping = Some(Instant::now());
                 }

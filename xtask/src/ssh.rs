@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Exit, Result};
 use crate::event::Stream;
-use crate::process::{Background, Cmd, Ended, Finished, quote};
+use crate::process::{Background, Cmd, Ended, Finished};
+use crate::remote::Remote;
 use crate::signals;
 
 /// ssh's own exit code for a connection that could not be made or was lost, ssh(1).
@@ -147,8 +148,14 @@ impl Ssh {
         self.target.client("ssh").args(["-p", &port, &self.target.destination(), "--", command])
     }
 
-    /// Runs a short remote command, feeding it `stdin`; returns what it left, whatever its exit code.
-    pub fn output(&self, command: &str, stdin: &[u8]) -> Result<Finished> {
+    fn lost(&self, said: &str) -> Error {
+        let message = format!("the connection to {}:{} was lost: {}", self.target.host, self.target.port, said.trim());
+        Exit::Failed.error(message, "the machine's console log shows what happened to it")
+    }
+}
+
+impl Remote for Ssh {
+    fn output(&self, command: &str, stdin: &[u8]) -> Result<Finished> {
         let finished = self.command(command).stdin(stdin).output()?;
         if finished.code == CONNECTION_FAILED {
             signals::check()?;
@@ -157,25 +164,11 @@ impl Ssh {
         Ok(finished)
     }
 
-    /// Runs a short remote command that must succeed and returns its standard output.
-    pub fn read(&self, command: &str) -> Result<String> {
-        let finished = self.output(command, b"")?;
-        if finished.code != 0 {
-            let message =
-                format!("`{command}` on the machine ended with {}: {}", finished.code, finished.stderr.trim());
-            return Err(Exit::Failed.error(message, format_args!("look on the machine: {}", self.target.login_line())));
-        }
-        Ok(finished.stdout)
-    }
-
-    /// Runs a long remote command and hands over each line as it comes.
-    ///
-    /// `Ok(None)` means that the connection was lost, which a step that reboots expects.
-    pub fn stream(
+    fn stream(
         &self,
         command: &str,
         timeout: Option<Duration>,
-        line: impl FnMut(Stream, &str),
+        line: &mut dyn FnMut(Stream, &str),
     ) -> Result<Option<Ended>> {
         match self.command(command).stream(timeout, line)? {
             Ended::Code(CONNECTION_FAILED) => Ok(None),
@@ -183,20 +176,7 @@ impl Ssh {
         }
     }
 
-    /// Writes a remote file with this mode.
-    pub fn put(&self, bytes: &[u8], path: &str, mode: u32) -> Result<()> {
-        let path_quoted = quote(path);
-        let finished =
-            self.output(&format!("umask 077; cat > {path_quoted} && chmod {mode:o} {path_quoted}"), bytes)?;
-        if finished.code != 0 {
-            let message = format!("cannot write {path} on the machine: {}", finished.stderr.trim());
-            return Err(Exit::Failed.error(message, "the folder must exist and be writable for the login user"));
-        }
-        Ok(())
-    }
-
-    /// Copies a local file or folder to the machine, as scp(1) does, modes kept.
-    pub fn upload(&self, local: &Path, remote: &str) -> Result<()> {
+    fn upload(&self, local: &Path, remote: &str) -> Result<()> {
         let port = self.target.port.to_string();
         let destination = format!("{}:{remote}", self.target.destination());
         self.target
@@ -209,9 +189,12 @@ impl Ssh {
             .map(drop)
     }
 
-    fn lost(&self, said: &str) -> Error {
-        let message = format!("the connection to {}:{} was lost: {}", self.target.host, self.target.port, said.trim());
-        Exit::Failed.error(message, "the machine's console log shows what happened to it")
+    fn login_line(&self) -> String {
+        self.target.login_line()
+    }
+
+    fn launch_key(&self) -> Option<PathBuf> {
+        Some(self.target.key.with_extension("pub"))
     }
 }
 

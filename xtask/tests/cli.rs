@@ -73,7 +73,6 @@ impl Project {
 
     /// Puts an image with this content into the store.
     fn image(&self, region: &str, content: &str) -> Image {
-        let disk_sha256 = Digest::of(content.as_bytes());
         let image = Image {
             schema: 1,
             id: ImageId(format!("ami-local-{}", Digest::of(format!("{region}{content}").as_bytes()).short())),
@@ -83,8 +82,8 @@ impl Project {
             version: "1.0.0".to_owned(),
             created: "2026-11-21T00:00:00Z".to_owned(),
             recipe_hash: Digest::of(b"recipe"),
-            base: BaseRecord { name: "debian-13".to_owned(), sha256: Digest::of(b"base") },
-            disk_sha256,
+            base: BaseRecord::local("debian-13", Digest::of(b"base")),
+            content: Digest::of(content.as_bytes()),
             disk_bytes: content.len() as u64,
             copied_from: None,
             run: "run-test".to_owned(),
@@ -126,7 +125,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
     let project = Project::new();
     project.edit("ami.toml", "cpus = 2", "cpu = 2");
     project.run(&["ami", "plan"]).says(2, &["ami.toml", "cpu", "cpus"]);
-    project.run(&["validate"]).says(2, &["ami.toml:27", "cpus"]);
+    project.run(&["validate"]).says(2, &["ami.toml:29", "cpus"]);
 }
 
 #[test]
@@ -207,15 +206,15 @@ fn an_image_is_promoted_only_with_its_own_good_report() {
             "wall_seconds": 0.1, "slowest_seconds": 0.1
         });
         let record = serde_json::json!({
-            "schema": 1, "disk_sha256": disk, "spec_sha256": disk, "passed": true, "at": "now", "reports": [report]
+            "schema": 1, "content": disk, "spec_sha256": disk, "passed": true, "at": "now", "reports": [report]
         });
         fs::write(dir.join("smoke.json"), record.to_string()).unwrap();
     };
     report(Digest::of(b"another"), "pass");
     project.run(&["ami", "promote", id, "--yes"]).says(1, &["another disk"]);
-    report(image.disk_sha256, "fail");
+    report(image.content, "fail");
     project.run(&["ami", "promote", id, "--yes"]).says(1, &["failed or empty pass"]);
-    report(image.disk_sha256, "pass");
+    report(image.content, "pass");
     project.run(&["ami", "promote", id, "--yes"]).says(1, &["not in local-2", "ami copy"]);
     assert!(!project.path("channels").exists(), "a refused promotion wrote something");
 

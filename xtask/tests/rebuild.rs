@@ -65,7 +65,7 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     let id = result["data"]["image"]["id"].as_str().unwrap();
     assert_eq!(manifest["builds"][0]["artifact_id"], format!("local-1:{id}"));
     let checksum = fs::read_to_string(project.path("mini.sha256")).unwrap();
-    assert_eq!(checksum, format!("{}\tdisk.qcow2\n", result["data"]["image"]["disk_sha256"].as_str().unwrap()));
+    assert_eq!(checksum, format!("{}\tdisk.qcow2\n", result["data"]["image"]["content"].as_str().unwrap()));
     assert!(project.path("seen").exists(), "the shell-local post-processor did not run in the project's folder");
 
     println!("nothing changed:");

@@ -47,6 +47,15 @@ fn build(inner: &str) -> String {
 }
 
 #[test]
+fn functions_that_need_the_world_work_inside_strings_too() {
+    let inline = r#"inline = ["at ${formatdate("YYYY", timestamp())}\\n${try(nothing.there, 7)}", "${can(nothing) ? "a" : "b"}", "~${upper("c")}"]"#;
+    let recipe = recipe(&build(&format!("provisioner \"shell\" {{\n{inline}\n}}")));
+    let Action::Shell(shell) = &recipe.steps[0].action else { panic!("{recipe:#?}") };
+    let script = String::from_utf8(shell.scripts[0].content.clone()).unwrap();
+    assert!(script.ends_with("at 2026\\n7\nb\n~C\n"), "{script:?}");
+}
+
+#[test]
 fn variables_are_set_in_packers_order_of_precedence() {
     let dir = tempfile::tempdir().unwrap();
     let hcl = format!("variable \"v\" {{\n  type    = string\n  default = \"default\"\n}}\n{}", build(""));

@@ -23,11 +23,13 @@ use clap::Parser as _;
 use serde::Deserialize;
 use smoke::report::Report;
 use xtask::cli::Cli;
+use xtask::cloud::local::{LocalMachine, qemu::Acceleration};
 use xtask::cloud::{Cloud as _, Machine as _};
-use xtask::commands::Context;
 use xtask::commands::ami::smoke::{chosen, kit};
+use xtask::commands::{Context, OnLocal, Provider as _};
 use xtask::event::{Event, Observer};
-use xtask::ssh::Ssh;
+use xtask::process::quote;
+use xtask::remote::Remote;
 use xtask::stage::smoke as stage;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -114,14 +116,14 @@ back() {
 "#;
 
 /// Runs a script as root on the instance; a complaint if it fails.
-fn script(ssh: &Ssh, text: &str) -> Option<String> {
+fn script(ssh: &dyn Remote, text: &str) -> Option<String> {
     let whole = format!("export FIXTURES={}/fixtures\n{FUNCTIONS}\n{text}\n", stage::FOLDER);
     let finished = ssh.output("sudo bash -s", whole.as_bytes()).unwrap();
     (finished.code != 0)
         .then(|| format!("exit code {} of\n{text}{}{}", finished.code, finished.stdout, finished.stderr))
 }
 
-fn judge(ssh: &Ssh, enter: Option<&str>) -> Report {
+fn judge(ssh: &dyn Remote, enter: Option<&str>) -> Report {
     let command = stage::command(enter.unwrap_or_default());
     let finished = ssh.output(&command, b"").unwrap();
     serde_json::from_str(&finished.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", finished.stdout, finished.stderr))
@@ -177,12 +179,12 @@ fn every_check_sees_its_break_and_no_other() {
     let config = context.config().unwrap();
     let state = context.state(&config).unwrap();
     let run = context.begin_run(&state).unwrap();
-    let local = context.local(&config, &state, Some(run));
-    let image = chosen(&local, &config, None).unwrap();
+    let local = OnLocal.open(&context, &config, &state, Some(run)).unwrap();
+    let image = chosen(&local, None).unwrap();
     println!("{} breaks in {} rounds on {}", breaks.len(), plan.len(), image.id);
-    let machine = local.launch(&image, &|_| {}).unwrap();
-    let ssh = machine.ssh();
-    stage::upload(ssh, &image, &kit(&context, &config, &state, &image, None).unwrap()).unwrap();
+    let mut machine = local.launch(&image, "", &|_| {}).unwrap();
+    let ssh = machine.remote();
+    stage::upload(ssh, &image, &kit(&context, &local, &config, &state, &image, None).unwrap()).unwrap();
 
     let mut complaints = Vec::new();
     for (n, round) in plan.iter().enumerate() {
@@ -212,6 +214,24 @@ fn every_check_sees_its_break_and_no_other() {
     // The project's own promise about parallel checks.
     let ratio = mended.wall_seconds / mended.slowest_seconds;
     assert!(ratio <= 1.3, "the run took {ratio:.2} times its slowest check");
+    panics(&mut machine, local.acceleration().unwrap().acceleration);
+}
+
+/// A kernel that panics on its way up is seen at once; an emulated machine is reset, as emulation itself causes that now and then.
+fn panics(machine: &mut LocalMachine, acceleration: Acceleration) {
+    // sysrq.rst, "c": crashes the system by a panic.
+    let crash = "sync; echo 1 >/proc/sys/kernel/sysrq; (sleep 2; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &";
+    machine.remote().read(&format!("sudo sh -c {}", quote(crash))).unwrap();
+    let ended = machine.reboot_finished(&|_| {});
+    if acceleration != Acceleration::Tcg {
+        assert!(ended.unwrap_err().to_string().contains("panicked"), "on a real processor it is a verdict");
+        return;
+    }
+    ended.unwrap();
+    let why = machine.second_try().unwrap();
+    println!("a panic was seen and the machine reset: {}", why.lines().last().unwrap_or_default());
+    assert!(why.contains("panicked"), "{why}");
+    machine.remote().read("true").unwrap();
 }
 
 #[test]

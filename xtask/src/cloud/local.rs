@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use fs_err as fs;
 
-use super::{BaseRecord, Capture, Cloud, Image, Layer, Listed, sha256_file};
+use super::{BaseRecord, Capture, Cloud, Copied, Corrupt, Fraction, Image, Layer, Listed, Made, sha256_file};
 use crate::error::{Error, Exit, Result, plain};
 use crate::process::{Cmd, Ended};
-use crate::recipe::Digest;
+use crate::recipe::{Digest, Source};
 use crate::state::{Run, State};
 
 pub mod base;
@@ -26,6 +27,11 @@ use machine::{Start, instance_disk};
 use qemu::{Acceleration, Boot, Verdict};
 use seed::Purpose;
 use store::Store;
+
+/// Room for layers and two copies of the image, as measured for the project's own (2.2 GB an image, 3 GB of layers).
+const COLD_BYTES: u64 = 9 << 30;
+/// Room when most layers are there.
+const WARM_BYTES: u64 = 5 << 30;
 
 /// What `ami.toml` says about this provider.
 #[derive(Clone, Debug)]
@@ -83,11 +89,6 @@ impl Local {
             fs::write(path, serde_json::to_vec_pretty(&verdict).unwrap_or_default())?;
         }
         Ok(verdict)
-    }
-
-    /// Removes what a killed build left. Only for the holder of the build lock.
-    pub fn remove_unfinished(&self) -> Result<()> {
-        self.layers.remove_unfinished()
     }
 
     fn run(&self) -> Result<&Run> {
@@ -154,11 +155,15 @@ impl Cloud for Local {
         &self.settings.regions
     }
 
-    fn base(&self, told: &dyn Fn(&str)) -> Result<BaseRecord> {
+    fn best_effort(&self) -> &[String] {
+        &[]
+    }
+
+    fn base(&self, _: &Source, told: &dyn Fn(&str)) -> Result<BaseRecord> {
         Ok(self.bases.provide(told)?.record)
     }
 
-    fn base_at_hand(&self) -> Result<Option<BaseRecord>> {
+    fn base_at_hand(&self, _: &Source) -> Result<Option<BaseRecord>> {
         Ok(self.bases.at_hand()?.map(|b| b.record))
     }
 
@@ -166,14 +171,24 @@ impl Cloud for Local {
         self.layers.list()
     }
 
-    fn start_builder(
-        &self,
-        base: &BaseRecord,
-        from: Option<Digest>,
-        next: Option<Digest>,
-        told: &dyn Fn(&str),
-    ) -> Result<LocalMachine> {
-        let base = self.base_named(base)?;
+    fn remove_unfinished(&self) -> Result<()> {
+        self.layers.remove_unfinished()
+    }
+
+    fn ready(&self, _: &Source, cold: bool) -> Result<Option<String>> {
+        self.state.require_space(if cold { COLD_BYTES } else { WARM_BYTES }, "this build")?;
+        let verdict = self.acceleration()?;
+        let emulated = verdict.acceleration == Acceleration::Tcg;
+        Ok(emulated.then(|| format!("machines are emulated, about ten times slower than real ones: {}", verdict.why)))
+    }
+
+    fn build_certificates(&self) -> Result<Vec<String>> {
+        seed::host_certificates()
+    }
+
+    fn start_builder(&self, start: super::Start<'_>, told: &dyn Fn(&str)) -> Result<LocalMachine> {
+        let super::Start { from, next, .. } = start;
+        let base = self.base_named(start.base)?;
         let below = match from {
             Some(key) => self.layers.disk(key),
             None => base.disk.clone(),
@@ -213,36 +228,45 @@ impl Cloud for Local {
     ) -> Result<Image> {
         let disk = machine.disk().to_owned();
         machine.power_off(told)?;
-        let name = self.free_name(capture)?;
-        let unfinished = self.store.unfinished(&capture.region, &super::ImageId(name.clone()))?;
-        let target = unfinished.join(store::DISK);
-        told("flattening the layers into one disk");
-        convert(&disk, &target, told)?;
-        told("hashing the disk");
-        let disk_sha256 = sha256_file(&target)?;
-        let image = Image {
-            schema: 1,
-            id: store::id(&capture.region, &name, disk_sha256),
-            name,
-            region: capture.region.clone(),
-            image: capture.image.clone(),
-            version: capture.version.clone(),
-            created: jiff::Timestamp::now().to_string(),
-            recipe_hash: capture.recipe_hash,
-            base: base.clone(),
-            disk_sha256,
-            disk_bytes: fs::metadata(&target)?.len(),
-            copied_from: None,
-            run: self.run()?.id().to_owned(),
-            engine: capture.engine.clone(),
-            builder: capture.builder.clone(),
-            tags: [("ManagedBy".to_owned(), "agent-ami".to_owned())].into(),
-        };
-        self.store.publish(&unfinished, &image)?;
-        Ok(image)
+        self.publish(&disk, base, capture, told)
     }
 
-    fn launch(&self, image: &Image, told: &dyn Fn(&str)) -> Result<LocalMachine> {
+    fn for_packer(&self, start: super::Start<'_>) -> Result<Vec<(String, String)>> {
+        let base = self.base_named(start.base)?;
+        let dir = self.run()?.path("packer");
+        fs::create_dir_all(&dir)?;
+        let key = dir.join("id_ed25519");
+        Cmd::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", self.run()?.id(), "-f"])
+            .arg(&key)
+            .read()?;
+        let public = fs::read_to_string(dir.join("id_ed25519.pub"))?;
+        seed::write(&dir.join("seed"), self.run()?.id(), &public, Purpose::Builder)?;
+        let accelerator = self.acceleration()?.acceleration.name();
+        let facts = [
+            ("qemu_base", base.disk.display().to_string()),
+            ("qemu_seed", dir.join("seed").display().to_string()),
+            ("qemu_private_key", key.display().to_string()),
+            ("qemu_accelerator", accelerator.to_owned()),
+            ("output_directory", dir.join("output").display().to_string()),
+        ];
+        Ok(facts.map(|(name, value)| (name.to_owned(), value)).to_vec())
+    }
+
+    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Image> {
+        let Made::Disk(name) = made else {
+            return Err(Exit::Failed.error("Packer made no disk", "name a qemu source as `source_local` in ami.toml"));
+        };
+        // The manifest may name the file without its folder.
+        let file = name.file_name().map(Path::new).unwrap_or(name);
+        self.publish(&self.run()?.path("packer/output").join(file), base, capture, told)
+    }
+
+    fn instance_types(&self) -> Vec<String> {
+        vec![String::new()]
+    }
+
+    fn launch(&self, image: &Image, _: &str, told: &dyn Fn(&str)) -> Result<LocalMachine> {
         let below = self.store.dir(image).join(store::DISK);
         let dir = self.run()?.path("smoke");
         // An instance boots the way a customer's does: firmware, boot loader, kernel from the disk.
@@ -256,44 +280,37 @@ impl Cloud for Local {
         self.store.list(region)
     }
 
-    fn copy(&self, image: &Image, region: &str, told: &dyn Fn(u64, u64)) -> Result<(Image, bool)> {
-        let id = store::id(region, &image.name, image.disk_sha256);
-        let there = self.images(region)?.into_iter().find_map(|listed| match listed {
-            Listed::Image(there) if there.id == id => Some(*there),
-            _ => None,
-        });
-        if let Some(there) = there {
-            return Ok((there, false));
+    fn copy(
+        &self,
+        image: &Image,
+        regions: &[String],
+        told: &dyn Fn(&str, Fraction),
+        done: &mut dyn FnMut(Copied) -> Result<()>,
+    ) -> Result<()> {
+        // One after the other: they share a disk.
+        for region in regions {
+            let started = Instant::now();
+            let result = self.copy_to(image, region, &|now, all| told(region, Some((now, all))));
+            done(Copied { region: region.clone(), result, took: started.elapsed() })?;
         }
-        let from = self.store.dir(image);
-        let unfinished = self.store.unfinished(region, &id)?;
-        let disk = unfinished.join(store::DISK);
-        copy_file(&from.join(store::DISK), &disk, told)?;
-        let found = sha256_file(&disk)?;
-        if found != image.disk_sha256 {
-            fs::remove_dir_all(&unfinished)?;
-            return Err(Exit::Failed.error(
-                format_args!("the copy of {} to {region} has SHA-256 {found}, not {}", image.id, image.disk_sha256),
-                format_args!("the source may be damaged: delete {} and build again", image.id),
-            ));
-        }
-        let copy = Image {
-            id,
-            region: region.to_owned(),
-            created: jiff::Timestamp::now().to_string(),
-            copied_from: Some(image.id.clone()),
-            ..image.clone()
-        };
-        self.store.publish(&unfinished, &copy)?;
-        Ok((copy, true))
+        Ok(())
     }
 
     fn files(&self, image: &Image) -> Vec<PathBuf> {
         vec![self.store.dir(image).join(store::DISK)]
     }
 
+    fn users(&self, _: &Image) -> Result<Vec<String>> {
+        // An instance lives no longer than the command that started it, and works on an overlay that the run's folder holds.
+        Ok(Vec::new())
+    }
+
     fn delete(&self, image: &Image) -> Result<()> {
         self.store.remove(&self.store.dir(image), &image.id)
+    }
+
+    fn discard(&self, corrupt: &Corrupt) -> Result<()> {
+        self.store.remove(Path::new(&corrupt.place), &corrupt.id)
     }
 
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {
@@ -313,6 +330,69 @@ impl Cloud for Local {
 }
 
 impl Local {
+    fn copy_to(&self, image: &Image, region: &str, told: &dyn Fn(u64, u64)) -> Result<(Image, bool)> {
+        let id = store::id(region, &image.name, image.content);
+        let there = self.images(region)?.into_iter().find_map(|listed| match listed {
+            Listed::Image(there) if there.id == id => Some(*there),
+            _ => None,
+        });
+        if let Some(there) = there {
+            return Ok((there, false));
+        }
+        let from = self.store.dir(image);
+        let unfinished = self.store.unfinished(region, &id)?;
+        let disk = unfinished.join(store::DISK);
+        copy_file(&from.join(store::DISK), &disk, told)?;
+        let found = sha256_file(&disk)?;
+        if found != image.content {
+            fs::remove_dir_all(&unfinished)?;
+            return Err(Exit::Failed.error(
+                format_args!("the copy of {} to {region} has SHA-256 {found}, not {}", image.id, image.content),
+                format_args!("the source may be damaged: delete {} and build again", image.id),
+            ));
+        }
+        let copy = Image {
+            id,
+            region: region.to_owned(),
+            created: jiff::Timestamp::now().to_string(),
+            copied_from: Some(image.id.clone()),
+            ..image.clone()
+        };
+        self.store.publish(&unfinished, &copy)?;
+        Ok((copy, true))
+    }
+
+    /// Puts a disk into the store as an image.
+    fn publish(&self, disk: &Path, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Image> {
+        let name = self.free_name(capture)?;
+        let unfinished = self.store.unfinished(&capture.region, &super::ImageId(name.clone()))?;
+        let target = unfinished.join(store::DISK);
+        told("flattening the layers into one disk");
+        convert(disk, &target, told)?;
+        told("hashing the disk");
+        let disk_sha256 = sha256_file(&target)?;
+        let image = Image {
+            schema: 1,
+            id: store::id(&capture.region, &name, disk_sha256),
+            name,
+            region: capture.region.clone(),
+            image: capture.image.clone(),
+            version: capture.version.clone(),
+            created: jiff::Timestamp::now().to_string(),
+            recipe_hash: capture.recipe_hash,
+            base: base.clone(),
+            content: disk_sha256,
+            disk_bytes: fs::metadata(&target)?.len(),
+            copied_from: None,
+            run: self.run()?.id().to_owned(),
+            engine: capture.engine.clone(),
+            builder: capture.builder.clone(),
+            tags: [("ManagedBy".to_owned(), "agent-ami".to_owned())].into(),
+        };
+        self.store.publish(&unfinished, &image)?;
+        Ok(image)
+    }
+
     /// The next free `{image}-v{version}-{YYYYMMDD-HHmm}`: names are unique in a region, and two builds can fall into a minute.
     fn free_name(&self, capture: &Capture) -> Result<String> {
         let taken: Vec<String> = self

@@ -3,6 +3,8 @@
 pub mod build;
 pub mod copy;
 pub mod delete;
+pub mod diff;
+pub mod engine;
 pub mod list;
 pub mod plan;
 pub mod promote;

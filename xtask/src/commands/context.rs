@@ -1,13 +1,11 @@
 //! What commands share: the project, its configuration, where events go.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::cli::Common;
-use crate::cloud::local::{Local, Settings, Size, base, qemu::Acceleration};
-use crate::config::{Config, Image as ImageConfig, Overrides};
+use crate::config::{Config, FILE, Image as ImageConfig, Overrides};
 use crate::error::{Exit, Result};
 use crate::event::{Document, Event, Events};
 use crate::state::{Run, State};
@@ -26,11 +24,13 @@ pub struct Context {
     pub line: String,
 }
 
-/// The project's folder: cargo tells at run time; a binary that was started by hand knows where it was compiled.
+/// The project's folder, the nearest above the crate that has an `ami.toml`: cargo tells the crate at run time; a binary that
+/// was started by hand knows where it was compiled.
 pub fn project_root() -> PathBuf {
     let manifest =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    manifest.parent().map_or_else(|| manifest.clone(), Path::to_owned)
+    let above = || manifest.ancestors().skip(1);
+    above().find(|dir| dir.join(FILE).exists()).or_else(|| above().next()).unwrap_or(&manifest).to_owned()
 }
 
 impl Context {
@@ -43,11 +43,6 @@ impl Context {
     /// The state folder.
     pub fn state(&self, config: &Config) -> Result<State> {
         State::open(self.root.join(&config.local.state_dir))
-    }
-
-    /// The local provider.
-    pub fn local(&self, config: &Config, state: &State, run: Option<Arc<Run>>) -> Local {
-        Local::new(state, local_settings(config), &self.root, run)
     }
 
     /// A run, told to the observer.
@@ -93,27 +88,5 @@ impl Context {
                 "pass --yes to confirm",
             )),
         }
-    }
-}
-
-/// `[local]` in the provider's own types.
-fn local_settings(config: &Config) -> Settings {
-    let local = &config.local;
-    Settings {
-        regions: config.regions.local.clone(),
-        size: Size {
-            cpus: local.cpus,
-            memory_mib: local.memory_mib,
-            boot_timeout: Duration::from_secs(local.boot_timeout_secs),
-        },
-        disk_gib: local.disk_gib,
-        acceleration: match local.acceleration.as_str() {
-            "kvm" => Some(Acceleration::Kvm),
-            "hvf" => Some(Acceleration::Hvf),
-            "tcg" => Some(Acceleration::Tcg),
-            _ => None,
-        },
-        base: base::Name::ALL.into_iter().find(|name| name.name() == local.base),
-        ubuntu_releases: local.ubuntu_releases.clone(),
     }
 }

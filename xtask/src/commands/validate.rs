@@ -29,10 +29,12 @@ pub(super) fn ensure(context: &Context) -> Result<()> {
 
 fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for image in config.images.values() {
+    let sources = |image: &'_ crate::config::Image| [image.source_local.clone(), image.source_aws.clone()];
+    let all = config.images.values().flat_map(|i| sources(i).map(|s| (i, s))).filter(|(_, s)| !s.is_empty());
+    for (image, source) in all {
         let request = template::Request {
             path: context.root.join(&image.template),
-            source: image.source_local.clone(),
+            source,
             settings: super::ami::plan::settings(image),
             vars: Vec::new(),
             var_files: Vec::new(),

@@ -307,9 +307,24 @@ impl<'a> Section<'a> {
 
     /// A list of strings, not empty, none twice. In the environment they are separated by commas.
     pub(super) fn list(&self, key: &str) -> Vec<String> {
+        let items = self.any_list(key);
+        if items.is_empty() {
+            self.reader.wrong(
+                self.span(key),
+                format!("`{key}` must name at least one, and none may be empty"),
+                format!("write {key} = [\"…\"]"),
+            );
+        }
+        items
+    }
+
+    /// A list of strings that may be empty or missing, none twice.
+    pub(super) fn any_list(&self, key: &str) -> Vec<String> {
         let full = self.full(key);
         let (items, origin) = match (self.reader.environment(&full), self.raw(key)) {
-            (Some((text, origin)), _) => (text.split(',').map(|t| t.trim().to_owned()).collect(), origin),
+            (Some((text, origin)), _) => {
+                (text.split(',').map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()).collect(), origin)
+            }
             (None, Some(value)) => match value.get_ref() {
                 DeValue::Array(array) if array.iter().all(|v| v.get_ref().as_str().is_some()) => {
                     (array.iter().filter_map(|v| v.get_ref().as_str().map(str::to_owned)).collect(), self.here(value))
@@ -329,12 +344,9 @@ impl<'a> Section<'a> {
         if let Some(twice) = items.iter().find(|i| !seen.insert(i.as_str())) {
             self.reader.wrong(self.span(key), format!("`{key}` names `{twice}` twice"), "name each once");
         }
-        if items.is_empty() || items.iter().any(String::is_empty) {
-            self.reader.wrong(
-                self.span(key),
-                format!("`{key}` must name at least one, and none may be empty"),
-                format!("write {key} = [\"…\"]"),
-            );
+        if items.iter().any(String::is_empty) {
+            let help = format!("write {key} = [\"…\"]");
+            self.reader.wrong(self.span(key), format!("`{key}` names nothing in one place"), help);
         }
         self.reader.set(&full, &items.join(","), origin);
         items

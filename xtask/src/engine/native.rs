@@ -12,8 +12,8 @@ use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Phase};
 use crate::process::{Cmd, Ended, TAIL, quote};
 use crate::recipe::{Action, Place, Recipe, Script, Shell, ShellLocal, Step, Upload};
+use crate::remote::Remote;
 use crate::signals;
-use crate::ssh::Ssh;
 
 /// Where the engine's own words to the manifest step go.
 const MANIFEST: &str = "/etc/agent-ami/manifest.json";
@@ -35,7 +35,7 @@ pub fn run<M: Machine>(
     loop {
         let result = match &step.action {
             Action::Shell(shell) => run_shell(machine, step, shell, recipe, options, events),
-            Action::Upload(upload) => run_upload(machine.ssh(), upload),
+            Action::Upload(upload) => run_upload(machine.remote(), upload),
             Action::ShellLocal(local) => run_local(step, local, options, events),
             Action::Breakpoint { note, disabled } => breakpoint(machine, note, *disabled, events),
         };
@@ -52,36 +52,36 @@ pub fn run<M: Machine>(
 }
 
 /// Writes what only the engine knows into the image's manifest.
-pub fn seal(ssh: &Ssh, build: &serde_json::Value) -> Result<()> {
+pub fn seal(remote: &dyn Remote, build: &serde_json::Value) -> Result<()> {
     let staged = "/tmp/agent-ami-build.json";
-    ssh.put(build.to_string().as_bytes(), staged, 0o644)?;
+    remote.put(build.to_string().as_bytes(), staged, 0o644)?;
     // Python, not jq: every base has it (cloud-init needs it), and the recipe may not install jq.
     let merge = format!(
         "import json, os; p = '{MANIFEST}'; os.makedirs(os.path.dirname(p), exist_ok=True); \
          m = json.load(open(p)) if os.path.exists(p) else {{}}; m['build'] = json.load(open('{staged}')); \
          json.dump(m, open(p + '.new', 'w'), indent=2); os.chmod(p + '.new', 0o644); os.replace(p + '.new', p)"
     );
-    ssh.read(&format!("sudo python3 -c {} && rm -f {staged}", quote(&merge))).map(drop)
+    remote.read(&format!("sudo python3 -c {} && rm -f {staged}", quote(&merge))).map(drop)
 }
 
 /// Keeps apt's own jobs away until the next boot: they would take its lock in the middle of a step. The drop-ins lie in /run.
 ///
 /// Told over SSH when the boot is through, not to cloud-init: a `daemon-reload` inside the boot runs all generators again, and
 /// with them cloud-init's own, while systemd is still working off its first transaction.
-pub fn hold_apt(ssh: &Ssh) -> Result<()> {
+pub fn hold_apt(remote: &dyn Remote) -> Result<()> {
     const HOLD: &str = "for unit in apt-daily apt-daily-upgrade; do dir=/run/systemd/system/$unit.service.d; mkdir -p $dir; \
                         printf '[Unit]\\nConditionPathExists=/run/agent-ami-idle\\n' >$dir/agent-ami.conf; done; \
                         systemctl daemon-reload; systemctl stop apt-daily.service apt-daily-upgrade.service";
-    ssh.read(&format!("sudo sh -euc {}", quote(HOLD))).map(drop)
+    remote.read(&format!("sudo sh -euc {}", quote(HOLD))).map(drop)
 }
 
-/// Who the machine is: the host keys it showed when it was first met, and its machine-id.
-pub fn identity(ssh: &Ssh) -> Result<Identity> {
-    let text = Cmd::new("ssh-keygen").args(["-l", "-f"]).arg(&ssh.target().known_hosts).read()?;
+/// Who the machine is: its SSH host keys and its machine-id.
+pub fn identity(remote: &dyn Remote) -> Result<Identity> {
+    let text = remote.read("for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -l -f \"$key\"; done")?;
     let mut keys: Vec<String> = text.lines().filter_map(|l| l.split_whitespace().nth(1)).map(str::to_owned).collect();
     keys.sort();
     keys.dedup();
-    let machine_id = ssh.read("cat /etc/machine-id")?.trim().to_owned();
+    let machine_id = remote.read("cat /etc/machine-id")?.trim().to_owned();
     Ok(Identity { host_keys: keys, machine_id })
 }
 
@@ -95,24 +95,24 @@ fn run_shell<M: Machine>(
 ) -> Result<()> {
     for (i, script) in shell.scripts.iter().enumerate() {
         let path = format!("/tmp/script_{}_{i}.sh", std::process::id());
-        machine.ssh().put(&script.content, &path, 0o755)?;
+        machine.remote().put(&script.content, &path, 0o755)?;
         let command = expand(&shell.execute_command, &variables(shell, recipe), &path);
         let mut said = Vec::new();
-        let ended = machine.ssh().stream(&command, step.timeout, |stream, line| {
+        let ended = machine.remote().stream(&command, step.timeout, &mut |stream, line| {
             said.push(line.to_owned());
             events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
         })?;
         match ended {
             Some(Ended::Code(code)) if shell.valid_exit_codes.contains(&code) => {
                 // A script that removed /tmp removed itself too.
-                machine.ssh().output(&format!("rm -f {path}"), b"")?;
+                machine.remote().output(&format!("rm -f {path}"), b"")?;
             }
             None if shell.expect_disconnect => {
                 let told = |message: &str| {
                     events.event(Event::Progress { phase: Phase::Build, message: message.to_owned(), fraction: None });
                 };
                 machine.reboot_finished(&told)?;
-                hold_apt(machine.ssh())?;
+                hold_apt(machine.remote())?;
             }
             ended => return Err(failed(step, script, ended, &said, &options.again, &machine.console())),
         }
@@ -174,7 +174,7 @@ fn failed(step: &Step, script: &Script, ended: Option<Ended>, said: &[String], a
     )
 }
 
-fn run_upload(ssh: &Ssh, upload: &Upload) -> Result<()> {
+fn run_upload(remote: &dyn Remote, upload: &Upload) -> Result<()> {
     // scp keeps modes and takes whole folders at once; the recipe's bytes are what counts, not what the disk has by now.
     let staging = tempfile::tempdir()?;
     let mut roots: Vec<std::path::PathBuf> = Vec::new();
@@ -190,7 +190,7 @@ fn run_upload(ssh: &Ssh, upload: &Upload) -> Result<()> {
     }
     let single = upload.files.len() == 1 && upload.files[0].path.components().count() == 1;
     if single && !upload.destination.ends_with('/') && !upload.keep_folder_name {
-        return roots.iter().try_for_each(|root| ssh.upload(root, &upload.destination));
+        return roots.iter().try_for_each(|root| remote.upload(root, &upload.destination));
     }
     let mut folder = upload.destination.trim_end_matches('/').to_owned();
     if upload.keep_folder_name
@@ -198,8 +198,17 @@ fn run_upload(ssh: &Ssh, upload: &Upload) -> Result<()> {
     {
         folder = format!("{folder}/{}", name.to_string_lossy());
     }
-    ssh.read(&format!("mkdir -p {}", quote(&folder)))?;
-    roots.iter().try_for_each(|root| ssh.upload(root, &format!("{folder}/")))
+    // Packer's file provisioner makes no folder ("the destination directory must already exist"), so neither do we: a template that
+    // works here must work there.
+    let there = if upload.destination == "/" { "/" } else { upload.destination.trim_end_matches('/') };
+    if remote.output(&format!("test -d {}", quote(there)), b"")?.code != 0 {
+        return Err(Exit::Failed.error(
+            format_args!("{there} is no folder on the machine, and the file provisioner makes none"),
+            format_args!("make it in a step before: inline = [\"mkdir -p {there}\"]"),
+        ));
+    }
+    remote.read(&format!("mkdir -p {}", quote(&folder)))?;
+    roots.iter().try_for_each(|root| remote.upload(root, &format!("{folder}/")))
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<()> {
@@ -247,11 +256,11 @@ fn breakpoint<M: Machine>(machine: &mut M, note: &str, disabled: bool, events: &
         return Ok(());
     }
     let flag = "/tmp/agent-ami-breakpoint";
-    machine.ssh().put(note.as_bytes(), flag, 0o644)?;
-    let login = machine.ssh().target().login_line();
+    machine.remote().put(note.as_bytes(), flag, 0o644)?;
+    let login = machine.remote().login_line();
     let message = format!("breakpoint: {note}\nlook around: {login}\ngo on:       {login} rm {flag}");
     events.event(Event::Note { message });
-    while machine.ssh().output(&format!("test -e {flag}"), b"")?.code == 0 {
+    while machine.remote().output(&format!("test -e {flag}"), b"")?.code == 0 {
         signals::pause(Duration::from_secs(1))?;
     }
     Ok(())

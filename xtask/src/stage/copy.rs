@@ -1,45 +1,67 @@
 //! Copy: the image goes to the other regions; what a region has already is not copied again.
 
-use crate::cloud::{Cloud, Image};
+use crate::cloud::{Cloud, Copied, Image};
+use crate::contents::{MANIFEST, SBOM};
 use crate::error::{Error, Exit, Result};
-use crate::event::{Event, Observer, Outcome, Phase, phase};
+use crate::event::{Event, Observer, Outcome, Phase};
 
 /// The documents that travel with an image.
-const DOCUMENTS: [&str; 3] = [super::smoke::DOCUMENT, "manifest.json", "sbom.cdx.json"];
+const DOCUMENTS: [&str; 3] = [super::smoke::DOCUMENT, MANIFEST, SBOM];
 
 /// Copies an image to `regions` and returns it in every region, its own first. Every region is tried; the error names those
-/// that failed.
-pub fn run<C: Cloud>(cloud: &C, image: &Image, regions: &[String], events: &dyn Observer) -> Result<Vec<Image>> {
+/// that failed and the copies that were made. A failure in one of `best_effort` is a warning.
+pub fn run<C: Cloud>(
+    cloud: &C,
+    image: &Image,
+    regions: &[String],
+    best_effort: &[String],
+    events: &dyn Observer,
+) -> Result<Vec<Image>> {
     let mut everywhere = vec![image.clone()];
     let mut failed: Vec<(String, Error)> = Vec::new();
-    for region in regions.iter().filter(|r| **r != image.region) {
-        let result = phase(events, Phase::Copy, region.clone(), || {
-            let told = |done, all| {
-                let message = format!("copying {}", image.name);
-                events.event(Event::Progress { phase: Phase::Copy, message, fraction: Some((done, all)) });
-            };
-            let (copy, made) = cloud.copy(image, region, &told)?;
-            for name in DOCUMENTS {
-                if let Some(bytes) = cloud.document(image, name)? {
-                    cloud.put_document(&copy, name, &bytes)?;
-                }
-            }
-            let outcome = if made { Outcome::Done } else { Outcome::UpToDate };
-            let verb = if made { "copied" } else { "up to date" };
-            let summary = format!("{verb}: {} in {region}", copy.id);
-            Ok::<_, Error>((copy, outcome, summary))
-        });
-        match result {
-            Ok(copy) => everywhere.push(copy),
-            Err(error) if error.exit() == Exit::Interrupted => return Err(error),
-            Err(error) => failed.push((region.clone(), error)),
-        }
+    let targets: Vec<String> = regions.iter().filter(|r| **r != image.region).cloned().collect();
+    for region in &targets {
+        events.event(Event::PhaseStarted { phase: Phase::Copy, subject: region.clone() });
     }
+    let told = |region: &str, fraction| {
+        let message = format!("{region}: copying {}", image.name);
+        events.event(Event::Progress { phase: Phase::Copy, message, fraction });
+    };
+    let mut documents = Vec::new();
+    for name in DOCUMENTS {
+        documents.extend(cloud.document(image, name)?.map(|bytes| (name, bytes)));
+    }
+    let mut done = |copied: Copied| {
+        let region = copied.region;
+        let result = copied.result.and_then(|(copy, made)| {
+            documents.iter().try_for_each(|(name, bytes)| cloud.put_document(&copy, name, bytes))?;
+            Ok((copy, made))
+        });
+        let (outcome, summary) = match &result {
+            Ok((copy, true)) => (Outcome::Done, format!("copied: {} in {region}", copy.id)),
+            Ok((copy, false)) => (Outcome::UpToDate, format!("up to date: {} in {region}", copy.id)),
+            Err(error) => (Outcome::Failed, format!("{region}: {error}")),
+        };
+        events.event(Event::PhaseFinished { phase: Phase::Copy, outcome, seconds: copied.took.as_secs_f64(), summary });
+        match result {
+            Ok((copy, _)) => everywhere.push(copy),
+            Err(error) if error.exit() == Exit::Interrupted => return Err(error),
+            Err(error) if best_effort.contains(&region) => events.event(Event::Warning {
+                message: format!("{} was not copied to {region}, which may fail: {error}", image.id),
+                hint: format!("`cargo xtask ami copy {} --region {region}` tries again", image.id),
+            }),
+            Err(error) => failed.push((region, error)),
+        }
+        Ok(())
+    };
+    cloud.copy(image, &targets, &told, &mut done)?;
     match failed.len() {
         0 => Ok(everywhere),
         _ => {
             let names: Vec<&str> = failed.iter().map(|(region, _)| region.as_str()).collect();
-            let message = format!("{} could not be copied to {}", image.id, names.join(", "));
+            let made: Vec<String> = everywhere.iter().map(|i| format!("{} in {}", i.id, i.region)).collect();
+            let message =
+                format!("{} could not be copied to {}; there are {}", image.id, names.join(", "), made.join(", "));
             let (_, first) = failed.swap_remove(0);
             Err(first.context(message))
         }

@@ -32,7 +32,7 @@ pub fn gate(images: &[Image], regions: &[String], record: Option<&Record>) -> Re
     let smoke = format!("run `cargo xtask ami smoke {}`", home.id);
     match record {
         None => return refuse("it has no smoke report".to_owned(), smoke),
-        Some(record) if record.disk_sha256 != home.disk_sha256 => {
+        Some(record) if record.content != home.content => {
             return refuse("its smoke report was made for another disk".to_owned(), smoke);
         }
         Some(record) if !record.passed => return refuse("its smoke test failed".to_owned(), smoke),
@@ -50,7 +50,7 @@ pub fn gate(images: &[Image], regions: &[String], record: Option<&Record>) -> Re
             format!("run `cargo xtask ami copy {}`", home.id),
         );
     }
-    if let Some(other) = images.iter().find(|i| i.disk_sha256 != home.disk_sha256) {
+    if let Some(other) = images.iter().find(|i| i.content != home.content) {
         return refuse(
             format!("{} in {} has another disk", other.id, other.region),
             format!("delete {} and copy again", other.id),

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use smoke::report::{Check, Outcome as Verdict, Report};
 
 use crate::cloud::{Cloud, Image, Machine};
+use crate::contents::{MANIFEST, SBOM};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase, Stream, phase, second_try};
 use crate::process::{Cmd, Ended};
 use crate::recipe::Digest;
-use crate::ssh::Ssh;
+use crate::remote::Remote;
 
 /// Where binary, spec and fixtures lie on the instance. Not `/tmp`, which a restart empties.
 pub const FOLDER: &str = "/var/tmp/agent-ami-smoke";
@@ -49,28 +50,32 @@ pub struct Record {
     /// Version of this record's layout.
     pub schema: u32,
     /// The disk that was judged; copies with the same disk were judged with it.
-    pub disk_sha256: Digest,
+    pub content: Digest,
     /// The spec it was held against.
     pub spec_sha256: Digest,
     /// True if every pass passed.
     pub passed: bool,
     /// When, RFC 3339.
     pub at: String,
-    /// One report a pass: first boot, after reboot.
+    /// The passes by name: `first boot`, or `first boot on t3.micro` where there are types.
+    #[serde(default)]
+    pub passes: Vec<String>,
+    /// One report a pass.
     pub reports: Vec<Report>,
 }
 
 impl Record {
-    /// True if this image was judged good by this spec, in at least so many boots: it need not be judged again.
-    pub fn covers(&self, image: &Image, spec: Digest, boots: usize) -> bool {
-        self.passed && self.disk_sha256 == image.disk_sha256 && self.spec_sha256 == spec && self.reports.len() >= boots
+    /// True if this image was judged good by this spec, in all these passes: it need not be judged again.
+    pub fn covers(&self, image: &Image, spec: Digest, passes: &[String]) -> bool {
+        let same = self.content == image.content && self.spec_sha256 == spec;
+        self.passed && same && passes.iter().all(|pass| self.passes.contains(pass))
     }
 }
 
 impl Record {
     /// All passes as one report, each check named after its pass: `first-boot/os`, `after-reboot/os`.
     pub fn merged(&self) -> Report {
-        let named = |(report, pass): (&Report, &&str)| {
+        let named = |(report, pass): (&Report, &String)| {
             let pass = pass.replace(' ', "-");
             let checks = report.checks.iter().cloned();
             checks.map(move |c| Check { name: format!("{pass}/{}", c.name), ..c }).collect::<Vec<_>>()
@@ -81,15 +86,25 @@ impl Record {
             boot_id: String::new(),
             host_keys: self.reports.first().map(|r| r.host_keys.clone()).unwrap_or_default(),
             os: self.reports.first().map(|r| r.os.clone()).unwrap_or_default(),
-            checks: self.reports.iter().zip(&PASSES).flat_map(named).collect(),
+            checks: self.reports.iter().zip(&self.passes).flat_map(named).collect(),
             wall_seconds: times().map(|r| r.wall_seconds).sum(),
             slowest_seconds: times().map(|r| r.slowest_seconds).fold(0.0, f64::max),
         }
     }
 }
 
-/// Judges an image. The instance is gone afterwards whatever happened. The record says how it went; an error means that the
-/// image could not be judged.
+/// The passes over one instance type, or over all of them.
+pub fn passes(instance_types: &[String], reboot: bool) -> Vec<String> {
+    let boots = &PASSES[..if reboot { 2 } else { 1 }];
+    instance_types.iter().flat_map(|kind| boots.iter().map(move |boot| pass_name(boot, kind))).collect()
+}
+
+fn pass_name(boot: &str, instance_type: &str) -> String {
+    if instance_type.is_empty() { boot.to_owned() } else { format!("{boot} on {instance_type}") }
+}
+
+/// Judges an image on an instance of each type. The instances are gone afterwards whatever happened. The record says how it went;
+/// an error means that the image could not be judged.
 pub fn run<C: Cloud>(
     cloud: &C,
     image: &Image,
@@ -98,23 +113,48 @@ pub fn run<C: Cloud>(
     events: &dyn Observer,
     keep: &dyn Fn() -> Result<()>,
 ) -> Result<Record> {
+    let spec = Digest::of(&fs::read(&kit.spec)?);
+    let (mut reports, mut complaints) = (Vec::new(), Vec::new());
+    let instance_types = cloud.instance_types();
+    for instance_type in &instance_types {
+        let (judged, complained) = run_on(cloud, image, instance_type, kit, options, events, keep)?;
+        reports.extend(judged);
+        complaints.extend(complained);
+    }
+    let passed = complaints.is_empty() && !reports.is_empty() && reports.iter().all(Report::passed);
+    let (at, passes) = (jiff::Timestamp::now().to_string(), passes(&instance_types, options.reboot));
+    Ok(Record { schema: 1, content: image.content, spec_sha256: spec, passed, at, passes, reports })
+}
+
+/// Judges an image on one instance; returns what the passes reported, and what only they together show.
+fn run_on<C: Cloud>(
+    cloud: &C,
+    image: &Image,
+    instance_type: &str,
+    kit: &Kit,
+    options: Options,
+    events: &dyn Observer,
+    keep: &dyn Fn() -> Result<()>,
+) -> Result<(Vec<Report>, Vec<String>)> {
     let told = |message: &str| {
         events.event(Event::Progress { phase: Phase::Boot, message: message.to_owned(), fraction: None });
     };
-    let mut machine = phase(events, Phase::Boot, format!("a fresh instance of {}", image.id), || {
-        let machine = cloud.launch(image, &told)?;
-        second_try(events, machine.second_try());
+    let what = pass_name(&format!("a fresh instance of {}", image.id), instance_type);
+    let mut machine = phase(events, Phase::Boot, what, || {
+        let mut machine = cloud.launch(image, instance_type, &told)?;
+        second_try(events, machine.second_try().as_deref());
         Ok::<_, Error>((machine, Outcome::Done, format!("instance of {} is up", image.id)))
     })?;
-    let spec = fs::read(&kit.spec)?;
-    upload(machine.ssh(), image, kit)?;
-    let mut reports = vec![pass(machine.ssh(), PASSES[0], events)?];
+    bring_home(cloud, image, machine.remote())?;
+    upload(machine.remote(), image, kit)?;
+    let mut reports = vec![pass(machine.remote(), &pass_name(PASSES[0], instance_type), events)?];
     if options.reboot {
         phase(events, Phase::Boot, "the instance again", || {
             machine.reboot(&told)?;
+            second_try(events, machine.second_try().as_deref());
             Ok::<_, Error>(((), Outcome::Done, "instance restarted".to_owned()))
         })?;
-        reports.push(pass(machine.ssh(), PASSES[1], events)?);
+        reports.push(pass(machine.remote(), &pass_name(PASSES[1], instance_type), events)?);
     }
     let complaints = compare(&reports, &image.builder.host_keys);
     for message in &complaints {
@@ -129,28 +169,38 @@ pub fn run<C: Cloud>(
         );
         events.event(Event::Note { message });
     }
-    let at = jiff::Timestamp::now().to_string();
-    Ok(Record { schema: 1, disk_sha256: image.disk_sha256, spec_sha256: Digest::of(&spec), passed, at, reports })
+    Ok((reports, complaints))
+}
+
+/// Keeps what the image says is in it beside its record. Whether it says so, and truly, is for the checks `manifest` and `sbom`.
+fn bring_home<C: Cloud>(cloud: &C, image: &Image, remote: &dyn Remote) -> Result<()> {
+    for name in [MANIFEST, SBOM] {
+        let finished = remote.output(&format!("cat /etc/agent-ami/{name}"), b"")?;
+        if finished.code == 0 {
+            cloud.put_document(image, name, finished.stdout.as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts everything on the instance in one go.
-pub fn upload(ssh: &Ssh, image: &Image, kit: &Kit) -> Result<()> {
+pub fn upload(remote: &dyn Remote, image: &Image, kit: &Kit) -> Result<()> {
     let staging = tempfile::tempdir()?;
     let root = staging.path().join("agent-ami-smoke");
     let fixtures = root.join("fixtures");
     fs::create_dir_all(fixtures.join("build-ca"))?;
     fs::copy(&kit.binary, root.join("smoke"))?;
     fs::copy(&kit.spec, root.join("spec.toml"))?;
-    let public = ssh.target().key.with_extension("pub");
-    fs::copy(public, fixtures.join("launch.pub"))?;
+    let launched_with = remote.launch_key().map(fs::read).transpose()?;
+    fs::write(fixtures.join("launch.pub"), launched_with.unwrap_or_default())?;
     fs::write(fixtures.join("builder_host_keys"), image.builder.host_keys.join("\n"))?;
     fs::write(fixtures.join("builder_machine_id"), &image.builder.machine_id)?;
     for (i, certificate) in kit.build_ca.iter().enumerate() {
         fs::write(fixtures.join(format!("build-ca/{i}.crt")), certificate)?;
     }
     bundle(&fixtures.join("repo.bundle"))?;
-    ssh.read(&format!("rm -rf {FOLDER}"))?;
-    ssh.upload(&root, "/var/tmp/")
+    remote.read(&format!("rm -rf {FOLDER}"))?;
+    remote.upload(&root, "/var/tmp/")
 }
 
 /// A repository to clone without a network.
@@ -187,17 +237,18 @@ fn progress(line: &str) -> Option<(u64, u64)> {
 }
 
 /// Runs the judge once and brings its report home.
-fn pass(ssh: &Ssh, name: &str, events: &dyn Observer) -> Result<Report> {
+fn pass(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Report> {
     phase(events, Phase::Smoke, name, || {
         let (mut json, mut said) = (String::new(), String::new());
-        let ended = ssh.stream(&command(""), Some(PATIENCE), |stream, line| match (stream, progress(line)) {
-            (Stream::Stdout, _) => json.push_str(line),
-            (Stream::Stderr, Some(fraction)) => {
-                let message = line.to_owned();
-                events.event(Event::Progress { phase: Phase::Smoke, message, fraction: Some(fraction) });
-            }
-            (Stream::Stderr, None) => said.push_str(line),
-        })?;
+        let ended =
+            remote.stream(&command(""), Some(PATIENCE), &mut |stream, line| match (stream, progress(line)) {
+                (Stream::Stdout, _) => json.push_str(line),
+                (Stream::Stderr, Some(fraction)) => {
+                    let message = line.to_owned();
+                    events.event(Event::Progress { phase: Phase::Smoke, message, fraction: Some(fraction) });
+                }
+                (Stream::Stderr, None) => said.push_str(line),
+            })?;
         // 1 is a verdict; anything else means that the judge could not do its work.
         if !matches!(ended, Some(Ended::Code(0 | 1))) {
             let how = ended.map_or("with a lost connection".to_owned(), |e| format!("with {e:?}"));
@@ -282,8 +333,15 @@ mod tests {
     fn a_merged_report_names_the_pass_of_each_check() {
         let reports = vec![report("1", &[], Verdict::Pass), report("2", &[], Verdict::Fail)];
         let digest = Digest::of(b"");
-        let record =
-            Record { schema: 1, disk_sha256: digest, spec_sha256: digest, passed: false, at: String::new(), reports };
+        let record = Record {
+            schema: 1,
+            content: digest,
+            spec_sha256: digest,
+            passed: false,
+            at: String::new(),
+            passes: passes(&[String::new()], true),
+            reports,
+        };
         let merged = record.merged();
         let names: Vec<&str> = merged.checks.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["first-boot/os", "after-reboot/os"]);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use hcl::eval::{Context, ErrorKind, Evaluate as _};
-use hcl::expr::{Expression, FuncCall, Operation};
+use hcl::expr::{Expression, FuncCall, Operation, TemplateExpr};
+use hcl::template::{Element, Strip, Template};
 use hcl::{Map, Value};
 use hcl_edit::Span as _;
 use hcl_edit::structure::{Attribute, Block, Structure};
@@ -189,8 +190,37 @@ impl Scope {
                 t.expr = self.rewrite(t.expr)?;
                 Expression::Traversal(t)
             }
+            Expression::TemplateExpr(template) => self.rewrite_template(&template)?,
             other => other,
         })
+    }
+
+    /// The same inside `"…${…}…"`.
+    fn rewrite_template(&self, template: &TemplateExpr) -> std::result::Result<Expression, ErrorKind> {
+        const OURS: [&str; 4] = ["timestamp(", "try(", "can(", "env("];
+        let untouched = Expression::TemplateExpr(Box::new(template.clone()));
+        if !OURS.iter().any(|call| template.to_string().contains(call)) {
+            return Ok(untouched);
+        }
+        let parsed = Template::from_expr(template).map_err(|e| ErrorKind::from(e.to_string()))?;
+        // A template that is one interpolation has the value's type (HCL syntax specification, "Template Interpolation Unwrapping").
+        if let [Element::Interpolation(only)] = parsed.elements() {
+            return self.rewrite(only.expr.clone());
+        }
+        let mut text = String::new();
+        for element in parsed.elements() {
+            match element {
+                Element::Literal(literal) => text.push_str(literal),
+                Element::Interpolation(part) if part.strip == Strip::None => match self.evaluate(&part.expr)? {
+                    Value::String(value) => text.push_str(&value),
+                    value @ (Value::Number(_) | Value::Bool(_)) => text.push_str(&value.to_string()),
+                    _ => return Err("only a string, a number or a bool can stand inside a string".into()),
+                },
+                // Directives and `~` are the evaluator's, which then tells that it does not know the function.
+                _ => return Ok(untouched),
+            }
+        }
+        Ok(Expression::String(text))
     }
 
     fn rewrite_call(&self, mut call: FuncCall) -> std::result::Result<Expression, ErrorKind> {

@@ -113,27 +113,30 @@ impl Project {
         Build { child, events: Box::new(events), seen: Vec::new(), started: Instant::now() }
     }
 
+    /// Ids and command lines of processes that belong to this project.
+    fn found(&self) -> Vec<(Pid, String)> {
+        let mark = self.dir.path().to_string_lossy().into_owned();
+        let process = |entry: fs::DirEntry| {
+            let pid = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw)?;
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            Some((pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+        };
+        fs::read_dir("/proc").unwrap().flatten().filter_map(process).filter(|(_, line)| line.contains(&mark)).collect()
+    }
+
     /// Command lines of processes that belong to this project.
     pub(crate) fn processes(&self) -> Vec<String> {
-        let mark = self.dir.path().to_string_lossy().into_owned();
-        let lines = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| fs::read(e.path().join("cmdline")).ok());
-        lines.map(|l| String::from_utf8_lossy(&l).replace('\0', " ")).filter(|l| l.contains(&mark)).collect()
+        self.found().into_iter().map(|(_, line)| line).collect()
     }
 
     /// Ends this project's QEMU as a crash would, as soon as it runs.
     pub(crate) fn kill_machine(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let mark = self.dir.path().to_string_lossy().into_owned();
         while Instant::now() < deadline {
-            for entry in fs::read_dir("/proc").unwrap().flatten() {
-                let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                let command = String::from_utf8_lossy(&command);
-                let pid = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
-                if let Some(pid) = pid.filter(|_| command.starts_with("qemu-system") && command.contains(&mark)) {
-                    // Past its first moments, in which an end means that it was started wrongly.
-                    std::thread::sleep(Duration::from_secs(3));
-                    return kill_process(pid, Signal::KILL).unwrap();
-                }
+            if let Some((pid, _)) = self.found().into_iter().find(|(_, line)| line.starts_with("qemu-system")) {
+                // Past its first moments, in which an end means that it was started wrongly.
+                std::thread::sleep(Duration::from_secs(3));
+                return kill_process(pid, Signal::KILL).unwrap();
             }
             std::thread::sleep(Duration::from_millis(50));
         }

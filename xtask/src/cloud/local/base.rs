@@ -143,7 +143,7 @@ impl Bases {
             }
             _ => Boot::Firmware,
         };
-        Ok(Some(Base { record: BaseRecord { name: name.name().to_owned(), sha256: file.sha256 }, disk, boot }))
+        Ok(Some(Base { record: BaseRecord::local(name.name(), file.sha256), disk, boot }))
     }
 
     fn ubuntu_reachable(&self) -> bool {
@@ -274,7 +274,7 @@ mod tests {
         let bases = mirror(dir.path(), b"disk", b"disk");
         assert!(bases.at_hand().unwrap().is_none());
         let base = bases.provide(&|_| {}).unwrap();
-        assert_eq!(base.record, BaseRecord { name: "ubuntu-22.04".to_owned(), sha256: Digest::of(b"disk") });
+        assert_eq!(base.record, BaseRecord::local("ubuntu-22.04", Digest::of(b"disk")));
         assert_eq!(base.boot, Boot::Firmware);
         assert!(base.record.may_leave_local());
         fs::remove_dir_all(dir.path().join("mirror")).unwrap();

@@ -13,6 +13,7 @@ use super::qmp::Qmp;
 use super::seed::{self, Purpose};
 use crate::error::{Exit, Result};
 use crate::process::{Background, Cmd, Ended, tail};
+use crate::remote::Remote;
 use crate::signals;
 use crate::ssh::{Ssh, Target};
 use crate::state::Run;
@@ -59,12 +60,18 @@ pub struct LocalMachine {
     dir: PathBuf,
     qmp: PathBuf,
     size: Size,
+    acceleration: Acceleration,
     disk: PathBuf,
     node: String,
     snapshots: u32,
     boot_id: String,
+    /// Where on the console the boot that is waited for begins.
+    boot_begins: usize,
     second_try: Option<String>,
 }
+
+/// How a kernel that gives up says so (Linux, kernel/panic.c).
+const PANIC: &str = "Kernel panic - not syncing";
 
 impl LocalMachine {
     /// Starts QEMU; nobody has been let in yet.
@@ -123,10 +130,12 @@ impl LocalMachine {
                 dir,
                 qmp: vm.qmp,
                 size: start.size,
+                acceleration: start.acceleration,
                 disk: start.disk,
                 node,
                 snapshots: 0,
                 boot_id: String::new(),
+                boot_begins: 0,
                 second_try: None,
             });
         }
@@ -140,7 +149,12 @@ impl LocalMachine {
     /// Waits for SSH and cloud-init, `patience` for each.
     pub(super) fn enter(&mut self, patience: Duration, told: &dyn Fn(&str)) -> Result<()> {
         let alive = || match self.process.ended() {
-            None => Ok(()),
+            None => self.panicked().map_or(Ok(()), |line| {
+                Err(Exit::Failed.error(
+                    format_args!("the machine's kernel panicked: {line}"),
+                    "the console's last lines above tell what it was doing",
+                ))
+            }),
             Some(code) => Err(Exit::Failed.error(
                 format_args!("the machine ended (QEMU exit code {code}) before it let us in\n{}", self.last_words()),
                 "the console's last lines above tell how far it came",
@@ -156,13 +170,20 @@ impl LocalMachine {
         })?;
         told("waiting for cloud-init");
         // Its verdict is judged by smoke on an instance; here it only has to be through, so that nothing runs beside a step.
-        if ssh.stream("cloud-init status --wait", Some(patience), |_, _| {})? == Some(Ended::TimedOut) {
+        if ssh.stream("cloud-init status --wait", Some(patience), &mut |_, _| {})? == Some(Ended::TimedOut) {
             let message = format!("cloud-init is not through after {} s\n{}", patience.as_secs(), self.last_words());
             return Err(Exit::Failed.error(message, "a slow machine may need a longer `boot_timeout_secs`"));
         }
         self.boot_id = ssh.read("cat /proc/sys/kernel/random/boot_id")?;
         self.ssh = Some(ssh);
         Ok(())
+    }
+
+    /// The line with which the kernel of this boot gave up, if it did.
+    fn panicked(&self) -> Option<String> {
+        let console = self.console();
+        let this_boot = console.get(self.boot_begins..)?;
+        this_boot.lines().find(|line| line.contains(PANIC)).map(|line| line.trim().to_owned())
     }
 
     /// The last line of the console that says something.
@@ -190,7 +211,7 @@ impl LocalMachine {
 
     /// Flushes the guest and puts `next`, an overlay that exists, on top of the disk, which never changes again.
     pub(super) fn snapshot(&mut self, next: PathBuf) -> Result<()> {
-        self.ssh().read("sync")?;
+        self.remote().read("sync")?;
         let number = self.snapshots + 1;
         let node = format!("root-{number}");
         Qmp::connect(&self.qmp)?.snapshot(&self.node, &next, &node)?;
@@ -204,7 +225,7 @@ impl LocalMachine {
     pub(super) fn power_off(self, told: &dyn Fn(&str)) -> Result<()> {
         told("powering off");
         // The connection ends with the guest; what ssh says about that is not news.
-        let _ = self.ssh().output("sudo systemctl poweroff", b"");
+        let _ = self.remote().output("sudo systemctl poweroff", b"");
         let started = Instant::now();
         while !self.process.wait(Duration::from_millis(200)) {
             signals::check()?;
@@ -225,25 +246,48 @@ impl LocalMachine {
 
 impl Machine for LocalMachine {
     #[expect(clippy::expect_used, reason = "start() and reboot() return a machine only when the connection is open")]
-    fn ssh(&self) -> &Ssh {
+    fn remote(&self) -> &dyn Remote {
         self.ssh.as_ref().expect("a machine that was returned is connected")
     }
 
     fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()> {
-        let _ = self.ssh().output("sudo systemctl reboot", b"");
+        let _ = self.remote().output("sudo systemctl reboot", b"");
         self.reboot_finished(told)
     }
 
     fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()> {
         let before = self.boot_id.clone();
         let deadline = Instant::now() + self.size.boot_timeout;
+        self.boot_begins = self.console().len();
         loop {
             // sshd of the boot that is ending may still answer: only a new boot id counts.
             self.ssh = None;
             signals::pause(Duration::from_secs(2))?;
-            self.enter(self.size.boot_timeout, told)?;
-            if self.boot_id != before {
-                return Ok(());
+            match self.enter(self.size.boot_timeout, told) {
+                Ok(()) if self.boot_id != before => return Ok(()),
+                Ok(()) => {}
+                // Text that the kernel patches while it runs is now and then executed half-patched by an emulated processor. A person would
+                // press the button too; on a real one it is the image's fault.
+                Err(error)
+                    if self.panicked().is_some()
+                        && self.acceleration == Acceleration::Tcg
+                        && self.second_try.is_none() =>
+                {
+                    told("the kernel panicked; resetting the machine");
+                    self.second_try = Some(crate::error::plain(&error));
+                    self.boot_begins = self.console().len();
+                    Qmp::connect(&self.qmp)?.reset()?;
+                }
+                // The boot that is ending let us in and then hung up; a machine that is gone does not come back.
+                Err(error)
+                    if error.exit() == Exit::Interrupted
+                        || self.process.ended().is_some()
+                        || self.panicked().is_some()
+                        || Instant::now() > deadline =>
+                {
+                    return Err(error);
+                }
+                Err(_) => {}
             }
             if Instant::now() > deadline {
                 return Err(
@@ -258,8 +302,8 @@ impl Machine for LocalMachine {
         fs::read(self.dir.join("console.log")).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
     }
 
-    fn second_try(&self) -> Option<&str> {
-        self.second_try.as_deref()
+    fn second_try(&mut self) -> Option<String> {
+        self.second_try.take()
     }
 
     fn keep(&mut self) -> Result<String> {

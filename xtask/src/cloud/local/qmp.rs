@@ -48,6 +48,11 @@ impl Qmp {
         }
     }
 
+    /// Presses the reset button.
+    pub(super) fn reset(&mut self) -> Result<()> {
+        self.execute("system_reset", &json!({})).map(drop)
+    }
+
     /// Puts a new overlay on top of the node `device`; what was written so far becomes read-only below it.
     ///
     /// The overlay exists already, because its header must name the layer below by a path that stays true (`mode: existing`).

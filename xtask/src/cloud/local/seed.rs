@@ -58,15 +58,20 @@ fn user_data(public_key: &str, purpose: Purpose, certificates: &[String]) -> Str
         "package_upgrade": false,
     });
     if purpose == Purpose::Builder {
-        // cloud-init's schema takes no empty list.
-        if !certificates.is_empty() {
-            let file = |(i, pem)| json!({ "path": certificate(i), "content": pem });
-            config["write_files"] = certificates.iter().enumerate().map(file).collect();
-            config["runcmd"] =
-                (0..certificates.len()).map(|i| json!(["sh", "-euc", TRUST, "trust", certificate(i)])).collect();
-        }
+        trust(&mut config, certificates);
     }
     format!("#cloud-config\n{config:#}\n")
+}
+
+/// Has cloud-init trust certificates, without its `ca_certs`.
+pub fn trust(config: &mut serde_json::Value, certificates: &[String]) {
+    // cloud-init's schema takes no empty list.
+    if !certificates.is_empty() {
+        let file = |(i, pem)| json!({ "path": certificate(i), "content": pem });
+        config["write_files"] = certificates.iter().enumerate().map(file).collect();
+        config["runcmd"] =
+            (0..certificates.len()).map(|i| json!(["sh", "-euc", TRUST, "trust", certificate(i)])).collect();
+    }
 }
 
 /// CA certificates that an administrator added to this host: without them HTTPS through an intercepting proxy fails in the

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::super::{Image, ImageId, Listed};
+use super::super::{Corrupt, Image, ImageId, Listed};
 use crate::error::{Exit, Result};
 use crate::recipe::Digest;
 
@@ -69,7 +69,12 @@ impl Store {
             }
             found.push(match read(&path, region) {
                 Ok(image) => Listed::Image(Box::new(image)),
-                Err(problem) => Listed::Corrupt { path, problem },
+                Err(problem) => Listed::Corrupt(Corrupt {
+                    id: ImageId(path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()),
+                    region: region.to_owned(),
+                    place: path.display().to_string(),
+                    problem,
+                }),
             });
         }
         Ok(found)

@@ -2,24 +2,33 @@
 
 use super::smoke::chosen;
 use crate::cli;
-use crate::cloud::Cloud as _;
-use crate::commands::{Context, Finish};
+use crate::cloud::Cloud;
+use crate::commands::{Context, Finish, Provider};
 use crate::error::{Exit, Result};
 use crate::stage;
 
+/// The regions that may fail: those of ami.toml and those of the command line.
+pub fn best_effort<C: Cloud>(cloud: &C, args: &cli::BestEffort) -> Result<Vec<String>> {
+    args.best_effort.iter().try_for_each(|region| known(cloud, region))?;
+    Ok([cloud.best_effort(), &args.best_effort].concat())
+}
+
+fn known<C: Cloud>(cloud: &C, region: &String) -> Result<()> {
+    if cloud.regions().contains(region) {
+        return Ok(());
+    }
+    let hint = format!("the regions in ami.toml are {}", cloud.regions().join(", "));
+    Err(Exit::Usage.error(format_args!("no region `{region}`"), hint))
+}
+
 /// Runs the command.
-pub fn run(context: &Context, args: &cli::Copy) -> Result<Finish> {
+pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Copy) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let local = context.local(&config, &state, None);
-    let image = chosen(&local, &config, args.image.as_deref())?;
-    for region in &args.regions {
-        if !local.regions().contains(region) {
-            let hint = format!("the regions in ami.toml are {}", local.regions().join(", "));
-            return Err(Exit::Usage.error(format_args!("no region `{region}`"), hint));
-        }
-    }
-    let regions = if args.regions.is_empty() { local.regions().to_vec() } else { args.regions.clone() };
+    let cloud = provider.open(context, &config, &state, None)?;
+    let image = chosen(&cloud, args.image.as_deref())?;
+    args.regions.iter().try_for_each(|region| known(&cloud, region))?;
+    let regions = if args.regions.is_empty() { cloud.regions().to_vec() } else { args.regions.clone() };
     if context.common.dry_run {
         let targets: Vec<&String> = regions.iter().filter(|r| **r != image.region).collect();
         let text = targets.iter().map(|r| format!("copy {} to {r}\n", image.id)).collect();
@@ -27,7 +36,8 @@ pub fn run(context: &Context, args: &cli::Copy) -> Result<Finish> {
         return Ok(Finish::default());
     }
     let _lock = state.lock("copy", &context.line)?;
-    let images = stage::copy::run(&local, &image, &regions, context.events.as_ref())?;
+    let best_effort = best_effort(&cloud, &args.best_effort)?;
+    let images = stage::copy::run(&cloud, &image, &regions, &best_effort, context.events.as_ref())?;
     let names: Vec<String> = images.iter().map(|i| format!("{} in {}", i.id, i.region)).collect();
     Ok(Finish::new(names.join(", "), serde_json::json!({ "images": images })))
 }

@@ -1,37 +1,42 @@
-//! `ami delete`: the image, its disk and its documents. Refused while a channel points at it.
+//! `ami delete`: the image, what it consists of and its documents. Refused while something points at it.
 
 use fs_err as fs;
 
 use crate::cli;
-use crate::cloud::{self, Cloud as _, Image, ImageId, Listed};
-use crate::commands::{Context, Finish};
+use crate::cloud::{self, Cloud as _, ImageId};
+use crate::commands::{Context, Finish, Provider};
 use crate::config::Config;
 use crate::error::{Exit, Result};
 
 /// Runs the command.
-pub fn run(context: &Context, args: &cli::Delete) -> Result<Finish> {
+pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Delete) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let local = context.local(&config, &state, None);
-    let (_, bad) = cloud::all_images(&local)?;
-    let damaged = bad.iter().find_map(|listed| match listed {
-        Listed::Corrupt { path, .. } if path.file_name().is_some_and(|n| n.to_string_lossy() == args.image) => {
-            Some(path)
-        }
-        _ => None,
-    });
-    let (id, what) = match damaged {
-        Some(path) => (ImageId(args.image.clone()), format!("the damaged image {}", path.display())),
-        None => {
-            let image = cloud::find(&local, &args.image)?;
-            (image.id.clone(), format!("{} {} in {}", image.id, image.name, image.region))
-        }
-    };
-    let pointing = channels_pointing_at(context, &config, &id)?;
-    if !pointing.is_empty() && !args.force {
+    let cloud = provider.open(context, &config, &state, None)?;
+    let (_, damaged) = cloud::all_images(&cloud)?;
+    if let Some(damaged) = damaged.iter().find(|c| c.id.0 == args.image) {
+        let what = format!("the damaged image {} ({})", damaged.id, damaged.place);
+        return remove(context, &config, &damaged.id, &what, args, Vec::new(), || cloud.discard(damaged));
+    }
+    let image = cloud::find(&cloud, &args.image)?;
+    let what = format!("{} {} in {}", image.id, image.name, image.region);
+    remove(context, &config, &image.id, &what, args, cloud.users(&image)?, || cloud.delete(&image))
+}
+
+fn remove(
+    context: &Context,
+    config: &Config,
+    id: &ImageId,
+    what: &str,
+    args: &cli::Delete,
+    mut users: Vec<String>,
+    act: impl FnOnce() -> Result<()>,
+) -> Result<Finish> {
+    users.extend(channels_pointing_at(context, config, id)?);
+    if !users.is_empty() && !args.force {
         return Err(Exit::Precondition.error(
-            format_args!("{id} is in use: {} points at it", pointing.join(", ")),
-            "promote another image first, or pass --force",
+            format_args!("{id} is in use: {} points at it", users.join(", ")),
+            "promote another image or end what uses it first, or pass --force",
         ));
     }
     if context.common.dry_run {
@@ -39,15 +44,8 @@ pub fn run(context: &Context, args: &cli::Delete) -> Result<Finish> {
         return Ok(Finish::default());
     }
     context.confirm(&format!("Delete {what}?"))?;
-    match damaged {
-        Some(path) => fs::remove_dir_all(path)?,
-        None => local.delete(&find(&local, &id)?)?,
-    }
+    act()?;
     Ok(Finish::new(format!("deleted {what}"), serde_json::json!({ "deleted": id })))
-}
-
-fn find(local: &cloud::local::Local, id: &ImageId) -> Result<Image> {
-    cloud::find(local, &id.0)
 }
 
 /// The channels whose env file holds the id as a value.
@@ -60,7 +58,7 @@ fn channels_pointing_at(context: &Context, config: &Config, id: &ImageId) -> Res
         }
         let text = fs::read_to_string(file)?;
         if text.lines().any(|l| l.split_once('=').is_some_and(|(_, value)| value.trim() == id.0)) {
-            names.push(name.clone());
+            names.push(format!("channel {name}"));
         }
     }
     Ok(names)

@@ -1,21 +1,19 @@
 //! `ami list`.
 
-use crate::cloud::{self, Listed};
-use crate::commands::{Context, Finish};
+use crate::cloud;
+use crate::commands::{Context, Finish, Provider};
 use crate::error::Result;
 use crate::event::Event;
 
 /// Runs the command.
-pub fn run(context: &Context) -> Result<Finish> {
+pub fn run<P: Provider>(context: &Context, provider: &P) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let (images, bad) = cloud::all_images(&context.local(&config, &state, None))?;
-    for listed in &bad {
-        if let Listed::Corrupt { path, problem } = listed {
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            let hint = format!("remove it with `cargo xtask ami delete {name}`; the other images are not affected");
-            context.events.event(Event::Warning { message: format!("{} is damaged: {problem}", path.display()), hint });
-        }
+    let (images, bad) = cloud::all_images(&provider.open(context, &config, &state, None)?)?;
+    for damaged in &bad {
+        let hint = format!("remove it with `cargo xtask ami delete {}`; the other images are not affected", damaged.id);
+        let message = format!("{} is damaged: {}", damaged.place, damaged.problem);
+        context.events.event(Event::Warning { message, hint });
     }
     let mut text = String::new();
     for image in &images {

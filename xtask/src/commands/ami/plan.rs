@@ -2,28 +2,45 @@
 
 use crate::cli;
 use crate::cloud::{Cloud, Listed};
-use crate::commands::{Context, Finish};
-use crate::config::Image as ImageConfig;
+use crate::commands::{Context, Finish, Provider};
+use crate::config::{Config, Image as ImageConfig};
 use crate::error::Result;
 use crate::plan::{self, BuildPlan, Facts};
 use crate::recipe::Recipe;
+use crate::state::Run;
 use crate::template;
 
-/// Evaluates the template for the local provider.
-pub fn recipe(context: &Context, image: &ImageConfig, args: &cli::Build) -> Result<Recipe> {
+/// Evaluates the template of an image for the provider's source. The request says what it was made from.
+pub fn recipe<P: Provider>(
+    context: &Context,
+    provider: &P,
+    config: &Config,
+    name: &str,
+    run: Option<&Run>,
+    args: &cli::Build,
+) -> Result<(Recipe, template::Request)> {
+    let image = &config.images[name];
     let mut vars: Vec<(String, String)> =
         args.provider.clone().map(|p| ("provider".to_owned(), p)).into_iter().collect();
     vars.extend(args.vars.clone());
-    template::evaluate(&template::Request {
+    let mut settings = settings(image);
+    settings.extend(provider.settings(config, run).into_iter().map(|(name, value)| template::Setting {
+        name: name.to_owned(),
+        value,
+        origin: "ami.toml".to_owned(),
+        optional: true,
+    }));
+    let request = template::Request {
         path: context.root.join(&image.template),
-        source: image.source_local.clone(),
-        settings: settings(image),
+        source: provider.source(name, image)?.to_owned(),
+        settings,
         vars,
         var_files: args.var_file.clone(),
         env: context.env.clone(),
         now: jiff::Timestamp::now(),
         root: context.root.clone(),
-    })
+    };
+    Ok((template::evaluate(&request)?, request))
 }
 
 /// The template variables an image sets in `ami.toml`.
@@ -40,7 +57,14 @@ pub fn settings(image: &ImageConfig) -> Vec<template::Setting> {
 }
 
 /// Plans a build of `name` from what `cloud` has.
-pub fn make<C: Cloud>(cloud: &C, name: &str, image: &ImageConfig, recipe: &Recipe, force: bool) -> Result<BuildPlan> {
+pub fn make<C: Cloud>(
+    cloud: &C,
+    name: &str,
+    image: &ImageConfig,
+    recipe: &Recipe,
+    engine: &str,
+    force: bool,
+) -> Result<BuildPlan> {
     let home = cloud.regions().first().cloned().unwrap_or_default();
     let mut images: Vec<_> = cloud
         .images(&home)?
@@ -48,17 +72,21 @@ pub fn make<C: Cloud>(cloud: &C, name: &str, image: &ImageConfig, recipe: &Recip
         .filter_map(|listed| if let Listed::Image(image) = listed { Some(*image) } else { None })
         .collect();
     images.sort_by(|a, b| a.created.cmp(&b.created));
-    let facts = Facts { base: cloud.base_at_hand()?, layers: cloud.layers()?, images, force };
+    // Packer knows no layers.
+    let layers = if engine == "native" { cloud.layers()? } else { Vec::new() };
+    let facts = Facts { engine: engine.to_owned(), base: cloud.base_at_hand(&recipe.source)?, layers, images, force };
     Ok(plan::build(name, &image.version, recipe, &facts))
 }
 
 /// Runs the command.
-pub fn run(context: &Context, args: &cli::Build) -> Result<Finish> {
+pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Build) -> Result<Finish> {
     let config = context.config()?;
     let (name, image) = context.image(&config, args.image.as_deref())?;
-    let recipe = recipe(context, image, args)?;
+    let (recipe, _) = recipe(context, provider, &config, name, None, args)?;
     let state = context.state(&config)?;
-    let plan = make(&context.local(&config, &state, None), name, image, &recipe, args.force)?;
+    let cloud = provider.open(context, &config, &state, None)?;
+    let engine = super::engine::name(context, provider, &config, args)?;
+    let plan = make(&cloud, name, image, &recipe, engine, args.force)?;
     let mut text = plan::render(&plan);
     text.push_str("settings\n");
     let settings = config.settings();

@@ -5,31 +5,31 @@ use fs_err as fs;
 use super::{build, promote, smoke};
 use crate::cli;
 use crate::cloud::Cloud as _;
-use crate::commands::{Context, Finish, doctor, validate};
+use crate::commands::{Context, Finish, Provider, doctor, validate};
 use crate::error::Result;
 use crate::event::{Event, Outcome, Phase};
 use crate::recipe::Digest;
-use crate::stage::smoke::{DOCUMENT, Record};
+use crate::stage::smoke::{self as stage, DOCUMENT, Record};
 
 /// The channel a release ends in.
 const CHANNEL: &str = "staging";
 
 /// Runs the command.
-pub fn run(context: &Context, args: &cli::Release) -> Result<Finish> {
+pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) -> Result<Finish> {
     if context.common.dry_run {
-        return super::plan::run(context, &args.build);
+        return super::plan::run(context, provider, &args.build);
     }
     doctor::ensure(context)?;
     validate::ensure(context)?;
     let config = context.config()?;
     let state = context.state(&config)?;
     let run = context.begin_run(&state)?;
-    let (image, up_to_date) = build::build(context, &config, &state, &run, &args.build)?;
-    let local = context.local(&config, &state, None);
-    let known = local.document(&image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    let (image, up_to_date) = build::build(context, provider, &config, &state, &run, &args.build)?;
+    let cloud = provider.open(context, &config, &state, None)?;
+    let known = cloud.document(&image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     let spec = Digest::of(&fs::read(smoke::spec_path(context, &config, &image)?)?);
-    let boots = if args.no_reboot { 1 } else { 2 };
-    let record = match known.filter(|r| up_to_date && r.covers(&image, spec, boots)) {
+    let passes = stage::passes(&cloud.instance_types(), !args.no_reboot);
+    let record = match known.filter(|r| up_to_date && r.covers(&image, spec, &passes)) {
         Some(record) => {
             let summary = format!("{} passed at {}", image.id, record.at);
             context.events.event(Event::PhaseFinished {
@@ -48,16 +48,17 @@ pub fn run(context: &Context, args: &cli::Release) -> Result<Finish> {
                 output: Vec::new(),
                 keep_on_failure: args.build.keep_on_failure,
             };
-            smoke::judge(context, &config, &state, &run, &image, &args)?
+            smoke::judge(context, provider, &config, &state, &run, &image, &args)?
         }
     };
     smoke::verdict(&image, &record)?;
     let images = {
         let _lock = state.lock("copy", &context.line)?;
-        crate::stage::copy::run(&local, &image, local.regions(), context.events.as_ref())?
+        let best_effort = super::copy::best_effort(&cloud, &args.best_effort)?;
+        crate::stage::copy::run(&cloud, &image, cloud.regions(), &best_effort, context.events.as_ref())?
     };
     // Asking for a release is asking for staging.
-    promote::promote(context, &config, &state, &image, CHANNEL, true)?;
+    promote::promote(context, provider, &config, &state, &image, CHANNEL, &args.best_effort, true)?;
     let regions: Vec<String> = images.iter().map(|i| format!("{} ({})", i.id, i.region)).collect();
     Ok(Finish::new(
         format!("released {} to {CHANNEL}: {}", image.name, regions.join(", ")),

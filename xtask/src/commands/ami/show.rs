@@ -1,18 +1,18 @@
 //! `ami show`.
 
 use crate::cli;
-use crate::cloud::{self, Cloud as _};
-use crate::commands::{Context, Finish};
+use crate::cloud::{Cloud as _, find};
+use crate::commands::{Context, Finish, Provider};
 use crate::error::Result;
 use crate::stage::smoke::{DOCUMENT, Record};
 
 /// Runs the command.
-pub fn run(context: &Context, args: &cli::One) -> Result<Finish> {
+pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::One) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let local = context.local(&config, &state, None);
-    let image = cloud::find(&local, &args.image)?;
-    let record = local.document(&image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    let cloud = provider.open(context, &config, &state, None)?;
+    let image = find(&cloud, &args.image)?;
+    let record = cloud.document(&image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     let smoke = match &record {
         None => "not judged yet".to_owned(),
         Some(record) => {
@@ -26,9 +26,9 @@ pub fn run(context: &Context, args: &cli::One) -> Result<Finish> {
         ("name", image.name.clone()),
         ("region", image.region.clone()),
         ("created", image.created.clone()),
-        ("base", format!("{} ({})", image.base.name, image.base.sha256)),
+        ("base", format!("{} ({})", image.base.name, image.base.digest)),
         ("recipe hash", image.recipe_hash.to_string()),
-        ("disk", format!("{} bytes, SHA-256 {}", image.disk_bytes, image.disk_sha256)),
+        ("disk", format!("{} bytes, content {}", image.disk_bytes, image.content)),
         ("copied from", image.copied_from.as_ref().map_or("built here".to_owned(), ToString::to_string)),
         ("run", image.run.clone()),
         ("engine", image.engine.clone()),

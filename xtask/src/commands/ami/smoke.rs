@@ -6,44 +6,51 @@ use std::sync::Arc;
 use fs_err as fs;
 
 use crate::cli;
-use crate::cloud::local::{Local, seed};
 use crate::cloud::{self, Cloud, Image};
-use crate::commands::{Context, Finish, smoke_binary};
+use crate::commands::{Context, Finish, Provider, smoke_binary};
 use crate::config::Config;
 use crate::error::{Exit, Result};
 use crate::stage::smoke::{self as stage, Kit, Options, Record};
 use crate::state::{Run, State};
 
 /// Judges an image and keeps the record beside it. The record tells the verdict.
-pub fn judge(
+pub fn judge<P: Provider>(
     context: &Context,
+    provider: &P,
     config: &Config,
     state: &State,
     run: &Arc<Run>,
     image: &Image,
     args: &cli::Smoke,
 ) -> Result<Record> {
-    let kit = kit(context, config, state, image, args.spec.as_deref())?;
-    let local = context.local(config, state, Some(Arc::clone(run)));
+    let cloud = provider.open(context, config, state, Some(Arc::clone(run)))?;
+    let kit = kit(context, &cloud, config, state, image, args.spec.as_deref())?;
     let options = Options { reboot: !args.no_reboot, keep_on_failure: args.keep_on_failure };
     let keep = || run.keep();
-    let record = stage::run(&local, image, &kit, options, context.events.as_ref(), &keep)?;
+    let record = stage::run(&cloud, image, &kit, options, context.events.as_ref(), &keep)?;
     // A run with another spec is a look, not a verdict on the image.
     if args.spec.is_none() {
         let text = serde_json::to_vec_pretty(&record).unwrap_or_default();
-        local.put_document(image, stage::DOCUMENT, &text)?;
+        cloud.put_document(image, stage::DOCUMENT, &text)?;
     }
     write_outputs(&record, &args.output)?;
     Ok(record)
 }
 
 /// What an instance of the image is judged with: the binary, made if need be, and the spec.
-pub fn kit(context: &Context, config: &Config, state: &State, image: &Image, spec: Option<&Path>) -> Result<Kit> {
+pub fn kit<C: Cloud>(
+    context: &Context,
+    cloud: &C,
+    config: &Config,
+    state: &State,
+    image: &Image,
+    spec: Option<&Path>,
+) -> Result<Kit> {
     let spec = match spec {
         Some(spec) => spec.to_owned(),
         None => spec_path(context, config, image)?,
     };
-    Ok(Kit { binary: smoke_binary::provide(context, state)?, spec, build_ca: seed::host_certificates()? })
+    Ok(Kit { binary: smoke_binary::provide(context, state)?, spec, build_ca: cloud.build_certificates()? })
 }
 
 /// Where the spec of an image stands.
@@ -64,12 +71,12 @@ pub fn verdict(image: &Image, record: &Record) -> Result<()> {
 }
 
 /// The image a person named, or the newest of the home region.
-pub fn chosen(local: &Local, config: &Config, wanted: Option<&str>) -> Result<Image> {
+pub fn chosen<C: Cloud>(cloud: &C, wanted: Option<&str>) -> Result<Image> {
     match wanted {
-        Some(wanted) => cloud::find(local, wanted),
+        Some(wanted) => cloud::find(cloud, wanted),
         None => {
-            let home = config.regions.local.first().cloned().unwrap_or_default();
-            let (images, _) = cloud::all_images(local)?;
+            let home = cloud.regions().first().cloned().unwrap_or_default();
+            let (images, _) = cloud::all_images(cloud)?;
             images.into_iter().rev().find(|i| i.region == home).ok_or_else(|| {
                 Exit::Usage.error(format_args!("there is no image in {home}"), "build one with `cargo xtask ami build`")
             })
@@ -94,12 +101,12 @@ fn write_outputs(record: &Record, outputs: &[(String, String)]) -> Result<()> {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, args: &cli::Smoke) -> Result<Finish> {
+pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Smoke) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let image = chosen(&context.local(&config, &state, None), &config, args.image.as_deref())?;
+    let image = chosen(&provider.open(context, &config, &state, None)?, args.image.as_deref())?;
     let run = context.begin_run(&state)?;
-    let record = judge(context, &config, &state, &run, &image, args)?;
+    let record = judge(context, provider, &config, &state, &run, &image, args)?;
     verdict(&image, &record)?;
     let checks: usize = record.reports.iter().map(|r| r.checks.len()).sum();
     Ok(Finish::new(

@@ -1,0 +1,46 @@
+//! From the process to a command and back: parse, listen for signals, dispatch, tell the result. Both binaries begin here.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+
+use super::{Context, Provider, project_root};
+use crate::cli::{Cli, Format};
+use crate::event::{Event, Events};
+use crate::report::{self, Human, Json, Verbosity};
+use crate::{process, signals};
+
+/// Runs the command line with this provider.
+pub fn start<P: Provider>(provider: &P) -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.common.format;
+    let events: Events = match format {
+        Format::Json => Arc::new(Json::default()),
+        Format::Human if cli.common.quiet => Arc::new(Human::new(Verbosity::Quiet)),
+        Format::Human if cli.common.verbose => Arc::new(Human::new(Verbosity::Verbose)),
+        Format::Human => Arc::new(Human::new(Verbosity::Normal)),
+    };
+    let words: Vec<String> = std::env::args().skip(1).map(|word| process::quote(&word)).collect();
+    let context = Context {
+        root: project_root(),
+        common: cli.common.clone(),
+        events: Arc::clone(&events),
+        // A variable that is not UTF-8 cannot be one of ours.
+        env: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+        line: format!("cargo xtask {}", words.join(" ")),
+    };
+    let result = signals::listen().and_then(|()| super::run(cli, &context, provider));
+    let code = result.as_ref().map_or_else(|error| error.exit() as u8, |_| 0);
+    events.event(match result {
+        Ok(finish) => Event::Result { ok: true, exit: 0, summary: finish.summary, error: None, data: finish.data },
+        Err(error) => Event::Result {
+            ok: false,
+            exit: code,
+            summary: error.to_string(),
+            error: Some(report::render(&error)),
+            data: serde_json::Value::Null,
+        },
+    });
+    ExitCode::from(code)
+}

@@ -1,0 +1,232 @@
+//! What is in an image, as the image itself says: its manifest and its SBOM, and what differs between two. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cloud::Image;
+use crate::error::{Exit, Result};
+
+/// The document that names tools and system; `/etc/agent-ami/manifest.json` in the image.
+pub const MANIFEST: &str = "manifest.json";
+/// The document that lists every package, CycloneDX; `/etc/agent-ami/sbom.cdx.json` in the image.
+pub const SBOM: &str = "sbom.cdx.json";
+
+/// The part of the manifest that is compared.
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Manifest {
+    os: BTreeMap<String, String>,
+    tools: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Sbom {
+    components: Vec<Component>,
+}
+
+#[derive(Deserialize)]
+struct Component {
+    name: String,
+    version: String,
+    #[serde(default)]
+    purl: String,
+}
+
+/// What is in an image.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    manifest: Manifest,
+    /// Versions by `deb/jq`, `npm/npm`: several where a package is there several times.
+    packages: BTreeMap<String, Vec<String>>,
+}
+
+/// What became of one thing between two images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Its name.
+    pub name: String,
+    /// What it was; nothing if it is new.
+    pub from: Option<String>,
+    /// What it is; nothing if it is gone.
+    pub to: Option<String>,
+}
+
+/// What differs between two images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Base image, kernel, system.
+    pub system: Vec<Change>,
+    /// The tools of the manifest.
+    pub tools: Vec<Change>,
+    /// The packages of the SBOM.
+    pub packages: Vec<Change>,
+    /// Sizes in bytes.
+    pub bytes: (u64, u64),
+}
+
+impl Contents {
+    /// Reads manifest and SBOM.
+    pub fn read(image: &Image, manifest: &[u8], sbom: &[u8]) -> Result<Self> {
+        let damaged = |name: &str, error: serde_json::Error| {
+            let hint = format!("`cargo xtask ami smoke {}` brings it again", image.id);
+            Exit::Failed.error(format_args!("{name} of {} cannot be read: {error}", image.id), hint)
+        };
+        let manifest = serde_json::from_slice(manifest).map_err(|e| damaged(MANIFEST, e))?;
+        let sbom: Sbom = serde_json::from_slice(sbom).map_err(|e| damaged(SBOM, e))?;
+        let mut packages: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for Component { name, version, purl } in sbom.components {
+            // `pkg:deb/debian/jq@1.7?arch=amd64`: the kind tells jq the program from jq the npm package.
+            let kind = purl.trim_start_matches("pkg:").split('/').next().unwrap_or_default().to_owned();
+            packages.entry(format!("{kind}/{name}")).or_default().push(version);
+        }
+        packages.values_mut().for_each(|versions| versions.sort());
+        Ok(Self { manifest, packages })
+    }
+
+    /// The names of all packages, for comparisons that versions do not matter to.
+    pub fn packages(&self) -> impl Iterator<Item = &str> {
+        self.packages.keys().map(String::as_str)
+    }
+}
+
+/// Compares two images.
+pub fn difference((a, a_in): (&Image, &Contents), (b, b_in): (&Image, &Contents)) -> Difference {
+    let system = |image: &Image, contents: &Contents| {
+        let mut all = contents.manifest.os.clone();
+        all.insert("base".to_owned(), image.base.id.clone());
+        all
+    };
+    let joined = |contents: &Contents| -> BTreeMap<String, String> {
+        contents.packages.iter().map(|(name, versions)| (name.clone(), versions.join(", "))).collect()
+    };
+    Difference {
+        system: changes(&system(a, a_in), &system(b, b_in)),
+        tools: changes(&a_in.manifest.tools, &b_in.manifest.tools),
+        packages: changes(&joined(a_in), &joined(b_in)),
+        bytes: (a.disk_bytes, b.disk_bytes),
+    }
+}
+
+fn changes(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Vec<Change> {
+    let mut names: Vec<&String> = a.keys().chain(b.keys()).collect();
+    names.sort();
+    names.dedup();
+    let change =
+        |name: &&String| Change { name: (*name).clone(), from: a.get(*name).cloned(), to: b.get(*name).cloned() };
+    names.iter().map(change).filter(|c| c.from != c.to).collect()
+}
+
+impl Difference {
+    /// For a person: what is new, gone and changed.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (title, changes) in [("system", &self.system), ("tools", &self.tools), ("packages", &self.packages)] {
+            let count = if changes.is_empty() { "the same".to_owned() } else { format!("{} differ", changes.len()) };
+            let _ = writeln!(text, "{title}: {count}");
+            for Change { name, from, to } in changes {
+                let _ = match (from, to) {
+                    (Some(from), Some(to)) => writeln!(text, "  ~ {name}  {from} -> {to}"),
+                    (None, Some(to)) => writeln!(text, "  + {name}  {to}"),
+                    (Some(from), None) => writeln!(text, "  - {name}  {from}"),
+                    (None, None) => Ok(()),
+                };
+            }
+        }
+        let (a, b) = self.bytes;
+        let sign = if b < a { '-' } else { '+' };
+        let _ = writeln!(
+            text,
+            "size: {} MB -> {} MB ({sign}{} MB)",
+            a / 1_000_000,
+            b / 1_000_000,
+            a.abs_diff(b) / 1_000_000
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::{BaseRecord, Identity, ImageId};
+    use crate::recipe::Digest;
+
+    fn image(base: &str, disk_bytes: u64) -> Image {
+        let digest = Digest::of(base.as_bytes());
+        Image {
+            schema: 1,
+            id: ImageId(format!("ami-{base}")),
+            name: String::new(),
+            region: String::new(),
+            image: String::new(),
+            version: String::new(),
+            created: String::new(),
+            recipe_hash: digest,
+            base: BaseRecord::local(base, digest),
+            content: digest,
+            disk_bytes,
+            copied_from: None,
+            run: String::new(),
+            engine: String::new(),
+            builder: Identity::default(),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    fn contents(image: &Image, tools: &str, components: &str) -> Contents {
+        let manifest = format!(r#"{{"os": {{"id": "debian"}}, "tools": {tools}, "build": null}}"#);
+        Contents::read(image, manifest.as_bytes(), format!(r#"{{"components": {components}}}"#).as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_is_new_gone_and_changed_is_told() {
+        let (a, b) = (image("debian-13", 2_000_000_000), image("debian-13", 2_150_000_000));
+        let a_in = contents(
+            &a,
+            r#"{"node": "24.1.0", "locus": "1.0.0"}"#,
+            r#"[{"name": "jq", "version": "1.6", "purl": "pkg:deb/debian/jq@1.6"},
+                {"name": "jq", "version": "2", "purl": "pkg:npm/jq@2"},
+                {"name": "ms", "version": "2.0.0", "purl": "pkg:npm/ms@2.0.0"},
+                {"name": "gone", "version": "1", "purl": "pkg:deb/debian/gone@1"}]"#,
+        );
+        let b_in = contents(
+            &b,
+            r#"{"node": "24.2.0", "bun": "1.4.5"}"#,
+            r#"[{"name": "jq", "version": "1.7", "purl": "pkg:deb/debian/jq@1.7"},
+                {"name": "jq", "version": "2", "purl": "pkg:npm/jq@2"},
+                {"name": "ms", "version": "2.1.0", "purl": "pkg:npm/ms@2.1.0"},
+                {"name": "ms", "version": "2.0.0", "purl": "pkg:npm/ms@2.0.0"}]"#,
+        );
+        insta::assert_snapshot!(difference((&a, &a_in), (&b, &b_in)).text(), @r"
+        system: the same
+        tools: 3 differ
+          + bun  1.4.5
+          - locus  1.0.0
+          ~ node  24.1.0 -> 24.2.0
+        packages: 3 differ
+          - deb/gone  1
+          ~ deb/jq  1.6 -> 1.7
+          ~ npm/ms  2.0.0 -> 2.0.0, 2.1.0
+        size: 2000 MB -> 2150 MB (+150 MB)
+        ");
+        let same = difference((&a, &a_in), (&a, &a_in));
+        assert!(same.system.is_empty() && same.tools.is_empty() && same.packages.is_empty());
+    }
+
+    #[test]
+    fn another_base_is_a_difference_of_the_system() {
+        let (a, b) = (image("debian-13", 1), image("ubuntu-24.04", 1));
+        let (a_in, b_in) = (contents(&a, "{}", "[]"), contents(&b, "{}", "[]"));
+        let system = difference((&a, &a_in), (&b, &b_in)).system;
+        assert_eq!(system.len(), 1);
+        assert_eq!(system[0].to.as_deref(), Some("ubuntu-24.04"));
+    }
+
+    #[test]
+    fn a_damaged_document_is_named() {
+        let image = image("x", 1);
+        let error = Contents::read(&image, b"{", b"{}").unwrap_err();
+        assert!(error.to_string().contains("manifest.json of ami-x"), "{error}");
+    }
+}

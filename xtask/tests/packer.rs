@@ -1,0 +1,94 @@
+//! The real Packer builds the same template in a real VM; the image passes the same smoke spec, and the two SBOMs say the same.
+//!
+//! `cargo test -p xtask --test packer -- --ignored --nocapture`, or `cargo xtask test --full`. Builds Packer from source, which needs
+//! Go, and takes as long as a build from nothing.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says what it sees and stops where it cannot go on"
+)]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use xtask::process::Cmd;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Packer and its plugins, built if need be.
+fn tools() -> PathBuf {
+    let tools = root().join(".agent-ami/packer-tools");
+    Cmd::new(root().join(".ci/packer/provide")).arg(&tools).read().unwrap();
+    tools
+}
+
+/// Runs a command; returns its exit code and its result.
+#[expect(clippy::disallowed_methods, reason = "the command line as a person starts it")]
+fn xtask(args: &[&str], tools: &Path) -> (Option<i32>, Value) {
+    println!("cargo xtask {}", args.join(" "));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(args)
+        .args(["--format", "json", "--yes"])
+        .env("AGENT_AMI_PACKER_BINARY_PATH", tools.join("packer"))
+        .env("AGENT_AMI_PACKER_BUILD_TIMEOUT_SECS", "3600")
+        .env("PACKER_PLUGIN_PATH", tools.join("plugins"))
+        .current_dir(root())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut last = Value::Null;
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        last = serde_json::from_str(&line.unwrap()).unwrap();
+        let seconds = last["seconds"].as_f64().unwrap_or_default();
+        match last["event"].as_str().unwrap() {
+            "phase-finished" => println!("{seconds:8.1} s  {} {}", last["phase"], last["summary"]),
+            "step-finished" => println!("{seconds:8.1} s    {} {}", last["name"], last["outcome"]),
+            "check" if last["outcome"] != "pass" => println!("            {last}"),
+            _ => {}
+        }
+    }
+    let code = child.wait().unwrap().code();
+    if code != Some(0) {
+        println!("{}", last["error"].as_str().unwrap_or_default());
+    }
+    (code, last)
+}
+
+#[test]
+#[ignore = "builds Packer, boots VMs and builds the whole image"]
+fn packers_image_is_ours() {
+    let tools = tools();
+    let built = |args: &[&str]| {
+        let (code, result) = xtask(args, &tools);
+        assert_eq!(code, Some(0), "{result:#}");
+        result["data"]["image"].clone()
+    };
+    let native = built(&["ami", "build", "--engine", "native"]);
+    let native_id = native["id"].as_str().unwrap();
+    // What is in an image is brought home when it is judged.
+    if xtask(&["ami", "diff", native_id, native_id], &tools).0 != Some(0) {
+        assert_eq!(xtask(&["ami", "smoke", native_id], &tools).0, Some(0));
+    }
+    // What is there already was built from the same inputs; that it was another engine is no reason to build again.
+    let packer = built(&["ami", "build", "--engine", "packer", "--force"]);
+    assert_eq!((&native["engine"], &packer["engine"]), (&Value::from("native"), &Value::from("packer")));
+    assert_eq!(native["recipe_hash"], packer["recipe_hash"], "the same template is the same recipe");
+    let packer_id = packer["id"].as_str().unwrap();
+    assert_ne!(native_id, packer_id);
+
+    let (code, result) = xtask(&["ami", "smoke", packer_id], &tools);
+    assert_eq!(code, Some(0), "{result:#}");
+    let (code, result) = xtask(&["ami", "diff", native_id, packer_id], &tools);
+    assert_eq!(code, Some(0), "{result:#}");
+    let difference = &result["data"]["difference"];
+    println!("{difference:#}");
+    for part in ["system", "tools", "packages"] {
+        assert_eq!(difference[part], serde_json::json!([]), "{part}");
+    }
+    assert_eq!(xtask(&["ami", "delete", packer_id, "--force"], &tools).0, Some(0));
+}
