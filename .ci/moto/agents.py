@@ -1,0 +1,112 @@
+"""Run Command for moto: what SendCommand is given runs on real machines, whose agents ask for it over HTTP.
+
+moto answers every command with an empty success. Here a command waits until the instance's agent fetches it, as
+amazon-ssm-agent does: GET /INSTANCE is the next command, POST /INSTANCE/COMMAND what came of it.
+Limits as in the API reference: 24,000 characters of each stream, 64 KB of parameters, InvalidInstanceId for an instance whose
+agent was never heard of, InvocationDoesNotExist for a moment after a command was sent.
+"""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult
+from moto.ssm.responses import SimpleSystemManagerResponse
+
+LOCK = threading.Lock()
+HEARD, WAITING, COMMANDS = {}, {}, {}
+VISIBLE_AFTER = 0.2
+
+
+class InvalidInstanceId(ServiceException):
+    code = "InvalidInstanceId"
+
+
+class InvocationDoesNotExist(ServiceException):
+    code = "InvocationDoesNotExist"
+
+
+class ValidationException(ServiceException):
+    code = "ValidationException"
+
+
+plain_send_command = SimpleSystemManagerResponse.send_command
+
+
+def send_command(self):
+    """SendCommand, for AWS-RunShellScript on one instance."""
+    (instance,) = self._get_param("InstanceIds")
+    commands = self._get_param("Parameters")["commands"]
+    if len(json.dumps(commands)) > 64 * 1024:
+        raise ValidationException("the parameters are larger than 64 KB")
+    if instance not in HEARD:
+        raise InvalidInstanceId(f"Instances not in a valid state for account: {instance}")
+    answer = plain_send_command(self)
+    command = answer.result["Command"]
+    sent = {"script": "\n".join(commands), "sent": time.time(), "timeout": self._get_int_param("TimeoutSeconds") or 3600}
+    with LOCK:
+        COMMANDS[command["CommandId"]] = sent
+        WAITING.setdefault(instance, []).append(command["CommandId"])
+    command["Status"] = "Pending"
+    return answer
+
+
+def get_command_invocation(self):
+    """GetCommandInvocation: what the agent told, if it did."""
+    id, instance = self._get_param("CommandId"), self._get_param("InstanceId")
+    with LOCK:
+        command = COMMANDS.get(id)
+        if command is None or time.time() - command["sent"] < VISIBLE_AFTER:
+            raise InvocationDoesNotExist(f"no invocation of {id} on {instance}")
+        done, taken = command.get("done"), "taken" in command
+        late = not taken and time.time() - command["sent"] > command["timeout"]
+        if late and id in WAITING.get(instance, []):
+            WAITING[instance].remove(id)
+    status = "InProgress" if taken else "TimedOut" if late else "Pending"
+    answer = {"CommandId": id, "InstanceId": instance, "ResponseCode": -1, "Status": status}
+    if done:
+        answer["Status"] = "Success" if done["code"] == 0 else "Failed"
+        answer["ResponseCode"] = done["code"]
+        answer["StandardOutputContent"] = done["stdout"][:24000]
+        answer["StandardErrorContent"] = done["stderr"][:24000]
+    return ActionResult(answer)
+
+
+class Agents(BaseHTTPRequestHandler):
+    """Where agents ask."""
+
+    def do_GET(self):
+        instance = self.path.strip("/")
+        with LOCK:
+            HEARD[instance] = time.time()
+            waiting = WAITING.get(instance) or []
+            id = waiting.pop(0) if waiting else None
+            if id:
+                COMMANDS[id]["taken"] = time.time()
+        self.reply(json.dumps({"id": id, "script": COMMANDS[id]["script"]}) if id else "")
+
+    def do_POST(self):
+        id = self.path.rsplit("/", 1)[1]
+        done = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with LOCK:
+            COMMANDS[id]["done"] = done
+        self.reply("")
+
+    def reply(self, text):
+        body = text.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def listen(port):
+    """Listens on a loopback port, which a QEMU guest reaches as 10.0.2.2."""
+    SimpleSystemManagerResponse.send_command = send_command
+    SimpleSystemManagerResponse.get_command_invocation = get_command_invocation
+    threading.Thread(target=ThreadingHTTPServer(("127.0.0.1", port), Agents).serve_forever, daemon=True).start()

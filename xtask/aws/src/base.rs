@@ -1,0 +1,54 @@
+//! The base AMI: by id, by owner and filter, or by a public SSM parameter. Never by name alone.
+
+use aws_sdk_ec2::types::{Filter, Image as Ami};
+use xtask::cloud::BaseRecord;
+use xtask::error::{Exit, Result};
+
+use crate::blueprint::Blueprint;
+use crate::clients::Clients;
+use crate::drive::Driver;
+use crate::fault::{Called as _, Fault};
+
+/// What RunInstances calls a parameter in place of an id; Canonical's are below `/aws/service/canonical/ubuntu/server/`.
+const PARAMETER: &str = "resolve:ssm:";
+
+/// Finds the base image of a blueprint.
+pub fn find(driver: &Driver, clients: &Clients, region: &str, blueprint: &Blueprint) -> Result<BaseRecord> {
+    let found = driver.wait(look(clients, region, blueprint))??;
+    let ami = newest(found, blueprint)?;
+    let id = ami.image_id().unwrap_or_default().to_owned();
+    Ok(BaseRecord { name: ami.name().unwrap_or(&id).to_owned(), digest: blueprint.shape(&id), id })
+}
+
+async fn look(clients: &Clients, region: &str, blueprint: &Blueprint) -> Result<Vec<Ami>, Fault> {
+    let ec2 = clients.ec2(region);
+    let mut wanted = blueprint.source_ami.clone();
+    if let Some(name) = wanted.strip_prefix(PARAMETER) {
+        let answer = clients.ssm(region).get_parameter().name(name).send().await.called("ssm:GetParameter")?;
+        wanted = answer.parameter().and_then(|p| p.value()).unwrap_or_default().to_owned();
+    }
+    let call = match blueprint.source_ami_filter.first() {
+        Some(by) if wanted.is_empty() => {
+            let filters = by.filters.iter().map(|(name, value)| Filter::builder().name(name).values(value).build());
+            ec2.describe_images().set_owners(Some(by.owners.clone())).set_filters(Some(filters.collect()))
+        }
+        _ => ec2.describe_images().image_ids(wanted),
+    };
+    call.into_paginator().items().send().collect::<std::result::Result<Vec<_>, _>>().await.called("ec2:DescribeImages")
+}
+
+fn newest(mut found: Vec<Ami>, blueprint: &Blueprint) -> Result<Ami> {
+    found.sort_by(|a, b| a.creation_date().cmp(&b.creation_date()));
+    let several = found.len() > 1 && !blueprint.source_ami_filter.iter().any(|f| f.most_recent);
+    match found.pop() {
+        Some(_) if several => Err(Exit::Usage.error(
+            "several base images match source_ami_filter",
+            "set most_recent = true in the template, or pin one with `--var base_ami=ami-…`",
+        )),
+        Some(ami) => Ok(ami),
+        None => Err(Exit::Precondition.error(
+            "no base image matches the template",
+            "check source_ami_filter and the region, or pin one with `--var base_ami=ami-…`",
+        )),
+    }
+}

@@ -1,0 +1,393 @@
+//! `Cloud` for EC2: the trait's verbs in terms of the rooms beside this one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_ec2::types::{Filter, Image as Ami};
+use futures_util::StreamExt as _;
+use xtask::cloud::{BaseRecord, Capture, Cloud, Copied, Corrupt, Fraction, Image, Layer, Listed, Made, Start};
+use xtask::error::{Error, Exit, Result};
+use xtask::recipe::{Digest, Source};
+use xtask::stage::smoke;
+use xtask::state::{Run, State};
+
+use crate::blueprint::Blueprint;
+use crate::clients::Clients;
+use crate::drive::Driver;
+use crate::fault::Called as _;
+use crate::instance::{Ec2Machine, Host};
+use crate::order::Order;
+use crate::settings::Settings;
+use crate::{base, copy, image, preflight, record};
+
+/// The provider.
+#[derive(Debug)]
+pub struct Ec2 {
+    driver: Arc<Driver>,
+    clients: Clients,
+    settings: Settings,
+    state: State,
+    run: Option<Arc<Run>>,
+    /// The base that was found, so that plan and build see the same one.
+    base: Mutex<Option<(String, BaseRecord)>>,
+}
+
+impl Ec2 {
+    /// The provider over clients. Without a run it can look, copy and delete, but start no instance.
+    pub fn new(
+        driver: Arc<Driver>,
+        clients: Clients,
+        settings: Settings,
+        state: &State,
+        run: Option<Arc<Run>>,
+    ) -> Self {
+        Self { driver, clients, settings, state: state.clone(), run, base: Mutex::new(None) }
+    }
+
+    fn home(&self) -> &str {
+        self.settings.regions.first().map_or("us-east-1", String::as_str)
+    }
+
+    fn run(&self) -> Result<&Arc<Run>> {
+        self.run.as_ref().ok_or_else(|| {
+            Exit::Failed.error("no run was begun for this machine", "this is a defect; please report it")
+        })
+    }
+
+    fn host(&self, region: &str) -> Result<Host> {
+        Ok(Host {
+            driver: Arc::clone(&self.driver),
+            region: region.to_owned(),
+            ec2: self.clients.ec2(region),
+            ssm: self.clients.ssm(region),
+            settings: self.settings.clone(),
+            run: Arc::clone(self.run()?),
+        })
+    }
+
+    fn folder(&self, image: &Image) -> PathBuf {
+        // What copies share, not their ids: a document belongs to all of them.
+        self.state.path("aws").join(image.content.to_string())
+    }
+}
+
+/// What the blueprint and ami.toml say about the builder.
+fn builder(blueprint: &Blueprint, base: &BaseRecord, settings: &Settings) -> Order {
+    let mut types = vec![blueprint.instance_type.clone()];
+    types.extend(settings.more_builder_types.iter().filter(|t| **t != blueprint.instance_type).cloned());
+    Order {
+        purpose: "builder".to_owned(),
+        image: base.id.clone(),
+        types,
+        subnet: blueprint.subnet_id.clone(),
+        zone: blueprint.availability_zone.clone(),
+        groups: blueprint.security_group_ids.clone(),
+        cidrs: match blueprint.temporary_security_group_source_cidrs.as_slice() {
+            [] => settings.ssh_cidrs.clone(),
+            named => named.to_vec(),
+        },
+        profile: Some(&blueprint.iam_instance_profile)
+            .filter(|p| !p.is_empty())
+            .unwrap_or(&settings.ssm_profile)
+            .clone(),
+        public: blueprint.associate_public_ip_address,
+        metadata: blueprint.metadata_options.first().cloned(),
+        disks: blueprint.launch_block_device_mappings.clone(),
+        spot: blueprint.spot_price.clone(),
+        user: blueprint.ssh_username.clone(),
+        host: blueprint.ssh_host.clone(),
+        port: blueprint.ssh_port,
+        interface: blueprint.ssh_interface.clone(),
+        tags: blueprint.run_tags.clone(),
+        volume_tags: blueprint.run_volume_tags.clone(),
+    }
+}
+
+/// What a smoke instance is: as a customer would start it.
+fn instance(image: &Image, instance_type: &str, settings: &Settings) -> Order {
+    Order {
+        purpose: format!("smoke-{instance_type}"),
+        image: image.id.to_string(),
+        types: vec![instance_type.to_owned()],
+        subnet: settings.subnet.clone(),
+        zone: String::new(),
+        groups: Vec::new(),
+        cidrs: settings.ssh_cidrs.clone(),
+        profile: settings.ssm_profile.clone(),
+        public: None,
+        metadata: None,
+        disks: Vec::new(),
+        spot: String::new(),
+        user: "ubuntu".to_owned(),
+        host: String::new(),
+        port: 22,
+        interface: String::new(),
+        tags: [("Name".to_owned(), format!("smoke of {}", image.name))].into(),
+        volume_tags: [].into(),
+    }
+}
+
+impl Cloud for Ec2 {
+    type Machine = Ec2Machine;
+
+    fn name(&self) -> &'static str {
+        "aws"
+    }
+
+    fn regions(&self) -> &[String] {
+        &self.settings.regions
+    }
+
+    fn best_effort(&self) -> &[String] {
+        &self.settings.best_effort
+    }
+
+    fn base(&self, source: &Source, told: &dyn Fn(&str)) -> Result<BaseRecord> {
+        told("looking for the base image");
+        let blueprint = Blueprint::read(source)?;
+        let key = format!("{:?} {:?}", blueprint.source_ami, blueprint.source_ami_filter);
+        let mut known = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, base)) = known.as_ref().filter(|(k, _)| *k == key) {
+            return Ok(base.clone());
+        }
+        let base = base::find(&self.driver, &self.clients, self.home(), &blueprint)?;
+        *known = Some((key, base.clone()));
+        Ok(base)
+    }
+
+    fn base_at_hand(&self, source: &Source) -> Result<Option<BaseRecord>> {
+        self.base(source, &|_| {}).map(Some)
+    }
+
+    fn layers(&self) -> Result<Vec<Layer>> {
+        // A snapshot after each step would cost minutes and money where a step costs seconds.
+        Ok(Vec::new())
+    }
+
+    fn remove_unfinished(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn ready(&self, source: &Source, _: bool) -> Result<Option<String>> {
+        let blueprint = Blueprint::read(source)?;
+        preflight::check(&self.driver, &self.clients, &self.settings, self.home(), &blueprint).map(Some)
+    }
+
+    fn build_certificates(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn start_builder(&self, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
+        let mut machine = self.begin(start, told)?;
+        machine.enter(told)?;
+        Ok(machine)
+    }
+
+    fn checkpoint(&self, _: &mut Ec2Machine, _: &Layer, _: Option<Digest>) -> Result<()> {
+        Ok(())
+    }
+
+    fn capture(
+        &self,
+        mut machine: Ec2Machine,
+        base: &BaseRecord,
+        capture: &Capture,
+        told: &dyn Fn(&str),
+    ) -> Result<Image> {
+        told("stopping the builder");
+        machine.stop(told)?;
+        let ec2 = self.clients.ec2(self.home());
+        let blueprint = Blueprint::read(&capture.source)?;
+        let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&blueprint.tags);
+        let id = self.driver.finish(image::create(&ec2, machine.id(), &blueprint.ami_name, &tags))?;
+        told(&format!("{id} is being made"));
+        // The disk is copied by EC2 from here on; the builder is not needed any more.
+        machine.end()?;
+        let made =
+            self.driver.wait(image::available(&ec2, &id, self.settings.patience.image, told)).and_then(|result| {
+                let ami = result.map_err(|gave_up| gave_up.told(&id))?;
+                if blueprint.imds_support == "v2.0" {
+                    self.driver.finish(image::require_imds_v2(&ec2, &id))?;
+                }
+                self.driver.finish(image::tag(&ec2, &ami, &tags))?;
+                Ok(ami)
+            });
+        if let Err(error) = made {
+            // Half an image is worse than none. What cannot be removed bears the run's tag.
+            return Err(match self.driver.finish(image::remove(&ec2, &id)) {
+                Ok(()) => error,
+                Err(faults) => error.context(format!("{id} is left over: {}", copy::first(faults))),
+            });
+        }
+        self.read(self.home(), &id)
+    }
+
+    fn for_packer(&self, start: Start<'_>) -> Result<Vec<(String, String)>> {
+        let mut facts = vec![("base_ami".to_owned(), start.base.id.clone())];
+        // A list in HCL's own form.
+        let cidrs = &self.settings.ssh_cidrs;
+        facts.extend((!cidrs.is_empty()).then(|| ("ssh_cidrs".to_owned(), format!("{cidrs:?}"))));
+        facts.extend(self.settings.ssh_host.clone().map(|host| ("ssh_host".to_owned(), host)));
+        facts.extend(self.settings.ssh_port.map(|port| ("ssh_port".to_owned(), port.to_string())));
+        Ok(facts)
+    }
+
+    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Image> {
+        let Made::Image { region, id } = made else {
+            return Err(
+                Exit::Failed.error("Packer made no AMI", "name an amazon-ebs source as `source_aws` in ami.toml")
+            );
+        };
+        let ec2 = self.clients.ec2(region);
+        let blueprint = Blueprint::read(&capture.source)?;
+        let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&blueprint.tags);
+        let ami = self.driver.wait(image::available(&ec2, &id.0, self.settings.patience.image, told))?;
+        let ami = ami.map_err(|gave_up| gave_up.told(&id.0))?;
+        self.driver.finish(image::tag(&ec2, &ami, &tags))?;
+        self.read(region, &id.0)
+    }
+
+    fn instance_types(&self) -> Vec<String> {
+        self.settings.smoke_types.clone()
+    }
+
+    fn launch(&self, image: &Image, instance_type: &str, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
+        let mut machine =
+            Ec2Machine::begin(self.host(&image.region)?, &instance(image, instance_type, &self.settings), told)?;
+        let entered = machine.enter(told);
+        match entered {
+            Ok(()) => Ok(machine),
+            // EC2's own probe of the guest tells the image's fault from ours or the network's.
+            Err(error) if error.exit() == Exit::Failed && machine.guest_is_dead() => {
+                let why = format!("{} was judged bad: EC2 finds its system running, but not its guest", image.id);
+                Err(error.with_exit(Exit::Judged).context(why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn images(&self, region: &str) -> Result<Vec<Listed>> {
+        let ec2 = self.clients.ec2(region);
+        let found = self.driver.wait(image::tagged(&ec2, record::IMAGE, None))??;
+        Ok(found.iter().map(|ami| record::read(region, ami)).collect())
+    }
+
+    fn copy(
+        &self,
+        image: &Image,
+        regions: &[String],
+        told: &dyn Fn(&str, Fraction),
+        done: &mut dyn FnMut(Copied) -> Result<()>,
+    ) -> Result<()> {
+        // `done` is called between the waits, not inside: it may make calls of its own.
+        let mut running = copy::to_all(&self.clients, &self.settings, image, regions, told);
+        while let Some(copied) = self.driver.wait(running.next())? {
+            done(copied)?;
+        }
+        Ok(())
+    }
+
+    fn files(&self, _: &Image) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    fn users(&self, image: &Image) -> Result<Vec<String>> {
+        let ec2 = self.clients.ec2(&image.region);
+        let by = |name: &str| Filter::builder().name(name).values(image.id.to_string()).build();
+        self.driver.wait(async {
+            let call = ec2.describe_instances().filters(by("image-id"));
+            let pages: std::result::Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
+            let reservations = pages.called("ec2:DescribeInstances")?;
+            let mut users: Vec<String> = reservations
+                .iter()
+                .flat_map(aws_sdk_ec2::types::Reservation::instances)
+                .filter(|i| i.state().and_then(|s| s.name()).is_some_and(|n| n.as_str() != "terminated"))
+                .map(|i| format!("instance {}", i.instance_id().unwrap_or_default()))
+                .collect();
+            let call = ec2.describe_launch_template_versions().versions("$Latest").versions("$Default");
+            let pages: std::result::Result<Vec<_>, _> =
+                call.filters(by("image-id")).into_paginator().items().send().collect().await;
+            let versions = pages.called("ec2:DescribeLaunchTemplateVersions")?;
+            users.extend(versions.iter().map(|v| {
+                let (name, number) = (v.launch_template_name().unwrap_or_default(), v.version_number().unwrap_or(0));
+                format!("launch template {name} version {number}")
+            }));
+            users.sort();
+            users.dedup();
+            Ok::<_, Error>(users)
+        })?
+    }
+
+    fn delete(&self, image: &Image) -> Result<()> {
+        let ec2 = self.clients.ec2(&image.region);
+        self.driver.finish(image::remove(&ec2, &image.id.0)).map_err(copy::first)
+    }
+
+    fn discard(&self, corrupt: &Corrupt) -> Result<()> {
+        let ec2 = self.clients.ec2(&corrupt.region);
+        self.driver.finish(image::remove(&ec2, &corrupt.id.0)).map_err(copy::first)
+    }
+
+    fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {
+        let folder = self.folder(image);
+        fs_err::create_dir_all(&folder)?;
+        let staged = folder.join(format!(".{name}"));
+        fs_err::write(&staged, bytes)?;
+        fs_err::rename(staged, folder.join(name))?;
+        // The verdict also goes where every machine of the account finds it: promoting may be another one's work. Copies carry it.
+        if name == smoke::DOCUMENT
+            && image.copied_from.is_none()
+            && let Ok(record) = serde_json::from_slice::<smoke::Record>(bytes)
+        {
+            let ami = self.ami(&image.region, &image.id.0)?;
+            let tags = record::verdict_tags(&record);
+            self.driver.finish(image::tag(&self.clients.ec2(&image.region), &ami, &tags))?;
+        }
+        Ok(())
+    }
+
+    fn document(&self, image: &Image, name: &str) -> Result<Option<Vec<u8>>> {
+        match std::fs::read(self.folder(image).join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && name == smoke::DOCUMENT => {
+                let tags = record::plain_tags(self.ami(&image.region, &image.id.0)?.tags());
+                Ok(record::verdict(&tags, image.content).and_then(|record| serde_json::to_vec(&record).ok()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Ec2 {
+    /// The clients, and through them the calls that were made.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Starts a builder and waits until it runs, not until it lets us in.
+    pub fn begin(&self, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
+        let blueprint = Blueprint::read(start.source)?;
+        let order = builder(&blueprint, start.base, &self.settings);
+        Ec2Machine::begin(self.host(self.home())?, &order, told)
+    }
+
+    /// An AMI as EC2 shows it now.
+    fn ami(&self, region: &str, id: &str) -> Result<Ami> {
+        let found = self.driver.wait(image::by_ids(&self.clients.ec2(region), &[id.to_owned()]))??;
+        found.into_iter().next().ok_or_else(|| {
+            Exit::Failed.error(format_args!("{id} is gone again from {region}"), "somebody may have deleted it")
+        })
+    }
+
+    /// The record of an image that was just made.
+    fn read(&self, region: &str, id: &str) -> Result<Image> {
+        match record::read(region, &self.ami(region, id)?) {
+            Listed::Image(image) => Ok(*image),
+            Listed::Corrupt(corrupt) => Err(Exit::Failed.error(
+                format_args!("{}: {}", corrupt.place, corrupt.problem),
+                format_args!("look at it, or remove it with `cargo xtask ami delete {id} --on aws`"),
+            )),
+        }
+    }
+}

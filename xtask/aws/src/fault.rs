@@ -1,0 +1,202 @@
+//! What a failed call means: the SDK's errors sorted by what can be done about them.
+//!
+//! Every call goes through [`Called::called`]; no other file looks into an SDK error.
+
+use std::fmt;
+
+use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use xtask::error::{Error, Exit};
+
+/// The kinds of failure a caller decides on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The thing is not there, or not there yet (EC2 is eventually consistent).
+    NotFound,
+    /// A name is taken: `InvalidAMIName.Duplicate`, `InvalidKeyPair.Duplicate`, `InvalidGroup.Duplicate`.
+    Duplicate,
+    /// The instance type is not to be had in this availability zone now.
+    Capacity,
+    /// A quota of the account is reached.
+    Quota,
+    /// Too many calls; the SDK's own retries are used up.
+    Throttled,
+    /// The credentials have expired.
+    Expired,
+    /// There are no credentials, or wrong ones.
+    Credentials,
+    /// The identity may not do this.
+    Denied,
+    /// `DryRunOperation`: it would have been done.
+    WouldSucceed,
+    /// The endpoint cannot be reached, or hung up.
+    Transport,
+    /// The endpoint failed (5xx).
+    Server,
+    /// The request is wrong, or anything else.
+    Other,
+}
+
+/// A call that failed.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What can be done about it.
+    pub kind: Kind,
+    /// `ec2:RunInstances`.
+    pub action: &'static str,
+    /// The service's code, if it answered.
+    pub code: Option<String>,
+    /// Its message, or what broke on the way.
+    pub message: String,
+}
+
+/// The sorting of EC2's, STS's and SSM's codes (EC2 API reference, "Error codes for the Amazon EC2 API").
+fn kind_of(code: &str, status: Option<u16>) -> Kind {
+    match code {
+        "DryRunOperation" => Kind::WouldSucceed,
+        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "EC2ThrottledException" | "SlowDown" => {
+            Kind::Throttled
+        }
+        "InsufficientInstanceCapacity"
+        | "InsufficientHostCapacity"
+        | "Unsupported"
+        | "SpotMaxPriceTooLow"
+        | "MaxSpotInstanceCountExceeded"
+        | "InsufficientCapacity" => Kind::Capacity,
+        "RequestExpired" | "ExpiredToken" | "ExpiredTokenException" => Kind::Expired,
+        "AuthFailure"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "MissingAuthenticationToken"
+        | "OptInRequired" => Kind::Credentials,
+        "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" => Kind::Denied,
+        "InvocationDoesNotExist" | "ParameterNotFound" => Kind::NotFound,
+        _ if code.ends_with(".NotFound") || code.ends_with(".Malformed") && code.starts_with("InvalidAMIID") => {
+            Kind::NotFound
+        }
+        _ if code.ends_with(".Duplicate") => Kind::Duplicate,
+        _ if code.ends_with("LimitExceeded") || code.ends_with("QuotaExceeded") => Kind::Quota,
+        "InternalError" | "InternalFailure" | "Unavailable" | "ServiceUnavailable" | "Internal" => Kind::Server,
+        _ if status.is_some_and(|s| s >= 500) => Kind::Server,
+        _ => Kind::Other,
+    }
+}
+
+/// Turns an SDK result into ours.
+pub trait Called<T> {
+    /// Names the action for messages and for the policy.
+    fn called(self, action: &'static str) -> Result<T, Fault>;
+}
+
+impl<T, E> Called<T> for Result<T, SdkError<E>>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    fn called(self, action: &'static str) -> Result<T, Fault> {
+        self.map_err(|error| {
+            let status = error.raw_response().map(|r| r.status().as_u16());
+            let code = error.as_service_error().and_then(|e| e.code()).map(str::to_owned);
+            let kind = match (&error, &code) {
+                (SdkError::ServiceError(_), Some(code)) => kind_of(code, status),
+                (SdkError::ServiceError(_) | SdkError::ResponseError(_), _) if status.is_some_and(|s| s >= 500) => {
+                    Kind::Server
+                }
+                (SdkError::DispatchFailure(failure), _) if failure.is_other() => Kind::Credentials,
+                (SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) | SdkError::ResponseError(_), _) => {
+                    Kind::Transport
+                }
+                _ => Kind::Other,
+            };
+            let message = match error.as_service_error().and_then(|e| e.message()) {
+                Some(message) => message.to_owned(),
+                None => DisplayErrorContext(&error).to_string(),
+            };
+            Fault { kind, action, code, message }
+        })
+    }
+}
+
+impl Fault {
+    /// True if asking again later may help.
+    pub fn passes(&self) -> bool {
+        matches!(self.kind, Kind::Throttled | Kind::Transport | Kind::Server)
+    }
+
+    fn hint(&self) -> String {
+        match self.kind {
+            Kind::Expired => "renew the credentials (`aws sso login`, or assume the role again), then run the same command again: what was made is found by its tags".to_owned(),
+            Kind::Credentials => "check that AWS_PROFILE, AWS_ACCESS_KEY_ID or the instance's role is what you mean, and that the endpoint can be reached".to_owned(),
+            Kind::Denied => format!("let the identity do {}; `cargo xtask iam-policy` prints all that is needed", self.action),
+            Kind::Quota => "ask for a higher quota (Service Quotas), or end what is not needed any more".to_owned(),
+            Kind::Capacity => "name further `build_instance_types` in ami.toml, or try later".to_owned(),
+            Kind::Throttled => "other programs of this account use up the request rate; run the same command again later".to_owned(),
+            Kind::Transport | Kind::Server => "run the same command again: it goes on from what is there".to_owned(),
+            Kind::NotFound => "it may have been deleted by somebody else; `cargo xtask ami list --on aws` shows what is there".to_owned(),
+            Kind::Duplicate | Kind::WouldSucceed | Kind::Other => "the message is EC2's own; its code is in the EC2 API reference under \"Error codes\"".to_owned(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self.kind {
+            Kind::Expired | Kind::Credentials | Kind::Denied | Kind::Quota => Exit::Precondition,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.code {
+            Some(code) => write!(f, "{} was refused: {code}: {}", self.action, self.message),
+            None => write!(f, "{} failed: {}", self.action, self.message),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        let hint = fault.hint();
+        fault.exit().error(&fault, hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_sorted_by_what_can_be_done() {
+        let cases = [
+            ("InvalidAMIID.NotFound", Kind::NotFound),
+            ("InvalidInstanceID.NotFound", Kind::NotFound),
+            ("InvalidAMIName.Duplicate", Kind::Duplicate),
+            ("InsufficientInstanceCapacity", Kind::Capacity),
+            ("VcpuLimitExceeded", Kind::Quota),
+            ("RequestLimitExceeded", Kind::Throttled),
+            ("RequestExpired", Kind::Expired),
+            ("UnauthorizedOperation", Kind::Denied),
+            ("DryRunOperation", Kind::WouldSucceed),
+            ("InvalidParameterValue", Kind::Other),
+        ];
+        for (code, kind) in cases {
+            assert_eq!(kind_of(code, Some(400)), kind, "{code}");
+        }
+        assert_eq!(kind_of("SomethingNew", Some(503)), Kind::Server);
+    }
+
+    #[test]
+    fn a_missing_permission_is_a_precondition_and_names_the_action() {
+        let fault = Fault {
+            kind: Kind::Denied,
+            action: "ec2:CopyImage",
+            code: Some("UnauthorizedOperation".to_owned()),
+            message: "You are not authorized".to_owned(),
+        };
+        let error = Error::from(fault);
+        assert_eq!(error.exit(), Exit::Precondition);
+        let text = xtask::error::plain(&error);
+        assert!(text.contains("let the identity do ec2:CopyImage"), "{text}");
+    }
+}

@@ -1,0 +1,163 @@
+//! AMIs: made from a stopped builder, waited for in one batch a region, removed with their snapshots.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{AttributeValue, Filter, Image as Ami, ImageState, ResourceType, TagSpecification};
+
+use crate::fault::{Called as _, Fault, Kind};
+use crate::record::{self, sdk_tags};
+use crate::wait::{GaveUp, Look, Patience, until};
+
+/// All images of this account that have a tag, or a tag with a value.
+pub async fn tagged(ec2: &Client, key: &str, value: Option<&str>) -> Result<Vec<Ami>, Fault> {
+    let filter = match value {
+        Some(value) => Filter::builder().name(format!("tag:{key}")).values(value),
+        None => Filter::builder().name("tag-key").values(key),
+    };
+    described(ec2, filter.build()).await
+}
+
+async fn described(ec2: &Client, filter: Filter) -> Result<Vec<Ami>, Fault> {
+    // Filters, not ids: one id that is not visible yet would fail the whole batch. Pages, because EC2 throttles whole lists.
+    let call = ec2.describe_images().owners("self").filters(filter);
+    call.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.called("ec2:DescribeImages")
+}
+
+/// The images with these ids that can be seen.
+pub async fn by_ids(ec2: &Client, ids: &[String]) -> Result<Vec<Ami>, Fault> {
+    described(ec2, Filter::builder().name("image-id").set_values(Some(ids.to_vec())).build()).await
+}
+
+/// The image with this name.
+pub async fn by_name(ec2: &Client, name: &str) -> Result<Option<Ami>, Fault> {
+    Ok(described(ec2, Filter::builder().name("name").values(name).build()).await?.into_iter().next())
+}
+
+/// Waits until an image can be used.
+pub async fn available(ec2: &Client, id: &str, patience: Patience, told: &dyn Fn(&str)) -> Result<Ami, GaveUp> {
+    until(patience, told, async || {
+        let Some(ami) = by_ids(ec2, &[id.to_owned()]).await?.into_iter().next() else { return Ok(Look::Missing) };
+        let why = || ami.state_reason().and_then(|r| r.message()).unwrap_or("no reason given").to_owned();
+        Ok(match ami.state() {
+            Some(ImageState::Available) => Look::Ready(ami),
+            Some(state @ (ImageState::Failed | ImageState::Error | ImageState::Invalid | ImageState::Deregistered)) => {
+                Look::Final(format!("{}: {}", state.as_str(), why()))
+            }
+            Some(state) => Look::Pending(state.as_str().to_owned()),
+            None => Look::Pending("no state yet".to_owned()),
+        })
+    })
+    .await
+}
+
+/// Makes an image of a stopped instance. A lost answer is no second image: the name is unique, and the tag says whose it is.
+pub async fn create(
+    ec2: &Client,
+    instance: &str,
+    name: &str,
+    tags: &BTreeMap<String, String>,
+) -> Result<String, Fault> {
+    let specification = |kind| TagSpecification::builder().resource_type(kind).set_tags(Some(sdk_tags(tags))).build();
+    let call = ec2
+        .create_image()
+        .instance_id(instance)
+        .name(name)
+        .description(format!(
+            "{} {}",
+            tags.get(record::IMAGE).map_or("", String::as_str),
+            tags.get("agent-ami:version").map_or("", String::as_str)
+        ))
+        // It is stopped already; EC2 would only try to stop it again.
+        .no_reboot(true)
+        .tag_specifications(specification(ResourceType::Image))
+        .tag_specifications(specification(ResourceType::Snapshot));
+    let mut left = 3;
+    loop {
+        match call.clone().send().await.called("ec2:CreateImage") {
+            Ok(made) => return Ok(made.image_id().unwrap_or_default().to_owned()),
+            Err(fault) if fault.kind == Kind::Duplicate || fault.passes() => {
+                if let Some(there) = by_name(ec2, name).await?
+                    && record::plain_tags(there.tags()).get(record::RUN) == tags.get(record::RUN)
+                {
+                    return Ok(there.image_id().unwrap_or_default().to_owned());
+                }
+                if fault.kind == Kind::Duplicate || left == 0 {
+                    return Err(fault);
+                }
+                left -= 1;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
+/// Instances of the image ask for IMDSv2 by default. CreateImage cannot say so.
+pub async fn require_imds_v2(ec2: &Client, id: &str) -> Result<(), Fault> {
+    let value = AttributeValue::builder().value("v2.0").build();
+    let call = ec2.modify_image_attribute().image_id(id).imds_support(value);
+    call.send().await.called("ec2:ModifyImageAttribute").map(drop)
+}
+
+/// Puts the tags on an image and its snapshots that are not there yet.
+pub async fn tag(ec2: &Client, ami: &Ami, tags: &BTreeMap<String, String>) -> Result<(), Fault> {
+    let there = record::plain_tags(ami.tags());
+    let missing: BTreeMap<_, _> =
+        tags.iter().filter(|(k, v)| there.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // The policy lets us tag what is tagged as ours in the same call.
+    let missing = missing.into_iter().chain([("ManagedBy".to_owned(), "agent-ami".to_owned())]).collect();
+    let ids = std::iter::once(ami.image_id().unwrap_or_default().to_owned()).chain(record::snapshots(ami));
+    let call = ec2.create_tags().set_resources(Some(ids.collect())).set_tags(Some(sdk_tags(&missing)));
+    call.send().await.called("ec2:CreateTags").map(drop)
+}
+
+/// The snapshots that an image's block device mapping names, and those that EC2 made for it: an image that is pending, or not
+/// visible yet, has them and names none.
+async fn snapshots(ec2: &Client, id: &str) -> Result<BTreeSet<String>, Fault> {
+    let named = by_ids(ec2, &[id.to_owned()]).await?;
+    // EC2's own words, without those of a copy that was made of this image.
+    let words = [format!("Created by CreateImage(*) for {id}*"), format!("Copied for DestinationAmi {id} *")];
+    let made_for = Filter::builder().name("description").set_values(Some(words.into())).build();
+    let call = ec2.describe_snapshots().owner_ids("self").filters(made_for);
+    let made: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
+    let made = made.called("ec2:DescribeSnapshots")?;
+    let made = made.iter().filter_map(|s| s.snapshot_id().map(str::to_owned));
+    Ok(named.iter().flat_map(record::snapshots).chain(made).collect())
+}
+
+/// Deregisters an image and deletes its snapshots. What is gone already is no failure; everything is tried, and what failed is
+/// told together.
+pub async fn remove(ec2: &Client, id: &str) -> Result<(), Vec<Fault>> {
+    let mut faults = Vec::new();
+    // Without their names the snapshots would be orphans: then nothing is removed.
+    let snapshots = snapshots(ec2, id).await.map_err(|fault| vec![fault])?;
+    match ec2.deregister_image().image_id(id).send().await.called("ec2:DeregisterImage") {
+        Err(fault) if fault.kind != Kind::NotFound => return Err(vec![fault]),
+        _ => {}
+    }
+    for snapshot in snapshots {
+        let mut left = 5;
+        loop {
+            match ec2.delete_snapshot().snapshot_id(&snapshot).send().await.called("ec2:DeleteSnapshot") {
+                // The deregistration may not have reached everywhere.
+                Err(fault)
+                    if left > 0 && (fault.passes() || fault.code.as_deref() == Some("InvalidSnapshot.InUse")) =>
+                {
+                    left -= 1;
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
+                Err(fault) if fault.kind != Kind::NotFound => {
+                    faults.push(fault);
+                    break;
+                }
+                _ => break,
+            }
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}

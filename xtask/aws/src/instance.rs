@@ -1,0 +1,291 @@
+//! A running EC2 instance and what it needs: key pair, security group, a way in, and an end that comes whatever happens.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{InstanceStateName, Reservation, SummaryStatus};
+use aws_smithy_types::base64;
+use xtask::cloud::Machine;
+use xtask::error::{Error, Exit, Result};
+use xtask::process::{Cmd, Ended, tail};
+use xtask::remote::Remote;
+use xtask::signals;
+use xtask::ssh::Target;
+use xtask::state::Run;
+
+use crate::drive::Driver;
+use crate::fault::{Called as _, Fault, Kind};
+use crate::order::Order;
+use crate::settings::{Settings, Via};
+use crate::ssm::Ssm;
+use crate::wait::{Look, retried, until};
+
+mod launch;
+
+/// What an instance is started with, and must be ended with.
+#[derive(Debug)]
+pub struct Host {
+    /// Runs the calls.
+    pub driver: Arc<Driver>,
+    /// The instance's region.
+    pub region: String,
+    /// EC2 there.
+    pub ec2: Client,
+    /// Systems Manager there.
+    pub ssm: aws_sdk_ssm::Client,
+    /// See there.
+    pub settings: Settings,
+    /// The run the instance belongs to.
+    pub run: Arc<Run>,
+}
+
+/// An instance that lets us in.
+#[derive(Debug)]
+pub struct Ec2Machine {
+    host: Host,
+    purpose: String,
+    id: String,
+    key: Option<String>,
+    group: Option<String>,
+    kept: bool,
+    /// RunInstances was sent.
+    ordered: bool,
+    way: Option<Box<dyn Remote>>,
+    target: Target,
+    boot_id: String,
+}
+
+impl Ec2Machine {
+    /// Starts an instance and waits until it runs and has an address.
+    pub fn begin(host: Host, order: &Order, told: &dyn Fn(&str)) -> Result<Self> {
+        let dir = host.run.path(&order.purpose);
+        fs_err::create_dir_all(&dir)?;
+        let key = dir.join("id_ed25519");
+        Cmd::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", host.run.id(), "-f"]).arg(&key).read()?;
+        let target = Target {
+            host: String::new(),
+            port: order.port,
+            user: order.user.clone(),
+            key,
+            known_hosts: dir.join("known_hosts"),
+            sockets: host.run.sockets().to_owned(),
+        };
+        // From here on the machine's end takes away what is written into it.
+        let mut machine = Self {
+            host,
+            purpose: order.purpose.clone(),
+            id: String::new(),
+            key: None,
+            group: None,
+            kept: false,
+            ordered: false,
+            way: None,
+            target,
+            boot_id: String::new(),
+        };
+        let by_ssh = machine.host.settings.via == Via::Ssh;
+        if by_ssh {
+            machine.import_key(order)?;
+        }
+        let subnets = machine.subnets(order)?;
+        let groups = match &order.groups {
+            // Nobody has to be let in: the VPC's default group does that.
+            named if !named.is_empty() || !by_ssh => named.clone(),
+            _ => vec![machine.make_group(order, &subnets)?],
+        };
+        machine.run(order, &subnets, &groups, told)?;
+        machine.find_address(order, told)?;
+        Ok(machine)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Waits for a way in and for cloud-init.
+    pub fn enter(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+        let way = self.connect(told).map_err(|error| match error.exit() {
+            Exit::Interrupted => error,
+            _ => error.context(format!("the console of {} ends with\n{}", self.id, tail(&self.console(), 15))),
+        })?;
+        told("waiting for cloud-init");
+        let patience = self.host.settings.boot_timeout;
+        if way.stream("cloud-init status --wait", Some(patience), &mut |_, _| {})? == Some(Ended::TimedOut) {
+            let message = format!("cloud-init on {} is not through after {} s", self.id, patience.as_secs());
+            return Err(
+                Exit::Failed.error(message, "a slow instance may need a longer `boot_timeout_secs` below [aws]")
+            );
+        }
+        self.boot_id = way.read("cat /proc/sys/kernel/random/boot_id")?;
+        self.way = Some(way);
+        Ok(())
+    }
+
+    fn connect(&self, told: &dyn Fn(&str)) -> Result<Box<dyn Remote>> {
+        let waited = |so_far: Duration| told(&format!("{} is booting, {} s", self.id, so_far.as_secs()));
+        let Host { driver, ssm, region, settings, .. } = &self.host;
+        match settings.via {
+            Via::Ssh => Ok(Box::new(self.target.connect(settings.boot_timeout, || Ok(()), waited)?)),
+            Via::Ssm => {
+                let times = (settings.patience.command, settings.boot_timeout);
+                let way = Ssm::new(driver, ssm.clone(), (&self.id, region), &self.target.user, times);
+                Ok(Box::new(way.connect(&waited)?))
+            }
+        }
+    }
+
+    /// True if EC2's status checks say that the host is well and the guest does not answer: a kernel that does not boot, no
+    /// network (EC2 user guide, "Types of status checks").
+    pub fn guest_is_dead(&self) -> bool {
+        let call = self.host.ec2.describe_instance_status().instance_ids(&self.id);
+        let Ok(Ok(answer)) = self.host.driver.wait(call.send()) else { return false };
+        answer.instance_statuses().first().is_some_and(|status| {
+            let guest = status.instance_status().and_then(|s| s.status());
+            let host = status.system_status().and_then(|s| s.status());
+            host == Some(&SummaryStatus::Ok) && guest == Some(&SummaryStatus::Impaired)
+        })
+    }
+
+    /// Stops the instance, so that its disk rests.
+    pub fn stop(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+        if let Some(way) = self.way.take() {
+            way.read("sync")?;
+        }
+        let call = self.host.ec2.stop_instances().instance_ids(&self.id);
+        self.host.driver.finish(call.send()).called("ec2:StopInstances")?;
+        self.reach(&InstanceStateName::Stopped, told)
+    }
+
+    fn reach(&self, wanted: &InstanceStateName, told: &dyn Fn(&str)) -> Result<()> {
+        let call = self.host.ec2.describe_instances().instance_ids(&self.id);
+        let looked = self.host.driver.wait(until(self.host.settings.patience.instance, told, async || {
+            let answer = call.clone().send().await.called("ec2:DescribeInstances")?;
+            let state = answer
+                .reservations()
+                .iter()
+                .flat_map(Reservation::instances)
+                .next()
+                .and_then(|i| i.state()?.name().cloned());
+            Ok(match state {
+                None => Look::Missing,
+                Some(state) if state == *wanted => Look::Ready(()),
+                Some(InstanceStateName::Terminated) => Look::Final("it is terminated".to_owned()),
+                Some(state) => Look::Pending(state.as_str().to_owned()),
+            })
+        }))?;
+        looked.map_err(|gave_up| gave_up.told(&format!("instance {}", self.id)))
+    }
+
+    /// Ends the instance and takes key pair and security group away. Everything is tried; the first thing that fails is told.
+    pub fn end(mut self) -> Result<()> {
+        let result = self.take_away();
+        self.kept = true;
+        result
+    }
+
+    fn take_away(&mut self) -> Result<()> {
+        self.way = None;
+        let driver = Arc::clone(&self.host.driver);
+        let mut first: Option<Error> = None;
+        let mut note = |result: std::result::Result<(), Fault>| match result {
+            Err(fault) if fault.kind != Kind::NotFound => first = first.take().or(Some(fault.into())),
+            _ => {}
+        };
+        let ec2 = &self.host.ec2;
+        if self.id.is_empty() && self.ordered {
+            // The answer to RunInstances may have been lost, not the instance.
+            self.id = driver.finish(self.lost()).unwrap_or_default();
+        }
+        if !self.id.is_empty() {
+            let call = ec2.terminate_instances().instance_ids(&self.id);
+            note(driver.finish(retried(|| call.clone().send(), "ec2:TerminateInstances")).map(drop));
+        }
+        if let Some(key) = self.key.take() {
+            let call = ec2.delete_key_pair().key_name(key);
+            note(driver.finish(retried(|| call.clone().send(), "ec2:DeleteKeyPair")).map(drop));
+        }
+        if let Some(group) = self.group.take() {
+            // Refused (DependencyViolation) as long as the instance's network interface is there.
+            let call = ec2.delete_security_group().group_id(group);
+            let deadline = Instant::now() + Duration::from_secs(300);
+            note(driver.finish(async {
+                loop {
+                    match call.clone().send().await.called("ec2:DeleteSecurityGroup") {
+                        Err(fault) if waits(&fault) && Instant::now() < deadline => {
+                            tokio::time::sleep(Duration::from_secs(5)).await;
+                        }
+                        result => return result.map(drop),
+                    }
+                }
+            }));
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
+
+/// True if a group cannot be deleted yet.
+fn waits(fault: &Fault) -> bool {
+    fault.passes() || matches!(fault.code.as_deref(), Some("DependencyViolation" | "InvalidGroup.InUse"))
+}
+
+impl Drop for Ec2Machine {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nobody is left to tell; what stays bears the run's tag and ends itself.
+            let _ = self.take_away();
+        }
+    }
+}
+
+impl Machine for Ec2Machine {
+    #[expect(clippy::expect_used, reason = "start() and reboot() return a machine only when the connection is open")]
+    fn remote(&self) -> &dyn Remote {
+        self.way.as_deref().expect("a machine that was returned is connected")
+    }
+
+    fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+        let _ = self.remote().output("sudo systemctl reboot", b"");
+        self.reboot_finished(told)
+    }
+
+    fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+        let before = self.boot_id.clone();
+        let deadline = Instant::now() + self.host.settings.boot_timeout;
+        loop {
+            // sshd of the boot that is ending may still answer: only a new boot id counts.
+            self.way = None;
+            signals::pause(Duration::from_secs(2))?;
+            match self.enter(told) {
+                Ok(()) if self.boot_id != before => return Ok(()),
+                Ok(()) => {}
+                Err(error) if error.exit() == Exit::Interrupted || Instant::now() > deadline => return Err(error),
+                // The boot that is ending let us in and then hung up.
+                Err(_) => {}
+            }
+            if Instant::now() > deadline {
+                return Err(Exit::Failed.error(
+                    format_args!("{} did not restart in time", self.id),
+                    "its console output (`aws ec2 get-console-output`) shows what it is doing",
+                ));
+            }
+        }
+    }
+
+    fn console(&self) -> String {
+        let call = self.host.ec2.get_console_output().instance_id(&self.id).latest(true);
+        let output = self.host.driver.finish(call.send()).ok().and_then(|o| o.output().map(str::to_owned));
+        let decoded = output.and_then(|text| base64::decode(text).ok());
+        decoded.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    fn second_try(&mut self) -> Option<String> {
+        None
+    }
+
+    fn keep(&mut self) -> Result<String> {
+        self.kept = true;
+        Ok(self.remote().login_line())
+    }
+}

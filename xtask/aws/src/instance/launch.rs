@@ -1,0 +1,231 @@
+//! How an instance comes to be: key pair, subnets, security group, RunInstances where there is room, an address.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{
+    Filter, InstanceNetworkInterfaceSpecification, InstanceStateName, InstanceType, IpPermission, IpRange, Reservation,
+    ResourceType, ShutdownBehavior, Subnet, TagSpecification,
+};
+use aws_smithy_types::base64;
+use xtask::error::{Exit, Result};
+use xtask::process::Cmd;
+use xtask::signals;
+
+use super::Ec2Machine;
+use crate::fault::{Called as _, Fault, Kind};
+use crate::order::{self, Order};
+use crate::record::{EXPIRES, PURPOSE, RUN, sdk_tags};
+use crate::wait::{Look, retried, retried_not_found, until};
+
+impl Ec2Machine {
+    fn tags(&self, kind: ResourceType, tags: &BTreeMap<String, String>) -> TagSpecification {
+        let mut tags = tags.clone();
+        tags.retain(|_, value| !value.is_empty());
+        let expires = jiff::Timestamp::now() + self.host.settings.lifetime;
+        tags.extend([
+            (RUN.to_owned(), self.host.run.id().to_owned()),
+            (PURPOSE.to_owned(), self.purpose.clone()),
+            (EXPIRES.to_owned(), expires.to_string()),
+            ("ManagedBy".to_owned(), "agent-ami".to_owned()),
+        ]);
+        TagSpecification::builder().resource_type(kind).set_tags(Some(sdk_tags(&tags))).build()
+    }
+
+    /// `agent-ami-run-20261121-100000-abcdef-builder`: the same for everything temporary.
+    fn name(&self, order: &Order) -> String {
+        format!("agent-ami-{}-{}", self.host.run.id(), order.purpose)
+    }
+
+    pub(super) fn import_key(&mut self, order: &Order) -> Result<()> {
+        let name = self.name(order);
+        let public = fs_err::read(self.target.key.with_extension("pub"))?;
+        let call = self.host.ec2.import_key_pair().key_name(&name).public_key_material(public.into());
+        let call = call.tag_specifications(self.tags(ResourceType::KeyPair, &order.tags));
+        self.key = Some(name);
+        self.host.driver.finish(call.send()).called("ec2:ImportKeyPair")?;
+        Ok(())
+    }
+
+    /// The subnets that may be tried: the one that is named, or the default ones of each zone.
+    pub(super) fn subnets(&self, order: &Order) -> Result<Vec<Subnet>> {
+        let call = self.host.ec2.describe_subnets();
+        let call = if order.subnet.is_empty() {
+            let call = call.filters(filter("default-for-az", "true"));
+            if order.zone.is_empty() { call } else { call.filters(filter("availability-zone", &order.zone)) }
+        } else {
+            call.subnet_ids(&order.subnet)
+        };
+        let found =
+            self.host.driver.wait(call.into_paginator().items().send().collect::<std::result::Result<Vec<_>, _>>())?;
+        let mut subnets = found.called("ec2:DescribeSubnets")?;
+        subnets.sort_by(|a, b| a.availability_zone().cmp(&b.availability_zone()));
+        if subnets.is_empty() {
+            return Err(Exit::Precondition.error(
+                "the account has no default subnet here",
+                "set `build_subnet_id` in ami.toml, or make a default VPC (`aws ec2 create-default-vpc`)",
+            ));
+        }
+        Ok(subnets)
+    }
+
+    pub(super) fn make_group(&mut self, order: &Order, subnets: &[Subnet]) -> Result<String> {
+        let cidrs = if order.cidrs.is_empty() { vec![own_address()?] } else { order.cidrs.clone() };
+        let name = self.name(order);
+        let vpc = subnets.first().and_then(Subnet::vpc_id).unwrap_or_default();
+        let call = self.host.ec2.create_security_group().group_name(&name).vpc_id(vpc);
+        let call = call.description(format!("temporary, for {}", self.host.run.id()));
+        let call = call.tag_specifications(self.tags(ResourceType::SecurityGroup, &order.tags));
+        let made = self.host.driver.finish(call.send()).called("ec2:CreateSecurityGroup")?;
+        let id = made.group_id().unwrap_or_default().to_owned();
+        self.group = Some(id.clone());
+        let ranges = cidrs.iter().map(|c| IpRange::builder().cidr_ip(c).build()).collect();
+        let port = i32::from(order.port);
+        let rule = IpPermission::builder().ip_protocol("tcp").from_port(port).to_port(port).set_ip_ranges(Some(ranges));
+        let call = self.host.ec2.authorize_security_group_ingress().group_id(&id).ip_permissions(rule.build());
+        self.host.driver.finish(retried(|| call.clone().send(), "ec2:AuthorizeSecurityGroupIngress"))?;
+        Ok(id)
+    }
+
+    /// Starts the instance where there is room: each type in each zone, on to the next only when capacity is what is missing.
+    pub(super) fn run(
+        &mut self,
+        order: &Order,
+        subnets: &[Subnet],
+        groups: &[String],
+        told: &dyn Fn(&str),
+    ) -> Result<()> {
+        let mut tried = Vec::new();
+        for kind in &order.types {
+            for subnet in subnets {
+                signals::check()?;
+                let zone = subnet.availability_zone().unwrap_or_default();
+                told(&format!("starting a {kind} in {zone}"));
+                self.ordered = true;
+                match self.run_in(order, kind, subnet, groups) {
+                    Ok(id) => {
+                        self.id = id;
+                        return Ok(());
+                    }
+                    Err(fault) if fault.kind == Kind::Capacity => {
+                        tried.push(format!("{kind} in {zone}: {}", fault.message));
+                    }
+                    Err(fault) => return Err(fault.into()),
+                }
+            }
+        }
+        Err(Exit::Failed.error(
+            format_args!("no capacity for an instance\n{}", tried.join("\n")),
+            "name further `build_instance_types` in ami.toml, or try later",
+        ))
+    }
+
+    fn run_in(
+        &self,
+        order: &Order,
+        kind: &str,
+        subnet: &Subnet,
+        groups: &[String],
+    ) -> std::result::Result<String, Fault> {
+        let subnet_id = subnet.subnet_id().unwrap_or_default();
+        // The same order is the same instance, however often it is sent (EC2 developer guide, "Ensuring idempotency").
+        let token = xtask::recipe::Digest::of_parts([
+            ("run", self.host.run.id().as_bytes()),
+            ("purpose", order.purpose.as_bytes()),
+            ("type", kind.as_bytes()),
+            ("subnet", subnet_id.as_bytes()),
+        ]);
+        let network = InstanceNetworkInterfaceSpecification::builder()
+            .device_index(0)
+            .subnet_id(subnet_id)
+            .set_groups(Some(groups.to_vec()))
+            .set_associate_public_ip_address(order.public)
+            .delete_on_termination(true)
+            .build();
+        let call = self
+            .host
+            .ec2
+            .run_instances()
+            .client_token(token.to_string())
+            .image_id(&order.image)
+            .instance_type(InstanceType::from(kind))
+            .min_count(1)
+            .max_count(1)
+            .set_key_name(self.key.clone())
+            .network_interfaces(network)
+            .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
+            .metadata_options(order::metadata(order.metadata.as_ref()))
+            .set_block_device_mappings(Some(order.disks.iter().map(order::disk).collect()))
+            .user_data(base64::encode(order::user_data(self.host.settings.lifetime)))
+            .tag_specifications(self.tags(ResourceType::Instance, &order.tags))
+            .tag_specifications(self.tags(ResourceType::Volume, &order.volume_tags))
+            .set_instance_market_options(order::spot(&order.spot));
+        let call = if order.profile.is_empty() {
+            call
+        } else {
+            let profile = aws_sdk_ec2::types::IamInstanceProfileSpecification::builder();
+            call.iam_instance_profile(profile.name(&order.profile).build())
+        };
+        let done = self.host.driver.finish(retried_not_found(|| call.clone().send(), "ec2:RunInstances"))?;
+        let id = done.instances().first().and_then(|i| i.instance_id()).unwrap_or_default();
+        Ok(id.to_owned())
+    }
+
+    /// Waits until the instance runs and has an address.
+    pub(super) fn find_address(&mut self, order: &Order, told: &dyn Fn(&str)) -> Result<()> {
+        let interface = order.interface.as_str();
+        let call = self.host.ec2.describe_instances().instance_ids(&self.id);
+        let looked = self.host.driver.wait(until(self.host.settings.patience.instance, told, async || {
+            let answer = match call.clone().send().await.called("ec2:DescribeInstances") {
+                Err(fault) if fault.kind == Kind::NotFound => return Ok(Look::Missing),
+                answer => answer?,
+            };
+            let Some(instance) = answer.reservations().iter().flat_map(Reservation::instances).next() else {
+                return Ok(Look::Missing);
+            };
+            let why = || instance.state_reason().and_then(|r| r.message()).unwrap_or("no reason given").to_owned();
+            Ok(match instance.state().and_then(|s| s.name()) {
+                Some(InstanceStateName::Running) => {
+                    let public = instance.public_ip_address().filter(|a| !a.is_empty() && interface != "private_ip");
+                    let private = instance.private_ip_address().filter(|_| interface != "public_ip");
+                    match public.or(private) {
+                        Some(address) => Look::Ready(address.to_owned()),
+                        None => Look::Pending("running, no address yet".to_owned()),
+                    }
+                }
+                Some(InstanceStateName::Pending) | None => Look::Pending("pending".to_owned()),
+                Some(state) => Look::Final(format!("it is {}: {}", state.as_str(), why())),
+            })
+        }))?;
+        let address = looked.map_err(|gave_up| gave_up.told(&format!("instance {}", self.id)))?;
+        let settings = &self.host.settings;
+        let host = settings.ssh_host.clone().or_else(|| Some(order.host.clone()).filter(|h| !h.is_empty()));
+        self.target.host = host.unwrap_or(address);
+        self.target.port = settings.ssh_port.unwrap_or(order.port);
+        Ok(())
+    }
+
+    /// The instance of this run that was started for the same purpose, if there is one.
+    pub(super) async fn lost(&self) -> Option<String> {
+        let call = self.host.ec2.describe_instances().filters(filter(&format!("tag:{RUN}"), self.host.run.id()));
+        let call = call.filters(filter(&format!("tag:{PURPOSE}"), &self.purpose));
+        let answer = call.send().await.ok()?;
+        let mut instances = answer.reservations().iter().flat_map(Reservation::instances);
+        let living = instances.find(|i| i.state().and_then(|s| s.name()) != Some(&InstanceStateName::Terminated))?;
+        living.instance_id().map(str::to_owned)
+    }
+}
+
+/// The caller's public address as a network of one.
+fn own_address() -> Result<String> {
+    const WHO: &str = "https://checkip.amazonaws.com/";
+    let hint = "set `ssh_cidrs` in ami.toml to the network you come from";
+    let text = Cmd::new("curl").args(["-fsS", "--max-time", "10", WHO]).hint(hint).read()?;
+    match text.trim().parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V4(address)) => Ok(format!("{address}/32")),
+        _ => Err(Exit::Failed.error(format_args!("{WHO} answered `{}`, which is no IPv4 address", text.trim()), hint)),
+    }
+}
+
+fn filter(name: &str, value: &str) -> Filter {
+    Filter::builder().name(name).values(value).build()
+}

@@ -1,0 +1,24 @@
+//! The EC2 provider.
+//!
+//! The only crate that knows the AWS SDK. It implements `xtask`'s `Cloud` and `Machine`; what a pipeline does stands there, not
+//! here. Nothing here prints, and nothing spawns but through `xtask::process`.
+
+pub mod blueprint;
+
+pub mod fault;
+pub mod clients;
+pub mod drive;
+pub mod wait;
+pub mod settings;
+
+pub mod base;
+pub mod record;
+pub mod image;
+pub mod copy;
+pub mod order;
+pub mod ssm;
+pub mod instance;
+pub mod preflight;
+pub mod cloud;
+pub mod policy;
+pub mod provider;

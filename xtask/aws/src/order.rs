@@ -1,0 +1,118 @@
+//! What to start, and how EC2 is told: pure, in the SDK's types.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_ec2::types::{
+    BlockDeviceMapping, EbsBlockDevice, HttpTokensState, InstanceInterruptionBehavior, InstanceMarketOptionsRequest,
+    InstanceMetadataEndpointState, InstanceMetadataOptionsRequest, MarketType, SpotInstanceType, SpotMarketOptions,
+    VolumeType,
+};
+
+use crate::blueprint::{BlockDevice, MetadataOptions};
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// `builder`, `smoke-t3.micro`.
+    pub purpose: String,
+    /// The AMI.
+    pub image: String,
+    /// Instance types, tried in order.
+    pub types: Vec<String>,
+    /// Subnet; empty for any default one.
+    pub subnet: String,
+    /// Availability zone; empty for any.
+    pub zone: String,
+    /// Security groups; empty for a temporary one.
+    pub groups: Vec<String>,
+    /// Networks that a temporary group lets in; empty for the caller's own address.
+    pub cidrs: Vec<String>,
+    /// Instance profile.
+    pub profile: String,
+    /// Give it a public address; left to the subnet if `None`.
+    pub public: Option<bool>,
+    /// Metadata options.
+    pub metadata: Option<MetadataOptions>,
+    /// Disks.
+    pub disks: Vec<BlockDevice>,
+    /// Highest spot price, `auto`, or empty for on-demand.
+    pub spot: String,
+    /// Login.
+    pub user: String,
+    /// Address instead of the instance's own.
+    pub host: String,
+    /// TCP port of sshd.
+    pub port: u16,
+    /// `public_ip`, `private_ip` or empty.
+    pub interface: String,
+    /// Tags of the instance.
+    pub tags: BTreeMap<String, String>,
+    /// Tags of its volumes.
+    pub volume_tags: BTreeMap<String, String>,
+}
+
+pub(crate) fn disk(disk: &BlockDevice) -> BlockDeviceMapping {
+    let ebs = EbsBlockDevice::builder()
+        .set_volume_size(disk.volume_size)
+        .set_volume_type(disk.volume_type.as_deref().map(VolumeType::from))
+        .set_iops(disk.iops)
+        .set_throughput(disk.throughput)
+        .set_encrypted(disk.encrypted)
+        .set_kms_key_id(disk.kms_key_id.clone())
+        .delete_on_termination(disk.delete_on_termination.unwrap_or(true));
+    BlockDeviceMapping::builder().device_name(&disk.device_name).ebs(ebs.build()).build()
+}
+
+/// IMDSv2 unless the template says more.
+pub(crate) fn metadata(options: Option<&MetadataOptions>) -> InstanceMetadataOptionsRequest {
+    let endpoint = options.map_or("", |o| o.http_endpoint.as_str());
+    InstanceMetadataOptionsRequest::builder()
+        .http_tokens(HttpTokensState::Required)
+        .http_endpoint(if endpoint == "disabled" {
+            InstanceMetadataEndpointState::Disabled
+        } else {
+            InstanceMetadataEndpointState::Enabled
+        })
+        .http_put_response_hop_limit(options.and_then(|o| o.http_put_response_hop_limit).unwrap_or(1))
+        .build()
+}
+
+pub(crate) fn spot(price: &str) -> Option<InstanceMarketOptionsRequest> {
+    let price = match price {
+        "" => return None,
+        "auto" => None,
+        price => Some(price.to_owned()),
+    };
+    let options = SpotMarketOptions::builder()
+        .spot_instance_type(SpotInstanceType::OneTime)
+        .instance_interruption_behavior(InstanceInterruptionBehavior::Terminate)
+        .set_max_price(price);
+    Some(InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).spot_options(options.build()).build())
+}
+
+/// Powers the instance off in the end, which terminates it: nobody may be left to do so. Counted anew at every boot.
+///
+/// A sleeping process and no systemd timer: `bootcmd` runs before sysinit.target, and whatever asks systemd to start something then
+/// waits for a boot that waits for it.
+pub(crate) fn user_data(lifetime: Duration) -> String {
+    let end = format!(
+        "setsid sh -c 'sleep {}; systemctl poweroff' agent-ami-deadline </dev/null >/dev/null 2>&1 &",
+        lifetime.as_secs()
+    );
+    format!("#cloud-config\n{}\n", serde_json::json!({ "bootcmd": [["sh", "-c", end]] }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_data_is_yaml_that_ends_the_instance() {
+        let text = user_data(Duration::from_secs(7200));
+        let config: serde_json::Value = serde_json::from_str(text.strip_prefix("#cloud-config\n").unwrap()).unwrap();
+        let end = config["bootcmd"][0][2].as_str().unwrap();
+        assert!(end.contains("sleep 7200; systemctl poweroff") && end.ends_with('&'), "{end}");
+        assert!(!end.contains("systemd-run"), "it would wait for the boot");
+    }
+}

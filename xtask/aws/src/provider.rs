@@ -1,0 +1,101 @@
+//! `--on aws` as commands need it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use xtask::cli::{self, On};
+use xtask::commands::{Context, Provider};
+use xtask::config::{Config, Image as ImageConfig};
+use xtask::error::{Exit, Result};
+use xtask::state::{Run, State};
+
+use crate::clients::{self, Clients};
+use crate::cloud::Ec2;
+use crate::drive::Driver;
+use crate::settings::{Patiences, Settings, Via};
+
+/// The provider, opened as often as a command likes: driver and clients are made once.
+#[derive(Debug, Default)]
+pub struct OnAws {
+    opened: OnceLock<(Arc<Driver>, Clients)>,
+}
+
+impl Provider for OnAws {
+    type Cloud = Ec2;
+
+    fn on(&self) -> On {
+        On::Aws
+    }
+
+    fn open(&self, context: &Context, config: &Config, state: &State, run: Option<Arc<Run>>) -> Result<Ec2> {
+        let mut settings = settings(config);
+        settings.via = context.common.via.map_or(settings.via, |via| match via {
+            cli::Via::Ssh => Via::Ssh,
+            cli::Via::Ssm => Via::Ssm,
+        });
+        let Some(home) = settings.regions.first() else {
+            return Err(Exit::Usage.error("ami.toml names no region on AWS", "add aws = [\"us-east-1\"] to [regions]"));
+        };
+        let (driver, clients) = match self.opened.get() {
+            Some(opened) => opened.clone(),
+            None => {
+                let driver = Arc::new(Driver::new()?);
+                let profile = settings.profile.clone();
+                let loaded = clients::Settings { home: home.clone(), profile };
+                let clients = driver.wait(Clients::load(&loaded))?;
+                self.opened.get_or_init(|| (driver, clients)).clone()
+            }
+        };
+        Ok(Ec2::new(driver, clients, settings, state, run))
+    }
+
+    fn settings(&self, config: &Config, run: Option<&Run>) -> Vec<(&'static str, String)> {
+        let packer = &config.packer;
+        let mut settings = vec![
+            ("aws_region", config.regions.aws.first().unwrap_or(&packer.default_region).clone()),
+            ("instance_type", packer.build_instance_type.clone()),
+            ("subnet_id", packer.build_subnet_id.clone()),
+        ];
+        settings.extend(run.map(|run| ("run_id", run.id().to_owned())));
+        settings
+    }
+
+    fn iam_policy(&self) -> Option<serde_json::Value> {
+        Some(crate::policy::policy())
+    }
+
+    fn source<'a>(&self, name: &str, image: &'a ImageConfig) -> Result<&'a str> {
+        if image.source_aws.is_empty() {
+            return Err(Exit::Usage.error(
+                format_args!("image `{name}` has no source for AWS"),
+                "add source_aws = \"amazon-ebs.NAME\" to the image in ami.toml",
+            ));
+        }
+        Ok(&image.source_aws)
+    }
+}
+
+/// `[aws]` and its neighbours in this crate's own types.
+pub fn settings(config: &Config) -> Settings {
+    let aws = &config.aws;
+    let set = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
+    Settings {
+        regions: config.regions.aws.clone(),
+        best_effort: aws.best_effort_regions.clone(),
+        profile: set(&aws.profile),
+        accounts: aws.accounts.clone(),
+        more_builder_types: aws.build_instance_types.clone(),
+        smoke_types: aws.smoke_instance_types.clone(),
+        via: if aws.via == "ssm" { Via::Ssm } else { Via::Ssh },
+        ssm_profile: aws.ssm_instance_profile.clone(),
+        subnet: config.packer.build_subnet_id.clone(),
+        ssh_cidrs: aws.ssh_cidrs.clone(),
+        ssh_host: set(&aws.ssh_host),
+        ssh_port: Some(aws.ssh_port).filter(|p| *p != 0),
+        kms_keys: aws.kms_key_ids.clone(),
+        copy_within: Some(Duration::from_secs(aws.copy_completion_minutes * 60)).filter(|d| !d.is_zero()),
+        lifetime: Duration::from_secs(aws.instance_lifetime_minutes * 60),
+        boot_timeout: Duration::from_secs(aws.boot_timeout_secs),
+        patience: Patiences::default(),
+    }
+}

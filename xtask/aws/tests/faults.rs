@@ -1,0 +1,352 @@
+//! Every fault EC2 is known for, one test each: how it ends, and that nothing is left at the endpoint but what should be there.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use xtask::cloud::{Capture, Cloud as _, Copied, Identity, Image, Start};
+use xtask::error::{Error, Exit, Result};
+use xtask::recipe::{Digest, Source};
+use xtask::state::State;
+use xtask_aws::clients::Clients;
+use xtask_aws::cloud::Ec2;
+use xtask_aws::drive::Driver;
+use xtask_aws::settings::Settings;
+
+mod support;
+#[path = "support/settings.rs"]
+mod settings;
+use settings::{settings, source};
+use support::{Moto, Plan, Strike, clients, inventory};
+
+const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
+
+/// An account at an endpoint of its own, and a provider whose calls can be struck.
+struct Account {
+    moto: Moto,
+    driver: Arc<Driver>,
+    dir: tempfile::TempDir,
+    /// What was there before the first call: moto makes the fixtures' snapshots the account's own.
+    before: BTreeMap<String, usize>,
+}
+
+impl Account {
+    fn new() -> Self {
+        let (moto, driver) = (Moto::start(), Arc::new(Driver::new().unwrap()));
+        let mut account = Self { moto, driver, dir: tempfile::tempdir().unwrap(), before: BTreeMap::new() };
+        account.before = account.left();
+        account
+    }
+
+    fn with(&self, plans: Vec<Plan>) -> Ec2 {
+        self.with_settings(plans, settings(&REGIONS))
+    }
+
+    fn with_settings(&self, plans: Vec<Plan>, settings: Settings) -> Ec2 {
+        let state = State::open(self.dir.path().join("state")).unwrap();
+        let run = Arc::new(state.begin_run("test").unwrap());
+        Ec2::new(Arc::clone(&self.driver), clients(&self.moto.url, plans), settings, &state, Some(run))
+    }
+
+    /// What is there now and was not before.
+    fn left(&self) -> BTreeMap<String, usize> {
+        let untouched = clients(&self.moto.url, Vec::new());
+        let regions = REGIONS.map(str::to_owned);
+        let mut left = self.driver.finish(inventory(&untouched, &regions));
+        for (kind, n) in &mut left {
+            *n -= self.before.get(kind).copied().unwrap_or_default();
+        }
+        left.retain(|_, n| *n > 0);
+        left
+    }
+
+    fn assert_left(&self, wanted: &[(&str, usize)]) {
+        let wanted: BTreeMap<String, usize> = wanted.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect();
+        assert_eq!(self.left(), wanted);
+    }
+
+    /// Builds an image; the machine is not entered, because nobody is in it.
+    fn build(&self, ec2: &Ec2) -> Result<Image> {
+        let source = source();
+        let base = ec2.base(&source, &|_| {})?;
+        let machine = ec2.begin(Start { source: &source, base: &base, from: None, next: None }, &|_| {})?;
+        ec2.capture(machine, &base, &capture(&source), &|_| {})
+    }
+
+    fn copy(&self, ec2: &Ec2, image: &Image) -> Vec<Copied> {
+        let mut results = Vec::new();
+        let targets: Vec<String> = REGIONS[1..].iter().map(|r| (*r).to_owned()).collect();
+        ec2.copy(image, &targets, &|_, _| {}, &mut |copied| {
+            results.push(copied);
+            Ok(())
+        })
+        .unwrap();
+        results
+    }
+}
+
+fn capture(source: &Source) -> Capture {
+    Capture {
+        image: "locus-agent".to_owned(),
+        version: "1.0.0".to_owned(),
+        recipe_hash: Digest::of(b"recipe"),
+        engine: "native".to_owned(),
+        region: REGIONS[0].to_owned(),
+        builder: Identity::default(),
+        source: source.clone(),
+    }
+}
+
+const ONE_IMAGE: [(&str, usize); 2] = [("images in us-east-1", 1), ("snapshots in us-east-1", 1)];
+
+fn everywhere() -> Vec<(String, usize)> {
+    REGIONS.iter().flat_map(|r| [(format!("images in {r}"), 1), (format!("snapshots in {r}"), 1)]).collect()
+}
+
+fn assert_everywhere(account: &Account) {
+    let wanted = everywhere();
+    account.assert_left(&wanted.iter().map(|(k, n)| (k.as_str(), *n)).collect::<Vec<_>>());
+}
+
+fn code(error: &Error) -> Exit {
+    error.exit()
+}
+
+#[test]
+fn without_a_fault_there_is_one_image_a_region_and_nothing_else() {
+    let account = Account::new();
+    let ec2 = account.with(Vec::new());
+    let image = account.build(&ec2).unwrap();
+    assert_eq!(image.base.id, "ami-0jammynew00000002", "the newest of Canonical's, not of anybody's");
+    account.assert_left(&ONE_IMAGE);
+    let copies = account.copy(&ec2, &image);
+    for copied in &copies {
+        let (copy, made) = copied.result.as_ref().unwrap();
+        assert!(*made && copy.content == image.content && copy.recipe_hash == image.recipe_hash);
+        assert_eq!((copy.copied_from.as_ref(), &copy.tags), (Some(&image.id), &image.tags));
+    }
+    assert_everywhere(&account);
+    // Again: what is there is taken.
+    assert!(account.copy(&ec2, &image).iter().all(|c| matches!(c.result, Ok((_, false)))));
+    assert_everywhere(&account);
+    for copied in copies {
+        ec2.delete(&copied.result.unwrap().0).unwrap();
+    }
+    ec2.delete(&image).unwrap();
+    account.assert_left(&[]);
+}
+
+#[test]
+fn throttling_server_errors_and_dropped_connections_are_survived() {
+    let account = Account::new();
+    let mut plans = Vec::new();
+    for action in
+        ["RunInstances", "CreateImage", "CopyImage", "DescribeImages", "CreateSecurityGroup", "TerminateInstances"]
+    {
+        plans.push(Plan::next(action, 2, Strike::Refuse(503, "RequestLimitExceeded")));
+        plans.push(Plan::next(action, 1, Strike::Refuse(500, "InternalError")).after(2));
+        plans.push(Plan::next(action, 1, Strike::HangUpBefore).after(3));
+    }
+    let ec2 = account.with(plans);
+    let image = account.build(&ec2).unwrap();
+    assert!(account.copy(&ec2, &image).iter().all(|c| c.result.is_ok()));
+    assert_everywhere(&account);
+}
+
+#[test]
+fn an_answer_that_is_lost_makes_nothing_twice() {
+    let account = Account::new();
+    let lost = |action| Plan::next(action, 1, Strike::HangUpAfter);
+    let ec2 =
+        account.with(vec![lost("RunInstances"), lost("CreateImage"), lost("CopyImage"), lost("TerminateInstances")]);
+    let image = account.build(&ec2).unwrap();
+    assert!(account.copy(&ec2, &image).iter().all(|c| c.result.is_ok()));
+    assert_everywhere(&account);
+}
+
+#[test]
+fn a_builder_whose_start_is_never_answered_is_found_and_ended() {
+    let account = Account::new();
+    let ec2 = account.with(vec![Plan::next("RunInstances", 100, Strike::HangUpAfter)]);
+    assert_eq!(code(&account.build(&ec2).unwrap_err()), Exit::Failed);
+    account.assert_left(&[]);
+}
+
+#[test]
+fn not_found_after_create_means_not_yet() {
+    let account = Account::new();
+    let empty = Strike::Rewrite("(?s)<imagesSet>.*</imagesSet>", "<imagesSet/>");
+    let unknown = Strike::Refuse(400, "InvalidInstanceID.NotFound");
+    // The first DescribeImages looks for the base.
+    let ec2 = account
+        .with(vec![Plan::next("DescribeImages", 5, empty).after(1), Plan::next("DescribeInstances", 3, unknown)]);
+    account.build(&ec2).unwrap();
+    account.assert_left(&ONE_IMAGE);
+}
+
+#[test]
+fn an_image_that_stays_invisible_is_given_up_and_removed() {
+    let account = Account::new();
+    let empty = Strike::Rewrite("(?s)<imagesSet>.*</imagesSet>", "<imagesSet/>");
+    let ec2 = account.with(vec![Plan::next("DescribeImages", 1000, empty).after(1)]);
+    let error = account.build(&ec2).unwrap_err();
+    assert_eq!(code(&error), Exit::Failed);
+    assert!(format!("{error:?}").contains("was not found for"), "{error:?}");
+    account.assert_left(&[]);
+}
+
+#[test]
+fn a_name_that_somebody_else_has_is_told_and_the_builder_is_gone() {
+    let account = Account::new();
+    let first = account.build(&account.with(Vec::new())).unwrap();
+    // Another run in the same minute.
+    let error = account.build(&account.with(Vec::new())).unwrap_err();
+    assert!(
+        error.to_string().contains("InvalidAMIName.Duplicate") && error.to_string().contains(&first.name),
+        "{error}"
+    );
+    account.assert_left(&ONE_IMAGE);
+}
+
+#[test]
+fn without_capacity_the_next_zone_and_type_are_tried() {
+    let account = Account::new();
+    let none = || Strike::Refuse(500, "InsufficientInstanceCapacity");
+    // Seven refusals: six zones of the first type, one of the second.
+    let ec2 = account.with(vec![Plan::next("RunInstances", 7, none())]);
+    account.build(&ec2).unwrap();
+    account.assert_left(&ONE_IMAGE);
+
+    let account = Account::new();
+    let ec2 = account.with(vec![Plan::next("RunInstances", 1000, none())]);
+    let error = account.build(&ec2).unwrap_err();
+    assert_eq!(code(&error), Exit::Failed);
+    assert!(error.to_string().contains("t3a.medium in us-east-1"), "{error}");
+    account.assert_left(&[]);
+}
+
+#[test]
+fn another_refusal_is_not_tried_elsewhere() {
+    let account = Account::new();
+    let ec2 = account.with(vec![Plan::next("RunInstances", 1000, Strike::Refuse(400, "VcpuLimitExceeded"))]);
+    let error = account.build(&ec2).unwrap_err();
+    assert_eq!(code(&error), Exit::Precondition);
+    assert_eq!(calls(&ec2, "ec2:RunInstances"), 1);
+    account.assert_left(&[]);
+}
+
+#[test]
+fn a_failed_image_is_removed() {
+    let account = Account::new();
+    let failed = Strike::Rewrite("<imageState>available</imageState>", "<imageState>failed</imageState>");
+    let ec2 = account.with(vec![Plan::next("DescribeImages", 1000, failed).after(1)]);
+    let error = account.build(&ec2).unwrap_err();
+    assert!(error.to_string().contains("failed"), "{error}");
+    account.assert_left(&[]);
+}
+
+#[test]
+fn a_failed_copy_is_tried_again_alone_and_the_others_are_kept() {
+    let account = Account::new();
+    let image = account.build(&account.with(Vec::new())).unwrap();
+    let failed = Strike::Rewrite("<imageState>available</imageState>", "<imageState>failed</imageState>");
+    // Two looks for what is there, then the copy is seen to fail once.
+    let ec2 = account.with(vec![Plan::next("DescribeImages", 1, failed.clone()).after(2).only_in("eu-west-1")]);
+    assert!(account.copy(&ec2, &image).iter().all(|c| c.result.is_ok()));
+    assert_everywhere(&account);
+    assert_eq!(calls(&ec2, "ec2:CopyImage"), 4, "one more, for the one region");
+
+    let account = Account::new();
+    let image = account.build(&account.with(Vec::new())).unwrap();
+    let ec2 = account.with(vec![Plan::next("DescribeImages", 1000, failed).only_in("eu-west-1")]);
+    let results = account.copy(&ec2, &image);
+    for copied in &results {
+        assert_eq!(copied.result.is_ok(), copied.region != "eu-west-1", "{}: {:?}", copied.region, copied.result);
+    }
+    let mut left = account.left();
+    left.retain(|what, _| what.ends_with("eu-west-1"));
+    assert_eq!(left, BTreeMap::new());
+}
+
+#[test]
+fn a_full_destination_is_waited_for() {
+    let account = Account::new();
+    let image = account.build(&account.with(Vec::new())).unwrap();
+    let full = Strike::Refuse(400, "ResourceLimitExceeded");
+    let ec2 = account.with(vec![Plan::next("CopyImage", 5, full).only_in("us-west-2")]);
+    assert!(account.copy(&ec2, &image).iter().all(|c| c.result.is_ok()));
+    assert_everywhere(&account);
+}
+
+#[test]
+fn an_expired_token_ends_the_wait_as_a_precondition() {
+    let account = Account::new();
+    let expired = Strike::Refuse(400, "RequestExpired");
+    let ec2 = account.with(vec![Plan::next("DescribeImages", 1, expired).after(2)]);
+    let error = account.build(&ec2).unwrap_err();
+    assert_eq!(code(&error), Exit::Precondition);
+    assert!(xtask::error::plain(&error).contains("renew the credentials"), "{error}");
+    account.assert_left(&[]);
+}
+
+#[test]
+fn a_slow_answer_is_waited_for() {
+    let account = Account::new();
+    let slow = |action| Plan::next(action, 1, Strike::Slow(Duration::from_secs(2)));
+    let ec2 = account.with(vec![slow("RunInstances"), slow("CreateImage"), slow("DescribeImages")]);
+    account.build(&ec2).unwrap();
+    account.assert_left(&ONE_IMAGE);
+}
+
+#[test]
+fn a_machine_nobody_can_enter_is_ended_with_all_it_had() {
+    let account = Account::new();
+    let ec2 = account.with_settings(
+        Vec::new(),
+        Settings { ssh_host: Some("127.0.0.1".to_owned()), ssh_port: Some(1), ..settings(&REGIONS) },
+    );
+    let source = source();
+    let base = ec2.base(&source, &|_| {}).unwrap();
+    let start = Start { source: &source, base: &base, from: None, next: None };
+    let Err(error) = ec2.start_builder(start, &|_| {}) else { panic!("it let us in") };
+    assert_eq!(code(&error), Exit::Failed);
+    assert!(format!("{error:?}").contains("the console of i-"), "{error:?}");
+    account.assert_left(&[]);
+}
+
+#[test]
+fn an_image_in_use_is_named() {
+    let account = Account::new();
+    let ec2 = account.with(Vec::new());
+    let image = account.build(&ec2).unwrap();
+    assert_eq!(ec2.users(&image).unwrap(), [""; 0]);
+    let raw = clients(&account.moto.url, Vec::new()).ec2("us-east-1");
+    let call = raw.run_instances().image_id(&image.id.0).min_count(1).max_count(1);
+    let started = account.driver.finish(call.send()).unwrap();
+    let id = started.instances()[0].instance_id().unwrap();
+    assert_eq!(ec2.users(&image).unwrap(), [format!("instance {id}")]);
+}
+
+#[test]
+fn every_call_is_in_the_policy() {
+    let account = Account::new();
+    let ec2 = account.with(Vec::new());
+    let source = source();
+    ec2.ready(&source, true).unwrap();
+    let image = account.build(&ec2).unwrap();
+    account.copy(&ec2, &image);
+    ec2.users(&image).unwrap();
+    ec2.images("us-east-1").unwrap();
+    ec2.delete(&image).unwrap();
+    let made = ec2.clients().calls().counts();
+    assert!(made.len() > 12, "{made:?}");
+    let missing: Vec<&String> = made.keys().filter(|action| !xtask_aws::policy::allows(action)).collect();
+    assert_eq!(missing, [""; 0]);
+}
+
+fn calls(ec2: &Ec2, action: &str) -> usize {
+    let clients: &Clients = ec2.clients();
+    clients.calls().counts().get(action).copied().unwrap_or(0)
+}

@@ -1,0 +1,165 @@
+//! Whole releases on AWS by both engines: the endpoint is moto's, the machines are real, the template is the project's own, and so
+//! is Packer.
+//!
+//! Each takes as long as a build from nothing. `cargo test -p xtask-aws --test release -- --ignored --nocapture --test-threads=1`,
+//! or `cargo xtask test --full`. Needs a base image: `cargo xtask ami build` makes one.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test says what it sees and stops where it cannot go on"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+use xtask::process::Cmd;
+use xtask_aws::policy;
+
+mod support;
+#[path = "support/room.rs"]
+mod room;
+use room::{Plan, Room, base_disk};
+use support::{Moto, clients, free_port, inventory, root};
+
+const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
+
+/// What the releases' calls are signed with, to tell them from the test's own.
+const KEY: &str = "AKIARELEASE000000000";
+
+/// The endpoint with machines behind it, and a state folder of the release's own.
+struct Stage {
+    moto: Moto,
+    _room: Room,
+    port: u16,
+    dir: tempfile::TempDir,
+    before: BTreeMap<String, usize>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let (moto, dir, port) = (Moto::start(), tempfile::tempdir().unwrap(), free_port());
+        let room = Room::open(Plan {
+            url: moto.url.clone(),
+            regions: vec![REGIONS[0].to_owned()],
+            base_ami: "ami-0jammynew00000002".to_owned(),
+            base_disk: base_disk(&root()),
+            dir: dir.path().join("room"),
+            port,
+            agents_port: moto.agents_port,
+        });
+        let before = Self::inventory(&moto);
+        Self { moto, _room: room, port, dir, before }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the command line as a person starts it")]
+    fn run(&self, args: &[&str], env: &[(&str, String)]) -> Value {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_xtask-aws"))
+            .args(args)
+            .args(["--on", "aws", "--format", "json", "--yes", "--state"])
+            .arg(self.dir.path().join("state"))
+            .env("AWS_ENDPOINT_URL", &self.moto.url)
+            .env("AWS_ACCESS_KEY_ID", KEY)
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AGENT_AMI_AWS_SSH_HOST", "127.0.0.1")
+            .env("AGENT_AMI_AWS_SSH_PORT", self.port.to_string())
+            .env("AGENT_AMI_AWS_SSH_CIDRS", "127.0.0.1/32")
+            .env("AGENT_AMI_CHANNELS_STAGING_ENV_FILE", self.dir.path().join("staging.env"))
+            .env("AGENT_AMI_CHANNELS_PRODUCTION_ENV_FILE", self.dir.path().join("production.env"))
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .current_dir(root())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut last = Value::Null;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            match event["event"].as_str().unwrap() {
+                "phase-finished" => {
+                    println!("{:8.1} s  {} {}", event["seconds"].as_f64().unwrap(), event["phase"], event["summary"]);
+                }
+                "step-finished" => {
+                    println!("{:8.1} s    {} {}", event["seconds"].as_f64().unwrap(), event["name"], event["outcome"]);
+                }
+                "check" if event["outcome"] != "pass" => println!("            {event}"),
+                _ => {}
+            }
+            last = event;
+        }
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, Some(0), "{last:#}");
+        last
+    }
+
+    /// What is there now and was not at the start.
+    fn left(&self) -> BTreeMap<String, usize> {
+        let mut now = Self::inventory(&self.moto);
+        for (kind, n) in &mut now {
+            *n -= self.before.get(kind).copied().unwrap_or_default();
+        }
+        now.retain(|_, n| *n > 0);
+        now
+    }
+
+    fn inventory(moto: &Moto) -> BTreeMap<String, usize> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(inventory(&clients(&moto.url, Vec::new()), &REGIONS.map(str::to_owned)))
+    }
+}
+
+impl Stage {
+    /// What is promoted and what is left after a release, and whether the policy allows all that was called.
+    fn assert_released(&self) {
+        let promoted = std::fs::read_to_string(self.dir.path().join("staging.env")).unwrap();
+        println!("{promoted}");
+        for region in REGIONS {
+            let name = format!("LOCUS_AMI_ID_{}=ami-", region.to_uppercase().replace('-', "_"));
+            assert!(promoted.contains(&name), "{name} is not in\n{promoted}");
+        }
+        let wanted = REGIONS.iter().flat_map(|r| [(format!("images in {r}"), 1), (format!("snapshots in {r}"), 1)]);
+        assert_eq!(self.left(), wanted.collect());
+        for (call, times) in self.moto.calls(KEY) {
+            println!("{times:5} {call}");
+            assert!(policy::allows(&call), "{call} is not in `cargo xtask iam-policy`");
+        }
+    }
+}
+
+#[test]
+#[ignore = "boots VMs and builds the whole image"]
+fn a_release_on_aws_by_the_native_engine() {
+    let stage = Stage::new();
+    let result = stage.run(&["ami", "release", "--engine", "native"], &[]);
+    assert_eq!(result["ok"], true);
+    stage.assert_released();
+    let before = stage.moto.calls(KEY);
+    let started = Instant::now();
+    let again = stage.run(&["ami", "build", "--engine", "native"], &[]);
+    assert_eq!(again["data"]["up_to_date"], true);
+    println!("{:8.1} s  up to date", started.elapsed().as_secs_f64());
+    let made = stage.moto.calls(KEY).into_iter().filter(|(call, n)| before.get(call) != Some(n));
+    let mutating: Vec<String> =
+        made.map(|(call, _)| call).filter(|c| !c.contains(":Describe") && !c.contains(":Get")).collect();
+    // Permissions are asked as DryRun, which moto logs as the call itself.
+    assert!(mutating.is_empty(), "an unchanged build made {mutating:?}");
+}
+
+#[test]
+#[ignore = "builds Packer, boots VMs and builds the whole image"]
+fn a_release_on_aws_by_packer() {
+    let tools = root().join(".agent-ami/packer-tools");
+    Cmd::new(root().join(".ci/packer/provide")).arg(&tools).read().unwrap();
+    let stage = Stage::new();
+    let env = [
+        ("AGENT_AMI_PACKER_BINARY_PATH", tools.join("packer").display().to_string()),
+        ("PACKER_PLUGIN_PATH", tools.join("plugins").display().to_string()),
+        ("AGENT_AMI_PACKER_BUILD_TIMEOUT_SECS", "3600".to_owned()),
+    ];
+    let result = stage.run(&["ami", "release", "--engine", "packer"], &env);
+    assert_eq!((&result["ok"], &result["data"]["image"]["engine"]), (&Value::Bool(true), &Value::from("packer")));
+    stage.assert_released();
+}
