@@ -9,12 +9,15 @@
     reason = "a test says what it sees and stops where it cannot go on"
 )]
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use xtask::process::Cmd;
+
+#[path = "support/follow.rs"]
+mod follow;
+use follow::follow;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -31,32 +34,15 @@ fn tools() -> PathBuf {
 #[expect(clippy::disallowed_methods, reason = "the command line as a person starts it")]
 fn xtask(args: &[&str], tools: &Path) -> (Option<i32>, Value) {
     println!("cargo xtask {}", args.join(" "));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command
         .args(args)
         .args(["--format", "json", "--yes"])
         .env("AGENT_AMI_PACKER_BINARY_PATH", tools.join("packer"))
         .env("AGENT_AMI_PACKER_BUILD_TIMEOUT_SECS", "3600")
         .env("PACKER_PLUGIN_PATH", tools.join("plugins"))
-        .current_dir(root())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut last = Value::Null;
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        last = serde_json::from_str(&line.unwrap()).unwrap();
-        let seconds = last["seconds"].as_f64().unwrap_or_default();
-        match last["event"].as_str().unwrap() {
-            "phase-finished" => println!("{seconds:8.1} s  {} {}", last["phase"], last["summary"]),
-            "step-finished" => println!("{seconds:8.1} s    {} {}", last["name"], last["outcome"]),
-            "check" if last["outcome"] != "pass" => println!("            {last}"),
-            _ => {}
-        }
-    }
-    let code = child.wait().unwrap().code();
-    if code != Some(0) {
-        println!("{}", last["error"].as_str().unwrap_or_default());
-    }
-    (code, last)
+        .current_dir(root());
+    follow(&mut command)
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod support;
 #[path = "support/settings.rs"]
 mod settings;
 use settings::{settings, source};
-use support::{Moto, Plan, Strike, clients, inventory};
+use support::{Moto, Plan, Strike, added, clients, inventory};
 
 const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
 
@@ -54,12 +54,7 @@ impl Account {
     fn left(&self) -> BTreeMap<String, usize> {
         let untouched = clients(&self.moto.url, Vec::new());
         let regions = REGIONS.map(str::to_owned);
-        let mut left = self.driver.finish(inventory(&untouched, &regions));
-        for (kind, n) in &mut left {
-            *n -= self.before.get(kind).copied().unwrap_or_default();
-        }
-        left.retain(|_, n| *n > 0);
-        left
+        added(self.driver.finish(inventory(&untouched, &regions)), &self.before)
     }
 
     fn assert_left(&self, wanted: &[(&str, usize)]) {

@@ -12,8 +12,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -21,10 +20,13 @@ use xtask::process::Cmd;
 use xtask_aws::policy;
 
 mod support;
+#[path = "../../tests/support/follow.rs"]
+mod follow;
 #[path = "support/room.rs"]
 mod room;
+use follow::follow;
 use room::{Plan, Room, base_disk};
-use support::{Moto, clients, free_port, inventory, root};
+use support::{Moto, added, clients, free_port, inventory, root};
 
 const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
 
@@ -58,7 +60,8 @@ impl Stage {
 
     #[expect(clippy::disallowed_methods, reason = "the command line as a person starts it")]
     fn run(&self, args: &[&str], env: &[(&str, String)]) -> Value {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_xtask-aws"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask-aws"));
+        command
             .args(args)
             .args(["--on", "aws", "--format", "json", "--yes", "--state"])
             .arg(self.dir.path().join("state"))
@@ -71,38 +74,15 @@ impl Stage {
             .env("AGENT_AMI_CHANNELS_STAGING_ENV_FILE", self.dir.path().join("staging.env"))
             .env("AGENT_AMI_CHANNELS_PRODUCTION_ENV_FILE", self.dir.path().join("production.env"))
             .envs(env.iter().map(|(name, value)| (name, value)))
-            .current_dir(root())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut last = Value::Null;
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            match event["event"].as_str().unwrap() {
-                "phase-finished" => {
-                    println!("{:8.1} s  {} {}", event["seconds"].as_f64().unwrap(), event["phase"], event["summary"]);
-                }
-                "step-finished" => {
-                    println!("{:8.1} s    {} {}", event["seconds"].as_f64().unwrap(), event["name"], event["outcome"]);
-                }
-                "check" if event["outcome"] != "pass" => println!("            {event}"),
-                _ => {}
-            }
-            last = event;
-        }
-        let code = child.wait().unwrap().code();
+            .current_dir(root());
+        let (code, last) = follow(&mut command);
         assert_eq!(code, Some(0), "{last:#}");
         last
     }
 
     /// What is there now and was not at the start.
     fn left(&self) -> BTreeMap<String, usize> {
-        let mut now = Self::inventory(&self.moto);
-        for (kind, n) in &mut now {
-            *n -= self.before.get(kind).copied().unwrap_or_default();
-        }
-        now.retain(|_, n| *n > 0);
-        now
+        added(Self::inventory(&self.moto), &self.before)
     }
 
     fn inventory(moto: &Moto) -> BTreeMap<String, usize> {

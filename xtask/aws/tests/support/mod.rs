@@ -307,3 +307,12 @@ pub(crate) async fn inventory(clients: &Clients, regions: &[String]) -> BTreeMap
     }
     counts
 }
+
+/// What an inventory holds that an earlier one did not.
+pub(crate) fn added(mut now: BTreeMap<String, usize>, before: &BTreeMap<String, usize>) -> BTreeMap<String, usize> {
+    for (kind, n) in &mut now {
+        *n -= before.get(kind).copied().unwrap_or_default();
+    }
+    now.retain(|_, n| *n > 0);
+    now
+}
