@@ -75,29 +75,51 @@ fn build_by_packer<C: Cloud>(
     options: &Options,
     events: &dyn Observer,
 ) -> Result<Image> {
+    let recipe_hash = recipe.hash(base.digest);
     let mut facts = cloud.for_packer(Start { source: &recipe.source, base, from: None, next: None })?;
     // Nobody of ours is on the machine to write it into the manifest.
-    facts.push(("build_facts".to_owned(), seal(plan, base, recipe.hash(base.digest), "packer").to_string()));
+    facts.push(("build_facts".to_owned(), seal(plan, base, recipe_hash, "packer").to_string()));
     let made = phase(events, Phase::Build, &plan.image, || {
         let made = request.build(recipe, &facts, options, events)?;
         let summary = format!("Packer {} ran {} steps", request.packer.version, recipe.steps.len());
         Ok::<_, Error>((made, Outcome::Done, summary))
     })?;
-    let capture = Capture {
+    // Packer does not tell who its builder was; the image's own cleanup step and smoke look for what it left.
+    let wanted = wanted(plan, recipe, recipe_hash, options, "packer", Identity::default());
+    captured(plan, events, |told| cloud.adopt(&made, base, &wanted, told))
+}
+
+/// What the image's record is made from.
+fn wanted(
+    plan: &BuildPlan,
+    recipe: &Recipe,
+    recipe_hash: Digest,
+    options: &Options,
+    engine: &str,
+    builder: Identity,
+) -> Capture {
+    Capture {
         image: plan.image.clone(),
         version: plan.version.clone(),
-        recipe_hash: recipe.hash(base.digest),
-        engine: "packer".to_owned(),
+        recipe_hash,
+        engine: engine.to_owned(),
         region: options.region.clone(),
-        // Packer does not tell who its builder was; the image's own cleanup step and smoke look for what it left.
-        builder: Identity::default(),
+        builder,
         source: recipe.source.clone(),
-    };
+    }
+}
+
+/// Runs `work`, which makes the image, as a phase.
+fn captured(
+    plan: &BuildPlan,
+    events: &dyn Observer,
+    work: impl FnOnce(&dyn Fn(&str)) -> Result<Image>,
+) -> Result<Image> {
     let told = |message: &str| {
         events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
     };
     phase(events, Phase::Capture, &plan.image, || {
-        let image = cloud.adopt(&made, base, &capture, &told)?;
+        let image = work(&told)?;
         let summary = format!("{} is {} ({} MB)", image.name, image.id, image.disk_bytes / 1_000_000);
         Ok((image, Outcome::Done, summary))
     })
@@ -150,23 +172,11 @@ fn build_natively<C: Cloud>(
     if let Err(error) = work {
         return Err(after_failure(machine, recipe, error, options, events, keep));
     }
-    let capture = Capture {
-        image: plan.image.clone(),
-        version: plan.version.clone(),
-        recipe_hash,
-        engine: "native".to_owned(),
-        region: options.region.clone(),
-        builder,
-        source: recipe.source.clone(),
-    };
-    let told = |message: &str| {
-        events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
-    };
-    phase(events, Phase::Capture, &plan.image, || {
-        let image = cloud.capture(machine, base, &capture, &told)?;
+    let wanted = wanted(plan, recipe, recipe_hash, options, "native", builder);
+    captured(plan, events, |told| {
+        let image = cloud.capture(machine, base, &wanted, told)?;
         post::run(cloud, &image, recipe, options, events)?;
-        let summary = format!("{} is {} ({} MB)", image.name, image.id, image.disk_bytes / 1_000_000);
-        Ok((image, Outcome::Done, summary))
+        Ok(image)
     })
 }
 
