@@ -98,6 +98,8 @@ pub struct Local {
     pub memory_mib: u64,
     /// Root disk in GiB.
     pub disk_gib: u64,
+    /// Space in GiB that the first build of an image takes on the disk of the state folder.
+    pub build_gib: u64,
     /// `auto`, `kvm`, `hvf`, `tcg`.
     pub acceleration: String,
     /// `auto` or a base image's name.
@@ -293,6 +295,7 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
         "cpus",
         "memory_mib",
         "disk_gib",
+        "build_gib",
         "acceleration",
         "base",
         "boot_timeout_secs",
@@ -310,6 +313,7 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
         cpus: u32::try_from(s.number("cpus", 2, 1..=64)).unwrap_or(2),
         memory_mib: s.number("memory_mib", 2048, 1024..=1_048_576),
         disk_gib: s.number("disk_gib", 20, 8..=16384),
+        build_gib: s.number("build_gib", 9, 1..=16384),
         acceleration: s.word("acceleration", "auto", &["auto", "kvm", "hvf", "tcg"]),
         base: s.word("base", "auto", &["auto", "ubuntu-22.04", "ubuntu-24.04", "debian-13"]),
         boot_timeout_secs: s.number("boot_timeout_secs", 600, 30..=7200),
@@ -465,7 +469,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_typo_in_a_key_suggests_the_key(i in 0usize..8, at in 1usize..8, c in "[a-z]") {
-            let keys = ["state_dir", "cpus", "memory_mib", "disk_gib", "acceleration", "base", "boot_timeout_secs", "ubuntu_releases"];
+            let keys = ["state_dir", "cpus", "memory_mib", "disk_gib", "build_gib", "acceleration", "base", "boot_timeout_secs", "ubuntu_releases"];
             let key = keys[i];
             let at = at.min(key.len() - 1);
             let typo = format!("{}{c}{}", &key[..at], &key[at + 1..]);

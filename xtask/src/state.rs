@@ -54,6 +54,11 @@ impl State {
         Err(Exit::Precondition.error(message, hint))
     }
 
+    /// Whether nothing has been built here yet, not even a base image.
+    pub fn is_new(&self) -> Result<bool> {
+        Ok(fs::read_dir(self.path("base"))?.next().is_none())
+    }
+
     /// Opens the folder, making it if need be, and ends what dead runs left.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
@@ -217,6 +222,9 @@ mod tests {
     fn work_without_room_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
+        assert!(state.is_new().unwrap());
+        fs::create_dir(dir.path().join("base/debian-13")).unwrap();
+        assert!(!state.is_new().unwrap());
         state.require_space(1, "a build").unwrap();
         let error = state.require_space(u64::MAX, "a build").unwrap_err();
         assert_eq!(error.exit(), Exit::Precondition);

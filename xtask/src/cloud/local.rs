@@ -28,11 +28,6 @@ use qemu::{Acceleration, Boot, Verdict};
 use seed::Purpose;
 use store::Store;
 
-/// Room for layers and two copies of the image, as measured for the project's own (2.2 GB an image, 3 GB of layers).
-const COLD_BYTES: u64 = 9 << 30;
-/// Room when most layers are there.
-const WARM_BYTES: u64 = 5 << 30;
-
 /// What `ami.toml` says about this provider.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -42,6 +37,8 @@ pub struct Settings {
     pub size: Size,
     /// Root disk size in GiB.
     pub disk_gib: u64,
+    /// Space for a first build in GiB; half of it is enough when there are layers.
+    pub build_gib: u64,
     /// Acceleration, or `None` for the best that works.
     pub acceleration: Option<Acceleration>,
     /// Base image, or `None` for the best that can be had.
@@ -176,7 +173,8 @@ impl Cloud for Local {
     }
 
     fn ready(&self, _: &Source, cold: bool) -> Result<Option<String>> {
-        self.state.require_space(if cold { COLD_BYTES } else { WARM_BYTES }, "this build")?;
+        let bytes = self.settings.build_gib << 30;
+        self.state.require_space(if cold { bytes } else { bytes / 2 }, "this build")?;
         let verdict = self.acceleration()?;
         let emulated = verdict.acceleration == Acceleration::Tcg;
         Ok(emulated.then(|| format!("machines are emulated, about ten times slower than real ones: {}", verdict.why)))

@@ -8,8 +8,8 @@ use crate::preflight::{self, Found, Need};
 use crate::process::{Ended, TAIL, tail};
 use crate::toolchain;
 
-/// Least free space for a build: base, layers, image and its copy.
-const FREE_BYTES: u64 = 12_000_000_000;
+/// What this program and its judge take when they are compiled.
+const COMPILED_GIB: u64 = 3;
 
 /// Brings what is missing if we may, and is an error if something needed stays missing.
 pub(super) fn ensure(context: &Context) -> Result<()> {
@@ -77,17 +77,14 @@ fn incomplete(missing: &[&Found]) -> Error {
     Exit::Precondition.error(format_args!("missing on this host: {}", names.join(", ")), hint)
 }
 
+/// A first build begins with a base image, which takes minutes; without room for the rest it had better not begin. Later builds
+/// know better what they need, and say so themselves.
 fn space(context: &Context) -> Result<()> {
-    let Ok(stat) = rustix::fs::statvfs(&context.root) else { return Ok(()) };
-    let free = stat.f_bavail * stat.f_frsize;
-    if free < FREE_BYTES {
-        let message = format!(
-            "{} MB are free at {}; a first build takes {} MB",
-            free / 1_000_000,
-            context.root.display(),
-            FREE_BYTES / 1_000_000
-        );
-        return Err(Exit::Precondition.error(message, "free some space, or point `--state DIR` at another disk"));
+    // A mistake in `ami.toml` is told by whoever reads it next; the tools are here all the same.
+    let Ok(config) = context.config() else { return Ok(()) };
+    let state = context.state(&config)?;
+    if state.is_new()? {
+        state.require_space((config.local.build_gib + COMPILED_GIB) << 30, "a first build")?;
     }
     Ok(())
 }

@@ -71,6 +71,7 @@ fn settings(config: &Config) -> Settings {
             boot_timeout: Duration::from_secs(local.boot_timeout_secs),
         },
         disk_gib: local.disk_gib,
+        build_gib: local.build_gib,
         acceleration: match local.acceleration.as_str() {
             "kvm" => Some(Acceleration::Kvm),
             "hvf" => Some(Acceleration::Hvf),

@@ -58,6 +58,9 @@ local = ["local-1"]
 
 [channels.staging]
 env_file = "staging.env"
+
+[local]
+build_gib = 2
 "#;
 
 /// See the module.
