@@ -35,8 +35,9 @@ const KEY: &str = "AKIARELEASE000000000";
 
 /// The endpoint with machines behind it, and a state folder of the release's own.
 struct Stage {
-    moto: Moto,
+    // Dropped before the endpoint that it asks.
     _room: Room,
+    moto: Moto,
     port: u16,
     dir: tempfile::TempDir,
     before: BTreeMap<String, usize>,
@@ -55,7 +56,7 @@ impl Stage {
             agents_port: moto.agents_port,
         });
         let before = Self::inventory(&moto);
-        Self { moto, _room: room, port, dir, before }
+        Self { _room: room, moto, port, dir, before }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the command line as a person starts it")]
