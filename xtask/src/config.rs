@@ -468,7 +468,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_typo_in_a_key_suggests_the_key(i in 0usize..8, at in 1usize..8, c in "[a-z]") {
+        fn a_typo_in_a_key_suggests_the_key(i in 0usize..9, at in 1usize..8, c in "[a-z]") {
             let keys = ["state_dir", "cpus", "memory_mib", "disk_gib", "build_gib", "acceleration", "base", "boot_timeout_secs", "ubuntu_releases"];
             let key = keys[i];
             let at = at.min(key.len() - 1);
