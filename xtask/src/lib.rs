@@ -11,6 +11,8 @@ pub mod recipe;
 pub mod signals;
 pub mod process;
 
+pub mod ledger;
+
 pub mod config;
 pub mod template;
 

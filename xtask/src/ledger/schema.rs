@@ -1,0 +1,137 @@
+//! Tables, their versions, and what to do with a file that is not a journal any more.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fs_err as fs;
+use rusqlite::{Connection, ErrorCode};
+
+/// One batch for each version of the layout, in order; a journal of version n has seen the first n.
+const VERSIONS: &[&str] = &["
+    CREATE TABLE run (
+        id TEXT PRIMARY KEY,
+        command TEXT NOT NULL,
+        words TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        began TEXT NOT NULL,
+        resumed INTEGER NOT NULL DEFAULT 0,
+        ended TEXT,
+        outcome TEXT,
+        summary TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE TABLE call (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        run TEXT NOT NULL REFERENCES run (id),
+        action TEXT NOT NULL,
+        region TEXT NOT NULL,
+        token TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        tags TEXT NOT NULL,
+        at TEXT NOT NULL,
+        settled TEXT,
+        ids TEXT NOT NULL DEFAULT '[]',
+        error TEXT
+    ) STRICT;
+    CREATE INDEX call_of_run ON call (run);
+    CREATE TABLE note (
+        run TEXT NOT NULL REFERENCES run (id),
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (run, key)
+    ) STRICT;
+    CREATE TABLE promotion (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        run TEXT NOT NULL REFERENCES run (id),
+        channel TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        image TEXT NOT NULL,
+        instead_of TEXT NOT NULL,
+        version TEXT NOT NULL,
+        ids TEXT NOT NULL,
+        who TEXT NOT NULL,
+        why TEXT NOT NULL,
+        at TEXT NOT NULL,
+        ended TEXT
+    ) STRICT;
+    CREATE INDEX promotion_of_channel ON promotion (channel);
+    CREATE TABLE damaged (
+        file TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE filled_again (
+        provider TEXT PRIMARY KEY
+    ) STRICT;
+"];
+
+/// Opens a journal and brings it to the newest layout.
+pub(super) fn open(file: &Path) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open(file)?;
+    // Command lines may hold what is nobody else's business. Where modes mean nothing, nothing is lost.
+    let _ = fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600));
+    // Commands run side by side; each writes a line at a time.
+    connection.busy_timeout(Duration::from_secs(20))?;
+    // Readers do not wait for writers, and a line that was written survives power loss.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Err(damaged(&verdict));
+    }
+    upgrade(&mut connection)?;
+    Ok(connection)
+}
+
+fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
+    let version =
+        |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).map(|n| n as usize);
+    if version(connection)? == VERSIONS.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    // Somebody else may have been faster.
+    let seen = version(&transaction)?;
+    if seen > VERSIONS.len() {
+        let message = format!("its layout {seen} is newer than this program, which knows {}", VERSIONS.len());
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            Some(message),
+        ));
+    }
+    for batch in &VERSIONS[seen..] {
+        transaction.execute_batch(batch)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSIONS.len() as u32)?;
+    transaction.commit()
+}
+
+fn damaged(verdict: &str) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(verdict.to_owned()))
+}
+
+/// True if the file cannot be read as a journal, now or ever.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Moves a damaged journal and its side files out of the way.
+pub(super) fn set_aside(file: &Path) -> std::io::Result<PathBuf> {
+    let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S-%3f");
+    let beside = |ending: &str| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    let aside = beside(&format!(".damaged-{now}"));
+    fs::rename(file, &aside)?;
+    for ending in ["-wal", "-shm"] {
+        // A log that belongs to another file must not be replayed into the new one.
+        let mut to = aside.as_os_str().to_owned();
+        to.push(ending);
+        match fs::rename(beside(ending), to) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
