@@ -4,4 +4,7 @@
 
 pub mod copy;
 pub mod promote;
+pub mod retire;
+pub mod rollback;
 pub mod smoke;
+pub mod version;

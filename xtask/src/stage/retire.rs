@@ -1,0 +1,356 @@
+//! Retirement: which images and leftovers go, which stay, and why. Pure: facts come in, decisions with reasons go out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::cloud::{Image, Kind, Leftover};
+
+/// What ami.toml says below `[retention]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// How long an image is kept after it was replaced.
+    pub keep: SignedDuration,
+    /// How long an image is deprecated before it goes.
+    pub deprecated: SignedDuration,
+    /// How many versions of an image are kept whatever their age.
+    pub keep_last: usize,
+    /// How many things are removed at once, at most.
+    pub max_removals: usize,
+    /// How long something temporary is left alone when nobody knows its run.
+    pub grace: SignedDuration,
+}
+
+/// What is known.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// All images, of all regions.
+    pub images: Vec<Image>,
+    /// By image id, who refers to it: channels, instances, launch templates.
+    pub users: BTreeMap<String, Vec<String>>,
+    /// By image name, why it is under quarantine.
+    pub quarantined: BTreeMap<String, String>,
+    /// By image name, when a channel last pointed at it; RFC 3339, the channel.
+    pub promoted: BTreeMap<String, Vec<(String, Timestamp)>>,
+    /// By image id, since when it has been deprecated.
+    pub deprecated: BTreeMap<String, Timestamp>,
+    /// What runs left.
+    pub leftovers: Vec<Leftover>,
+    /// Runs that are under way, here or, as far as one can tell, elsewhere.
+    pub living: BTreeSet<String>,
+    /// Runs that this machine's ledger knows.
+    pub known: BTreeSet<String>,
+}
+
+/// What is to be done with one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It stays.
+    Keep,
+    /// An image that nobody should start with any more; those who do still can.
+    Deprecate,
+    /// It goes.
+    Remove,
+}
+
+/// A decision about one thing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Decision {
+    /// What is to be done.
+    pub verdict: Verdict,
+    /// `image`, or what kind of leftover.
+    pub what: &'static str,
+    /// Its id.
+    pub id: String,
+    /// Its region.
+    pub region: String,
+    /// The image's name, or the run that left it.
+    pub of: String,
+    /// Why.
+    pub reason: String,
+    /// US dollars a month, where a price is known.
+    pub monthly: Option<f64>,
+}
+
+/// US dollars a GiB and month of a snapshot (Amazon EBS pricing, standard tier, us-east-1; most regions are dearer).
+const SNAPSHOT: f64 = 0.05;
+/// Of a gp3 volume (the same page).
+const VOLUME: f64 = 0.08;
+
+/// Decides about everything. `local` images cost disk, not money.
+pub fn plan(facts: &Facts, policy: &Policy, now: Timestamp, local: bool) -> Vec<Decision> {
+    let mut decisions: Vec<Decision> = facts.images.iter().map(|i| image(facts, policy, i, now, local)).collect();
+    decisions.extend(facts.leftovers.iter().map(|l| leftover(facts, policy, l, now, local)));
+    let mut left = policy.max_removals;
+    for decision in decisions.iter_mut().filter(|d| d.verdict == Verdict::Remove) {
+        match left.checked_sub(1) {
+            Some(rest) => left = rest,
+            None => {
+                decision.verdict = Verdict::Keep;
+                decision.reason = format!(
+                    "no more than {} removals at once (max_removals); next time: {}",
+                    policy.max_removals, decision.reason
+                );
+            }
+        }
+    }
+    decisions
+}
+
+fn image(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp, local: bool) -> Decision {
+    let (verdict, reason) = judged(facts, policy, image, now);
+    // What a snapshot really holds is not told by EC2; this is the most it can be.
+    let gib = image.disk_bytes as f64 / f64::from(1 << 30);
+    Decision {
+        verdict,
+        what: "image",
+        id: image.id.to_string(),
+        region: image.region.clone(),
+        of: image.name.clone(),
+        reason,
+        monthly: (!local).then_some(gib * SNAPSHOT),
+    }
+}
+
+fn judged(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp) -> (Verdict, String) {
+    let keep = |reason: String| (Verdict::Keep, reason);
+    // One region's user keeps the copies of the others too: a channel moves all of them together.
+    let family = || facts.images.iter().filter(|i| i.name == image.name);
+    let users: BTreeSet<&str> =
+        family().flat_map(|i| facts.users.get(&i.id.0).into_iter().flatten()).map(String::as_str).collect();
+    if !users.is_empty() {
+        return keep(format!("in use: {}", users.into_iter().collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(why) = facts.quarantined.get(&image.name) {
+        return keep(format!("under quarantine ({why}): delete it by name when nobody needs it to look at"));
+    }
+    if family().any(|i| facts.living.contains(&i.run)) {
+        return keep(format!("{} is under way", image.run));
+    }
+    let newer = newer(facts, image);
+    if newer.len() < policy.keep_last {
+        return keep(format!("one of the last {} of {}", policy.keep_last, image.image));
+    }
+    let Some(replaced) = replaced(facts, image, &newer) else {
+        return keep("nothing has replaced it".to_owned());
+    };
+    let age = now.duration_since(replaced);
+    let days = policy.keep.as_hours() / 24;
+    if age < policy.keep {
+        return keep(format!("replaced {} days ago, kept for {days}", age.as_hours() / 24));
+    }
+    let (age, notice) = (age.as_hours() / 24, policy.deprecated.as_hours() / 24);
+    match facts.deprecated.get(&image.id.0) {
+        None => (
+            Verdict::Deprecate,
+            format!("replaced {age} days ago; it goes when it has been deprecated for {notice} days"),
+        ),
+        Some(since) if now.duration_since(*since) < policy.deprecated => {
+            keep(format!("deprecated since {since}, it goes after {notice} days"))
+        }
+        Some(_) => {
+            (Verdict::Remove, format!("replaced {age} days ago, deprecated for {notice} and more, nobody refers to it"))
+        }
+    }
+}
+
+/// The names of newer images of the same kind, with the time of their making.
+fn newer<'a>(facts: &'a Facts, image: &Image) -> BTreeMap<&'a str, Timestamp> {
+    let made = |i: &Image| i.created.parse::<Timestamp>().ok();
+    let mine = facts.images.iter().filter(|i| i.name == image.name).filter_map(made).min();
+    let others = facts.images.iter().filter(|i| i.image == image.image && i.name != image.name);
+    let mut newer = BTreeMap::new();
+    for (other, at) in others.filter_map(|i| Some((i, made(i)?))) {
+        // An image of which nobody knows when it was made is older than none.
+        if mine.is_some_and(|mine| at > mine) {
+            let first = newer.entry(other.name.as_str()).or_insert(at);
+            *first = at.min(*first);
+        }
+    }
+    newer
+}
+
+/// When an image was replaced: in the last of the channels that pointed at it, or, if none did, by the next one that was made.
+fn replaced(facts: &Facts, image: &Image, newer: &BTreeMap<&str, Timestamp>) -> Option<Timestamp> {
+    let Some(promoted) = facts.promoted.get(&image.name).filter(|p| !p.is_empty()) else {
+        return newer.values().min().copied();
+    };
+    let mut last: Option<Timestamp> = None;
+    for (channel, at) in promoted {
+        let after = facts.promoted.iter().filter(|(name, _)| **name != image.name).flat_map(|(_, moves)| moves);
+        let next = after.filter(|(c, later)| c == channel && later > at).map(|(_, later)| *later).min()?;
+        last = last.max(Some(next));
+    }
+    last
+}
+
+fn leftover(facts: &Facts, policy: &Policy, leftover: &Leftover, now: Timestamp, local: bool) -> Decision {
+    let run = leftover.run.clone().unwrap_or_default();
+    let expired = leftover.expires.as_deref().and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at < now);
+    let (verdict, reason) = if facts.living.contains(&run) {
+        (Verdict::Keep, format!("{run} is under way"))
+    } else if facts.known.contains(&run) {
+        (Verdict::Remove, format!("{run} is over and left it"))
+    } else if expired {
+        (Verdict::Remove, "its time is over".to_owned())
+    } else if leftover.expires.is_none() && began(&run).is_some_and(|at| now.duration_since(at) > policy.grace) {
+        (Verdict::Remove, format!("{run} began more than {} hours ago", policy.grace.as_hours()))
+    } else {
+        (Verdict::Keep, "another machine's run may still need it".to_owned())
+    };
+    let price = match leftover.kind {
+        Kind::Volume => Some(VOLUME),
+        Kind::Snapshot => Some(SNAPSHOT),
+        Kind::KeyPair | Kind::SecurityGroup | Kind::Claim => Some(0.0),
+        Kind::Machine | Kind::UnfinishedImage | Kind::Folder => None,
+    };
+    let gib = leftover.bytes.map_or(0.0, |bytes| bytes as f64 / f64::from(1 << 30));
+    Decision {
+        verdict,
+        what: leftover.kind.name(),
+        id: leftover.id.clone(),
+        region: leftover.region.clone(),
+        of: run,
+        reason,
+        monthly: price.filter(|_| !local).map(|price| price * gib),
+    }
+}
+
+/// When a run began, as its id tells: `run-20261121-100000-abcdef`.
+fn began(run: &str) -> Option<Timestamp> {
+    let digits: String = run.strip_prefix("run-")?.chars().take(15).collect();
+    let at = jiff::civil::DateTime::strptime("%Y%m%d-%H%M%S", digits).ok()?;
+    at.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::{BaseRecord, Identity, ImageId};
+    use crate::recipe::Digest;
+
+    const POLICY: Policy = Policy {
+        keep: SignedDuration::from_hours(30 * 24),
+        deprecated: SignedDuration::from_hours(7 * 24),
+        keep_last: 1,
+        max_removals: 10,
+        grace: SignedDuration::from_hours(24),
+    };
+
+    fn day(n: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + n * 86_400).unwrap()
+    }
+
+    fn made(name: &str, on: i64) -> Image {
+        Image {
+            schema: 1,
+            id: ImageId(format!("ami-{name}")),
+            name: name.to_owned(),
+            region: "us-east-1".to_owned(),
+            image: "locus-agent".to_owned(),
+            version: "1.0.0".to_owned(),
+            created: day(on).to_string(),
+            recipe_hash: Digest::of(b"recipe"),
+            base: BaseRecord::local("base", Digest::of(b"base")),
+            content: Digest::of(name.as_bytes()),
+            disk_bytes: 20 << 30,
+            copied_from: None,
+            run: format!("run-{name}"),
+            engine: "native".to_owned(),
+            builder: Identity::default(),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    /// v1 of day 0, replaced in production on day 10 by v2; v3 of day 20 was never promoted.
+    fn facts() -> Facts {
+        let promoted = |on: i64| vec![("production".to_owned(), day(on))];
+        Facts {
+            images: vec![made("v1", 0), made("v2", 5), made("v3", 20)],
+            promoted: [("v1".to_owned(), promoted(1)), ("v2".to_owned(), promoted(10))].into(),
+            users: [("ami-v2".to_owned(), vec!["channel production".to_owned()])].into(),
+            ..Facts::default()
+        }
+    }
+
+    fn verdicts(facts: &Facts, on: i64) -> Vec<(Verdict, String)> {
+        plan(facts, &POLICY, day(on), false).into_iter().map(|d| (d.verdict, d.reason)).collect()
+    }
+
+    #[test]
+    fn an_image_is_deprecated_a_month_after_it_was_replaced_and_removed_after_that() {
+        let mut facts = facts();
+        assert_eq!(verdicts(&facts, 39)[0], (Verdict::Keep, "replaced 29 days ago, kept for 30".to_owned()));
+        assert_eq!(verdicts(&facts, 41)[0].0, Verdict::Deprecate);
+        facts.deprecated.insert("ami-v1".to_owned(), day(41));
+        assert_eq!(verdicts(&facts, 47)[0].0, Verdict::Keep);
+        let all = plan(&facts, &POLICY, day(48), false);
+        assert_eq!((all[0].verdict, all[0].monthly), (Verdict::Remove, Some(1.0)));
+        assert_eq!(all[1].reason, "in use: channel production");
+        assert_eq!(all[2].reason, "one of the last 1 of locus-agent");
+    }
+
+    #[test]
+    fn what_is_referred_to_quarantined_or_young_stays() {
+        let mut facts = facts();
+        facts.deprecated.insert("ami-v1".to_owned(), day(41));
+        facts.quarantined.insert("v1".to_owned(), "boots no more".to_owned());
+        assert!(verdicts(&facts, 400)[0].1.contains("under quarantine (boots no more)"));
+        facts.quarantined.clear();
+        facts.living.insert("run-v1".to_owned());
+        assert_eq!(verdicts(&facts, 400)[0].0, Verdict::Keep);
+        facts.living.clear();
+        // A copy in use elsewhere keeps them all.
+        let copy = Image { id: ImageId("ami-copy".to_owned()), region: "eu-west-1".to_owned(), ..made("v1", 0) };
+        facts.images.push(copy);
+        facts.users.insert("ami-copy".to_owned(), vec!["instance i-1".to_owned()]);
+        assert_eq!(verdicts(&facts, 400)[0], (Verdict::Keep, "in use: instance i-1".to_owned()));
+    }
+
+    #[test]
+    fn leftovers_go_with_their_run_or_their_time() {
+        let leftover = |run: &str, expires: Option<Timestamp>| Leftover {
+            kind: Kind::Volume,
+            id: "vol-1".to_owned(),
+            region: "us-east-1".to_owned(),
+            run: Some(run.to_owned()),
+            expires: expires.map(|at| at.to_string()),
+            bytes: Some(20 << 30),
+        };
+        let facts = Facts {
+            leftovers: vec![
+                leftover("run-dead", None),
+                leftover("run-alive", Some(day(0))),
+                leftover("run-20231101-000000-aa", Some(day(9))),
+                leftover("run-20231101-000000-aa", Some(day(2))),
+                leftover("run-20231101-000000-aa", None),
+                leftover("run-20231114-220000-aa", None),
+            ],
+            living: ["run-alive".to_owned()].into(),
+            known: ["run-dead".to_owned(), "run-alive".to_owned()].into(),
+            ..Facts::default()
+        };
+        let (keep, remove) = (Verdict::Keep, Verdict::Remove);
+        let now = Timestamp::from_second(1_700_000_000 + 5 * 86_400).unwrap();
+        let at = |n: i64| plan(&facts, &POLICY, now, false)[usize::try_from(n).unwrap()].clone();
+        assert_eq!([0, 1, 2, 3, 4].map(|n| at(n).verdict), [remove, keep, keep, remove, remove]);
+        let early = plan(&facts, &POLICY, day(0), false);
+        assert_eq!(early[5].verdict, keep, "{}", early[5].reason);
+        assert!((at(0).monthly.unwrap() - 1.6).abs() < 1e-9);
+    }
+
+    #[test]
+    fn no_more_goes_at_once_than_the_policy_allows() {
+        let mut facts = facts();
+        facts.images = (0..5).map(|n| made(&format!("v{n}"), n)).collect();
+        facts.promoted.clear();
+        facts.users.clear();
+        facts.deprecated = facts.images.iter().map(|i| (i.id.to_string(), day(50))).collect();
+        let policy = Policy { max_removals: 2, ..POLICY };
+        let all = plan(&facts, &policy, day(400), false);
+        assert_eq!(all.iter().filter(|d| d.verdict == Verdict::Remove).count(), 2);
+        assert!(all[2].reason.starts_with("no more than 2 removals at once"), "{}", all[2].reason);
+    }
+}
