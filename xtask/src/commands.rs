@@ -10,6 +10,7 @@ mod context;
 mod doctor;
 mod handover;
 mod provider;
+mod rebuild;
 mod smoke_binary;
 mod start;
 mod test;
@@ -37,11 +38,16 @@ impl Finish {
 
 /// Runs the command that was asked for.
 pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Finish> {
-    if matches!(cli.command, Command::Ami(_)) && context.common.on != provider.on() {
+    // What runs did stands in one ledger, and a run knows itself where it was.
+    let anywhere = matches!(cli.command, Command::Ami(Ami::Runs(_) | Ami::Resume(_)));
+    if matches!(cli.command, Command::Ami(_)) && !anywhere && context.common.on != provider.on() {
         return handover::run(context);
     }
+    if matches!(cli.command, Command::Ami(_)) {
+        rebuild::if_damaged(context, provider)?;
+    }
     match cli.command {
-        Command::IamPolicy => match provider.iam_policy() {
+        Command::IamPolicy => match provider.iam_policy(&context.config()?) {
             Some(policy) => {
                 context.document("iam-policy", policy.clone(), format!("{policy:#}\n"));
                 Ok(Finish::new("", policy))
@@ -58,9 +64,16 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
             Ami::Copy(args) => ami::copy::run(context, provider, &args),
             Ami::Promote(args) => ami::promote::run(context, provider, &args),
             Ami::Release(args) => ami::release::run(context, provider, &args),
+            Ami::Bump(args) => ami::bump::run(context, provider, &args),
+            Ami::Rollback(args) => ami::rollback::run(context, provider, &args),
+            Ami::Watch(args) => ami::watch::run(context, provider, &args),
+            Ami::History(args) => ami::history::run(context, provider, &args),
             Ami::List => ami::list::run(context, provider),
             Ami::Show(args) => ami::show::run(context, provider, &args),
+            Ami::Runs(args) => ami::runs::run(context, &args),
+            Ami::Resume(args) => ami::resume::run(context, provider, &args),
             Ami::Diff(args) => ami::diff::run(context, provider, &args),
+            Ami::Gc(args) => ami::gc::run(context, provider, &args),
             Ami::Delete(args) => ami::delete::run(context, provider, &args),
         },
     }

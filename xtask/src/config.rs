@@ -74,8 +74,16 @@ pub struct Regions {
 /// `[channels.NAME]`.
 #[derive(Clone, Debug)]
 pub struct Channel {
-    /// The env file that points at the image, relative to the project.
+    /// The env file that points at the image, relative to the project; empty for none.
     pub env_file: PathBuf,
+    /// Prefix of the Systems Manager parameters that point at it; empty for none.
+    pub ssm_prefix: String,
+    /// Tell a GitHub workflow, by the file that GITHUB_OUTPUT names.
+    pub github_output: bool,
+    /// The channel an image must have been in before; empty for none.
+    pub after: String,
+    /// For how many hours.
+    pub soak_hours: u64,
 }
 
 /// `[retention]`.
@@ -85,6 +93,10 @@ pub struct Retention {
     pub keep_days: u64,
     /// How many images are kept whatever their age.
     pub keep_last: u64,
+    /// Days an image is deprecated before it goes.
+    pub deprecate_days: u64,
+    /// How many things one `gc` may remove.
+    pub max_removals: u64,
 }
 
 /// `[local]`.
@@ -212,10 +224,13 @@ impl Config {
         let regions = root.table("regions", "regions").only(&["local", "aws"]);
         let regions = Regions { local: regions.list("local"), aws: regions.any_list("aws") };
         let channels = channels(&root);
-        let retention = root.table("retention", "retention").only(&["keep_days", "keep_last"]);
+        let retention =
+            root.table("retention", "retention").only(&["keep_days", "keep_last", "deprecate_days", "max_removals"]);
         let retention = Retention {
             keep_days: retention.number("keep_days", 30, 0..=3650),
             keep_last: retention.number("keep_last", 3, 1..=1000),
+            deprecate_days: retention.number("deprecate_days", 7, 0..=3650),
+            max_removals: retention.number("max_removals", 20, 1..=10_000),
         };
         let local = local(&root, overrides);
         let aws = aws(&root, &regions.aws);
@@ -278,13 +293,45 @@ fn channels(root: &Section<'_>) -> BTreeMap<String, Channel> {
     let mut channels: BTreeMap<String, Channel> = BTreeMap::new();
     for (name, _) in all.entries() {
         let path = format!("channels.{}", name.get_ref());
-        let section = all.table(name.get_ref(), &path).only(&["env_file"]);
-        let env_file = PathBuf::from(section.text("env_file", None));
-        if let Some((other, _)) = channels.iter().find(|(_, c)| c.env_file == env_file) {
+        let section =
+            all.table(name.get_ref(), &path).only(&["env_file", "ssm_prefix", "github_output", "after", "soak_hours"]);
+        let env_file = PathBuf::from(section.text("env_file", Some("")));
+        let ssm_prefix = section.text("ssm_prefix", Some(""));
+        if env_file.as_os_str().is_empty() && ssm_prefix.is_empty() {
+            let help = "set env_file, ssm_prefix or both";
+            section.reader.wrong(
+                section.span("env_file"),
+                format!("channel `{}` points nowhere", name.get_ref()),
+                help,
+            );
+        }
+        if !ssm_prefix.is_empty() && (!ssm_prefix.starts_with('/') || ssm_prefix.ends_with('/')) {
+            let help = "write it as /locus/ami";
+            section.reader.wrong(
+                section.span("ssm_prefix"),
+                format!("`{ssm_prefix}` is no prefix of parameters"),
+                help,
+            );
+        }
+        let shared = |c: &Channel| !env_file.as_os_str().is_empty() && c.env_file == env_file;
+        if let Some((other, _)) = channels.iter().find(|(_, c)| shared(c)) {
             let message = format!("channels `{other}` and `{}` share {}", name.get_ref(), env_file.display());
             section.reader.wrong(section.span("env_file"), message, "give each channel a file of its own");
         }
-        channels.insert(name.get_ref().to_string(), Channel { env_file });
+        let channel = Channel {
+            env_file,
+            ssm_prefix,
+            github_output: section.flag("github_output", false),
+            after: section.text("after", Some("")),
+            soak_hours: section.number("soak_hours", 0, 0..=8760),
+        };
+        channels.insert(name.get_ref().to_string(), channel);
+    }
+    for (name, channel) in &channels {
+        if !channel.after.is_empty() && (channel.after == *name || !channels.contains_key(&channel.after)) {
+            let message = format!("channel `{name}` comes after `{}`, which is no other channel", channel.after);
+            all.reader.wrong(0..0, message, "name a channel of this file, as after = \"staging\"");
+        }
     }
     channels
 }

@@ -21,7 +21,7 @@ pub enum Engine {
     /// We do, over SSH.
     Native,
     /// The real Packer.
-    Packer(packer::Request),
+    Packer(Box<packer::Request>),
 }
 
 impl Engine {
@@ -178,6 +178,17 @@ fn build_natively<C: Cloud>(
         post::run(cloud, &image, recipe, options, events)?;
         Ok(image)
     })
+}
+
+/// What the template asks for once the image is there, again: it may have been cut off in the middle of that.
+pub fn post<C: Cloud>(
+    cloud: &C,
+    image: &Image,
+    recipe: &Recipe,
+    options: &Options,
+    events: &dyn Observer,
+) -> Result<()> {
+    post::run(cloud, image, recipe, options, events)
 }
 
 /// Runs step `i` and keeps its layer.

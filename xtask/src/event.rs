@@ -35,6 +35,8 @@ pub enum Phase {
     Copy,
     /// The channel points at the image.
     Promote,
+    /// What a dead run left is taken away.
+    Cleanup,
     /// A part of the test suite.
     Test,
 }

@@ -5,12 +5,15 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err as fs;
 use rustix::process::{Pid, Signal};
 
 use crate::error::{Exit, Result};
+use crate::ledger::{Intent, Ledger, RunOutcome, RunRecord};
+use crate::process::Cmd;
 use crate::signals::{self, DoomedPath};
 
 /// Marks a run's folder that a person wants to keep.
@@ -20,6 +23,18 @@ const KEPT: &str = "kept";
 #[derive(Clone, Debug)]
 pub struct State {
     root: PathBuf,
+    ledger: Arc<Ledger>,
+}
+
+/// What a run was asked to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The command as typed.
+    pub command: &'a str,
+    /// Its words after `cargo xtask`.
+    pub words: &'a [String],
+    /// `local` or `aws`.
+    pub on: &'a str,
 }
 
 /// One execution of a pipeline: an id that everything it makes bears, a folder, and a lock that says it lives.
@@ -28,6 +43,8 @@ pub struct Run {
     id: String,
     dir: PathBuf,
     sockets: PathBuf,
+    ledger: Arc<Ledger>,
+    resumed: u32,
     keep: AtomicBool,
     _lock: Lock,
     _doomed: [DoomedPath; 2],
@@ -65,7 +82,9 @@ impl State {
         for room in ["base", "layers", "runs", "regions", "locks", "bin"] {
             fs::create_dir_all(root.join(room))?;
         }
-        let state = Self { root: fs::canonicalize(root)? };
+        let root = fs::canonicalize(root)?;
+        let ledger = Arc::new(Ledger::open(&root.join("ledger.db"))?);
+        let state = Self { root, ledger };
         state.sweep()?;
         Ok(state)
     }
@@ -87,48 +106,117 @@ impl State {
         }
     }
 
+    /// The journal of all runs of this folder.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// True while the process of a run lives.
+    pub fn is_alive(&self, run: &str) -> Result<bool> {
+        let lock = self.path("runs").join(run).join("lock");
+        Ok(lock.exists() && Lock::take(&lock, "looking")?.is_err())
+    }
+
     /// Begins a run.
-    pub fn begin_run(&self, command: &str) -> Result<Run> {
+    pub fn begin_run(&self, asked: Asked<'_>) -> Result<Run> {
         let mut noise = [0; 3];
         fs::File::open("/dev/urandom")?.read_exact(&mut noise)?;
         let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
         let id = format!("run-{now}-{:02x}{:02x}{:02x}", noise[0], noise[1], noise[2]);
+        let run = self.take_run(id, asked.command, 0)?;
+        self.ledger.begin_run(&run.id, asked.command, asked.words, asked.on)?;
+        Ok(run)
+    }
+
+    /// Takes up a run that was cut off, under its own id.
+    pub fn resume_run(&self, record: &RunRecord) -> Result<Run> {
+        if self.is_alive(&record.id)? {
+            let hint = "wait for it, or stop it with Ctrl-C where it runs";
+            return Err(Exit::Precondition.error(format_args!("{} is still under way", record.id), hint));
+        }
+        let run = self.take_run(record.id.clone(), &record.command, record.resumed + 1)?;
+        self.ledger.reopen_run(&run.id)?;
+        Ok(run)
+    }
+
+    fn take_run(&self, id: String, command: &str, resumed: u32) -> Result<Run> {
         let dir = self.path("runs").join(&id);
         let sockets = socket_folder(&id);
         // Doomed before they exist: a signal between the two must not find them forgotten.
         let doomed = [signals::doom_path(&dir), signals::doom_path(&sockets)];
+        // A folder without a lock is a dead run's to everyone else.
+        let _sweeping = self.sweeping()?;
         fs::create_dir(&dir)?;
         fs::create_dir_all(&sockets)?;
+        let ledger = Arc::clone(&self.ledger);
         let lock = Lock::take(&dir.join("lock"), command)?.map_err(|holder| {
             Exit::Failed.error(format_args!("run {id} exists already: {holder}"), "run the same command again")
         })?;
-        Ok(Run { id, dir, sockets, keep: AtomicBool::new(false), _lock: lock, _doomed: doomed })
+        Ok(Run { id, dir, sockets, ledger, resumed, keep: AtomicBool::new(false), _lock: lock, _doomed: doomed })
     }
 
     /// Ends what dead runs left: their VMs first, then their files.
     fn sweep(&self) -> Result<()> {
-        for entry in fs::read_dir(self.path("runs"))? {
-            let dir = entry?.path();
-            let Some(id) = dir.file_name().and_then(|n| n.to_str()).map(str::to_owned) else { continue };
-            if Lock::take(&dir.join("lock"), "sweeping")?.is_err() {
-                continue;
-            }
-            let machines = living_machines(&dir, &id);
-            // Kept on purpose: it goes when the machine in it has been shut down.
-            if dir.join(KEPT).exists() && !machines.is_empty() {
-                continue;
-            }
-            for pid in machines {
-                // It may end by itself between the look and the kill.
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-            }
-            fs::remove_dir_all(&dir)?;
-            let sockets = socket_folder(&id);
-            if sockets.exists() {
-                fs::remove_dir_all(sockets)?;
+        let _sweeping = self.sweeping()?;
+        for id in self.run_folders()? {
+            match self.sweep_run(&id) {
+                // Its owner may have been about to remove it.
+                Err(_) if !self.path("runs").join(&id).exists() => {}
+                swept => swept?,
             }
         }
         Ok(())
+    }
+
+    fn sweep_run(&self, id: &str) -> Result<()> {
+        let dir = self.path("runs").join(id);
+        // Kept on purpose: it goes when the machine in it has been shut down.
+        let kept = || dir.join(KEPT).exists() && !living_machines(&dir, id).is_empty();
+        if Lock::take(&dir.join("lock"), "sweeping")?.is_err() || kept() {
+            return Ok(());
+        }
+        self.remove_run(id)
+    }
+
+    /// One at a time: two that remove the same folder would fall over each other.
+    fn sweeping(&self) -> Result<Lock> {
+        let file = fs::File::create(self.path("locks").join("sweeping.lock"))?.into_file();
+        file.lock()?;
+        Ok(Lock { _file: file })
+    }
+
+    fn run_folders(&self) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(self.path("runs"))? {
+            ids.extend(entry?.file_name().to_str().map(str::to_owned));
+        }
+        Ok(ids)
+    }
+
+    fn remove_run(&self, id: &str) -> Result<()> {
+        let dir = self.path("runs").join(id);
+        for pid in living_machines(&dir, id) {
+            // It may end by itself between the look and the kill.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        fs::remove_dir_all(&dir)?;
+        let sockets = socket_folder(id);
+        if sockets.exists() {
+            fs::remove_dir_all(sockets)?;
+        }
+        Ok(())
+    }
+
+    /// Runs that ended and whose machine a person kept.
+    pub fn kept_runs(&self) -> Result<Vec<String>> {
+        let mut ids = self.run_folders()?;
+        ids.retain(|id| self.path("runs").join(id).join(KEPT).exists());
+        Ok(ids)
+    }
+
+    /// Ends the machine that was kept, and removes what the run left.
+    pub fn end_kept_run(&self, id: &str) -> Result<()> {
+        if self.kept_runs()?.iter().any(|kept| kept == id) { self.remove_run(id) } else { Ok(()) }
     }
 }
 
@@ -138,9 +226,30 @@ impl Run {
         &self.id
     }
 
+    /// How often it was taken up again: what it makes now is not what it made then.
+    pub fn resumed(&self) -> u32 {
+        self.resumed
+    }
+
     /// A path in its folder.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.dir.join(relative)
+    }
+
+    /// Does `work`, which makes or changes something, between an intent and its outcome in the ledger. `work` returns what it made,
+    /// by id. What cannot be written down is not done.
+    pub fn journal<T>(&self, intent: &Intent, work: impl FnOnce() -> Result<(T, Vec<String>)>) -> Result<T> {
+        self.ledger.journal(&self.id, intent, work)
+    }
+
+    /// The ledger, for a caller that cannot hand its work over.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Writes down how the run ended.
+    pub fn end(&self, outcome: RunOutcome, summary: &str) -> Result<()> {
+        self.ledger.end_run(&self.id, outcome, summary)
     }
 
     /// Folder for sockets, with a short path.
@@ -190,22 +299,52 @@ fn socket_folder(run: &str) -> PathBuf {
     std::env::temp_dir().join(format!("agent-ami-{}", run.trim_start_matches("run-")))
 }
 
-/// The processes a run's machines wrote down, after a look whether the ids are still theirs.
+/// What a run starts and what may outlive it.
+const PROGRAMS: [&str; 2] = ["qemu-system-", "packer"];
+
+/// The processes of a run that still live: machines, and Packer with the machines that it started. Their command lines name the run.
 fn living_machines(dir: &Path, run: &str) -> Vec<Pid> {
+    let mut pids = Vec::new();
+    for pid in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        pids.extend(pid.file_name().to_str().and_then(|n| n.parse().ok()).and_then(Pid::from_raw));
+    }
+    let ours = |pid: &Pid| {
+        let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        // Somebody who looks at the run names it too.
+        let program = line.split('\0').next().and_then(|p| p.rsplit('/').next()).unwrap_or_default();
+        line.contains(run) && PROGRAMS.iter().any(|known| program.starts_with(known))
+    };
+    if !pids.is_empty() {
+        return pids.into_iter().filter(ours).collect();
+    }
+    // Without /proc there is what machines wrote down, after a look whether the ids are still theirs.
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let written = entries.flatten().filter_map(|e| fs::read_to_string(e.path().join("pid")).ok());
     let pids = written.filter_map(|text| text.trim().parse().ok().and_then(Pid::from_raw));
-    // Process ids are used again: only one whose command line names the run is ours.
-    pids.filter(|pid| {
-        std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()))
-            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(run))
-    })
-    .collect()
+    let named = |pid: &Pid| {
+        let cmd = Cmd::new("ps").args(["-o", "command=", "-p"]).arg(pid.as_raw_nonzero().to_string());
+        cmd.output().is_ok_and(|said| said.stdout.contains(run))
+    };
+    pids.filter(named).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Something that looks like a machine of a run: its program's name, and the run's on its command line.
+    fn machine(dir: &Path, run: &str) -> crate::process::Background {
+        let program = dir.join("qemu-system-test");
+        if !program.exists() {
+            fs::copy("/bin/sh", &program).unwrap();
+        }
+        Cmd::new(program).args(["-c", "sleep 60; :", run]).start(&dir.join("log")).unwrap()
+    }
+
+    fn asked(command: &str) -> Asked<'_> {
+        Asked { command, words: &[], on: "local" }
+    }
 
     #[test]
     fn a_second_holder_is_told_who_was_first() {
@@ -235,7 +374,7 @@ mod tests {
     fn a_run_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
-        let run = state.begin_run("test").unwrap();
+        let run = state.begin_run(asked("test")).unwrap();
         let (folder, sockets) = (run.path(""), run.sockets().to_owned());
         assert!(folder.exists() && sockets.exists());
         drop(run);
@@ -243,13 +382,26 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_begin_and_end_at_the_same_time_leave_each_other_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let work = || {
+            for _ in 0..10 {
+                let state = State::open(dir.path()).unwrap();
+                let run = state.begin_run(asked("one of many")).unwrap();
+                assert!(State::open(dir.path()).unwrap().is_alive(run.id()).unwrap() && run.path("lock").exists());
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(work))));
+        assert_eq!(fs::read_dir(dir.path().join("runs")).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_kept_run_stays_as_long_as_its_machine_lives() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
-        let run = state.begin_run("kept").unwrap();
+        let run = state.begin_run(asked("kept")).unwrap();
         let (id, folder) = (run.id().to_owned(), run.path(""));
-        let machine =
-            crate::process::Cmd::new("sh").args(["-c", "sleep 60; :", &id]).start(&dir.path().join("log")).unwrap();
+        let machine = machine(dir.path(), &id);
         fs::create_dir_all(run.path("builder")).unwrap();
         fs::write(run.path("builder/pid"), machine.pid().to_string()).unwrap();
         run.keep().unwrap();
@@ -265,15 +417,11 @@ mod tests {
     fn a_dead_runs_machine_is_ended_and_a_living_runs_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
-        let alive = state.begin_run("alive").unwrap();
+        let alive = state.begin_run(asked("alive")).unwrap();
         let dead = state.path("runs/run-dead");
         fs::create_dir_all(dead.join("builder")).unwrap();
-        let log = dir.path().join("log");
-        let start = |run: &str| {
-            // The name of the run stands on the command line, as it does on a VM's.
-            crate::process::Cmd::new("sh").args(["-c", "sleep 60; :", run]).start(&log).unwrap()
-        };
-        let (victim, survivor) = (start("run-dead"), start(alive.id()));
+        let (victim, survivor) = (machine(dir.path(), "run-dead"), machine(dir.path(), alive.id()));
+        let onlooker = Cmd::new("sh").args(["-c", "sleep 60; :", "run-dead"]).start(&dir.path().join("log")).unwrap();
         fs::write(dead.join("builder/pid"), victim.pid().to_string()).unwrap();
         fs::create_dir_all(alive.path("builder")).unwrap();
         fs::write(alive.path("builder/pid"), survivor.pid().to_string()).unwrap();
@@ -281,7 +429,7 @@ mod tests {
         State::open(dir.path()).unwrap();
 
         assert!(victim.wait(std::time::Duration::from_secs(5)), "the dead run's machine still runs");
-        assert!(survivor.ended().is_none());
+        assert!(survivor.ended().is_none() && onlooker.ended().is_none());
         assert!(!dead.exists() && alive.path("").exists());
     }
 }

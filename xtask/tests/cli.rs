@@ -3,129 +3,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
-use tempfile::TempDir;
-use xtask::cloud::{BaseRecord, Identity, Image, ImageId};
 use xtask::recipe::Digest;
 use xtask::state::State;
 
-struct Project {
-    dir: TempDir,
-}
-
-/// How a command ended.
-struct Ended {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    /// Checks the exit code and that every word is said.
-    #[track_caller]
-    fn says(&self, code: i32, words: &[&str]) {
-        // Wrapped by miette to the terminal's width.
-        let said: String = self.stderr.split_whitespace().filter(|w| *w != "│").collect::<Vec<_>>().join(" ");
-        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
-        for word in words {
-            assert!(said.contains(word), "`{word}` is not in: {}", self.stderr);
-        }
-    }
-}
-
-impl Project {
-    fn new() -> Self {
-        let dir = TempDir::new().unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        for part in ["ami.toml", "packer", "scripts", "smoke/specs"] {
-            copy(&root.join(part), &dir.path().join(part));
-        }
-        Self { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Replaces text that must be there.
-    fn edit(&self, name: &str, from: &str, to: &str) {
-        let text = fs::read_to_string(self.path(name)).unwrap();
-        assert!(text.contains(from), "{name} has no {from}");
-        fs::write(self.path(name), text.replace(from, to)).unwrap();
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.args(args).env("CARGO_MANIFEST_DIR", self.path("xtask")).current_dir(self.dir.path());
-        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("AGENT_AMI_") || n.starts_with("PKR_VAR_")) {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Ended {
-        ended(&mut self.command(args))
-    }
-
-    /// Puts an image with this content into the store.
-    fn image(&self, region: &str, content: &str) -> Image {
-        let image = Image {
-            schema: 1,
-            id: ImageId(format!("ami-local-{}", Digest::of(format!("{region}{content}").as_bytes()).short())),
-            name: format!("locus-agent-v1.0.0-{content}"),
-            region: region.to_owned(),
-            image: "locus-agent".to_owned(),
-            version: "1.0.0".to_owned(),
-            created: "2026-11-21T00:00:00Z".to_owned(),
-            recipe_hash: Digest::of(b"recipe"),
-            base: BaseRecord::local("debian-13", Digest::of(b"base")),
-            content: Digest::of(content.as_bytes()),
-            disk_bytes: content.len() as u64,
-            copied_from: None,
-            run: "run-test".to_owned(),
-            engine: "native".to_owned(),
-            builder: Identity::default(),
-            tags: BTreeMap::new(),
-        };
-        let dir = self.path(&format!(".agent-ami/regions/{region}/{}", image.id));
-        fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("image.json"), serde_json::to_string(&image).unwrap()).unwrap();
-        fs::write(dir.join("disk.qcow2"), content).unwrap();
-        image
-    }
-}
-
-fn ended(command: &mut Command) -> Ended {
-    let output = command.output().unwrap();
-    Ended {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    if from.is_dir() {
-        fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap().flatten() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-        }
-    } else {
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(from, to).unwrap();
-    }
-}
+#[path = "support/project.rs"]
+mod project;
+use project::{Project, ended};
 
 #[test]
 fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
     let project = Project::new();
     project.edit("ami.toml", "cpus = 2", "cpu = 2");
+    let text = fs::read_to_string(project.path("ami.toml")).unwrap();
+    let line = text.lines().position(|l| l == "cpu = 2").unwrap() + 1;
     project.run(&["ami", "plan"]).says(2, &["ami.toml", "cpu", "cpus"]);
-    project.run(&["validate"]).says(2, &["ami.toml:29", "cpus"]);
+    project.run(&["validate"]).says(2, &[&format!("ami.toml:{line}"), "cpus"]);
 }
 
 #[test]
@@ -198,18 +92,7 @@ fn an_image_is_promoted_only_with_its_own_good_report() {
     let image = project.image("local-1", "one");
     let id = image.id.0.as_str();
     project.run(&["ami", "promote", id]).says(1, &["no smoke report", "ami smoke"]);
-    let dir = project.path(&format!(".agent-ami/regions/local-1/{id}"));
-    let report = |disk: Digest, outcome: &str| {
-        let check = serde_json::json!({ "name": "os", "outcome": outcome, "seconds": 0.1, "message": "" });
-        let report = serde_json::json!({
-            "schema": 1, "boot_id": "b", "host_keys": [], "os": "debian 13", "checks": [check],
-            "wall_seconds": 0.1, "slowest_seconds": 0.1
-        });
-        let record = serde_json::json!({
-            "schema": 1, "content": disk, "spec_sha256": disk, "passed": true, "at": "now", "reports": [report]
-        });
-        fs::write(dir.join("smoke.json"), record.to_string()).unwrap();
-    };
+    let report = |disk: Digest, outcome: &str| project.report(&image, disk, outcome);
     report(Digest::of(b"another"), "pass");
     project.run(&["ami", "promote", id, "--yes"]).says(1, &["another disk"]);
     report(image.content, "fail");

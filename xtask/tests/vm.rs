@@ -152,6 +152,8 @@ fn context() -> Context {
         events: Arc::new(Lines),
         env: std::env::vars().collect(),
         line: "cargo test --test vm".to_owned(),
+        words: Vec::new(),
+        run: std::sync::OnceLock::new(),
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use xtask::cloud::{Capture, Cloud as _, Identity, Image, Start};
 use xtask::recipe::Digest;
-use xtask::state::State;
+use xtask::state::{Asked, State};
 use xtask_aws::cloud::Ec2;
 use xtask_aws::drive::Driver;
 
@@ -102,8 +102,8 @@ fn main() {
 fn image(moto: &Moto, dir: &Path) -> Image {
     let driver = Arc::new(Driver::new().unwrap());
     let state = State::open(dir.join("state")).unwrap();
-    let run = Arc::new(state.begin_run("bench").unwrap());
-    let ec2 = Ec2::new(driver, clients(&moto.url, Vec::new()), settings::settings(&[HOME]), &state, Some(run));
+    let run = Arc::new(state.begin_run(Asked { command: "bench", words: &[], on: "aws" }).unwrap());
+    let ec2 = Ec2::new(driver, &clients(&moto.url, Vec::new()), settings::settings(&[HOME]), &state, Some(run));
     let source = settings::source();
     let base = ec2.base(&source, &|_| {}).unwrap();
     let machine = ec2.begin(Start { source: &source, base: &base, from: None, next: None }, &|_| {}).unwrap();

@@ -15,6 +15,9 @@ use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents, SharedHttpCli
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use xtask::state::Run;
+
+use crate::journal::Journal;
 
 /// What the SDK is told.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct Call {
 pub struct Clients {
     config: SdkConfig,
     calls: Calls,
+    /// `None` for clients whose calls nobody writes down: a test's own.
+    journal: Option<Option<Arc<Run>>>,
 }
 
 impl Clients {
@@ -61,20 +66,36 @@ impl Clients {
 
     /// Clients over a configuration that a test made.
     pub fn new(config: SdkConfig) -> Self {
-        Self { config, calls: Calls::default() }
+        Self { config, calls: Calls::default(), journal: None }
+    }
+
+    /// The same clients for a run: what they change is in its ledger before it is sent. Without a run they change nothing.
+    #[must_use]
+    pub fn of_run(&self, run: Option<Arc<Run>>) -> Self {
+        Self { journal: Some(run), ..self.clone() }
+    }
+
+    fn journal(&self, region: &str) -> Option<Journal> {
+        self.journal.as_ref().map(|run| Journal::new(run.clone(), region))
     }
 
     /// EC2 in a region.
     pub fn ec2(&self, region: &str) -> aws_sdk_ec2::Client {
         let config = aws_sdk_ec2::config::Builder::from(&self.config);
-        let config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        let mut config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        if let Some(journal) = self.journal(region) {
+            config = config.interceptor(journal);
+        }
         aws_sdk_ec2::Client::from_conf(config.build())
     }
 
     /// SSM in a region.
     pub fn ssm(&self, region: &str) -> aws_sdk_ssm::Client {
         let config = aws_sdk_ssm::config::Builder::from(&self.config);
-        let config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        let mut config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        if let Some(journal) = self.journal(region) {
+            config = config.interceptor(journal);
+        }
         aws_sdk_ssm::Client::from_conf(config.build())
     }
 

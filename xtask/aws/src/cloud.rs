@@ -1,11 +1,15 @@
 //! `Cloud` for EC2: the trait's verbs in terms of the rooms beside this one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_ec2::types::{Filter, Image as Ami};
 use futures_util::StreamExt as _;
-use xtask::cloud::{BaseRecord, Capture, Cloud, Copied, Corrupt, Fraction, Image, Layer, Listed, Made, Start};
+use xtask::cloud::{
+    BaseRecord, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Layer, Leftover, Listed, Made, Parameter,
+    Start,
+};
 use xtask::error::{Error, Exit, Result};
 use xtask::recipe::{Digest, Source};
 use xtask::stage::smoke;
@@ -14,11 +18,11 @@ use xtask::state::{Run, State};
 use crate::blueprint::Blueprint;
 use crate::clients::Clients;
 use crate::drive::Driver;
-use crate::fault::Called as _;
+use crate::fault::{Called as _, Kind};
 use crate::instance::{Ec2Machine, Host};
 use crate::order::Order;
 use crate::settings::Settings;
-use crate::{base, copy, image, preflight, record};
+use crate::{base, copy, image, leftovers, parameters, preflight, record};
 
 /// The provider.
 #[derive(Debug)]
@@ -36,11 +40,12 @@ impl Ec2 {
     /// The provider over clients. Without a run it can look, copy and delete, but start no instance.
     pub fn new(
         driver: Arc<Driver>,
-        clients: Clients,
+        clients: &Clients,
         settings: Settings,
         state: &State,
         run: Option<Arc<Run>>,
     ) -> Self {
+        let clients = clients.of_run(run.clone());
         Self { driver, clients, settings, state: state.clone(), run, base: Mutex::new(None) }
     }
 
@@ -50,7 +55,7 @@ impl Ec2 {
 
     fn run(&self) -> Result<&Arc<Run>> {
         self.run.as_ref().ok_or_else(|| {
-            Exit::Failed.error("no run was begun for this machine", "this is a defect; please report it")
+            Exit::Failed.error("no run was begun for what is to be changed", "this is a defect; please report it")
         })
     }
 
@@ -287,6 +292,54 @@ impl Cloud for Ec2 {
         Ok(())
     }
 
+    fn take_up(&self, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Option<Image>> {
+        let ec2 = self.clients.ec2(self.home());
+        let run = self.run()?.id();
+        let made = self.driver.wait(image::tagged(&ec2, record::RUN, Some(run)))??;
+        let wanted = capture.recipe_hash.to_string();
+        let mine = made.iter().find(|ami| {
+            let tags = record::plain_tags(ami.tags());
+            // Packer made it, and nobody has written our record on it yet.
+            let unrecorded = || !tags.contains_key(record::RECIPE) && !tags.contains_key(record::IMAGE);
+            !tags.contains_key(record::COPIED_FROM) && (tags.get(record::RECIPE) == Some(&wanted) || unrecorded())
+        });
+        let Some(id) = mine.and_then(|ami| ami.image_id()) else { return Ok(None) };
+        told(&format!("{id} was being made when the run was cut off"));
+        let ami = self.driver.wait(image::available(&ec2, id, self.settings.patience.image, told))?;
+        let ami = match ami {
+            Ok(ami) => ami,
+            // It will never be: it is taken away, and another is made.
+            Err(crate::wait::GaveUp::Final(_)) => {
+                self.driver.finish(image::remove(&ec2, id)).map_err(copy::first)?;
+                return Ok(None);
+            }
+            Err(gave_up) => return Err(gave_up.told(id)),
+        };
+        let blueprint = Blueprint::read(&capture.source)?;
+        if blueprint.imds_support == "v2.0" {
+            self.driver.finish(image::require_imds_v2(&ec2, id))?;
+        }
+        if !record::plain_tags(ami.tags()).contains_key(record::RECIPE) {
+            let tags = record::Facts::of_capture(capture, base, run).tags(&blueprint.tags);
+            self.driver.finish(image::tag(&ec2, &ami, &tags))?;
+        }
+        self.read(self.home(), id).map(Some)
+    }
+
+    fn leftovers(&self) -> Result<Vec<Leftover>> {
+        let mut left = Vec::new();
+        for region in &self.settings.regions {
+            left.extend(self.driver.wait(leftovers::find(&self.clients.ec2(region), region))??);
+        }
+        left.sort_by(|a, b| (a.kind, &a.region, &a.id).cmp(&(b.kind, &b.region, &b.id)));
+        Ok(left)
+    }
+
+    fn take_away(&self, leftover: &Leftover) -> Result<()> {
+        let ec2 = self.clients.ec2(&leftover.region);
+        self.driver.finish(leftovers::take_away(&ec2, leftover)).map_err(copy::first)
+    }
+
     fn files(&self, _: &Image) -> Vec<PathBuf> {
         Vec::new()
     }
@@ -326,6 +379,48 @@ impl Cloud for Ec2 {
     fn discard(&self, corrupt: &Corrupt) -> Result<()> {
         let ec2 = self.clients.ec2(&corrupt.region);
         self.driver.finish(image::remove(&ec2, &corrupt.id.0)).map_err(copy::first)
+    }
+
+    fn parameter(&self, region: &str, name: &str) -> Result<Option<Parameter>> {
+        Ok(self.driver.wait(parameters::get(&self.clients.ssm(region), name))??)
+    }
+
+    fn put_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
+        self.driver.finish(parameters::put(&self.clients.ssm(region), region, name, value, expected))
+    }
+
+    fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>> {
+        Ok(self.driver.wait(parameters::of_images(&self.clients.ssm(region)))??)
+    }
+
+    fn delete_parameter(&self, region: &str, name: &str) -> Result<()> {
+        Ok(self.driver.finish(parameters::delete(&self.clients.ssm(region), name))?)
+    }
+
+    fn marks(&self, image: &Image) -> Result<BTreeMap<String, String>> {
+        Ok(record::marks(&record::plain_tags(self.ami(&image.region, &image.id.0)?.tags())))
+    }
+
+    fn mark(&self, image: &Image, key: &str, value: &str) -> Result<()> {
+        let ami = self.ami(&image.region, &image.id.0)?;
+        let tags = [record::mark(key, value)].into();
+        Ok(self.driver.finish(image::tag(&self.clients.ec2(&image.region), &ami, &tags))?)
+    }
+
+    fn launchable(&self, image: &Image) -> Result<()> {
+        let kind = self.settings.smoke_types.first().map_or("t3.micro", String::as_str);
+        let call = self.clients.ec2(&image.region).run_instances().dry_run(true).image_id(&image.id.0);
+        let call = call.instance_type(kind.into()).min_count(1).max_count(1);
+        match self.driver.wait(call.send())?.called("ec2:RunInstances") {
+            Err(fault) if fault.kind == Kind::WouldSucceed => Ok(()),
+            Err(fault) => Err(fault.into()),
+            Ok(_) => Err(Exit::Failed.error("EC2 answered a dry run with an instance", "look at the account at once")),
+        }
+    }
+
+    fn deprecate(&self, image: &Image) -> Result<()> {
+        let ec2 = self.clients.ec2(&image.region);
+        Ok(self.driver.finish(image::deprecate(&ec2, &image.id.0))?)
     }
 
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {

@@ -7,6 +7,8 @@ use std::fmt;
 use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use xtask::error::{Error, Exit};
 
+use crate::journal::NotWritten;
+
 /// The kinds of failure a caller decides on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -32,6 +34,8 @@ pub enum Kind {
     Transport,
     /// The endpoint failed (5xx).
     Server,
+    /// The call could not be written into the ledger, so it was not made.
+    NotWritten,
     /// The request is wrong, or anything else.
     Other,
 }
@@ -82,6 +86,18 @@ fn kind_of(code: &str, status: Option<u16>) -> Kind {
     }
 }
 
+/// Why the ledger refused a call, if it did: the SDK hands on what our interceptor said.
+fn not_written(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(refusal) = error.downcast_ref::<NotWritten>() {
+            return Some(refusal.to_string());
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// Turns an SDK result into ours.
 pub trait Called<T> {
     /// Names the action for messages and for the policy.
@@ -96,6 +112,9 @@ where
         self.map_err(|error| {
             let status = error.raw_response().map(|r| r.status().as_u16());
             let code = error.as_service_error().and_then(|e| e.code()).map(str::to_owned);
+            if let Some(why) = not_written(&error) {
+                return Fault { kind: Kind::NotWritten, action, code: None, message: why };
+            }
             let kind = match (&error, &code) {
                 (SdkError::ServiceError(_), Some(code)) => kind_of(code, status),
                 (SdkError::ServiceError(_) | SdkError::ResponseError(_), _) if status.is_some_and(|s| s >= 500) => {
@@ -132,13 +151,14 @@ impl Fault {
             Kind::Throttled => "other programs of this account use up the request rate; run the same command again later".to_owned(),
             Kind::Transport | Kind::Server => "run the same command again: it goes on from what is there".to_owned(),
             Kind::NotFound => "it may have been deleted by somebody else; `cargo xtask ami list --on aws` shows what is there".to_owned(),
+            Kind::NotWritten => "see above; nothing was changed by this call, and the run can be taken up again".to_owned(),
             Kind::Duplicate | Kind::WouldSucceed | Kind::Other => "the message is EC2's own; its code is in the EC2 API reference under \"Error codes\"".to_owned(),
         }
     }
 
     fn exit(&self) -> Exit {
         match self.kind {
-            Kind::Expired | Kind::Credentials | Kind::Denied | Kind::Quota => Exit::Precondition,
+            Kind::Expired | Kind::Credentials | Kind::Denied | Kind::Quota | Kind::NotWritten => Exit::Precondition,
             _ => Exit::Failed,
         }
     }

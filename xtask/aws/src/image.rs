@@ -8,7 +8,7 @@ use aws_sdk_ec2::types::{AttributeValue, Filter, Image as Ami, ImageState, Resou
 
 use crate::fault::{Called as _, Fault, Kind};
 use crate::record::{self, sdk_tags};
-use crate::wait::{GaveUp, Look, Patience, until};
+use crate::wait::{GaveUp, Look, Patience, retried, until};
 
 /// All images of this account that have a tag, or a tag with a value.
 pub async fn tagged(ec2: &Client, key: &str, value: Option<&str>) -> Result<Vec<Ami>, Fault> {
@@ -99,6 +99,13 @@ pub async fn require_imds_v2(ec2: &Client, id: &str) -> Result<(), Fault> {
     let value = AttributeValue::builder().value("v2.0").build();
     let call = ec2.modify_image_attribute().image_id(id).imds_support(value);
     call.send().await.called("ec2:ModifyImageAttribute").map(drop)
+}
+
+/// Deprecates an image as soon as EC2 allows: the time is rounded to the minute and must lie ahead (EnableImageDeprecation).
+pub async fn deprecate(ec2: &Client, id: &str) -> Result<(), Fault> {
+    let soon = std::time::SystemTime::now() + Duration::from_secs(120);
+    let call = ec2.enable_image_deprecation().image_id(id).deprecate_at(soon.into());
+    retried(|| call.clone().send(), "ec2:EnableImageDeprecation").await.map(drop)
 }
 
 /// Puts the tags on an image and its snapshots that are not there yet.

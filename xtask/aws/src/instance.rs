@@ -16,6 +16,7 @@ use xtask::state::Run;
 
 use crate::drive::Driver;
 use crate::fault::{Called as _, Fault, Kind};
+use crate::leftovers;
 use crate::order::Order;
 use crate::settings::{Settings, Via};
 use crate::ssm::Ssm;
@@ -207,27 +208,10 @@ impl Ec2Machine {
             note(driver.finish(retried(|| call.clone().send(), "ec2:DeleteKeyPair")).map(drop));
         }
         if let Some(group) = self.group.take() {
-            // Refused (DependencyViolation) as long as the instance's network interface is there.
-            let call = ec2.delete_security_group().group_id(group);
-            let deadline = Instant::now() + Duration::from_secs(300);
-            note(driver.finish(async {
-                loop {
-                    match call.clone().send().await.called("ec2:DeleteSecurityGroup") {
-                        Err(fault) if waits(&fault) && Instant::now() < deadline => {
-                            tokio::time::sleep(Duration::from_secs(5)).await;
-                        }
-                        result => return result.map(drop),
-                    }
-                }
-            }));
+            note(driver.finish(leftovers::delete_group(ec2, &group)));
         }
         first.map_or(Ok(()), Err)
     }
-}
-
-/// True if a group cannot be deleted yet.
-fn waits(fault: &Fault) -> bool {
-    fault.passes() || matches!(fault.code.as_deref(), Some("DependencyViolation" | "InvalidGroup.InUse"))
 }
 
 impl Drop for Ec2Machine {

@@ -5,6 +5,7 @@
 
 pub mod blueprint;
 
+pub mod journal;
 pub mod fault;
 pub mod clients;
 pub mod drive;
@@ -14,8 +15,10 @@ pub mod settings;
 pub mod base;
 pub mod record;
 pub mod image;
+pub mod leftovers;
 pub mod copy;
 pub mod order;
+pub mod parameters;
 pub mod ssm;
 pub mod instance;
 pub mod preflight;

@@ -10,11 +10,16 @@ const LOOK: &[&str] = &[
     "ec2:DescribeImages",
     "ec2:DescribeInstanceStatus",
     "ec2:DescribeInstances",
+    "ec2:DescribeKeyPairs",
     "ec2:DescribeLaunchTemplateVersions",
+    "ec2:DescribeSecurityGroups",
     "ec2:DescribeSnapshots",
     "ec2:DescribeSubnets",
+    "ec2:DescribeVolumes",
     "ssm:GetCommandInvocation",
+    "ssm:DescribeParameters",
     "ssm:GetParameter",
+    "ssm:GetParameters",
     "sts:GetCallerIdentity",
 ];
 
@@ -22,11 +27,8 @@ const LOOK: &[&str] = &[
 const LOOK_PACKER: &[&str] = &[
     "ec2:DescribeImageAttribute",
     "ec2:DescribeInstanceTypeOfferings",
-    "ec2:DescribeKeyPairs",
     "ec2:DescribeRegions",
-    "ec2:DescribeSecurityGroups",
     "ec2:DescribeTags",
-    "ec2:DescribeVolumes",
     "ec2:DescribeVpcs",
 ];
 
@@ -53,7 +55,9 @@ const CHANGE: &[&str] = &[
     "ec2:DeleteKeyPair",
     "ec2:DeleteSecurityGroup",
     "ec2:DeleteSnapshot",
+    "ec2:DeleteVolume",
     "ec2:DeregisterImage",
+    "ec2:EnableImageDeprecation",
     "ec2:GetConsoleOutput",
     "ec2:ModifyImageAttribute",
     "ec2:ModifyInstanceAttribute",
@@ -64,12 +68,12 @@ const CHANGE: &[&str] = &[
 /// True if the policy allows the action on some resource.
 pub fn allows(action: &str) -> bool {
     let made = MAKE.iter().chain(USE).any(|(known, _)| *known == action);
-    let by_itself = ["ec2:CreateTags", "ssm:SendCommand"].contains(&action);
+    let by_itself = ["ec2:CreateTags", "ssm:SendCommand", "ssm:PutParameter", "ssm:DeleteParameter"].contains(&action);
     made || by_itself || [LOOK, LOOK_PACKER, CHANGE].iter().any(|list| list.contains(&action))
 }
 
-/// The policy document.
-pub fn policy() -> Value {
+/// The policy document for channels whose parameters begin like this.
+pub fn policy(prefixes: &[String]) -> Value {
     let arns = |kinds: &[&str]| kinds.iter().map(|kind| format!("arn:aws:ec2:*:*:{kind}/*")).collect::<Vec<_>>();
     let ours = json!({ "StringEquals": { "aws:RequestTag/ManagedBy": "agent-ami" } });
     let mut statements = vec![
@@ -116,5 +120,13 @@ pub fn policy() -> Value {
             "Condition": { "StringEquals": { "aws:ResourceTag/ManagedBy": "agent-ami" } },
         }),
     ]);
+    if !prefixes.is_empty() {
+        let arns: Vec<String> =
+            prefixes.iter().map(|p| format!("arn:aws:ssm:*:*:parameter/{}/*", p.trim_matches('/'))).collect();
+        statements.push(json!({
+            "Sid": "PointChannels", "Effect": "Allow", "Action": ["ssm:PutParameter", "ssm:DeleteParameter"],
+            "Resource": arns,
+        }));
+    }
     json!({ "Version": "2012-10-17", "Statement": statements })
 }

@@ -46,7 +46,7 @@ impl Provider for OnAws {
                 self.opened.get_or_init(|| (driver, clients)).clone()
             }
         };
-        Ok(Ec2::new(driver, clients, settings, state, run))
+        Ok(Ec2::new(driver, &clients, settings, state, run))
     }
 
     fn settings(&self, config: &Config, run: Option<&Run>) -> Vec<(&'static str, String)> {
@@ -60,8 +60,12 @@ impl Provider for OnAws {
         settings
     }
 
-    fn iam_policy(&self) -> Option<serde_json::Value> {
-        Some(crate::policy::policy())
+    fn iam_policy(&self, config: &Config) -> Option<serde_json::Value> {
+        let mut prefixes: Vec<String> = config.channels.values().map(|c| c.ssm_prefix.clone()).collect();
+        prefixes.retain(|prefix| !prefix.is_empty());
+        prefixes.sort();
+        prefixes.dedup();
+        Some(crate::policy::policy(&prefixes))
     }
 
     fn source<'a>(&self, name: &str, image: &'a ImageConfig) -> Result<&'a str> {

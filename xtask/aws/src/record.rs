@@ -27,6 +27,8 @@ pub const PURPOSE: &str = "agent-ami:purpose";
 /// When a resource of a run may be taken away, RFC 3339.
 pub const EXPIRES: &str = "agent-ami:expires";
 
+/// Prefix of what people and pipelines note on an image.
+const MARK: &str = "agent-ami:mark:";
 /// How the image was judged, for machines that have no report of it: `passed 2026-11-21T10:00:00Z`.
 const SMOKE: &str = "agent-ami:smoke";
 /// By which spec.
@@ -86,6 +88,16 @@ impl<'a> Facts<'a> {
         tags.extend(ours.map(|(key, value)| (key.to_owned(), value.chars().take(256).collect())));
         tags
     }
+}
+
+/// A mark as a tag. EC2 takes 256 characters of a value.
+pub fn mark(key: &str, value: &str) -> (String, String) {
+    (format!("{MARK}{key}"), value.chars().take(256).collect())
+}
+
+/// The marks among an image's tags.
+pub fn marks(tags: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    tags.iter().filter_map(|(key, value)| Some((key.strip_prefix(MARK)?.to_owned(), value.clone()))).collect()
 }
 
 /// A verdict as tags.
@@ -230,9 +242,9 @@ mod tests {
     #[test]
     fn a_record_survives_the_way_through_tags() {
         let base = BaseRecord { name: "ubuntu-jammy".to_owned(), id: "ami-0".to_owned(), digest: Digest::of(b"base") };
-        let template = [("Project".to_owned(), "locus".to_owned()), ("RunId".to_owned(), String::new())].into();
+        let template = [("Project".to_owned(), "locus".to_owned()), ("Team".to_owned(), String::new())].into();
         let tags = tagged(&base, &template);
-        assert!(!tags.contains_key("RunId"), "EC2 shows an empty tag as a mistake");
+        assert!(!tags.contains_key("Team"), "EC2 shows an empty tag as a mistake");
         let Listed::Image(image) = read("us-east-1", &ami(&tags)) else { panic!("not readable") };
         assert_eq!((image.base, image.recipe_hash, image.run.as_str()), (base, Digest::of(b"recipe"), "run-1"));
         assert_eq!((image.builder, image.tags["Project"].as_str()), (builder(), "locus"));

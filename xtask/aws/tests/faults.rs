@@ -3,96 +3,22 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use xtask::cloud::{Capture, Cloud as _, Copied, Identity, Image, Start};
-use xtask::error::{Error, Exit, Result};
-use xtask::recipe::{Digest, Source};
-use xtask::state::State;
+use xtask::cloud::{Cloud as _, Start};
+use xtask::error::{Error, Exit};
 use xtask_aws::clients::Clients;
 use xtask_aws::cloud::Ec2;
-use xtask_aws::drive::Driver;
 use xtask_aws::settings::Settings;
 
 mod support;
 #[path = "support/settings.rs"]
 mod settings;
+#[path = "support/account.rs"]
+mod account;
+use account::{Account, REGIONS};
 use settings::{settings, source};
-use support::{Moto, Plan, Strike, added, clients, inventory};
-
-const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
-
-/// An account at an endpoint of its own, and a provider whose calls can be struck.
-struct Account {
-    moto: Moto,
-    driver: Arc<Driver>,
-    dir: tempfile::TempDir,
-    /// What was there before the first call: moto makes the fixtures' snapshots the account's own.
-    before: BTreeMap<String, usize>,
-}
-
-impl Account {
-    fn new() -> Self {
-        let (moto, driver) = (Moto::start(), Arc::new(Driver::new().unwrap()));
-        let mut account = Self { moto, driver, dir: tempfile::tempdir().unwrap(), before: BTreeMap::new() };
-        account.before = account.left();
-        account
-    }
-
-    fn with(&self, plans: Vec<Plan>) -> Ec2 {
-        self.with_settings(plans, settings(&REGIONS))
-    }
-
-    fn with_settings(&self, plans: Vec<Plan>, settings: Settings) -> Ec2 {
-        let state = State::open(self.dir.path().join("state")).unwrap();
-        let run = Arc::new(state.begin_run("test").unwrap());
-        Ec2::new(Arc::clone(&self.driver), clients(&self.moto.url, plans), settings, &state, Some(run))
-    }
-
-    /// What is there now and was not before.
-    fn left(&self) -> BTreeMap<String, usize> {
-        let untouched = clients(&self.moto.url, Vec::new());
-        let regions = REGIONS.map(str::to_owned);
-        added(self.driver.finish(inventory(&untouched, &regions)), &self.before)
-    }
-
-    fn assert_left(&self, wanted: &[(&str, usize)]) {
-        let wanted: BTreeMap<String, usize> = wanted.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect();
-        assert_eq!(self.left(), wanted);
-    }
-
-    /// Builds an image; the machine is not entered, because nobody is in it.
-    fn build(&self, ec2: &Ec2) -> Result<Image> {
-        let source = source();
-        let base = ec2.base(&source, &|_| {})?;
-        let machine = ec2.begin(Start { source: &source, base: &base, from: None, next: None }, &|_| {})?;
-        ec2.capture(machine, &base, &capture(&source), &|_| {})
-    }
-
-    fn copy(&self, ec2: &Ec2, image: &Image) -> Vec<Copied> {
-        let mut results = Vec::new();
-        let targets: Vec<String> = REGIONS[1..].iter().map(|r| (*r).to_owned()).collect();
-        ec2.copy(image, &targets, &|_, _| {}, &mut |copied| {
-            results.push(copied);
-            Ok(())
-        })
-        .unwrap();
-        results
-    }
-}
-
-fn capture(source: &Source) -> Capture {
-    Capture {
-        image: "locus-agent".to_owned(),
-        version: "1.0.0".to_owned(),
-        recipe_hash: Digest::of(b"recipe"),
-        engine: "native".to_owned(),
-        region: REGIONS[0].to_owned(),
-        builder: Identity::default(),
-        source: source.clone(),
-    }
-}
+use support::{Plan, Strike, clients};
 
 const ONE_IMAGE: [(&str, usize); 2] = [("images in us-east-1", 1), ("snapshots in us-east-1", 1)];
 

@@ -140,8 +140,7 @@ fn a_release_on_aws_by_packer() {
         ("PACKER_PLUGIN_PATH", tools.join("plugins").display().to_string()),
         ("AGENT_AMI_PACKER_BUILD_TIMEOUT_SECS", "3600".to_owned()),
     ];
-    // That an image stands a restart is seen in the other release, and of Packer's images in the test of the local one.
-    let result = stage.run(&["ami", "release", "--engine", "packer", "--no-reboot"], &env);
+    let result = stage.run(&["ami", "release", "--engine", "packer"], &env);
     assert_eq!((&result["ok"], &result["data"]["image"]["engine"]), (&Value::Bool(true), &Value::from("packer")));
     stage.assert_released();
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use xtask::cloud::{Cloud as _, Machine as _, Start};
 use xtask::event::Stream;
 use xtask::process::Ended;
-use xtask::state::State;
+use xtask::state::{Asked, State};
 use xtask_aws::cloud::Ec2;
 use xtask_aws::drive::Driver;
 use xtask_aws::settings::Via;
@@ -51,8 +51,8 @@ fn a_machine_is_worked_on_without_ssh() {
     let left = || driver.finish(inventory(&clients(&moto.url, Vec::new()), std::slice::from_ref(&region)));
     let before = left();
     let state = State::open(dir.path().join("state")).unwrap();
-    let run = Arc::new(state.begin_run("test").unwrap());
-    let ec2 = Ec2::new(Arc::clone(&driver), clients(&moto.url, Vec::new()), wanted, &state, Some(run));
+    let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+    let ec2 = Ec2::new(Arc::clone(&driver), &clients(&moto.url, Vec::new()), wanted, &state, Some(run));
 
     let source = settings::source();
     let last = std::cell::RefCell::new(String::new());

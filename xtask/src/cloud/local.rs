@@ -1,20 +1,27 @@
 //! The local provider: images are folders, regions folders of those, an instance is a QEMU process.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use fs_err as fs;
 
-use super::{BaseRecord, Capture, Cloud, Copied, Corrupt, Fraction, Image, Layer, Listed, Made, sha256_file};
+use super::{
+    BaseRecord, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind, Layer, Leftover, Listed, Made,
+    Parameter,
+};
 use crate::error::{Error, Exit, Result, plain};
-use crate::process::{Cmd, Ended};
+use crate::ledger::Intent;
+use crate::process::Cmd;
 use crate::recipe::{Digest, Source};
 use crate::state::{Run, State};
 
 pub mod base;
 mod layers;
 mod machine;
+mod make;
+mod parameters;
 pub mod qemu;
 mod qmp;
 pub mod seed;
@@ -90,8 +97,25 @@ impl Local {
 
     fn run(&self) -> Result<&Run> {
         self.run.as_deref().ok_or_else(|| {
-            Exit::Failed.error("no run was begun for this machine", "this is a defect; please report it")
+            Exit::Failed.error("no run was begun for what is to be changed", "this is a defect; please report it")
         })
+    }
+
+    /// Does `work` between an intent and its outcome in the ledger.
+    fn journal<T>(
+        &self,
+        (action, region, subject, token): (&str, &str, &str, &str),
+        work: impl FnOnce() -> Result<(T, String)>,
+    ) -> Result<T> {
+        let run = self.run()?;
+        let intent = Intent {
+            action: format!("local:{action}"),
+            region: region.to_owned(),
+            token: token.to_owned(),
+            subject: subject.to_owned(),
+            tags: vec![format!("agent-ami:run={}", run.id())],
+        };
+        run.journal(&intent, || work().map(|(value, id)| (value, vec![id])))
     }
 
     fn base_named(&self, record: &BaseRecord) -> Result<Base> {
@@ -113,8 +137,11 @@ impl Local {
         // An instance that hangs on a real processor is the image's fault, and a verdict.
         let may_try_again = purpose == Purpose::Builder || acceleration == Acceleration::Tcg;
         let begin = || {
-            let disk = make_disk()?;
-            LocalMachine::start(run, Start { name, purpose, disk, boot: boot.clone(), size, acceleration })
+            self.journal(("StartMachine", "", name, ""), || {
+                let disk = make_disk()?;
+                let start = Start { name, purpose, disk, boot: boot.clone(), size, acceleration };
+                Ok((LocalMachine::start(run, start)?, format!("{}/{name}", run.id())))
+            })
         };
         let mut machine = begin()?;
         let patience = if may_try_again { size.boot_timeout / 2 } else { size.boot_timeout };
@@ -208,13 +235,17 @@ impl Cloud for Local {
     }
 
     fn checkpoint(&self, machine: &mut LocalMachine, layer: &Layer, next: Option<Digest>) -> Result<()> {
-        let below = machine.disk().to_owned();
-        let overlay = match next {
-            Some(key) => self.layers.begin(key, &below, None)?,
-            None => instance_disk(&self.run()?.path("last"), &below, None)?,
-        };
-        machine.snapshot(overlay)?;
-        self.layers.finish(layer)
+        let key = layer.key.to_string();
+        self.journal(("CreateLayer", "", &layer.step, &key), || {
+            let below = machine.disk().to_owned();
+            let overlay = match next {
+                Some(key) => self.layers.begin(key, &below, None)?,
+                None => instance_disk(&self.run()?.path("last"), &below, None)?,
+            };
+            machine.snapshot(overlay)?;
+            self.layers.finish(layer)?;
+            Ok(((), key.clone()))
+        })
     }
 
     fn capture(
@@ -294,6 +325,43 @@ impl Cloud for Local {
         Ok(())
     }
 
+    fn take_up(&self, _: &BaseRecord, _: &Capture, _: &dyn Fn(&str)) -> Result<Option<Image>> {
+        // An image is there whole, or not at all; its layers are where the build goes on.
+        Ok(None)
+    }
+
+    fn leftovers(&self) -> Result<Vec<Leftover>> {
+        let mut left = Vec::new();
+        for region in &self.settings.regions {
+            for (path, run) in self.store.unfinished_ones(region)? {
+                let bytes = fs::metadata(path.join(store::DISK)).map(|m| m.len()).ok();
+                let (id, region) = (path.display().to_string(), region.clone());
+                left.push(Leftover { kind: Kind::Folder, id, region, run, expires: None, bytes });
+            }
+        }
+        // Machines of dead runs were ended when the state was opened; those that are kept were asked for.
+        left.extend(self.state.kept_runs()?.into_iter().map(|run| Leftover {
+            kind: Kind::Machine,
+            id: run.clone(),
+            region: self.settings.regions.first().cloned().unwrap_or_default(),
+            run: Some(run),
+            expires: None,
+            bytes: None,
+        }));
+        Ok(left)
+    }
+
+    fn take_away(&self, leftover: &Leftover) -> Result<()> {
+        self.journal(("TakeAway", &leftover.region, &leftover.id, ""), || {
+            match leftover.kind {
+                Kind::Machine => self.state.end_kept_run(&leftover.id)?,
+                _ if Path::new(&leftover.id).exists() => fs::remove_dir_all(&leftover.id)?,
+                _ => {}
+            }
+            Ok(((), leftover.id.clone()))
+        })
+    }
+
     fn files(&self, image: &Image) -> Vec<PathBuf> {
         vec![self.store.dir(image).join(store::DISK)]
     }
@@ -304,18 +372,64 @@ impl Cloud for Local {
     }
 
     fn delete(&self, image: &Image) -> Result<()> {
-        self.store.remove(&self.store.dir(image), &image.id)
+        self.journal(("DeleteImage", &image.region, &image.id.0, ""), || {
+            self.store.remove(&self.store.dir(image), &image.id, self.run()?.id())?;
+            Ok(((), image.id.to_string()))
+        })
     }
 
     fn discard(&self, corrupt: &Corrupt) -> Result<()> {
-        self.store.remove(Path::new(&corrupt.place), &corrupt.id)
+        self.journal(("DeleteImage", &corrupt.region, &corrupt.id.0, ""), || {
+            self.store.remove(Path::new(&corrupt.place), &corrupt.id, self.run()?.id())?;
+            Ok(((), corrupt.id.to_string()))
+        })
+    }
+
+    fn parameter(&self, region: &str, name: &str) -> Result<Option<Parameter>> {
+        self.read_parameter(region, name)
+    }
+
+    fn put_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
+        self.write_parameter(region, name, value, expected)
+    }
+
+    fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>> {
+        self.list_parameters(region)
+    }
+
+    fn delete_parameter(&self, region: &str, name: &str) -> Result<()> {
+        self.remove_parameter(region, name)
+    }
+
+    fn marks(&self, image: &Image) -> Result<BTreeMap<String, String>> {
+        self.read_marks(image)
+    }
+
+    fn mark(&self, image: &Image, key: &str, value: &str) -> Result<()> {
+        let mut marks = self.read_marks(image)?;
+        marks.insert(key.to_owned(), value.to_owned());
+        self.put_document(image, parameters::MARKS, &serde_json::to_vec_pretty(&marks).unwrap_or_default())
+    }
+
+    fn launchable(&self, image: &Image) -> Result<()> {
+        let disk = self.store.dir(image).join(store::DISK);
+        let hint = format!("delete {} and copy it again", image.id);
+        Cmd::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(disk).hint(hint).read().map(drop)
+    }
+
+    fn deprecate(&self, _: &Image) -> Result<()> {
+        // The mark that the caller leaves is all there is here.
+        Ok(())
     }
 
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {
-        let dir = self.store.dir(image);
-        let staged = dir.join(format!(".{name}"));
-        fs::write(&staged, bytes)?;
-        Ok(fs::rename(staged, dir.join(name))?)
+        self.journal(("PutDocument", &image.region, name, &image.id.0), || {
+            let dir = self.store.dir(image);
+            let staged = dir.join(format!(".{name}"));
+            fs::write(&staged, bytes)?;
+            fs::rename(staged, dir.join(name))?;
+            Ok(((), image.id.to_string()))
+        })
     }
 
     fn document(&self, image: &Image, name: &str) -> Result<Option<Vec<u8>>> {
@@ -324,123 +438,5 @@ impl Cloud for Local {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-impl Local {
-    fn copy_to(&self, image: &Image, region: &str, told: &dyn Fn(u64, u64)) -> Result<(Image, bool)> {
-        let id = store::id(region, &image.name, image.content);
-        let there = self.images(region)?.into_iter().find_map(|listed| match listed {
-            Listed::Image(there) if there.id == id => Some(*there),
-            _ => None,
-        });
-        if let Some(there) = there {
-            return Ok((there, false));
-        }
-        let from = self.store.dir(image);
-        let unfinished = self.store.unfinished(region, &id)?;
-        let disk = unfinished.join(store::DISK);
-        copy_file(&from.join(store::DISK), &disk, told)?;
-        let found = sha256_file(&disk)?;
-        if found != image.content {
-            fs::remove_dir_all(&unfinished)?;
-            return Err(Exit::Failed.error(
-                format_args!("the copy of {} to {region} has SHA-256 {found}, not {}", image.id, image.content),
-                format_args!("the source may be damaged: delete {} and build again", image.id),
-            ));
-        }
-        let copy = Image {
-            id,
-            region: region.to_owned(),
-            created: jiff::Timestamp::now().to_string(),
-            copied_from: Some(image.id.clone()),
-            ..image.clone()
-        };
-        self.store.publish(&unfinished, &copy)?;
-        Ok((copy, true))
-    }
-
-    /// Puts a disk into the store as an image.
-    fn publish(&self, disk: &Path, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Image> {
-        let name = self.free_name(capture)?;
-        let unfinished = self.store.unfinished(&capture.region, &super::ImageId(name.clone()))?;
-        let target = unfinished.join(store::DISK);
-        told("flattening the layers into one disk");
-        convert(disk, &target, told)?;
-        told("hashing the disk");
-        let disk_sha256 = sha256_file(&target)?;
-        let image = Image {
-            schema: 1,
-            id: store::id(&capture.region, &name, disk_sha256),
-            name,
-            region: capture.region.clone(),
-            image: capture.image.clone(),
-            version: capture.version.clone(),
-            created: jiff::Timestamp::now().to_string(),
-            recipe_hash: capture.recipe_hash,
-            base: base.clone(),
-            content: disk_sha256,
-            disk_bytes: fs::metadata(&target)?.len(),
-            copied_from: None,
-            run: self.run()?.id().to_owned(),
-            engine: capture.engine.clone(),
-            builder: capture.builder.clone(),
-            tags: [("ManagedBy".to_owned(), "agent-ami".to_owned())].into(),
-        };
-        self.store.publish(&unfinished, &image)?;
-        Ok(image)
-    }
-
-    /// The next free `{image}-v{version}-{YYYYMMDD-HHmm}`: names are unique in a region, and two builds can fall into a minute.
-    fn free_name(&self, capture: &Capture) -> Result<String> {
-        let taken: Vec<String> = self
-            .images(&capture.region)?
-            .into_iter()
-            .filter_map(|listed| if let Listed::Image(image) = listed { Some(image.name) } else { None })
-            .collect();
-        let mut at = jiff::Timestamp::now();
-        loop {
-            let name = format!("{}-v{}-{}", capture.image, capture.version, at.strftime("%Y%m%d-%H%M"));
-            if !taken.contains(&name) {
-                return Ok(name);
-            }
-            at += jiff::SignedDuration::from_mins(1);
-        }
-    }
-}
-
-/// Writes the chain of overlays as one disk.
-fn convert(from: &Path, to: &Path, told: &dyn Fn(&str)) -> Result<()> {
-    let mut said = String::new();
-    let cmd = Cmd::new("qemu-img").args(["convert", "-p", "-W", "-m", "8", "-O", "qcow2"]).arg(from).arg(to);
-    let ended = cmd.stream(None, |_, line| {
-        let line = line.trim();
-        if line.starts_with('(') { told(line) } else { said.push_str(line) }
-    })?;
-    if ended != Ended::Code(0) {
-        return Err(Exit::Failed.error(
-            format_args!("`{cmd}` failed ({ended:?}): {said}"),
-            "check the free disk space, then run the same command again",
-        ));
-    }
-    Ok(())
-}
-
-/// Copies in pieces, so that progress can be told and a signal ends it.
-fn copy_file(from: &Path, to: &Path, told: &dyn Fn(u64, u64)) -> Result<()> {
-    use std::io::{Read as _, Write as _};
-    let (mut source, mut target) = (fs::File::open(from)?, fs::File::create(to)?);
-    let total = source.metadata()?.len();
-    let mut buffer = vec![0; 4 << 20];
-    let mut done = 0;
-    loop {
-        crate::signals::check()?;
-        let n = source.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(target.sync_all()?);
-        }
-        target.write_all(&buffer[..n])?;
-        done += n as u64;
-        told(done, total);
     }
 }

@@ -1,13 +1,21 @@
 //! `ami …`: images.
 
 pub mod build;
+pub mod bump;
+pub mod channel;
 pub mod copy;
 pub mod delete;
 pub mod diff;
 pub mod engine;
+pub mod gc;
+pub mod history;
 pub mod list;
 pub mod plan;
 pub mod promote;
 pub mod release;
+pub mod resume;
+pub mod rollback;
+pub mod runs;
 pub mod show;
 pub mod smoke;
+pub mod watch;

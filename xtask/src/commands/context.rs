@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::cli::Common;
 use crate::config::{Config, FILE, Image as ImageConfig, Overrides};
 use crate::error::{Exit, Result};
 use crate::event::{Document, Event, Events};
-use crate::state::{Run, State};
+use crate::ledger::{RunOutcome, RunRecord};
+use crate::state::{Asked, Run, State};
 
 /// The project and the request.
 pub struct Context {
@@ -22,6 +23,10 @@ pub struct Context {
     pub env: BTreeMap<String, String>,
     /// The command as typed.
     pub line: String,
+    /// Its words after `cargo xtask`.
+    pub words: Vec<String>,
+    /// The run that the command began, if it did.
+    pub run: OnceLock<Arc<Run>>,
 }
 
 /// The project's folder, the nearest above the crate that has an `ami.toml`: cargo tells the crate at run time; a binary that
@@ -47,9 +52,29 @@ impl Context {
 
     /// A run, told to the observer.
     pub fn begin_run(&self, state: &State) -> Result<Arc<Run>> {
-        let run = Arc::new(state.begin_run(&self.line)?);
+        // A command that is taken up again has its run already.
+        if let Some(run) = self.run.get() {
+            return Ok(Arc::clone(run));
+        }
+        let on = self.common.on.name();
+        let run = state.begin_run(Asked { command: &self.line, words: &self.words, on })?;
+        Ok(self.under_way(run))
+    }
+
+    /// Takes up a run that was cut off.
+    pub fn resume_run(&self, state: &State, record: &RunRecord) -> Result<Arc<Run>> {
+        Ok(self.under_way(state.resume_run(record)?))
+    }
+
+    fn under_way(&self, run: Run) -> Arc<Run> {
+        let run = Arc::clone(self.run.get_or_init(|| Arc::new(run)));
         self.events.event(Event::RunStarted { run: run.id().to_owned(), command: self.line.clone() });
-        Ok(run)
+        run
+    }
+
+    /// Writes down how the run ended, if there was one.
+    pub fn end_run(&self, outcome: RunOutcome, summary: &str) -> Result<()> {
+        self.run.get().map_or(Ok(()), |run| run.end(outcome, summary))
     }
 
     /// The image a person named, or the only one.
@@ -73,6 +98,11 @@ impl Context {
     /// Shows a document.
     pub fn document(&self, kind: &str, data: serde_json::Value, text: String) {
         self.events.event(Event::Document(Document { kind: kind.to_owned(), data, text }));
+    }
+
+    /// Asks a person something that is harmless either way; where nobody can be asked, the answer is yes.
+    pub fn agrees(&self, question: &str) -> bool {
+        self.common.yes || crate::report::ask(question).unwrap_or(true)
     }
 
     /// Asks a person, unless `--yes` answers. Without a terminal nobody can be asked.

@@ -1,7 +1,7 @@
 //! `--on aws`: the command is handed over to the binary that has the AWS SDK in it, which is compiled when it is first asked for.
 
 use super::{Context, Finish};
-use crate::cli::Format;
+use crate::cli::{Format, On};
 use crate::error::Result;
 use crate::event::Event;
 use crate::process::Cmd;
@@ -16,5 +16,7 @@ pub(super) fn run(context: &Context) -> Result<Finish> {
     // Cargo's own progress goes to standard error, where people look and JSON does not.
     let quiet = compiled || context.common.format == Format::Json;
     let cmd = Cmd::new("cargo").args(["run", "--package", "xtask-aws"]).args(quiet.then_some("--quiet")).arg("--");
-    Err(cmd.args(std::env::args_os().skip(1)).hint("the AWS provider is the crate in xtask/aws").replace())
+    // A command that need not say where, as `resume`, comes to where it belongs.
+    let on = (context.common.on == On::Local).then_some("--on=aws");
+    Err(cmd.args(std::env::args_os().skip(1)).args(on).hint("the AWS provider is the crate in xtask/aws").replace())
 }

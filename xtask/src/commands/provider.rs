@@ -28,7 +28,7 @@ pub trait Provider {
     fn settings(&self, config: &Config, run: Option<&Run>) -> Vec<(&'static str, String)>;
 
     /// The IAM policy that it needs, if it is the one that needs one.
-    fn iam_policy(&self) -> Option<serde_json::Value> {
+    fn iam_policy(&self, _: &Config) -> Option<serde_json::Value> {
         None
     }
 

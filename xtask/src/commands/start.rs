@@ -1,13 +1,15 @@
 //! From the process to a command and back: parse, listen for signals, dispatch, tell the result. Both binaries begin here.
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::Parser as _;
 
-use super::{Context, Provider, project_root};
+use super::{Context, Finish, Provider, project_root};
 use crate::cli::{Cli, Format};
+use crate::error::{Exit, Result};
 use crate::event::{Event, Events};
+use crate::ledger::RunOutcome;
 use crate::report::{self, Human, Json, Verbosity};
 use crate::{process, signals};
 
@@ -21,16 +23,20 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
         Format::Human if cli.common.verbose => Arc::new(Human::new(Verbosity::Verbose)),
         Format::Human => Arc::new(Human::new(Verbosity::Normal)),
     };
-    let words: Vec<String> = std::env::args().skip(1).map(|word| process::quote(&word)).collect();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let quoted: Vec<String> = words.iter().map(|word| process::quote(word)).collect();
     let context = Context {
         root: project_root(),
         common: cli.common.clone(),
         events: Arc::clone(&events),
         // A variable that is not UTF-8 cannot be one of ours.
         env: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
-        line: format!("cargo xtask {}", words.join(" ")),
+        line: format!("cargo xtask {}", quoted.join(" ")),
+        words,
+        run: OnceLock::new(),
     };
     let result = signals::listen().and_then(|()| super::run(cli, &context, provider));
+    let result = written_down(&context, result);
     let code = result.as_ref().map_or_else(|error| error.exit() as u8, |_| 0);
     events.event(match result {
         Ok(finish) => Event::Result { ok: true, exit: 0, summary: finish.summary, error: None, data: finish.data },
@@ -43,4 +49,17 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
         },
     });
     ExitCode::from(code)
+}
+
+/// Writes the end of the command's run into the ledger. A run whose end cannot be written down counts as cut off, so that is told.
+fn written_down(context: &Context, result: Result<Finish>) -> Result<Finish> {
+    let (outcome, summary) = match &result {
+        Ok(finish) => (RunOutcome::Done, finish.summary.clone()),
+        Err(error) if error.exit() == Exit::Interrupted => (RunOutcome::Interrupted, error.to_string()),
+        Err(error) => (RunOutcome::Failed, error.to_string()),
+    };
+    match (context.end_run(outcome, &summary), result) {
+        (Err(error), Ok(_)) => Err(error),
+        (_, result) => result,
+    }
 }

@@ -50,8 +50,10 @@ pub struct Request {
     pub vars: Vec<(String, String)>,
     /// `--var-file`.
     pub var_files: Vec<PathBuf>,
-    /// Where the file of variables and downloads go.
+    /// Where downloads go.
     pub work_dir: PathBuf,
+    /// Where the file of variables goes: the run's folder, whose name on the command line tells whose Packer it is.
+    pub scratch: PathBuf,
     /// Longest build.
     pub timeout: Duration,
 }
@@ -95,6 +97,7 @@ impl Request {
         events: &dyn Observer,
     ) -> Result<Made> {
         fs::create_dir_all(&self.work_dir)?;
+        fs::create_dir_all(&self.scratch)?;
         let arguments = self.arguments(recipe, facts)?;
         let told = |message: &str| {
             events.event(Event::Progress { phase: Phase::Build, message: message.to_owned(), fraction: None });
@@ -174,7 +177,7 @@ impl Request {
             |setting: &&Setting| recipe.variables.iter().any(|v| v.name == setting.name && v.origin == setting.origin);
         let ours: BTreeMap<&str, &str> =
             self.settings.iter().filter(won).map(|s| (s.name.as_str(), s.value.as_str())).collect();
-        let file = self.work_dir.join("settings.pkrvars.json");
+        let file = self.scratch.join("settings.pkrvars.json");
         fs::write(&file, serde_json::to_vec_pretty(&ours).unwrap_or_default())?;
         let source = &recipe.source;
         // A named build's name stands before the source's (packer build -help, "-only").

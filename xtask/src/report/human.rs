@@ -204,6 +204,7 @@ fn title(phase: Phase) -> &'static str {
         Phase::Smoke => "smoke",
         Phase::Copy => "copy",
         Phase::Promote => "promote",
+        Phase::Cleanup => "clean up",
         Phase::Test => "test",
     }
 }

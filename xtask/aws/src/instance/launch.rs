@@ -131,6 +131,8 @@ impl Ec2Machine {
         let token = xtask::recipe::Digest::of_parts([
             ("run", self.host.run.id().as_bytes()),
             ("purpose", order.purpose.as_bytes()),
+            // What was started before the run was cut off has been ended since.
+            ("resumed", &self.host.run.resumed().to_be_bytes()),
             ("type", kind.as_bytes()),
             ("subnet", subnet_id.as_bytes()),
         ]);

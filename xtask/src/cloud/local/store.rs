@@ -14,6 +14,8 @@ use crate::recipe::Digest;
 const RECORD: &str = "image.json";
 /// The disk's file name.
 pub(super) const DISK: &str = "disk.qcow2";
+/// Says which run makes an image, as long as it is none.
+const RUN: &str = "run";
 /// Prefix of folders that are not images yet.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -34,13 +36,31 @@ impl Store {
     }
 
     /// A fresh folder to put an image together in.
-    pub(super) fn unfinished(&self, region: &str, id: &ImageId) -> Result<PathBuf> {
+    pub(super) fn unfinished(&self, region: &str, id: &ImageId, run: &str) -> Result<PathBuf> {
         let dir = self.root.join(region).join(format!("{UNFINISHED}{id}"));
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
         }
         fs::create_dir_all(&dir)?;
+        fs::write(dir.join(RUN), run)?;
         Ok(dir)
+    }
+
+    /// The folders of a region that never became images, with the runs that made them.
+    pub(super) fn unfinished_ones(&self, region: &str) -> Result<Vec<(PathBuf, Option<String>)>> {
+        let dir = self.root.join(region);
+        if !dir.exists() {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&dir)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(UNFINISHED)) {
+                let run = std::fs::read_to_string(path.join(RUN)).ok();
+                found.push((path, run));
+            }
+        }
+        Ok(found)
     }
 
     /// Makes an unfinished folder the image it holds.
@@ -49,6 +69,7 @@ impl Store {
             Exit::Failed.error(format_args!("cannot write the image record: {e}"), "this is a defect; please report it")
         })?;
         fs::write(unfinished.join(RECORD), text)?;
+        fs::remove_file(unfinished.join(RUN))?;
         sync(unfinished)?;
         fs::rename(unfinished, self.dir(image))?;
         Ok(())
@@ -81,11 +102,13 @@ impl Store {
     }
 
     /// Removes an image: first its name, so that a killed removal leaves no half image behind.
-    pub(super) fn remove(&self, dir: &Path, id: &ImageId) -> Result<()> {
+    pub(super) fn remove(&self, dir: &Path, id: &ImageId, run: &str) -> Result<()> {
         let doomed = dir.with_file_name(format!("{UNFINISHED}{id}"));
         if doomed.exists() {
             fs::remove_dir_all(&doomed)?;
         }
+        // Whose it is if this is cut off in the middle.
+        fs::write(dir.join(RUN), run)?;
         fs::rename(dir, &doomed)?;
         Ok(fs::remove_dir_all(doomed)?)
     }

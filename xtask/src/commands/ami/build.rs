@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use super::plan;
 use crate::cli;
-use crate::cloud::{Cloud, Image};
+use crate::cloud::{Capture, Cloud, Identity, Image, Listed};
 use crate::commands::{Context, Finish, Provider};
 use crate::config::Config;
-use crate::engine;
+use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, phase};
-use crate::recipe::Source;
+use crate::ledger::Intent;
+use crate::recipe::{Digest, Recipe, Source};
 use crate::state::{Run, State};
+use crate::template;
+
+/// The template variable that names the base AMI, and the ledger's note of which one it was.
+const BASE: &str = "base_ami";
 
 /// Builds if need be and returns the image, and whether it was there already.
 pub fn build<P: Provider>(
@@ -23,13 +28,35 @@ pub fn build<P: Provider>(
     args: &cli::Build,
 ) -> Result<(Image, bool)> {
     let (name, image) = context.image(config, args.image.as_deref())?;
-    let (recipe, request) = plan::recipe(context, provider, config, name, Some(run.as_ref()), args)?;
+    let (recipe, request) = evaluated(context, provider, config, state, run, args)?;
     let cloud = provider.open(context, config, state, Some(Arc::clone(run)))?;
     let events = context.events.as_ref();
     let _lock = state.lock("build", &context.line)?;
     cloud.remove_unfinished()?;
     if cloud.base_at_hand(&recipe.source)?.is_none() {
         provide_base(context, &cloud, &recipe.source)?;
+    }
+    if let Some(base) = cloud.base_at_hand(&recipe.source)? {
+        state.ledger().note(run.id(), BASE, &base.id)?;
+    }
+    let options = engine::Options {
+        keep_on_failure: args.keep_on_failure,
+        region: cloud.regions().first().cloned().unwrap_or_default(),
+        root: context.root.clone(),
+        again: format!("cargo xtask ami build {name}"),
+    };
+    let capture = Capture {
+        image: name.to_owned(),
+        version: image.version.clone(),
+        recipe_hash: Digest::of(b""),
+        engine: super::engine::name(context, provider, config, args)?.to_owned(),
+        region: options.region.clone(),
+        builder: Identity::default(),
+        source: recipe.source.clone(),
+    };
+    if let Some(image) = made_before(context, &cloud, &recipe, capture, run)? {
+        engine::post(&cloud, &image, &recipe, &options, events)?;
+        return Ok((image, true));
     }
     let plan =
         plan::make(&cloud, name, image, &recipe, super::engine::name(context, provider, config, args)?, args.force)?;
@@ -42,16 +69,76 @@ pub fn build<P: Provider>(
     }
     // The plan was made with the base at hand, so it names one.
     let base = cloud.base(&recipe.source, &|_| {})?;
-    let engine = super::engine::provide(context, provider, config, request, args)?;
-    let options = engine::Options {
-        keep_on_failure: args.keep_on_failure,
-        region: cloud.regions().first().cloned().unwrap_or_default(),
-        root: context.root.clone(),
-        again: format!("cargo xtask ami build {name}"),
-    };
+    let engine = super::engine::provide(context, provider, config, request, run, args)?;
     let keep = || run.keep();
-    let image = engine::build(&cloud, &engine, &plan, &recipe, &base, &options, events, &keep)?;
+    let built = || engine::build(&cloud, &engine, &plan, &recipe, &base, &options, events, &keep);
+    if let Engine::Native = engine {
+        return Ok((built()?, false));
+    }
+    // What Packer calls is its own affair; that it was called is in the ledger, and everything it makes bears the run's tag.
+    let intent = Intent {
+        action: "packer:Build".to_owned(),
+        region: options.region.clone(),
+        subject: name.to_owned(),
+        ..Intent::default()
+    };
+    let image = run.journal(&intent, || built().map(|image| (image.clone(), vec![image.id.to_string()])))?;
     Ok((image, false))
+}
+
+/// The recipe. A run that is taken up again stays on the base that it began with, though there may be a newer one by now: what it made
+/// is found by a hash over it.
+fn evaluated<P: Provider>(
+    context: &Context,
+    provider: &P,
+    config: &Config,
+    state: &State,
+    run: &Run,
+    args: &cli::Build,
+) -> Result<(Recipe, template::Request)> {
+    let (name, _) = context.image(config, args.image.as_deref())?;
+    let recipe = |args: &cli::Build| plan::recipe(context, provider, config, name, Some(run), args);
+    let (first, request) = recipe(args)?;
+    let free = first.variables.iter().any(|v| v.name == BASE) && !args.vars.iter().any(|(name, _)| name == BASE);
+    match state.ledger().noted(run.id(), BASE)?.filter(|_| free && provider.on() == cli::On::Aws && run.resumed() > 0) {
+        Some(base) => {
+            let vars = args.vars.iter().cloned().chain([(BASE.to_owned(), base)]).collect();
+            recipe(&cli::Build { vars, ..args.clone() })
+        }
+        None => Ok((first, request)),
+    }
+}
+
+/// The image that this run made before it was cut off, even if everything was to be built anew: it was.
+fn made_before<C: Cloud>(
+    context: &Context,
+    cloud: &C,
+    recipe: &Recipe,
+    mut capture: Capture,
+    run: &Run,
+) -> Result<Option<Image>> {
+    let Some(base) = cloud.base_at_hand(&recipe.source)?.filter(|_| run.resumed() > 0) else { return Ok(None) };
+    capture.recipe_hash = recipe.hash(base.digest);
+    let events = context.events.as_ref();
+    phase(events, Phase::Capture, run.id(), || {
+        let told = |message: &str| {
+            events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
+        };
+        cloud.take_up(&base, &capture, &told)?;
+        let mine = |i: &Image| {
+            let same = (i.recipe_hash, &i.version) == (capture.recipe_hash, &capture.version);
+            same && i.run == run.id() && i.copied_from.is_none()
+        };
+        let made = cloud.images(&capture.region)?.into_iter().find_map(|listed| match listed {
+            Listed::Image(image) if mine(&image) => Some(*image),
+            Listed::Image(_) | Listed::Corrupt(_) => None,
+        });
+        let summary = match &made {
+            Some(image) => format!("{} was made before the run was cut off", image.id),
+            None => "no image had been made when the run was cut off".to_owned(),
+        };
+        Ok::<_, Error>((made, Outcome::UpToDate, summary))
+    })
 }
 
 fn provide_base<C: Cloud>(context: &Context, cloud: &C, source: &Source) -> Result<()> {

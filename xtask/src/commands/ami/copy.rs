@@ -35,6 +35,8 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Copy) -> Re
         context.document("plan", serde_json::json!({ "copy": image.id, "to": targets }), text);
         return Ok(Finish::default());
     }
+    let run = context.begin_run(&state)?;
+    let cloud = provider.open(context, &config, &state, Some(run))?;
     let _lock = state.lock("copy", &context.line)?;
     let best_effort = best_effort(&cloud, &args.best_effort)?;
     let images = stage::copy::run(&cloud, &image, &regions, &best_effort, context.events.as_ref())?;

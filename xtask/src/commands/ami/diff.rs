@@ -20,7 +20,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Diff) -> Re
 }
 
 /// What an image says is in it; its smoke test brought that home.
-fn contents<C: Cloud>(cloud: &C, image: &Image) -> Result<Contents> {
+pub fn contents<C: Cloud>(cloud: &C, image: &Image) -> Result<Contents> {
     let document = |name: &str| {
         cloud.document(image, name)?.ok_or_else(|| {
             let hint = format!("`cargo xtask ami smoke {}` asks the image itself", image.id);

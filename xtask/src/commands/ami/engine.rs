@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::packer::{self, Installer};
 use crate::error::Result;
 use crate::event::{Event, Phase};
+use crate::state::Run;
 use crate::template;
 
 /// HashiCorp's public keys.
@@ -34,6 +35,7 @@ pub fn provide<P: Provider>(
     provider: &P,
     config: &Config,
     request: template::Request,
+    run: &Run,
     args: &cli::Build,
 ) -> Result<Engine> {
     if name(context, provider, config, args)? == "native" {
@@ -44,7 +46,7 @@ pub fn provide<P: Provider>(
         context.events.event(Event::Progress { phase: Phase::Build, message, fraction: None });
     };
     let installer = installer(context, config);
-    Ok(Engine::Packer(packer::Request {
+    Ok(Engine::Packer(Box::new(packer::Request {
         packer: installer.provide(&told)?,
         // As a person in the project's folder names it: `path.root` is made of it.
         template: request.path.strip_prefix(&context.root).unwrap_or(&request.path).to_owned(),
@@ -52,8 +54,9 @@ pub fn provide<P: Provider>(
         vars: request.vars,
         var_files: request.var_files,
         work_dir: installer.work_dir,
+        scratch: run.path("packer"),
         timeout: Duration::from_secs(config.packer.build_timeout_secs),
-    }))
+    })))
 }
 
 fn installer(context: &Context, config: &Config) -> Installer {

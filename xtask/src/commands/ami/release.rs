@@ -1,5 +1,7 @@
 //! `ami release`: doctor, validate, build, smoke, copy, promote to staging.
 
+use std::sync::Arc;
+
 use fs_err as fs;
 
 use super::{build, promote, smoke};
@@ -23,9 +25,13 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
     validate::ensure(context)?;
     let config = context.config()?;
     let state = context.state(&config)?;
+    if let Some(record) = super::resume::offered(context, &state, provider.on(), args)? {
+        let (again, inner) = super::resume::taken_up(context, provider, &config, &state, &record)?;
+        return crate::commands::run(again, &inner, provider);
+    }
     let run = context.begin_run(&state)?;
     let (image, up_to_date) = build::build(context, provider, &config, &state, &run, &args.build)?;
-    let cloud = provider.open(context, &config, &state, None)?;
+    let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
     let known = cloud.document(&image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     let spec = Digest::of(&fs::read(smoke::spec_path(context, &config, &image)?)?);
     let passes = stage::passes(&cloud.instance_types(), !args.no_reboot);
@@ -52,13 +58,20 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
         }
     };
     smoke::verdict(&image, &record)?;
+    super::bump::gate(context, &cloud, &state, &image, args.allow_version)?;
     let images = {
         let _lock = state.lock("copy", &context.line)?;
         let best_effort = super::copy::best_effort(&cloud, &args.best_effort)?;
         crate::stage::copy::run(&cloud, &image, cloud.regions(), &best_effort, context.events.as_ref())?
     };
     // Asking for a release is asking for staging.
-    promote::promote(context, provider, &config, &state, &image, CHANNEL, &args.best_effort, true)?;
+    let staging = cli::Promote {
+        image: None,
+        channel: CHANNEL.to_owned(),
+        overridden: None,
+        best_effort: args.best_effort.clone(),
+    };
+    promote::promote(context, provider, &config, &state, &run, &image, &staging, true)?;
     let regions: Vec<String> = images.iter().map(|i| format!("{} ({})", i.id, i.region)).collect();
     Ok(Finish::new(
         format!("released {} to {CHANNEL}: {}", image.name, regions.join(", ")),

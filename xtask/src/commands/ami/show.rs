@@ -1,17 +1,21 @@
-//! `ami show`.
+//! `ami show`: an image, or a run with every call that it made.
 
 use crate::cli;
 use crate::cloud::{Cloud as _, find};
 use crate::commands::{Context, Finish, Provider};
-use crate::error::Result;
+use crate::error::{Exit, Result};
 use crate::stage::smoke::{DOCUMENT, Record};
+use crate::state::State;
 
 /// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::One) -> Result<Finish> {
+pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
+    if args.what.starts_with("run-") {
+        return show_run(context, &state, &args.what);
+    }
     let cloud = provider.open(context, &config, &state, None)?;
-    let image = find(&cloud, &args.image)?;
+    let image = find(&cloud, &args.what)?;
     let record = cloud.document(&image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     let smoke = match &record {
         None => "not judged yet".to_owned(),
@@ -37,5 +41,36 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::One) -> Res
     let text = rows.iter().map(|(name, value)| format!("{name:12} {value}\n")).collect();
     let data = serde_json::json!({ "image": image, "smoke": record });
     context.document("image", data.clone(), text);
+    Ok(Finish::new("", data))
+}
+
+fn show_run(context: &Context, state: &State, id: &str) -> Result<Finish> {
+    let run = state.ledger().run(id)?.ok_or_else(|| {
+        Exit::Usage.error(format_args!("no run `{id}` in this state folder"), "`cargo xtask ami runs` lists them")
+    })?;
+    let calls = state.ledger().calls(id)?;
+    let standing = run.standing(state.is_alive(id)?);
+    let rows = [
+        ("id", run.id.clone()),
+        ("command", run.command.clone()),
+        ("on", run.on.clone()),
+        ("began", run.began.clone()),
+        ("ended", run.ended.clone().unwrap_or_default()),
+        ("standing", format!("{standing}, taken up again {} times", run.resumed)),
+        ("said", run.summary.clone()),
+    ];
+    let mut text: String = rows.iter().map(|(name, value)| format!("{name:12} {value}\n")).collect();
+    for call in &calls {
+        let what = match (&call.error, &call.settled) {
+            (Some(error), _) => format!("refused: {error}"),
+            (None, Some(_)) => call.ids.join(" "),
+            (None, None) => "no answer was written down".to_owned(),
+        };
+        let at = call.at.split('.').next().unwrap_or_default();
+        let region = if call.region.is_empty() { "-" } else { &call.region };
+        text.push_str(&format!("{at}Z  {:32} {region:14} {:40} {what}\n", call.action, call.subject));
+    }
+    let data = serde_json::json!({ "run": run, "standing": standing, "calls": calls });
+    context.document("run", data.clone(), text);
     Ok(Finish::new("", data))
 }

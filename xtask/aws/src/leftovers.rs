@@ -1,0 +1,129 @@
+//! What runs made at EC2 and what is no image anybody can use: found by the tag that everything of a run bears, taken away.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{Filter, Image as Ami, ImageState, Reservation, Tag, VolumeState};
+use tokio::time::Instant;
+use xtask::cloud::{Kind, Leftover};
+
+use crate::fault::{Called as _, Fault, Kind as FaultKind};
+use crate::image;
+use crate::record::{self, EXPIRES, RUN};
+use crate::wait::retried;
+
+/// A group can be deleted when the network interface of its instance is gone, which takes up to minutes.
+const RELEASED: Duration = Duration::from_secs(300);
+
+/// Everything of a region that bears the tag of a run and is no image, or none that can be used.
+pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Leftover>, Fault> {
+    let leftover = |kind, id: Option<&str>, tags: &[Tag], gib: Option<i32>| {
+        let tags = record::plain_tags(tags);
+        Leftover {
+            kind,
+            id: id.unwrap_or_default().to_owned(),
+            region: region.to_owned(),
+            run: tags.get(RUN).cloned(),
+            expires: tags.get(EXPIRES).cloned(),
+            bytes: gib.and_then(|gib| u64::try_from(gib).ok()).map(|gib| gib << 30),
+        }
+    };
+    let mut found = Vec::new();
+    let call = ec2.describe_instances().filters(of_a_run());
+    let pages: Result<Vec<Reservation>, _> = call.into_paginator().items().send().collect().await;
+    for instance in pages.called("ec2:DescribeInstances")?.iter().flat_map(Reservation::instances) {
+        let state = instance.state().and_then(|s| s.name()).map_or("", |n| n.as_str());
+        if !["terminated", "shutting-down"].contains(&state) {
+            found.push(leftover(Kind::Machine, instance.instance_id(), instance.tags(), None));
+        }
+    }
+    let call = ec2.describe_volumes().filters(of_a_run());
+    let pages: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
+    for volume in pages.called("ec2:DescribeVolumes")? {
+        // The others go with their instance.
+        if matches!(volume.state(), Some(VolumeState::Available | VolumeState::Error)) {
+            found.push(leftover(Kind::Volume, volume.volume_id(), volume.tags(), volume.size()));
+        }
+    }
+    let keys = ec2.describe_key_pairs().filters(of_a_run()).send().await.called("ec2:DescribeKeyPairs")?;
+    found.extend(keys.key_pairs().iter().map(|key| leftover(Kind::KeyPair, key.key_name(), key.tags(), None)));
+    let call = ec2.describe_security_groups().filters(of_a_run());
+    let pages: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
+    let groups = pages.called("ec2:DescribeSecurityGroups")?;
+    found.extend(groups.iter().map(|group| leftover(Kind::SecurityGroup, group.group_id(), group.tags(), None)));
+
+    let images = image::tagged(ec2, RUN, None).await?;
+    for ami in images.iter().filter(|ami| ami.state() != Some(&ImageState::Available)) {
+        found.push(leftover(Kind::UnfinishedImage, ami.image_id(), ami.tags(), None));
+    }
+    let call = ec2.describe_snapshots().owner_ids("self").filters(of_a_run());
+    let pages: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
+    for snapshot in pages.called("ec2:DescribeSnapshots")? {
+        if !belongs(snapshot.snapshot_id().unwrap_or_default(), snapshot.description().unwrap_or_default(), &images) {
+            let (id, tags) = (snapshot.snapshot_id(), snapshot.tags());
+            found.push(leftover(Kind::Snapshot, id, tags, snapshot.volume_size()));
+        }
+    }
+    Ok(found)
+}
+
+/// True if a snapshot is an image's: the image's mapping names it, or, while the image is pending, the snapshot names the image.
+fn belongs(id: &str, description: &str, images: &[Ami]) -> bool {
+    let mapped: BTreeSet<String> = images.iter().flat_map(record::snapshots).collect();
+    mapped.contains(id) || images.iter().filter_map(Ami::image_id).any(|ami| description.contains(ami))
+}
+
+/// Takes one of those away; what is gone already is no failure.
+pub async fn take_away(ec2: &Client, leftover: &Leftover) -> Result<(), Vec<Fault>> {
+    let id = leftover.id.as_str();
+    let done = match leftover.kind {
+        Kind::Machine => {
+            let call = ec2.terminate_instances().instance_ids(id);
+            retried(|| call.clone().send(), "ec2:TerminateInstances").await.map(drop)
+        }
+        Kind::Volume => {
+            let call = ec2.delete_volume().volume_id(id);
+            retried(|| call.clone().send(), "ec2:DeleteVolume").await.map(drop)
+        }
+        Kind::KeyPair => {
+            let call = ec2.delete_key_pair().key_name(id);
+            retried(|| call.clone().send(), "ec2:DeleteKeyPair").await.map(drop)
+        }
+        Kind::SecurityGroup => delete_group(ec2, id).await,
+        Kind::Snapshot => {
+            let call = ec2.delete_snapshot().snapshot_id(id);
+            retried(|| call.clone().send(), "ec2:DeleteSnapshot").await.map(drop)
+        }
+        Kind::UnfinishedImage => return image::remove(ec2, id).await,
+        // Not EC2's.
+        Kind::Folder | Kind::Claim => Ok(()),
+    };
+    match done {
+        Err(fault) if fault.kind != FaultKind::NotFound => Err(vec![fault]),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes a security group as soon as no instance holds it any more.
+pub async fn delete_group(ec2: &Client, id: &str) -> Result<(), Fault> {
+    let call = ec2.delete_security_group().group_id(id);
+    let deadline = Instant::now() + RELEASED;
+    loop {
+        match call.clone().send().await.called("ec2:DeleteSecurityGroup") {
+            Err(fault) if is_held(&fault) && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            result => return result.map(drop),
+        }
+    }
+}
+
+/// True if a group cannot be deleted yet.
+fn is_held(fault: &Fault) -> bool {
+    fault.passes() || matches!(fault.code.as_deref(), Some("DependencyViolation" | "InvalidGroup.InUse"))
+}
+
+fn of_a_run() -> Filter {
+    Filter::builder().name("tag-key").values(RUN).build()
+}

@@ -1,0 +1,202 @@
+//! A build that dies at every call which changes something, before and after the call, over an EC2 in this process
+//! (winterbaume): taken up again it ends as an undisturbed one does. The thread that makes the call stops for ever, so nothing of it cleans up.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_ec2::config::SharedHttpClient;
+use aws_sdk_ec2::types::{BlockDeviceMapping, EbsBlockDevice};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use winterbaume_core::MockAws;
+use winterbaume_ec2::Ec2Service;
+use winterbaume_sts::StsService;
+use xtask::cloud::{BaseRecord, Cloud as _, Image, Start};
+use xtask::recipe::Digest;
+use xtask::state::{Asked, State};
+use xtask_aws::cloud::Ec2;
+use xtask_aws::drive::Driver;
+
+mod support;
+#[path = "support/settings.rs"]
+mod settings;
+#[path = "support/account.rs"]
+mod account;
+use account::{REGIONS, capture};
+use settings::{settings, source};
+use support::{clients_over, inventory};
+
+/// The way to the service, on which a call may be the last.
+#[derive(Clone, Debug)]
+struct Mortal {
+    inner: SharedHttpClient,
+    /// At which of the calls that change something, and whether it is carried out first.
+    at: Option<(usize, bool)>,
+    made: Arc<Mutex<usize>>,
+    died: Sender<String>,
+}
+
+impl HttpClient for Mortal {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let inner = self.inner.http_connector(settings, components);
+        SharedHttpConnector::new(Step { inner, mortal: self.clone() })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    inner: SharedHttpConnector,
+    mortal: Mortal,
+}
+
+impl HttpConnector for Step {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
+        let action = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default().to_owned();
+        let looks = ["Describe", "Get"].iter().any(|verb| action.starts_with(verb)) || body.contains("DryRun=true");
+        let n = {
+            let mut made = self.mortal.made.lock().unwrap();
+            *made += usize::from(!looks);
+            *made
+        };
+        let (inner, died) = (self.inner.clone(), self.mortal.died.clone());
+        match self.mortal.at.filter(|(at, _)| !looks && n == *at) {
+            None => inner.call(request),
+            Some((_, after)) => HttpConnectorFuture::new(async move {
+                if after {
+                    let _ = inner.call(request).await;
+                }
+                died.send(action).unwrap();
+                loop {
+                    std::thread::park();
+                }
+            }),
+        }
+    }
+}
+
+/// An account in this process.
+struct Account {
+    mock: MockAws,
+    base: BaseRecord,
+    dir: tempfile::TempDir,
+}
+
+impl Account {
+    fn new() -> Self {
+        let mock = MockAws::builder().with_service(Ec2Service::new()).with_service(StsService::new()).build();
+        let dir = tempfile::tempdir().unwrap();
+        let disk = BlockDeviceMapping::builder()
+            .device_name("/dev/sda1")
+            .ebs(EbsBlockDevice::builder().snapshot_id("snap-1").volume_size(20).build())
+            .build();
+        let ec2 = clients_in(&mock).ec2(REGIONS[0]);
+        let call = ec2.register_image().name("base").root_device_name("/dev/sda1").block_device_mappings(disk);
+        let id = runtime().block_on(async {
+            ec2.create_default_vpc().send().await.unwrap();
+            ec2.create_default_subnet().availability_zone("us-east-1a").send().await.unwrap();
+            call.send().await.unwrap().image_id().unwrap().to_owned()
+        });
+        let base = BaseRecord { name: "ubuntu-jammy".to_owned(), digest: Digest::of(id.as_bytes()), id };
+        Self { mock, base, dir }
+    }
+
+    fn state(&self) -> State {
+        State::open(self.dir.path().join("state")).unwrap()
+    }
+
+    fn inventory(&self) -> BTreeMap<String, usize> {
+        runtime().block_on(inventory(&clients_in(&self.mock), &REGIONS.map(str::to_owned)))
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn clients_in(mock: &MockAws) -> xtask_aws::clients::Clients {
+    let _runtime = runtime();
+    let _entered = _runtime.enter();
+    clients_over(mock.http_client(), Vec::new())
+}
+
+/// Builds an image if this run has not made one yet, and marks it; the machine is not entered, because nobody is in it.
+fn release(ec2: &Ec2, base: &BaseRecord, resumed: bool) -> Image {
+    let source = source();
+    let wanted = capture(&source);
+    let mut made = None;
+    if resumed {
+        for leftover in ec2.leftovers().unwrap().iter().filter(|l| l.kind.is_temporary()) {
+            ec2.take_away(leftover).unwrap();
+        }
+        made = ec2.take_up(base, &wanted, &|_| {}).unwrap();
+    }
+    let image = made.unwrap_or_else(|| {
+        let machine = ec2.begin(Start { source: &source, base, from: None, next: None }, &|_| {}).unwrap();
+        ec2.capture(machine, base, &wanted, &|_| {}).unwrap()
+    });
+    // winterbaume looks for the source of a copy in the region that the copy goes to: copies die in `kill.rs`, at moto.
+    ec2.mark(&image, "promoted:staging", "now").unwrap();
+    image
+}
+
+/// Releases until the end or until death; returns the action at which it died.
+fn mortal(account: &Account, at: Option<(usize, bool)>) -> Option<String> {
+    let (died, ended) = channel();
+    let (http, base, state) = (account.mock.http_client(), account.base.clone(), account.state());
+    let finished = died.clone();
+    std::thread::spawn(move || {
+        let runtime = runtime();
+        let clients = {
+            let _entered = runtime.enter();
+            let mortal = Mortal { inner: http, at, made: Arc::default(), died };
+            clients_over(SharedHttpClient::new(mortal), Vec::new())
+        };
+        let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+        let ec2 = Ec2::new(Arc::new(Driver::over(runtime)), &clients, settings(&REGIONS), &state, Some(run));
+        release(&ec2, &base, false);
+        finished.send(String::new()).unwrap();
+    });
+    Some(ended.recv().unwrap()).filter(|action| !action.is_empty())
+}
+
+#[test]
+fn a_release_that_dies_anywhere_ends_as_one_that_did_not() {
+    let undisturbed = {
+        let account = Account::new();
+        assert_eq!(mortal(&account, None), None);
+        account.inventory()
+    };
+    println!("undisturbed: {undisturbed:?}");
+    let mut points = 0;
+    for n in 1.. {
+        let mut came = false;
+        for after in [false, true] {
+            let account = Account::new();
+            let Some(action) = mortal(&account, Some((n, after))) else { break };
+            (came, points) = (true, points + 1);
+            // The lock of the dead is free; a thread that stands still holds it for ever.
+            let id = account.dir.path().join("state/runs").read_dir().unwrap().flatten().next().unwrap().file_name();
+            std::fs::remove_file(account.dir.path().join("state/runs").join(&id).join("lock")).unwrap();
+            let state = account.state();
+            let record = state.ledger().run(id.to_str().unwrap()).unwrap().unwrap();
+            let run = Arc::new(state.resume_run(&record).unwrap());
+            let driver = Arc::new(Driver::new().unwrap());
+            let ec2 = Ec2::new(driver, &clients_in(&account.mock), settings(&REGIONS), &state, Some(run));
+            release(&ec2, &account.base, true);
+            let when = if after { "after" } else { "before" };
+            println!("{n:3} {when:6} {action}");
+            assert_eq!(account.inventory(), undisturbed, "{when} {n} {action}");
+        }
+        if !came {
+            break;
+        }
+    }
+    assert!(points > 14, "only {points} points");
+}

@@ -1,0 +1,199 @@
+//! The ledger against an endpoint: everything that changes something is written down first, and what a dead run left is found by it and
+//! by tags.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use xtask::cloud::{Capture, Cloud as _, Image, ImageId, Kind, Start};
+use xtask::error::{Exit, plain};
+use xtask::ledger::Call;
+use xtask::recipe::Digest;
+use xtask::state::{Asked, State};
+use xtask_aws::cloud::Ec2;
+use xtask_aws::image;
+use xtask_aws::record::Facts;
+
+mod support;
+#[path = "support/settings.rs"]
+mod settings;
+#[path = "support/account.rs"]
+mod account;
+use account::{Account, REGIONS, capture};
+use settings::{settings, source};
+use support::clients;
+
+/// The calls of the newest run.
+fn written(account: &Account) -> Vec<Call> {
+    let state = State::open(account.dir.path().join("state")).unwrap();
+    let run = state.ledger().runs().unwrap().pop().unwrap();
+    state.ledger().calls(&run.id).unwrap()
+}
+
+fn released(account: &Account, ec2: &Ec2) -> Image {
+    let image = account.build(ec2).unwrap();
+    assert!(account.copy(ec2, &image).iter().all(|c| c.result.is_ok()));
+    image
+}
+
+#[test]
+fn every_call_that_changes_something_is_written_down_with_what_it_made() {
+    let account = Account::new();
+    let ec2 = account.with(Vec::new());
+    let image = released(&account, &ec2);
+    let calls = written(&account);
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for call in &calls {
+        *counts.entry(call.action.clone()).or_default() += 1;
+    }
+    let mut made = ec2.clients().calls().counts();
+    made.retain(|action, _| !action.contains(":Describe") && !action.contains(":Get"));
+    assert_eq!(counts, made);
+    assert!(calls.iter().all(|c| c.settled.is_some() && c.error.is_none()), "{calls:#?}");
+    let one = |action: &str| calls.iter().find(|c| c.action == action).unwrap();
+    let started = one("ec2:RunInstances");
+    assert!(started.ids[0].starts_with("i-") && started.token.len() == 64, "{started:?}");
+    assert!(started.tags.iter().any(|t| t.starts_with("agent-ami:run=run-")), "{started:?}");
+    assert_eq!(one("ec2:CreateImage").ids, [image.id.0.as_str()]);
+    assert_eq!(one("ec2:CreateImage").subject, image.name);
+    let copies: Vec<&Call> = calls.iter().filter(|c| c.action == "ec2:CopyImage").collect();
+    assert!(copies.len() == 3 && copies.iter().all(|c| c.ids[0].starts_with("ami-") && !c.token.is_empty()));
+}
+
+#[test]
+fn what_cannot_be_written_down_is_not_sent() {
+    let account = Account::new();
+    let ec2 = account.with(Vec::new());
+    let ledger = rusqlite::Connection::open(account.dir.path().join("state/ledger.db")).unwrap();
+    ledger.execute_batch("ALTER TABLE call RENAME TO gone").unwrap();
+    let error = account.build(&ec2).unwrap_err();
+    assert_eq!(error.exit(), Exit::Precondition);
+    assert!(plain(&error).contains("the ledger"), "{}", plain(&error));
+    account.assert_left(&[]);
+    let sent = account.moto.calls("test");
+    assert!(sent.keys().all(|c| c.contains(":Describe") || c.contains(":Get")), "{sent:?}");
+}
+
+#[test]
+fn without_a_run_nothing_is_changed() {
+    let account = Account::new();
+    let image = account.build(&account.with(Vec::new())).unwrap();
+    let state = State::open(account.dir.path().join("state")).unwrap();
+    let looking = Ec2::new(
+        Arc::clone(&account.driver),
+        &clients(&account.moto.url, Vec::new()),
+        settings(&REGIONS),
+        &state,
+        None,
+    );
+    let error = looking.delete(&image).unwrap_err();
+    assert!(plain(&error).contains("no run was begun"), "{}", plain(&error));
+    assert_eq!(looking.images(REGIONS[0]).unwrap().len(), 1);
+}
+
+#[test]
+fn what_a_dead_run_left_is_found_by_its_tag_and_taken_away() {
+    let account = Account::new();
+    let ec2 = account.with(Vec::new());
+    let source = source();
+    let base = ec2.base(&source, &|_| {}).unwrap();
+    let machine = ec2.begin(Start { source: &source, base: &base, from: None, next: None }, &|_| {}).unwrap();
+    // The process dies: nothing is ended.
+    std::mem::forget(machine);
+    let left = ec2.leftovers().unwrap();
+    let kinds: Vec<Kind> = left.iter().map(|l| l.kind).collect();
+    assert_eq!(kinds, [Kind::Machine, Kind::KeyPair, Kind::SecurityGroup]);
+    assert!(left.iter().all(|l| l.run.as_ref().unwrap().starts_with("run-") && l.expires.is_some()), "{left:?}");
+    for leftover in &left {
+        ec2.take_away(leftover).unwrap();
+        // Twice is no failure.
+        ec2.take_away(leftover).unwrap();
+    }
+    account.assert_left(&[]);
+    assert_eq!(ec2.leftovers().unwrap(), []);
+}
+
+#[test]
+fn an_image_of_a_run_that_was_cut_off_is_brought_to_its_end() {
+    let account = Account::new();
+    let source = source();
+    let state = State::open(account.dir.path().join("state")).unwrap();
+    let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+    let id = run.id().to_owned();
+    let ec2 = |run| {
+        let clients = clients(&account.moto.url, Vec::new());
+        Ec2::new(Arc::clone(&account.driver), &clients, settings(&REGIONS), &state, Some(run))
+    };
+    let first = ec2(Arc::clone(&run));
+    let base = first.base(&source, &|_| {}).unwrap();
+    let wanted = capture(&source);
+    let tags = Facts::of_capture(&wanted, &base, run.id()).tags(&BTreeMap::new());
+    let raw = clients(&account.moto.url, Vec::new()).ec2(REGIONS[0]);
+    let made = account.driver.finish(async {
+        let call = raw.run_instances().image_id(&base.id).min_count(1).max_count(1);
+        let builder = call.send().await.unwrap().instances()[0].instance_id().unwrap().to_owned();
+        image::create(&raw, &builder, "locus-agent-v1.0.0-x", &tags).await.unwrap()
+    });
+    // CreateImage was answered; then the process died.
+    drop((first, run));
+
+    let record = state.ledger().run(&id).unwrap().unwrap();
+    let second = ec2(Arc::new(state.resume_run(&record).unwrap()));
+    let taken_up = second.take_up(&base, &wanted, &|_| {}).unwrap().unwrap();
+    assert_eq!((&taken_up.id, taken_up.run.as_str()), (&ImageId(made), id.as_str()));
+    let another = Capture { recipe_hash: Digest::of(b"another recipe"), ..wanted };
+    assert_eq!(second.take_up(&base, &another, &|_| {}).unwrap(), None);
+}
+
+#[test]
+fn a_parameter_is_written_only_if_nobody_was_faster() {
+    let account = Account::new();
+    let ec2 = account.with(Vec::new());
+    let image = account.build(&ec2).unwrap();
+    let (region, name, id) = (REGIONS[0], "/locus/ami/staging", image.id.0.as_str());
+    assert_eq!(ec2.parameter(region, name).unwrap(), None);
+    ec2.put_parameter(region, name, id, None).unwrap();
+    let there = ec2.parameter(region, name).unwrap().unwrap();
+    assert_eq!((there.value.as_str(), there.version), (id, 1));
+    let error = ec2.put_parameter(region, name, id, None).unwrap_err();
+    assert!(error.to_string().contains("was changed by someone else in between"), "{error}");
+    ec2.put_parameter(region, name, id, Some(1)).unwrap();
+    let error = ec2.put_parameter(region, name, id, Some(1)).unwrap_err();
+    assert!(error.to_string().contains("version 2"), "{error}");
+    assert_eq!(ec2.parameter(REGIONS[1], name).unwrap(), None, "regions are apart");
+    let put = written(&account).into_iter().filter(|c| c.action == "ssm:PutParameter").count();
+    assert_eq!(put, 2, "what was refused before it was sent is not in the ledger");
+}
+
+#[test]
+fn parameters_that_hold_images_are_found_whoever_wrote_them() {
+    let account = Account::new();
+    let ec2 = account.with(Vec::new());
+    let image = account.build(&ec2).unwrap();
+    // More than one answer of GetParameters holds.
+    let mut names: Vec<String> = (0..12).map(|n| format!("/somebody/{n:02}")).collect();
+    for name in &names {
+        ec2.put_parameter(REGIONS[0], name, &image.id.0, None).unwrap();
+    }
+    ec2.put_parameter(REGIONS[0], "/somebody/text", "not an image", None).unwrap();
+    let found = ec2.parameters(REGIONS[0]).unwrap();
+    names.sort();
+    assert_eq!(found.iter().map(|(name, _)| name).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
+    assert!(found.iter().all(|(_, id)| *id == image.id));
+    assert_eq!(ec2.parameters(REGIONS[1]).unwrap(), []);
+}
+
+#[test]
+fn marks_travel_in_tags() {
+    let account = Account::new();
+    let ec2 = account.with(Vec::new());
+    let image = account.build(&ec2).unwrap();
+    assert_eq!(ec2.marks(&image).unwrap(), BTreeMap::new());
+    ec2.mark(&image, "quarantined", "boots no more").unwrap();
+    ec2.mark(&image, "promoted:staging", "2026-11-21T10:00:00Z by ann in run-1").unwrap();
+    ec2.mark(&image, "quarantined", "boots at last").unwrap();
+    let marks = account.with(Vec::new()).marks(&image).unwrap();
+    assert_eq!(marks["quarantined"], "boots at last");
+    assert_eq!(marks.len(), 2);
+}

@@ -1,0 +1,91 @@
+//! An account at an endpoint of its own, a provider whose calls can be struck, and what is left in the end.
+
+#![allow(dead_code, reason = "shared by tests of which none needs all of it")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use xtask::cloud::{Capture, Cloud as _, Copied, Identity, Image, Start};
+use xtask::error::Result;
+use xtask::recipe::{Digest, Source};
+use xtask::state::{Asked, State};
+use xtask_aws::cloud::Ec2;
+use xtask_aws::drive::Driver;
+use xtask_aws::settings::Settings;
+
+use super::settings::{settings, source};
+use super::support::{Moto, Plan, added, clients, inventory};
+
+pub(crate) const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
+
+/// An account at an endpoint of its own, and a provider whose calls can be struck.
+pub(crate) struct Account {
+    pub(crate) moto: Moto,
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) dir: tempfile::TempDir,
+    /// What was there before the first call: moto makes the fixtures' snapshots the account's own.
+    before: BTreeMap<String, usize>,
+}
+
+impl Account {
+    pub(crate) fn new() -> Self {
+        let (moto, driver) = (Moto::start(), Arc::new(Driver::new().unwrap()));
+        let mut account = Self { moto, driver, dir: tempfile::tempdir().unwrap(), before: BTreeMap::new() };
+        account.before = account.left();
+        account
+    }
+
+    pub(crate) fn with(&self, plans: Vec<Plan>) -> Ec2 {
+        self.with_settings(plans, settings(&REGIONS))
+    }
+
+    pub(crate) fn with_settings(&self, plans: Vec<Plan>, settings: Settings) -> Ec2 {
+        let state = State::open(self.dir.path().join("state")).unwrap();
+        let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+        Ec2::new(Arc::clone(&self.driver), &clients(&self.moto.url, plans), settings, &state, Some(run))
+    }
+
+    /// What is there now and was not before.
+    pub(crate) fn left(&self) -> BTreeMap<String, usize> {
+        let untouched = clients(&self.moto.url, Vec::new());
+        let regions = REGIONS.map(str::to_owned);
+        added(self.driver.finish(inventory(&untouched, &regions)), &self.before)
+    }
+
+    pub(crate) fn assert_left(&self, wanted: &[(&str, usize)]) {
+        let wanted: BTreeMap<String, usize> = wanted.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect();
+        assert_eq!(self.left(), wanted);
+    }
+
+    /// Builds an image; the machine is not entered, because nobody is in it.
+    pub(crate) fn build(&self, ec2: &Ec2) -> Result<Image> {
+        let source = source();
+        let base = ec2.base(&source, &|_| {})?;
+        let machine = ec2.begin(Start { source: &source, base: &base, from: None, next: None }, &|_| {})?;
+        ec2.capture(machine, &base, &capture(&source), &|_| {})
+    }
+
+    pub(crate) fn copy(&self, ec2: &Ec2, image: &Image) -> Vec<Copied> {
+        let mut results = Vec::new();
+        let targets: Vec<String> = REGIONS[1..].iter().map(|r| (*r).to_owned()).collect();
+        ec2.copy(image, &targets, &|_, _| {}, &mut |copied| {
+            results.push(copied);
+            Ok(())
+        })
+        .unwrap();
+        results
+    }
+}
+
+/// What a build of the project's own template would be.
+pub(crate) fn capture(source: &Source) -> Capture {
+    Capture {
+        image: "locus-agent".to_owned(),
+        version: "1.0.0".to_owned(),
+        recipe_hash: Digest::of(b"recipe"),
+        engine: "native".to_owned(),
+        region: REGIONS[0].to_owned(),
+        builder: Identity::default(),
+        source: source.clone(),
+    }
+}

@@ -1,0 +1,227 @@
+//! The env file that the Locus API reads: our lines are set, everything else in it stays as it is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fs_err as fs;
+
+use crate::cloud::{Image, ImageId};
+use crate::error::{Exit, Result};
+
+/// The variable the Locus API reads (guide, section 8); `_<REGION>` is added for each region (section 9).
+const VARIABLE: &str = "LOCUS_AMI_ID";
+
+/// A change to a channel's env file, ready to be shown and written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The file as it is; `None` if there is none.
+    before: Option<String>,
+    /// The file as it will be.
+    after: String,
+}
+
+fn variable(region: &str) -> String {
+    format!("{VARIABLE}_{}", region.to_uppercase().replace('-', "_"))
+}
+
+/// What the file says: the image of each of these regions.
+pub fn points_at(file: &Path, regions: &[String]) -> Result<BTreeMap<String, ImageId>> {
+    let settings = settings(file)?;
+    let value = |name: &str| settings.iter().rfind(|(key, _)| key == name).map(|(_, id)| id.clone());
+    Ok(regions.iter().filter_map(|region| Some((region.clone(), value(&variable(region))?))).collect())
+}
+
+/// Every image that the file names, in a region of ami.toml or in one that is not there any more.
+pub fn names(file: &Path) -> Result<Vec<ImageId>> {
+    Ok(settings(file)?.into_iter().map(|(_, id)| id).collect())
+}
+
+/// Our variables and what they hold.
+fn settings(file: &Path) -> Result<Vec<(String, ImageId)>> {
+    let text = read(file)?.unwrap_or_default();
+    let assignments = text.lines().filter_map(|l| l.trim_start().trim_start_matches("export ").split_once('='));
+    let ours = assignments.filter(|(name, _)| name.trim().starts_with(VARIABLE));
+    // As a shell reads it: a quoted text, or all up to a blank.
+    let value = |text: &str| match text.trim_start().chars().next().filter(|c| "\"'".contains(*c)) {
+        Some(quote) => text.trim_start()[1..].split(quote).next().unwrap_or_default().to_owned(),
+        None => text.split_whitespace().next().unwrap_or_default().to_owned(),
+    };
+    let ours = ours.map(|(name, text)| (name.trim().to_owned(), ImageId(value(text))));
+    Ok(ours.filter(|(_, id)| !id.0.is_empty()).collect())
+}
+
+fn read(file: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The change that points a channel at `images`, the home region's first.
+pub fn plan(file: &Path, images: &[Image]) -> Result<Change> {
+    let before = read(file)?;
+    let mut settings: Vec<(String, String)> = Vec::new();
+    settings.extend(images.first().map(|home| (VARIABLE.to_owned(), home.id.to_string())));
+    settings.extend(images.iter().map(|i| (variable(&i.region), i.id.to_string())));
+    let after = edit(before.as_deref().unwrap_or_default(), &settings);
+    Ok(Change { before, after })
+}
+
+/// Writes the change if the file is still what it was when it was planned, then reads it back.
+pub fn apply(file: &Path, change: &Change) -> Result<()> {
+    if change.is_empty() {
+        return Ok(());
+    }
+    let now = fs::read_to_string(file).ok();
+    if now != change.before {
+        return Err(Exit::Failed.error(
+            format_args!("{} was changed by someone else in between", file.display()),
+            "run the command again and look at the new diff",
+        ));
+    }
+    let dir = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let mut staged = tempfile::NamedTempFile::new_in(dir)?;
+    std::io::Write::write_all(&mut staged, change.after.as_bytes())?;
+    staged.as_file().sync_all()?;
+    // A new file is readable as any other; an existing one keeps its mode.
+    let permissions = fs::metadata(file).map(|m| m.permissions()).unwrap_or_else(|_| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::Permissions::from_mode(0o644)
+    });
+    staged.as_file().set_permissions(permissions)?;
+    staged.persist(file).map_err(|e| e.error)?;
+    let read_back = fs::read_to_string(file)?;
+    if read_back != change.after {
+        return Err(Exit::Failed.error(
+            format_args!("{} does not hold what was written to it", file.display()),
+            "another process writes to it; stop that and promote again",
+        ));
+    }
+    Ok(())
+}
+
+impl Change {
+    /// True if the file says already what it should.
+    pub fn is_empty(&self) -> bool {
+        self.before.as_deref() == Some(&self.after)
+    }
+
+    /// The change for a person to read.
+    pub fn diff(&self, name: &str) -> String {
+        let before = self.before.as_deref().unwrap_or_default();
+        similar::TextDiff::from_lines(before, &self.after)
+            .unified_diff()
+            .context_radius(2)
+            .header(name, name)
+            .to_string()
+    }
+}
+
+/// Sets variables in an env file: their values are replaced where they stand (`export`, a comment behind it and the line's ending kept),
+/// other lines are left as they are to the byte.
+fn edit(text: &str, settings: &[(String, String)]) -> String {
+    let mut out = String::new();
+    let mut missing: Vec<&(String, String)> = settings.iter().collect();
+    for whole in text.split_inclusive('\n') {
+        let line = whole.trim_end_matches(['\n', '\r']);
+        let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
+        let (export, assignment) = rest.strip_prefix("export ").map_or(("", rest), |a| ("export ", a));
+        let name = assignment.split_once('=').map(|(name, _)| name.trim());
+        match settings.iter().find(|(key, _)| Some(key.as_str()) == name) {
+            Some((key, value)) => {
+                let comment = assignment.find(" #").map_or("", |at| &assignment[at..]);
+                out.push_str(&format!("{indent}{export}{key}={value}{comment}{}", &whole[line.len()..]));
+                missing.retain(|m| m.0 != *key);
+            }
+            None => out.push_str(whole),
+        }
+    }
+    let ending = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    if !out.is_empty() && !out.ends_with('\n') && !missing.is_empty() {
+        out.push_str(ending);
+    }
+    for (key, value) in missing {
+        out.push_str(&format!("{key}={value}{ending}"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn set(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn other_lines_comments_and_order_are_kept() {
+        let text =
+            "# the API\nPORT=1\nexport LOCUS_AMI_ID=ami-old # no\n\n  LOCUS_AMI_ID_LOCAL_2=x\nLOCUS_AMI_ID_OLD=1";
+        let out =
+            edit(text, &set(&[("LOCUS_AMI_ID", "a"), ("LOCUS_AMI_ID_LOCAL_1", "a"), ("LOCUS_AMI_ID_LOCAL_2", "b")]));
+        insta::assert_snapshot!(out, @r"
+        # the API
+        PORT=1
+        export LOCUS_AMI_ID=a # no
+
+          LOCUS_AMI_ID_LOCAL_2=b
+        LOCUS_AMI_ID_OLD=1
+        LOCUS_AMI_ID_LOCAL_1=a
+        ");
+    }
+
+    #[test]
+    fn line_endings_are_kept() {
+        let settings = set(&[("LOCUS_AMI_ID", "a"), ("LOCUS_AMI_ID_X", "b")]);
+        assert_eq!(edit("P=1\r\nLOCUS_AMI_ID=x\r\n", &settings), "P=1\r\nLOCUS_AMI_ID=a\r\nLOCUS_AMI_ID_X=b\r\n");
+        assert_eq!(edit("LOCUS_AMI_ID_X=x\nLOCUS_AMI_ID=x", &settings), "LOCUS_AMI_ID_X=b\nLOCUS_AMI_ID=a");
+        assert_eq!(edit("", &settings), "LOCUS_AMI_ID=a\nLOCUS_AMI_ID_X=b\n");
+    }
+
+    #[test]
+    fn what_was_written_is_what_it_points_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.env");
+        let regions = ["us-east-1".to_owned(), "eu-west-1".to_owned()];
+        assert_eq!(points_at(&file, &regions).unwrap(), BTreeMap::new());
+        fs::write(&file, "LOCUS_AMI_ID=ami-1\n export LOCUS_AMI_ID_US_EAST_1=ami-1\nLOCUS_AMI_ID_EU_WEST_1=\n")
+            .unwrap();
+        let wanted = [("us-east-1".to_owned(), ImageId("ami-1".to_owned()))].into();
+        assert_eq!(points_at(&file, &regions).unwrap(), wanted);
+        fs::write(&file, "LOCUS_AMI_ID_US_EAST_1=\"ami-1\" # ours\nLOCUS_AMI_ID_SA_EAST_1=ami-2 # gone\nOTHER=ami-3\n")
+            .unwrap();
+        assert_eq!(points_at(&file, &regions).unwrap(), wanted);
+        assert_eq!(names(&file).unwrap(), ["ami-1", "ami-2"].map(|id| ImageId(id.to_owned())));
+    }
+
+    proptest! {
+        #[test]
+        fn editing_twice_is_editing_once_and_foreign_lines_stay(lines in prop::collection::vec("[A-Z_]{0,8}(=[a-z]{0,4})?", 0..8)) {
+            let settings = set(&[("LOCUS_AMI_ID", "ami-1"), ("LOCUS_AMI_ID_X", "ami-2")]);
+            let once = edit(&lines.join("\n"), &settings);
+            prop_assert_eq!(edit(&once, &settings), once.clone());
+            for (key, value) in &settings {
+                let line = format!("{key}={value}");
+                prop_assert!(once.lines().any(|l| l == line));
+            }
+            let foreign = |text: &str| text.lines().filter(|l| !l.starts_with("LOCUS_AMI_ID")).map(str::to_owned).collect::<Vec<_>>();
+            prop_assert_eq!(foreign(&once), foreign(&lines.join("\n")));
+        }
+    }
+
+    #[test]
+    fn a_file_that_changed_in_between_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("channels/staging.env");
+        let change = Change { before: None, after: "LOCUS_AMI_ID=a\n".to_owned() };
+        apply(&file, &change).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "LOCUS_AMI_ID=a\n");
+        let error = apply(&file, &change).unwrap_err();
+        assert!(error.to_string().contains("changed by someone else"), "{error}");
+        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no staged file stays");
+    }
+}

@@ -1,0 +1,156 @@
+//! Images of this machine made: from a builder's disk, and from an image in another region.
+
+use std::path::Path;
+
+use fs_err as fs;
+
+use super::super::{BaseRecord, Capture, Cloud as _, Image, ImageId, Listed, sha256_file};
+use super::{Local, store};
+use crate::error::{Exit, Result};
+use crate::process::{Cmd, Ended};
+
+impl Local {
+    pub(super) fn copy_to(&self, image: &Image, region: &str, told: &dyn Fn(u64, u64)) -> Result<(Image, bool)> {
+        let id = store::id(region, &image.name, image.content);
+        let there = self.images(region)?.into_iter().find_map(|listed| match listed {
+            Listed::Image(there) if there.id == id => Some(*there),
+            _ => None,
+        });
+        if let Some(there) = there {
+            return Ok((there, false));
+        }
+        self.journal(("CopyImage", region, &image.name, &id.0), || {
+            let copy = self.make_copy(image, region, &id, told)?;
+            Ok(((copy, true), id.to_string()))
+        })
+    }
+
+    fn make_copy(&self, image: &Image, region: &str, id: &ImageId, told: &dyn Fn(u64, u64)) -> Result<Image> {
+        let from = self.store.dir(image);
+        let unfinished = self.store.unfinished(region, id, self.run()?.id())?;
+        let disk = unfinished.join(store::DISK);
+        copy_file(&from.join(store::DISK), &disk, told)?;
+        let found = sha256_file(&disk)?;
+        if found != image.content {
+            fs::remove_dir_all(&unfinished)?;
+            return Err(Exit::Failed.error(
+                format_args!("the copy of {} to {region} has SHA-256 {found}, not {}", image.id, image.content),
+                format_args!("the source may be damaged: delete {} and build again", image.id),
+            ));
+        }
+        let copy = Image {
+            id: id.clone(),
+            region: region.to_owned(),
+            created: jiff::Timestamp::now().to_string(),
+            copied_from: Some(image.id.clone()),
+            ..image.clone()
+        };
+        self.store.publish(&unfinished, &copy)?;
+        Ok(copy)
+    }
+
+    /// Puts a disk into the store as an image.
+    pub(super) fn publish(
+        &self,
+        disk: &Path,
+        base: &BaseRecord,
+        capture: &Capture,
+        told: &dyn Fn(&str),
+    ) -> Result<Image> {
+        let name = self.free_name(capture)?;
+        self.journal(("CreateImage", &capture.region, &name, &capture.recipe_hash.to_string()), || {
+            let image = self.make_image(disk, &name, base, capture, told)?;
+            let id = image.id.to_string();
+            Ok((image, id))
+        })
+    }
+
+    fn make_image(
+        &self,
+        disk: &Path,
+        name: &str,
+        base: &BaseRecord,
+        capture: &Capture,
+        told: &dyn Fn(&str),
+    ) -> Result<Image> {
+        let unfinished = self.store.unfinished(&capture.region, &ImageId(name.to_owned()), self.run()?.id())?;
+        let target = unfinished.join(store::DISK);
+        told("flattening the layers into one disk");
+        convert(disk, &target, told)?;
+        told("hashing the disk");
+        let disk_sha256 = sha256_file(&target)?;
+        let image = Image {
+            schema: 1,
+            id: store::id(&capture.region, name, disk_sha256),
+            name: name.to_owned(),
+            region: capture.region.clone(),
+            image: capture.image.clone(),
+            version: capture.version.clone(),
+            created: jiff::Timestamp::now().to_string(),
+            recipe_hash: capture.recipe_hash,
+            base: base.clone(),
+            content: disk_sha256,
+            disk_bytes: fs::metadata(&target)?.len(),
+            copied_from: None,
+            run: self.run()?.id().to_owned(),
+            engine: capture.engine.clone(),
+            builder: capture.builder.clone(),
+            tags: [("ManagedBy".to_owned(), "agent-ami".to_owned())].into(),
+        };
+        self.store.publish(&unfinished, &image)?;
+        Ok(image)
+    }
+
+    /// The next free `{image}-v{version}-{YYYYMMDD-HHmm}`: names are unique in a region, and two builds can fall into a minute.
+    fn free_name(&self, capture: &Capture) -> Result<String> {
+        let taken: Vec<String> = self
+            .images(&capture.region)?
+            .into_iter()
+            .filter_map(|listed| if let Listed::Image(image) = listed { Some(image.name) } else { None })
+            .collect();
+        let mut at = jiff::Timestamp::now();
+        loop {
+            let name = format!("{}-v{}-{}", capture.image, capture.version, at.strftime("%Y%m%d-%H%M"));
+            if !taken.contains(&name) {
+                return Ok(name);
+            }
+            at += jiff::SignedDuration::from_mins(1);
+        }
+    }
+}
+
+/// Writes the chain of overlays as one disk.
+fn convert(from: &Path, to: &Path, told: &dyn Fn(&str)) -> Result<()> {
+    let mut said = String::new();
+    let cmd = Cmd::new("qemu-img").args(["convert", "-p", "-W", "-m", "8", "-O", "qcow2"]).arg(from).arg(to);
+    let ended = cmd.stream(None, |_, line| {
+        let line = line.trim();
+        if line.starts_with('(') { told(line) } else { said.push_str(line) }
+    })?;
+    if ended != Ended::Code(0) {
+        return Err(Exit::Failed.error(
+            format_args!("`{cmd}` failed ({ended:?}): {said}"),
+            "check the free disk space, then run the same command again",
+        ));
+    }
+    Ok(())
+}
+
+/// Copies in pieces, so that progress can be told and a signal ends it.
+fn copy_file(from: &Path, to: &Path, told: &dyn Fn(u64, u64)) -> Result<()> {
+    use std::io::{Read as _, Write as _};
+    let (mut source, mut target) = (fs::File::open(from)?, fs::File::create(to)?);
+    let total = source.metadata()?.len();
+    let mut buffer = vec![0; 4 << 20];
+    let mut done = 0;
+    loop {
+        crate::signals::check()?;
+        let n = source.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(target.sync_all()?);
+        }
+        target.write_all(&buffer[..n])?;
+        done += n as u64;
+        told(done, total);
+    }
+}

@@ -1,0 +1,246 @@
+//! What the commands about channels share: a channel's sinks, the images of a version, and the way from a plan to what was read back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::channel::{self, Change, Target, claim};
+use crate::cli;
+use crate::cloud::{self, Cloud, Image, ImageId};
+use crate::commands::Context;
+use crate::config::{Channel, Config};
+use crate::error::{Exit, Result};
+use crate::event::{Event, Outcome};
+use crate::ledger::{Intent, Promotion, PromotionKind};
+use crate::state::{Run, State};
+
+/// The mark that says since when a channel has pointed at an image: `promoted:staging`.
+pub fn promoted(channel: &str) -> String {
+    format!("promoted:{channel}")
+}
+
+/// The mark that says why an image must not be used any more.
+pub const QUARANTINED: &str = "quarantined";
+
+/// A channel of ami.toml by its name.
+pub fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a Channel> {
+    config.channels.get(name).ok_or_else(|| {
+        let known = config.channels.keys().cloned().collect::<Vec<_>>().join(", ");
+        Exit::Usage.error(format_args!("ami.toml has no channel `{name}`"), format_args!("its channels are: {known}"))
+    })
+}
+
+/// Its sinks.
+pub fn target(context: &Context, name: &str, channel: &Channel) -> Target {
+    let set = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+    let shown = channel.env_file.display().to_string();
+    Target {
+        name: name.to_owned(),
+        env_file: set(&shown).map(|shown| (context.root.join(&channel.env_file), shown)),
+        prefix: set(&channel.ssm_prefix),
+        output: context.env.get("GITHUB_OUTPUT").filter(|_| channel.github_output).map(PathBuf::from),
+    }
+}
+
+/// All channels' sinks.
+pub fn targets(context: &Context, config: &Config) -> Vec<Target> {
+    config.channels.iter().map(|(name, channel)| target(context, name, channel)).collect()
+}
+
+/// Everything that refers to an image: channels, parameters, instances, launch templates.
+pub fn users<C: Cloud>(context: &Context, cloud: &C, config: &Config, image: &Image) -> Result<Vec<String>> {
+    let mut users = cloud.users(image)?;
+    users.extend(references(context, cloud, config, &image.region, &image.id)?);
+    Ok(users)
+}
+
+/// The channels and parameters that refer to an id in a region.
+pub fn references<C: Cloud>(
+    context: &Context,
+    cloud: &C,
+    config: &Config,
+    region: &str,
+    id: &ImageId,
+) -> Result<Vec<String>> {
+    let all = channel::references(cloud, &targets(context, config), &[region].into())?;
+    Ok(all.get(id).cloned().unwrap_or_default())
+}
+
+/// Deletes an image, and before it what names its version: killed in between, the image is still there to be deleted.
+pub fn delete<C: Cloud>(context: &Context, cloud: &C, config: &Config, image: &Image) -> Result<()> {
+    channel::forget(cloud, &targets(context, config), image)?;
+    cloud.delete(image)
+}
+
+/// The image in every region, home first: the same name, and in other regions copies of it.
+pub fn everywhere<C: Cloud>(cloud: &C, image: &Image) -> Result<Vec<Image>> {
+    let (all, _) = cloud::all_images(cloud)?;
+    let mut images: Vec<Image> = all.into_iter().filter(|i| i.name == image.name && i.region != image.region).collect();
+    images.insert(0, image.clone());
+    let order = |i: &Image| cloud.regions().iter().position(|r| *r == i.region);
+    images.sort_by_key(order);
+    Ok(images)
+}
+
+/// The regions that must have the image; those that may lack it and do are told.
+pub fn required<C: Cloud>(
+    context: &Context,
+    cloud: &C,
+    images: &[Image],
+    best_effort: &cli::BestEffort,
+) -> Result<Vec<String>> {
+    let best_effort = super::copy::best_effort(cloud, best_effort)?;
+    let mut required = cloud.regions().to_vec();
+    required.retain(|region| {
+        let lacks = best_effort.contains(region) && !images.iter().any(|i| i.region == *region);
+        if lacks {
+            let message = format!("{region} lacks the image and keeps what it had");
+            let hint = format!("`cargo xtask ami copy --region {region}`, then promote again");
+            context.events.event(Event::Warning { message, hint });
+        }
+        !lacks
+    });
+    Ok(required)
+}
+
+/// The name of the image that a channel points at, if it is there.
+pub fn name_of(all: &[Image], now: &BTreeMap<String, ImageId>) -> Option<String> {
+    all.iter().find(|i| now.values().any(|id| *id == i.id)).map(|i| i.name.clone())
+}
+
+/// What moves a channel.
+pub struct Move<'a> {
+    /// Its sinks.
+    pub target: &'a Target,
+    /// To these images, home first.
+    pub images: &'a [Image],
+    /// The name of the image that it points at now, if that is known.
+    pub instead_of: Option<&'a str>,
+    /// Forward or back.
+    pub kind: PromotionKind,
+    /// Why, for the history.
+    pub why: &'a str,
+    /// A person has agreed already.
+    pub asked: bool,
+}
+
+/// Shows what will change, asks, writes it down, makes each change and reads it back. The caller holds the channel's lock.
+pub fn point<C: Cloud>(
+    context: &Context,
+    cloud: &C,
+    state: &State,
+    run: &Run,
+    step: &Move<'_>,
+) -> Result<(Outcome, String)> {
+    let Move { target, images, .. } = step;
+    let channel = &target.name;
+    let ids: BTreeMap<String, String> = images.iter().map(|i| (i.region.clone(), i.id.to_string())).collect();
+    let shown = ids.values().cloned().collect::<Vec<_>>().join(", ");
+    let changes = channel::plan(cloud, target, images)?;
+    let unfinished = state.ledger().promotions(cloud.name())?;
+    let unfinished = unfinished.iter().any(|p| p.run == run.id() && p.channel == *channel && p.ended.is_none());
+    if changes.is_empty() && !unfinished {
+        return Ok((Outcome::UpToDate, format!("{channel} points at {shown} already")));
+    }
+    for change in &changes {
+        context.events.event(Event::Diff { file: change.place().into(), diff: change.diff() });
+    }
+    if context.common.dry_run {
+        return Ok((Outcome::UpToDate, "nothing was written: --dry-run".to_owned()));
+    }
+    let name = images.first().map_or("nothing", |i| i.name.as_str());
+    // What was begun was agreed to.
+    if !step.asked && !unfinished {
+        context.confirm(&format!("Point {channel} at {name}?"))?;
+    }
+    claim::take(cloud, target, run.id(), &who(context))?;
+    let moved = moved(context, cloud, state, run, step, &changes, ids);
+    let released = claim::release(cloud, target);
+    moved.and(released)?;
+    state.ledger().end_promotion(run.id(), channel)?;
+    Ok((Outcome::Done, format!("{channel} points at {shown}")))
+}
+
+/// Makes the changes and reads back what they made of the channel. The caller holds the claim on it.
+fn moved<C: Cloud>(
+    context: &Context,
+    cloud: &C,
+    state: &State,
+    run: &Run,
+    step: &Move<'_>,
+    changes: &[Change],
+    ids: BTreeMap<String, String>,
+) -> Result<()> {
+    let Move { target, images, .. } = step;
+    let channel = &target.name;
+    // Between the plan and the claim somebody else may have been here.
+    if channel::plan(cloud, target, images)? != changes {
+        let hint = "run the command again and look at the new diff";
+        return Err(Exit::Failed.error(format_args!("{channel} was moved by someone else in between"), hint));
+    }
+    state.ledger().begin_promotion(&promotion(context, cloud, run, step, ids))?;
+    for change in changes {
+        write(context, cloud, run, channel, change)?;
+    }
+    let since = format!("{} by {} in {}", jiff::Timestamp::now(), who(context), run.id());
+    for image in *images {
+        cloud.mark(image, &promoted(channel), &since)?;
+    }
+    let now = channel::points_at(cloud, target)?;
+    match images.iter().find(|i| now.get(&i.region) != Some(&i.id)) {
+        None => Ok(()),
+        Some(image) => {
+            let holds = now.get(&image.region).map_or("nothing".to_owned(), ToString::to_string);
+            Err(Exit::Failed.error(
+                format_args!("{channel} was pointed at {} in {} and points at {holds}", image.id, image.region),
+                "somebody else moves it too; `cargo xtask ami history` shows what this machine did",
+            ))
+        }
+    }
+}
+
+fn promotion<C: Cloud>(
+    context: &Context,
+    cloud: &C,
+    run: &Run,
+    step: &Move<'_>,
+    ids: BTreeMap<String, String>,
+) -> Promotion {
+    let home = step.images.first();
+    Promotion {
+        run: run.id().to_owned(),
+        on: cloud.name().to_owned(),
+        channel: step.target.name.clone(),
+        kind: step.kind,
+        image: home.map(|i| i.name.clone()).unwrap_or_default(),
+        instead_of: step.instead_of.unwrap_or_default().to_owned(),
+        version: home.map(|i| i.version.clone()).unwrap_or_default(),
+        ids,
+        who: who(context),
+        why: step.why.to_owned(),
+        at: jiff::Timestamp::now().to_string(),
+        ended: None,
+    }
+}
+
+fn write<C: Cloud>(context: &Context, cloud: &C, run: &Run, channel: &str, change: &Change) -> Result<()> {
+    // A parameter's write is a call of the provider's, which writes it down itself.
+    if matches!(change, Change::Parameter(_)) {
+        channel::apply(cloud, change)?;
+    } else {
+        let intent = Intent {
+            action: "channel:Write".to_owned(),
+            subject: channel.to_owned(),
+            token: change.place(),
+            ..Intent::default()
+        };
+        run.journal(&intent, || channel::apply(cloud, change).map(|()| ((), vec![change.place()])))?;
+    }
+    context.events.event(Event::Note { message: format!("{} written and read back", change.place()) });
+    Ok(())
+}
+
+/// Who asks: the workflow's actor, or the login name.
+fn who(context: &Context) -> String {
+    let known = ["GITHUB_ACTOR", "SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| context.env.get(*name));
+    known.cloned().unwrap_or_else(|| "unknown".to_owned())
+}

@@ -1,0 +1,227 @@
+//! `ami gc`: the plan of retirement, and with `--apply` the deed. Every decision has its reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::channel::{self, QUARANTINED};
+use crate::channel::{claim, references};
+use crate::cli;
+use crate::cloud::{self, Cloud, Image, ImageId, Kind, Leftover};
+use crate::commands::{Context, Finish, Provider};
+use crate::config::Config;
+use crate::error::{Error, Exit, Result};
+use crate::event::{Event, Outcome, Phase, phase};
+use crate::ledger::RunOutcome;
+use crate::stage::retire::{self, Decision, Facts, Policy, Verdict};
+use crate::state::State;
+
+/// The mark that says since when an image has been deprecated.
+const DEPRECATED: &str = "deprecated";
+/// How long something temporary of another machine's run is left alone when it does not say itself how long.
+const GRACE_HOURS: i64 = 24;
+
+/// Runs the command.
+pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Result<Finish> {
+    let config = context.config()?;
+    let state = context.state(&config)?;
+    let looking = provider.open(context, &config, &state, None)?;
+    let local = provider.on() == cli::On::Local;
+    let planned = |cloud: &P::Cloud| -> Result<(Facts, Vec<Decision>)> {
+        let facts = facts(context, cloud, &config, &state, &args.runs)?;
+        let plan = retire::plan(&facts, &policy(&config), Timestamp::now(), local);
+        Ok((facts, plan))
+    };
+    if !args.apply || context.common.dry_run {
+        let (_, plan) = planned(&looking)?;
+        let data = serde_json::json!({ "decisions": plan });
+        context.document("gc", data.clone(), render(&plan, args.all));
+        let hint = if plan.iter().any(|d| d.verdict != Verdict::Keep) { "; --apply does it" } else { "" };
+        return Ok(Finish::new(format!("{}{hint}", summary(&plan)), data));
+    }
+    // Nothing is promoted while it is decided what goes.
+    let locks: Result<Vec<_>> =
+        config.channels.keys().map(|name| state.lock(&format!("channel-{name}"), &context.line)).collect();
+    let _locks = locks?;
+    let (facts, plan) = planned(&looking)?;
+    context.document("gc", serde_json::json!({ "decisions": plan }), render(&plan, args.all));
+    if plan.iter().all(|d| d.verdict == Verdict::Keep) {
+        return Ok(Finish::new(summary(&plan), serde_json::json!({ "decisions": plan })));
+    }
+    context.confirm(&format!("{}. Do it?", summary(&plan)))?;
+    let run = context.begin_run(&state)?;
+    let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
+    apply(context, &cloud, &config, &facts, &plan)?;
+    // What is cleaned up after need not be resumed any more.
+    let mut cleaned = Vec::new();
+    for record in
+        super::resume::cut_off(&state)?.into_iter().filter(|r| r.on == provider.on().name() && r.id != run.id())
+    {
+        if args.runs.is_empty() || args.runs.contains(&record.id) {
+            half_moved(context, &state, &cloud, &record.id)?;
+            state.ledger().end_run(&record.id, RunOutcome::Cleaned, &format!("cleaned up by {}", run.id()))?;
+            cleaned.push(record.id);
+        }
+    }
+    Ok(Finish::new(summary(&plan), serde_json::json!({ "decisions": plan, "cleaned": cleaned })))
+}
+
+/// Tells of channels that a run was moving when it was cut off: nobody will finish that any more.
+fn half_moved<C: Cloud>(context: &Context, state: &State, cloud: &C, run: &str) -> Result<()> {
+    let all = state.ledger().promotions(cloud.name())?;
+    for promotion in all.iter().filter(|p| p.run == run && p.ended.is_none()) {
+        let (channel, image) = (&promotion.channel, &promotion.image);
+        let message = format!("{channel} may point at {image} in some regions and at what it had in others");
+        let hint =
+            format!("`cargo xtask ami promote {image} --channel {channel}`, or `ami rollback --channel {channel}`");
+        context.events.event(Event::Warning { message, hint });
+    }
+    Ok(())
+}
+
+fn policy(config: &Config) -> Policy {
+    let days = |n: u64| SignedDuration::from_hours(24 * i64::try_from(n).unwrap_or(3650));
+    let retention = &config.retention;
+    Policy {
+        keep: days(retention.keep_days),
+        deprecated: days(retention.deprecate_days),
+        keep_last: usize::try_from(retention.keep_last).unwrap_or(usize::MAX),
+        max_removals: usize::try_from(retention.max_removals).unwrap_or(usize::MAX),
+        grace: SignedDuration::from_hours(GRACE_HOURS),
+    }
+}
+
+fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State, runs: &[String]) -> Result<Facts> {
+    let mut facts = Facts { leftovers: cloud.leftovers()?, ..Facts::default() };
+    let targets = channel::targets(context, config);
+    for target in &targets {
+        facts.leftovers.extend(claim::held(cloud, target)?);
+    }
+    for run in state.ledger().runs()? {
+        if state.is_alive(&run.id)? {
+            facts.living.insert(run.id);
+        } else {
+            facts.known.insert(run.id);
+        }
+    }
+    if !runs.is_empty() {
+        facts.leftovers.retain(|l: &Leftover| l.run.as_ref().is_some_and(|run| runs.contains(run)));
+        return Ok(facts);
+    }
+    facts.images = cloud::all_images(cloud)?.0;
+    facts.users = by_id(references(cloud, &targets, &BTreeSet::new())?);
+    for promotion in state.ledger().promotions(cloud.name())? {
+        if let Ok(at) = promotion.at.parse() {
+            facts.promoted.entry(promotion.image).or_default().push((promotion.channel, at));
+        }
+    }
+    for image in facts.images.clone() {
+        for (key, value) in cloud.marks(&image)? {
+            if key == QUARANTINED {
+                facts.quarantined.insert(image.name.clone(), value);
+            } else if key == DEPRECATED {
+                facts.deprecated.extend(value.parse().ok().map(|at| (image.id.to_string(), at)));
+            } else if let (Some(channel), Some(at)) = (key.strip_prefix("promoted:"), value.split(' ').next()) {
+                let moves = facts.promoted.entry(image.name.clone()).or_default();
+                moves.extend(at.parse().ok().map(|at: Timestamp| (channel.to_owned(), at)));
+            }
+        }
+    }
+    // Who uses an image is asked only about those that would go: each answer is a call or two.
+    let first = retire::plan(&facts, &policy(config), Timestamp::now(), false);
+    let doubtful: BTreeSet<&str> =
+        first.iter().filter(|d| d.what == "image" && d.verdict != Verdict::Keep).map(|d| d.of.as_str()).collect();
+    let doubtful: Vec<&Image> = facts.images.iter().filter(|i| doubtful.contains(i.name.as_str())).collect();
+    let regions: BTreeSet<&str> = doubtful.iter().map(|i| i.region.as_str()).collect();
+    let mut users = by_id(references(cloud, &targets, &regions)?);
+    for image in doubtful {
+        users.entry(image.id.to_string()).or_default().extend(cloud.users(image)?);
+    }
+    facts.users = users;
+    Ok(facts)
+}
+
+fn by_id(references: BTreeMap<ImageId, Vec<String>>) -> BTreeMap<String, Vec<String>> {
+    references.into_iter().map(|(id, users)| (id.0, users)).collect()
+}
+
+/// Does what was decided. One failure stops nothing; all are told.
+fn apply<C: Cloud>(context: &Context, cloud: &C, config: &Config, facts: &Facts, plan: &[Decision]) -> Result<()> {
+    let events = context.events.as_ref();
+    let mut first: Option<Error> = None;
+    for decision in plan.iter().filter(|d| d.verdict != Verdict::Keep) {
+        let subject = format!("{} {}", decision.what, decision.id);
+        let done = phase(events, Phase::Cleanup, subject, || {
+            let what = carry_out(context, cloud, config, facts, decision)?;
+            Ok::<_, Error>((
+                (),
+                Outcome::Done,
+                format!("{what} {} {} in {}", decision.what, decision.id, decision.region),
+            ))
+        });
+        match done {
+            Err(error) if error.exit() == Exit::Interrupted => return Err(error),
+            Err(error) => {
+                let message = format!("{} {} stays: {error}", decision.what, decision.id);
+                events.event(Event::Warning { message, hint: "run `cargo xtask ami gc` again".to_owned() });
+                first = first.or(Some(error));
+            }
+            Ok(()) => {}
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+fn carry_out<C: Cloud>(
+    context: &Context,
+    cloud: &C,
+    config: &Config,
+    facts: &Facts,
+    decision: &Decision,
+) -> Result<&'static str> {
+    if let Some(leftover) = facts.leftovers.iter().find(|l| l.id == decision.id && l.region == decision.region) {
+        match leftover.kind {
+            Kind::Claim => cloud.delete_parameter(&leftover.region, &leftover.id)?,
+            _ => cloud.take_away(leftover)?,
+        }
+        return Ok("took away");
+    }
+    let Some(image) = facts.images.iter().find(|i| i.id.0 == decision.id) else {
+        return Err(Exit::Failed.error(format_args!("{} is gone", decision.id), "nothing is left to do"));
+    };
+    if decision.verdict == Verdict::Deprecate {
+        cloud.deprecate(image)?;
+        cloud.mark(image, DEPRECATED, &Timestamp::now().to_string())?;
+        return Ok("deprecated");
+    }
+    // Once more: an instance may have been started since, or another machine promoted it.
+    let users = channel::users(context, cloud, config, image)?;
+    if !users.is_empty() {
+        return Err(Exit::Precondition.error(format_args!("{} points at it now", users.join(", ")), "it stays"));
+    }
+    channel::delete(context, cloud, config, image)?;
+    Ok("removed")
+}
+
+fn summary(plan: &[Decision]) -> String {
+    let count = |verdict| plan.iter().filter(|d| d.verdict == verdict).count();
+    let saved: f64 = plan.iter().filter(|d| d.verdict == Verdict::Remove).filter_map(|d| d.monthly).sum();
+    let money = if saved > 0.0 { format!(", at most ${saved:.2} a month less") } else { String::new() };
+    let (remove, deprecate, keep) = (count(Verdict::Remove), count(Verdict::Deprecate), count(Verdict::Keep));
+    format!("{remove} to remove, {deprecate} to deprecate, {keep} stay{money}")
+}
+
+fn render(plan: &[Decision], all: bool) -> String {
+    let mut text = String::new();
+    for d in plan.iter().filter(|d| all || d.verdict != Verdict::Keep) {
+        let verb = match d.verdict {
+            Verdict::Keep => "keep",
+            Verdict::Deprecate => "deprecate",
+            Verdict::Remove => "remove",
+        };
+        let cost = d.monthly.map_or(String::new(), |m| format!("  ${m:.2} a month"));
+        text.push_str(&format!("{verb:9} {:16} {}  {:14} {}  {}{cost}\n", d.what, d.id, d.region, d.of, d.reason));
+    }
+    text
+}

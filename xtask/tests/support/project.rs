@@ -1,0 +1,176 @@
+//! A project of a test's own: a copy of ours, with images in its store that hold a few bytes. No machine is started.
+
+#![allow(dead_code, reason = "shared by tests of which none needs all of it")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+use xtask::cloud::{BaseRecord, Identity, Image, ImageId};
+use xtask::process::Cmd;
+use xtask::recipe::Digest;
+
+/// The project.
+pub(crate) struct Project {
+    dir: TempDir,
+}
+
+/// How a command ended.
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// Checks the exit code and that every word is said.
+    #[track_caller]
+    pub(crate) fn says(&self, code: i32, words: &[&str]) {
+        // Wrapped by miette to the terminal's width.
+        let said: String = self.stderr.split_whitespace().filter(|w| *w != "│").collect::<Vec<_>>().join(" ");
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        for word in words {
+            assert!(said.contains(word), "`{word}` is not in: {}", self.stderr);
+        }
+    }
+}
+
+impl Project {
+    pub(crate) fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for part in ["ami.toml", "packer", "scripts", "smoke/specs"] {
+            copy(&root.join(part), &dir.path().join(part));
+        }
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Replaces text that must be there.
+    pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(from), "{name} has no {from}");
+        fs::write(self.path(name), text.replace(from, to)).unwrap();
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).env("CARGO_MANIFEST_DIR", self.path("xtask")).current_dir(self.dir.path());
+        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("AGENT_AMI_") || n.starts_with("PKR_VAR_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        ended(&mut self.command(args))
+    }
+
+    /// Puts an image with this content into the store.
+    pub(crate) fn image(&self, region: &str, content: &str) -> Image {
+        let image = Image {
+            schema: 1,
+            id: ImageId(format!("ami-local-{}", Digest::of(format!("{region}{content}").as_bytes()).short())),
+            name: format!("locus-agent-v1.0.0-{content}"),
+            region: region.to_owned(),
+            image: "locus-agent".to_owned(),
+            version: "1.0.0".to_owned(),
+            // The later the name, the later it was made.
+            created: match content.get(content.len().saturating_sub(2)..).and_then(|n| n.parse::<u32>().ok()) {
+                Some(n) if n < 60 => format!("2026-11-21T00:{n:02}:00Z"),
+                _ => "2026-11-21T00:00:00Z".to_owned(),
+            },
+            recipe_hash: Digest::of(b"recipe"),
+            base: BaseRecord::local("debian-13", Digest::of(b"base")),
+            content: Digest::of(content.as_bytes()),
+            disk_bytes: content.len() as u64,
+            copied_from: None,
+            run: "run-test".to_owned(),
+            engine: "native".to_owned(),
+            builder: Identity::default(),
+            tags: BTreeMap::new(),
+        };
+        let dir = self.path(&format!(".agent-ami/regions/{region}/{}", image.id));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("image.json"), serde_json::to_string(&image).unwrap()).unwrap();
+        fs::write(dir.join("disk.qcow2"), content).unwrap();
+        image
+    }
+
+    /// Gives an image the smoke report of a good one.
+    pub(crate) fn judged_good(&self, image: &Image) {
+        self.report(image, image.content, "pass");
+    }
+
+    /// Gives an image a smoke report.
+    pub(crate) fn report(&self, image: &Image, disk: Digest, outcome: &str) {
+        let check = serde_json::json!({ "name": "os", "outcome": outcome, "seconds": 0.1, "message": "" });
+        let report = serde_json::json!({
+            "schema": 1, "boot_id": "b", "host_keys": [], "os": "debian 13", "checks": [check],
+            "wall_seconds": 0.1, "slowest_seconds": 0.1
+        });
+        let record = serde_json::json!({
+            "schema": 1, "content": disk, "spec_sha256": disk, "passed": true, "at": "now", "reports": [report]
+        });
+        let dir = self.path(&format!(".agent-ami/regions/{}/{}", image.region, image.id));
+        fs::write(dir.join("smoke.json"), record.to_string()).unwrap();
+    }
+
+    /// Writes down what is in an image, as its smoke test would have brought it home.
+    pub(crate) fn contents(&self, image: &Image, tools: &[(&str, &str)]) {
+        let tools: BTreeMap<&str, &str> = tools.iter().copied().collect();
+        let manifest = serde_json::json!({ "os": { "id": "debian", "version_id": "13" }, "tools": tools });
+        let dir = self.path(&format!(".agent-ami/regions/{}/{}", image.region, image.id));
+        fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+        fs::write(dir.join("sbom.cdx.json"), r#"{"components":[]}"#).unwrap();
+    }
+
+    /// As [`Project::ready`], with a disk that QEMU would take.
+    pub(crate) fn disk(&self, content: &str) -> Image {
+        let mut image = self.image("local-1", content);
+        let dir = self.path(&format!(".agent-ami/regions/local-1/{}", image.id));
+        let disk = dir.join("disk.qcow2");
+        fs::remove_file(&disk).unwrap();
+        Cmd::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&disk).arg("1M").read().unwrap();
+        let bytes = fs::read(&disk).unwrap();
+        (image.content, image.disk_bytes) = (Digest::of(&bytes), bytes.len() as u64);
+        fs::write(dir.join("image.json"), serde_json::to_string(&image).unwrap()).unwrap();
+        self.judged_good(&image);
+        self.run(&["ami", "copy", &image.id.0]).says(0, &[]);
+        image
+    }
+
+    /// An image that is in all regions and may be promoted; the home region's.
+    pub(crate) fn ready(&self, content: &str) -> Image {
+        let image = self.image("local-1", content);
+        self.judged_good(&image);
+        self.run(&["ami", "copy", &image.id.0]).says(0, &[]);
+        image
+    }
+}
+
+pub(crate) fn ended(command: &mut Command) -> Ended {
+    let output = command.output().unwrap();
+    Ended {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+pub(crate) fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().flatten() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    }
+}
