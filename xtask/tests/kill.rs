@@ -1,0 +1,148 @@
+//! A release that is killed at every point at which it changes something, before and after, and then taken up again: it ends as one
+//! that nobody disturbed, and nothing is left that should not be. In real VMs, with a small template.
+//!
+//! `cargo test -p xtask --test kill -- --ignored --nocapture`, or `cargo xtask test --full`; an hour and a half. Needs what a release leaves in the
+//! state folder: a base image and the smoke binary.
+
+#![expect(clippy::unwrap_used, reason = "a test says what it sees and stops where it cannot go on")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+#[path = "support/points.rs"]
+mod points;
+use points::{EndState, SPEC, Stage, kill_everywhere};
+
+const CONFIG: &str = r#"
+[images.tiny]
+template = "tiny.pkr.hcl"
+version = "1.0.0"
+smoke = "tiny.toml"
+source_local = "qemu.tiny"
+
+[regions]
+local = ["local-1", "local-2"]
+
+[channels.staging]
+env_file = "staging.env"
+ssm_prefix = "/tiny"
+"#;
+
+const TEMPLATE: &str = r#"
+source "qemu" "tiny" {
+  ssh_username = "ubuntu"
+}
+
+build {
+  sources = ["source.qemu.tiny"]
+
+  provisioner "shell" {
+    inline = ["echo one | sudo tee /etc/one"]
+  }
+
+  # An image without the builder's identity, as every good one is.
+  provisioner "shell" {
+    inline = ["sudo sh -c 'rm -f /etc/ssh/ssh_host_* /home/ubuntu/.ssh/authorized_keys; cloud-init clean --logs --seed; truncate -s 0 /etc/machine-id; sync'"]
+  }
+}
+"#;
+
+struct Project {
+    dir: TempDir,
+}
+
+impl Project {
+    fn new() -> Self {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let state = std::env::var_os("AGENT_AMI_LOCAL_STATE_DIR").map_or(repository.join(".agent-ami"), PathBuf::from);
+        let project = Self { dir: TempDir::new().unwrap() };
+        // The judge is compiled from the same sources, so it is the same judge.
+        for part in ["scripts", "smoke", "xtask", "Cargo.toml", "Cargo.lock"] {
+            symlink(repository.join(part), project.path(part)).unwrap();
+        }
+        for part in ["base", "bin"] {
+            let there = state.join(part);
+            assert!(there.exists(), "no {}: run `cargo xtask ami release` first", there.display());
+            fs::create_dir_all(project.path("state").join(part)).unwrap();
+            for entry in fs::read_dir(there).unwrap().flatten().filter(|e| e.file_name() != "target") {
+                symlink(entry.path(), project.path("state").join(part).join(entry.file_name())).unwrap();
+            }
+        }
+        for (name, text) in [("ami.toml", CONFIG), ("tiny.pkr.hcl", TEMPLATE), ("tiny.toml", SPEC)] {
+            fs::write(project.path(name), text).unwrap();
+        }
+        project
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Processes that work in this project.
+    fn processes(&self) -> Vec<String> {
+        let mark = self.dir.path().to_string_lossy().into_owned();
+        let line = |entry: fs::DirEntry| {
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&line).replace('\0', " "))
+        };
+        fs::read_dir("/proc").unwrap().flatten().filter_map(line).filter(|l| l.contains(&mark)).collect()
+    }
+}
+
+impl Stage for Project {
+    #[expect(clippy::disallowed_methods, reason = "a process that is watched and killed")]
+    fn start(&self, args: &[&str], pause: &str) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).args(["--format", "json", "--yes", "--state", "state"]).current_dir(self.dir.path());
+        command.env("CARGO_MANIFEST_DIR", self.path("xtask")).env("LEDGER_PAUSE_AT", pause);
+        // Settings of the test's own run are not those of the project in it.
+        command.env_remove("AGENT_AMI_LOCAL_STATE_DIR");
+        command.stdout(fs::File::create(self.path("out")).unwrap()).stderr(Stdio::inherit()).spawn().unwrap()
+    }
+
+    fn run(&self, args: &[&str]) -> Value {
+        let code = self.start(args, "").wait().unwrap().code();
+        let said = fs::read_to_string(self.path("out")).unwrap();
+        let last: Value = serde_json::from_str(said.lines().last().unwrap_or("{}")).unwrap();
+        assert_eq!(code, Some(0), "{args:?}: {}", last["error"].as_str().unwrap_or_default());
+        last["data"].clone()
+    }
+
+    fn end_state(&self) -> EndState {
+        let images = self.run(&["ami", "list"])["images"].clone();
+        let mut state = BTreeMap::new();
+        for region in ["local-1", "local-2"] {
+            let here = images.as_array().unwrap().iter().filter(|i| i["region"] == region);
+            state.insert(format!("images in {region}"), here.count().to_string());
+        }
+        let history = self.run(&["ami", "history", "--channel", "staging"]);
+        let promotions: Vec<&Value> = history["history"].as_array().unwrap().iter().map(|p| &p["kind"]).collect();
+        state.insert("promotions".to_owned(), format!("{promotions:?}"));
+        for (region, id) in history["now"].as_object().unwrap() {
+            let there = images.as_array().unwrap().iter().any(|i| i["id"] == *id && i["region"] == *region);
+            state.insert(format!("staging in {region}"), format!("an image that is there: {there}"));
+        }
+        let env = fs::read_to_string(self.path("staging.env")).unwrap();
+        state.insert("lines of staging.env".to_owned(), env.lines().count().to_string());
+        let gc = self.run(&["ami", "gc"])["decisions"].clone();
+        let removals = gc.as_array().unwrap().iter().filter(|d| d["verdict"] != "keep").count();
+        state.insert("what gc would take away".to_owned(), removals.to_string());
+        state.insert("processes".to_owned(), format!("{:?}", self.processes()));
+        let count = |dir: &str| fs::read_dir(self.path(dir)).into_iter().flatten().count().to_string();
+        state.insert("runs' folders".to_owned(), count("state/runs"));
+        state.insert("layers".to_owned(), count("state/layers"));
+        state
+    }
+}
+
+#[test]
+#[ignore = "boots a hundred VMs"]
+fn a_release_killed_anywhere_ends_as_one_that_was_not() {
+    kill_everywhere(&["ami", "release", "--no-reboot"], 8, Project::new);
+}
