@@ -4,8 +4,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
 
 use std::fs;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -14,6 +12,9 @@ use xtask::cloud::Image;
 #[path = "support/project.rs"]
 mod project;
 use project::{Project, ended};
+#[path = "support/stopped.rs"]
+mod stopped;
+use stopped::Stopped;
 
 /// A project whose channels are parameters too.
 fn with_parameters() -> Project {
@@ -239,57 +240,6 @@ fn a_deletion_that_is_killed_anywhere_is_finished_by_resume() {
         project.run(&["ami", "resume", "--yes"]).says(0, &[]);
         assert_eq!(data(&project, &["ami", "list"])["images"], serde_json::json!([]));
         project.run(&["ami", "gc"]).says(0, &["0 to remove"]);
-    }
-}
-
-/// A command that stopped itself where it was told to.
-struct Stopped(std::process::Child);
-
-impl Stopped {
-    #[expect(clippy::disallowed_methods, reason = "a process that is watched while it runs")]
-    fn start(command: &assert_cmd::Command) -> Self {
-        let mut plain = std::process::Command::new(command.get_program());
-        plain.args(command.get_args()).current_dir(command.get_current_dir().unwrap());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => plain.env(name, value),
-                None => plain.env_remove(name),
-            };
-        }
-        let mut child = plain.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            // proc_pid_stat(5): the state stands after the name's closing bracket.
-            let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
-            if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
-                return Self(child);
-            }
-            if child.try_wait().unwrap().is_some() {
-                let said = child.wait_with_output().unwrap().stderr;
-                panic!("it never came to where it should stop: {}", String::from_utf8_lossy(&said));
-            }
-            assert!(Instant::now() < deadline, "it neither stops nor ends");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    fn kill(mut self) {
-        self.signal(rustix::process::Signal::KILL);
-        self.0.wait().unwrap();
-    }
-
-    /// Lets it go on to its end; returns what it said.
-    fn goes_on(self, code: i32) -> String {
-        self.signal(rustix::process::Signal::CONT);
-        let output = self.0.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{said}");
-        said.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }
 

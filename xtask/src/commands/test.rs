@@ -111,6 +111,7 @@ fn parts(context: &Context) -> Vec<Part> {
             aws(context, "clippy").args(["--all-targets", "--", "-D", "warnings"]),
         ),
         part("the EC2 provider at an endpoint, with faults", always, aws(context, "test")),
+        part("the state folder's disk is full", full, in_vm("full_disk")),
         part("a release killed everywhere", full, in_vm("kill")),
         part("a release on AWS killed everywhere", full, on_aws("kill")),
         part("a machine entered without SSH", full, on_aws("ssm")),

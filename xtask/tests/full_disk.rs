@@ -1,0 +1,89 @@
+//! The state folder's disk is full, really: what cannot be written down is not done, and with space again everything goes on.
+//!
+//! `cargo test -p xtask --test full_disk -- --ignored` as root, or `cargo xtask test --full`: it mounts a small disk.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use xtask::process::Cmd;
+
+#[path = "support/project.rs"]
+mod project;
+use project::Project;
+#[path = "support/stopped.rs"]
+mod stopped;
+use stopped::Stopped;
+
+/// A disk of 4 MiB.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: PathBuf) -> Self {
+        fs::create_dir(&at).unwrap();
+        Cmd::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(&at).read().unwrap();
+        Self(at)
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("fill")).unwrap();
+        while file.write_all(&[0; 512]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.0.join("fill")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        Cmd::new("umount").arg("--lazy").arg(&self.0).read().unwrap();
+    }
+}
+
+fn data(project: &Project, args: &[&str]) -> Value {
+    let ended = project.run(&[args, &["--format", "json"]].concat());
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    let last: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    last["data"].clone()
+}
+
+#[test]
+#[ignore = "mounts a disk: wants root"]
+fn what_cannot_be_written_down_is_not_done() {
+    for point in ["before:2", "after:2", "before:4", "after:4"] {
+        let project = Project::new();
+        project.edit("ami.toml", "ssm_prefix = \"\"", "ssm_prefix = \"/locus/ami\"");
+        let disk = Disk::mount(project.path(".agent-ami"));
+        let image = project.ready("20261121-0001");
+        let promote = ["ami", "promote", &image.id.0, "--channel", "staging", "--yes"];
+        let mut command = project.command(&promote);
+        command.env("LEDGER_PAUSE_AT", point);
+        let stopped = Stopped::start(&command);
+        disk.fill();
+        let said = stopped.goes_on(3);
+        assert!(said.contains("free some"), "{point}: {said}");
+        assert_eq!(
+            point.starts_with("after"),
+            said.contains("ledger.db cannot be used: database or disk is full"),
+            "{point}: {said}"
+        );
+        assert!(!project.path("channels/staging.env").exists(), "{point}: a later change was made");
+        // Refused for the same reason, or because the first could not give up its claim.
+        project.run(&promote).says(3, &[]);
+
+        disk.empty();
+        let ledger = rusqlite::Connection::open(project.path(".agent-ami/ledger.db")).unwrap();
+        let verdict: String = ledger.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(verdict, "ok");
+        let runs = data(&project, &["ami", "runs", "--unfinished"])["runs"].clone();
+        project.run(&["ami", "resume", runs[0]["run"]["id"].as_str().unwrap(), "--yes"]).says(0, &["read back"]);
+        let history = data(&project, &["ami", "history", "--channel", "staging"]);
+        assert_eq!(history["now"]["local-1"], image.id.0.as_str(), "{point}");
+        assert_eq!(history["history"].as_array().unwrap().len(), 1, "{point}");
+    }
+}
