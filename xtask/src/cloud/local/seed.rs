@@ -6,6 +6,7 @@ use fs_err as fs;
 use serde_json::json;
 
 use crate::error::Result;
+use crate::recipe::Digest;
 
 /// What differs between a builder and an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,18 +17,20 @@ pub(super) enum Purpose {
     Instance,
 }
 
-/// Writes the seed folder.
-pub(super) fn write(dir: &Path, instance_id: &str, public_key: &str, purpose: Purpose) -> Result<()> {
+/// Writes the seed folder. `name` is what a person knows the machine by.
+pub(super) fn write(dir: &Path, name: &str, public_key: &str, purpose: Purpose) -> Result<()> {
     fs::create_dir_all(dir)?;
     let certificates = if purpose == Purpose::Builder { host_certificates()? } else { Vec::new() };
-    fs::write(dir.join("meta-data"), meta_data(instance_id))?;
+    fs::write(dir.join("meta-data"), meta_data(name, public_key))?;
     fs::write(dir.join("user-data"), user_data(public_key, purpose, &certificates))?;
     Ok(())
 }
 
-fn meta_data(instance_id: &str) -> String {
-    // Every boot of a builder is a new instance for cloud-init, so that it installs this run's key.
-    format!("{}\n", json!({ "instance-id": instance_id, "local-hostname": "agent-ami" }))
+fn meta_data(name: &str, public_key: &str) -> String {
+    // cloud-init installs a key once for each instance, and a layer remembers which one it was made on. A run that is taken up again boots from
+    // its own layer with another key, so the run's name does not do.
+    let id = format!("{name}-{}", Digest::of(public_key.as_bytes()).short());
+    format!("{}\n", json!({ "instance-id": id, "local-hostname": "agent-ami" }))
 }
 
 /// The name that cloud-init's own `ca_certs` gives; the cleanup step removes what is called so.
@@ -119,8 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn a_new_boot_is_a_new_instance() {
-        let meta = |id| serde_json::from_str::<serde_json::Value>(&meta_data(id)).unwrap()["instance-id"].clone();
-        assert_eq!((meta("a"), meta("b")), (json!("a"), json!("b")));
+    fn a_machine_with_another_key_is_another_instance() {
+        let id = |name, key| {
+            let meta: serde_json::Value = serde_json::from_str(&meta_data(name, key)).unwrap();
+            meta["instance-id"].as_str().unwrap().to_owned()
+        };
+        let first = id("run-1-builder", "ssh-ed25519 AAAA");
+        assert!(first.starts_with("run-1-builder-"), "{first}");
+        assert_ne!(first, id("run-1-builder", "ssh-ed25519 BBBB"), "the same run, taken up again");
+        assert_ne!(first, id("run-2-builder", "ssh-ed25519 AAAA"));
     }
 }
