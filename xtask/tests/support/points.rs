@@ -38,66 +38,69 @@ pub(crate) trait Stage: Sized {
 }
 
 /// Kills `release` before and after each of its changes, finishes it, and holds the end against an undisturbed release's. Prints a line a point.
-/// `KILL_FROM=7` begins at the seventh change: the whole takes more than an hour.
-pub(crate) fn kill_everywhere<S: Stage>(release: &[&str], fewest: u32, place: impl Fn() -> S) {
-    let undisturbed = {
+/// `KILL_FROM=7` begins at the seventh change: the whole takes more than an hour. Ends at the change, if there is one, of which `enough` says that
+/// it is another series' affair.
+pub(crate) fn kill_everywhere<S: Stage>(
+    release: &[&str],
+    fewest: usize,
+    enough: impl Fn(&Value) -> bool,
+    place: impl Fn() -> S,
+) {
+    let (undisturbed, calls) = {
         let (stage, started) = (place(), Instant::now());
         stage.run(release);
         println!("an undisturbed release takes {:.0} s", started.elapsed().as_secs_f64());
-        stage.end_state()
+        (stage.end_state(), changes(&stage))
     };
     println!("undisturbed: {undisturbed:#?}");
-    let from = std::env::var("KILL_FROM").map_or(1, |n| n.parse().unwrap());
+    let from: usize = std::env::var("KILL_FROM").map_or(1, |n| n.parse().unwrap());
+    let last = calls.iter().position(enough).unwrap_or(calls.len());
+    assert!(last >= fewest, "a release changes more than {last} things: {calls:#?}");
     let mut wrong = Vec::new();
-    for n in from.. {
-        let came = ["before", "after"].iter().filter(|when| {
-            let killed = kill(&place(), release, &format!("{when}:{n}"), &undisturbed);
-            wrong.extend(killed.clone().flatten());
-            killed.is_some()
-        });
-        if came.count() == 0 {
-            assert!(n > fewest, "a release changes more than {n} things");
-            break;
+    for n in from..=last {
+        for when in ["before", "after"] {
+            wrong.extend(kill(&place(), release, &format!("{when}:{n}"), &undisturbed));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// `None` if the release ended before it came to the point; else what is wrong after it was killed and finished.
-fn kill<S: Stage>(stage: &S, release: &[&str], point: &str, undisturbed: &EndState) -> Option<Option<String>> {
-    let started = Instant::now();
-    let mut child = stage.start(release, point);
-    if !stopped(&mut child) {
-        return None;
-    }
-    Cmd::new("kill").args(["-KILL", &child.id().to_string()]).read().unwrap();
-    child.wait().unwrap();
+/// What the first run of a place changed, in order.
+fn changes<S: Stage>(stage: &S) -> Vec<Value> {
     let runs = stage.run(&["ami", "runs"])["runs"].clone();
     let id = runs[0]["run"]["id"].as_str().unwrap().to_owned();
-    let calls = stage.run(&["ami", "show", &id])["calls"].clone();
-    let last = calls.as_array().unwrap().last().unwrap().clone();
-    stage.run(&["ami", "resume", &id]);
+    stage.run(&["ami", "show", &id])["calls"].as_array().unwrap().clone()
+}
+
+/// What is wrong after it was killed and finished, if anything is.
+fn kill<S: Stage>(stage: &S, release: &[&str], point: &str, undisturbed: &EndState) -> Option<String> {
+    let started = Instant::now();
+    let mut child = stage.start(release, point);
+    wait_for_stop(&mut child, point);
+    Cmd::new("kill").args(["-KILL", &child.id().to_string()]).read().unwrap();
+    child.wait().unwrap();
+    let last = changes(stage).pop().unwrap();
+    let runs = stage.run(&["ami", "runs"])["runs"].clone();
+    stage.run(&["ami", "resume", runs[0]["run"]["id"].as_str().unwrap()]);
     let ended = stage.end_state();
     let right = ended == *undisturbed;
     let (action, subject) = (last["action"].as_str().unwrap(), last["subject"].as_str().unwrap());
     let (seconds, verdict) = (started.elapsed().as_secs_f64(), if right { "as undisturbed" } else { "WRONG" });
     println!("{point:10} {action:36} {subject:48} {seconds:6.1} s  {verdict}");
-    Some((!right).then(|| format!("{point} {action} {subject}: {ended:#?}")))
+    (!right).then(|| format!("{point} {action} {subject}: {ended:#?}"))
 }
 
-/// Waits until the process has stopped itself; false if it ended without.
-fn stopped(child: &mut Child) -> bool {
+/// Waits until the process has stopped itself.
+fn wait_for_stop(child: &mut Child, point: &str) {
     let deadline = Instant::now() + Duration::from_secs(1200);
     loop {
         // proc_pid_stat(5): the state stands after the name's closing bracket.
         let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
         if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
-            return true;
+            return;
         }
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "an undisturbed release ends well");
-            return false;
-        }
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none(), "it never came to {point}: {ended:?}");
         assert!(Instant::now() < deadline, "it neither stops nor ends");
         std::thread::sleep(Duration::from_millis(20));
     }
