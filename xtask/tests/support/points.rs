@@ -3,12 +3,18 @@
 #![expect(clippy::print_stdout, reason = "the table of all points is what the test is run for")]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use xtask::process::Cmd;
+
+#[path = "stop.rs"]
+mod stop;
+use stop::comes_to_a_stop;
+
+/// How long a release may take to come to a point.
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// What the small image is judged by: it boots, and it is an image.
 pub(crate) const SPEC: &str = r#"
@@ -50,7 +56,7 @@ pub(crate) fn kill_everywhere<S: Stage>(
         let (stage, started) = (place(), Instant::now());
         stage.run(release);
         println!("an undisturbed release takes {:.0} s", started.elapsed().as_secs_f64());
-        (stage.end_state(), changes(&stage))
+        (stage.end_state(), changes(&stage, &first_run(&stage)))
     };
     println!("undisturbed: {undisturbed:#?}");
     let from: usize = std::env::var("KILL_FROM").map_or(1, |n| n.parse().unwrap());
@@ -65,43 +71,30 @@ pub(crate) fn kill_everywhere<S: Stage>(
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What the first run of a place changed, in order.
-fn changes<S: Stage>(stage: &S) -> Vec<Value> {
-    let runs = stage.run(&["ami", "runs"])["runs"].clone();
-    let id = runs[0]["run"]["id"].as_str().unwrap().to_owned();
-    stage.run(&["ami", "show", &id])["calls"].as_array().unwrap().clone()
+/// The id of a place's first run: the release.
+fn first_run<S: Stage>(stage: &S) -> String {
+    stage.run(&["ami", "runs"])["runs"][0]["run"]["id"].as_str().unwrap().to_owned()
+}
+
+/// What a run changed, in order.
+fn changes<S: Stage>(stage: &S, run: &str) -> Vec<Value> {
+    stage.run(&["ami", "show", run])["calls"].as_array().unwrap().clone()
 }
 
 /// What is wrong after it was killed and finished, if anything is.
 fn kill<S: Stage>(stage: &S, release: &[&str], point: &str, undisturbed: &EndState) -> Option<String> {
     let started = Instant::now();
     let mut child = stage.start(release, point);
-    wait_for_stop(&mut child, point);
+    assert!(comes_to_a_stop(&mut child, PATIENCE), "it never came to {point}");
     Cmd::new("kill").args(["-KILL", &child.id().to_string()]).read().unwrap();
     child.wait().unwrap();
-    let last = changes(stage).pop().unwrap();
-    let runs = stage.run(&["ami", "runs"])["runs"].clone();
-    stage.run(&["ami", "resume", runs[0]["run"]["id"].as_str().unwrap()]);
+    let run = first_run(stage);
+    let last = changes(stage, &run).pop().unwrap();
+    stage.run(&["ami", "resume", &run]);
     let ended = stage.end_state();
     let right = ended == *undisturbed;
     let (action, subject) = (last["action"].as_str().unwrap(), last["subject"].as_str().unwrap());
     let (seconds, verdict) = (started.elapsed().as_secs_f64(), if right { "as undisturbed" } else { "WRONG" });
     println!("{point:10} {action:36} {subject:48} {seconds:6.1} s  {verdict}");
     (!right).then(|| format!("{point} {action} {subject}: {ended:#?}"))
-}
-
-/// Waits until the process has stopped itself.
-fn wait_for_stop(child: &mut Child, point: &str) {
-    let deadline = Instant::now() + Duration::from_secs(1200);
-    loop {
-        // proc_pid_stat(5): the state stands after the name's closing bracket.
-        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
-        if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
-            return;
-        }
-        let ended = child.try_wait().unwrap();
-        assert!(ended.is_none(), "it never came to {point}: {ended:?}");
-        assert!(Instant::now() < deadline, "it neither stops nor ends");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

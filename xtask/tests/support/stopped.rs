@@ -2,9 +2,12 @@
 
 #![allow(dead_code, reason = "shared by tests of which none needs all of it")]
 
-use std::fs;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+#[path = "stop.rs"]
+mod stop;
+use stop::comes_to_a_stop;
 
 /// A command that stopped itself where it was told to.
 pub(crate) struct Stopped(std::process::Child);
@@ -21,20 +24,11 @@ impl Stopped {
             };
         }
         let mut child = plain.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            // proc_pid_stat(5): the state stands after the name's closing bracket.
-            let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
-            if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
-                return Self(child);
-            }
-            if child.try_wait().unwrap().is_some() {
-                let said = child.wait_with_output().unwrap().stderr;
-                panic!("it never came to where it should stop: {}", String::from_utf8_lossy(&said));
-            }
-            assert!(Instant::now() < deadline, "it neither stops nor ends");
-            std::thread::sleep(Duration::from_millis(5));
+        if comes_to_a_stop(&mut child, Duration::from_secs(60)) {
+            return Self(child);
         }
+        let said = child.wait_with_output().unwrap().stderr;
+        panic!("it never came to where it should stop: {}", String::from_utf8_lossy(&said));
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
