@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Exit, Result};
+use crate::error::{Error, Exit, Result};
 use crate::process;
 use crate::recipe::{Digest, Source, Step};
 use crate::remote::Remote;
@@ -278,6 +278,15 @@ pub struct Parameter {
     pub value: String,
     /// How often it was written.
     pub version: u64,
+}
+
+/// A parameter is not what it was when the write was planned.
+pub fn changed_in_between(region: &str, name: &str, there: Option<&Parameter>) -> Error {
+    let holds = there.map_or("nothing".to_owned(), |p| format!("{} (version {})", p.value, p.version));
+    Exit::Failed.error(
+        format_args!("{name} in {region} was changed by someone else in between: it holds {holds}"),
+        "run the command again and look at the new diff",
+    )
 }
 
 /// A place where images are built, kept and started.

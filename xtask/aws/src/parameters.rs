@@ -6,8 +6,8 @@
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::operation::describe_parameters::DescribeParametersOutput;
 use aws_sdk_ssm::types::ParameterType;
-use xtask::cloud::{ImageId, Parameter};
-use xtask::error::{Error, Exit, Result};
+use xtask::cloud::{ImageId, Parameter, changed_in_between};
+use xtask::error::{Error, Result};
 
 use crate::fault::{Called as _, Fault, Kind};
 use crate::wait::retried;
@@ -67,13 +67,7 @@ pub async fn delete(ssm: &Client, name: &str) -> Result<(), Fault> {
 
 /// Writes it if its version is still `expected`.
 pub async fn put(ssm: &Client, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
-    let changed = |holds: Option<Parameter>| {
-        let holds = holds.map_or("nothing".to_owned(), |p| format!("{} (version {})", p.value, p.version));
-        Exit::Failed.error(
-            format_args!("{name} in {region} was changed by someone else in between: it holds {holds}"),
-            "run the command again and look at the new diff",
-        )
-    };
+    let changed = |there: Option<Parameter>| changed_in_between(region, name, there.as_ref());
     let there = get(ssm, name).await?;
     if there.as_ref().map(|p| p.version) != expected {
         return Err(changed(there));

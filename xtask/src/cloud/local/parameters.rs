@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use fs_err as fs;
 
-use super::super::{Cloud as _, Image, ImageId, Listed, Parameter};
+use super::super::{Cloud as _, Image, ImageId, Listed, Parameter, changed_in_between};
 use super::Local;
 use crate::error::{Exit, Result};
 
@@ -55,11 +55,7 @@ impl Local {
         let _lock = self.state.lock("parameters", "writing a parameter")?;
         let there = self.read_parameter(region, name)?;
         if there.as_ref().map(|p| p.version) != expected {
-            let holds = there.map_or("nothing".to_owned(), |p| format!("{} (version {})", p.value, p.version));
-            return Err(Exit::Failed.error(
-                format_args!("{name} in {region} was changed by someone else in between: it holds {holds}"),
-                "run the command again and look at the new diff",
-            ));
+            return Err(changed_in_between(region, name, there.as_ref()));
         }
         // As `aws:ec2:image` does: a pointer to an image that is not there is refused.
         let known = |listed: &Listed| matches!(listed, Listed::Image(image) if image.id.0 == value);
