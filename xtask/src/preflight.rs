@@ -83,6 +83,9 @@ pub const TOOLS: &[Tool] = &[
     // The EC2 endpoint that tests use lives in a virtual environment, which Debian packs apart.
     tool("python3", &["-Im", "ensurepip", "--version"], Need::Checks, ["python3-venv", "python3", "python"]),
     tool("shellcheck", &["--version"], Need::Checks, ["shellcheck", "ShellCheck", "shellcheck"]),
+    tool("bats", &["--version"], Need::Checks, ["bats", "bats", "bats-core"]),
+    // The dispatch scripts write JSON with it.
+    tool("jq", &["--version"], Need::Checks, ["jq", "jq", "jq"]),
 ];
 
 /// Looks for every tool. `toolchain` is true when the smoke binary's target is there without further packages.

@@ -12,7 +12,7 @@ use crate::process::Cmd;
 /// Longest script; beyond it, it has more than one purpose.
 const MAX_LINES: usize = 99;
 
-/// Checks every `*.sh` below `scripts/`.
+/// Checks every `*.sh` below `scripts/`; their tests, `*.bats`, are for shellcheck alone.
 pub fn check(root: &Path, clean: &Clean) -> Result<Vec<Finding>> {
     let mut files = Vec::new();
     collect(&root.join("scripts"), &mut files)?;
@@ -22,6 +22,10 @@ pub fn check(root: &Path, clean: &Clean) -> Result<Vec<Finding>> {
     for file in &files {
         let text = fs::read_to_string(file)?;
         let name = file.strip_prefix(root).unwrap_or(file);
+        if !is(file, "sh") {
+            texts.push((name.display().to_string(), text));
+            continue;
+        }
         findings.extend(rules(name, &text, executable(file)?));
         let parsed = Cmd::new("bash").arg("-n").arg(file).output()?;
         if parsed.code != 0 {
@@ -33,18 +37,21 @@ pub fn check(root: &Path, clean: &Clean) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// What can be said from the text alone. Files in a `lib` folder are sourced: they set no options of their caller.
+/// What can be said from the text alone. Files in a `lib` folder are sourced: they set no options of their caller. Those in `agent`
+/// are run by root as they lie on an instance: by the shell that no PATH chooses and no variable enters (bash(1), `-p`).
 fn rules(name: &Path, text: &str, executable: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let library = name.components().any(|c| c.as_os_str() == "lib");
+    let within = |folder: &str| name.components().any(|c| c.as_os_str() == folder);
+    let library = within("lib");
+    let shebang = if within("agent") { "#!/bin/bash -p" } else { "#!/usr/bin/env bash" };
     let lines = text.lines().count();
     let mut error =
         |line, message: String, hint: &str| findings.push(Finding::error("scripts", name, line, message, hint));
     if lines > MAX_LINES {
         error(None, format!("{lines} lines, more than {MAX_LINES}"), "split it by purpose");
     }
-    if !text.starts_with("#!/usr/bin/env bash\n") && !library {
-        error(Some(1), "the first line is not #!/usr/bin/env bash".to_owned(), "every script says what runs it");
+    if text.lines().next() != Some(shebang) && !library {
+        error(Some(1), format!("the first line is not {shebang}"), "every script says what runs it");
     }
     if !text.lines().any(|l| l == "set -euo pipefail") && !library {
         error(None, "no `set -euo pipefail`".to_owned(), "add it below the head comment");
@@ -122,6 +129,10 @@ fn executable(path: &Path) -> Result<bool> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o100 != 0)
 }
 
+fn is(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|e| e == extension)
+}
+
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     if !dir.is_dir() {
         return Ok(());
@@ -130,7 +141,7 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             collect(&path, files)?;
-        } else if path.extension().is_some_and(|e| e == "sh") {
+        } else if is(&path, "sh") || is(&path, "bats") || is(&path, "bash") {
             files.push(path);
         }
     }
@@ -161,6 +172,9 @@ mod tests {
         assert_eq!(messages("scripts/lib/a.sh", "# shellcheck shell=bash\n# Why.\nsay() { :; }\n", false), [""; 0]);
         let long = format!("#!/usr/bin/env bash\n# Why.\nset -euo pipefail\n{}", "echo\n".repeat(97));
         assert_eq!(messages("scripts/a.sh", &long, true), ["100 lines, more than 99"]);
+        let root = "#!/bin/bash -p\n# Why.\nset -euo pipefail\n";
+        assert_eq!(messages("scripts/agent/a.sh", root, true), [""; 0]);
+        assert_eq!(messages("scripts/a.sh", root, true), ["the first line is not #!/usr/bin/env bash"]);
         let hashed = "#!/usr/bin/env bash\n# Why.\nset -euo pipefail\ncat a | sha256sum\n";
         assert_eq!(messages("scripts/a.sh", hashed, true), [""; 0]);
         let piped = "#!/usr/bin/env bash\n# Why.\nset -euo pipefail\ncurl https://example.org | sudo bash\n";

@@ -1,0 +1,10 @@
+#!/bin/bash -p
+# Runs the Grok CLI on a task, as ubuntu whoever calls; --help tells how.
+set -euo pipefail
+here=$(/usr/bin/readlink -e -- "${BASH_SOURCE[0]}")
+# shellcheck source=lib/entry.sh
+. "${here%/*}/lib/entry.sh"
+enter "$here" "$@"
+# shellcheck source=lib/run.sh
+. "${here%/*}/lib/run.sh"
+dispatch grok "$@"

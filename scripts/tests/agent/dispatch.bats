@@ -1,0 +1,264 @@
+#!/usr/bin/env bats
+# A run: what reaches the agent, what is written down, how it ends. Needs root.
+# shellcheck disable=SC2016 # agents are scripts in quotes
+
+load support.bash
+
+@test "arguments reach the agent byte for byte" {
+  big=$(head -c 100000 /dev/zero | tr '\0' x)
+  dispatch -- $'-a "task"\nof *two* lines \xff' "a b" "" '*' $'new\nline' '$(id)' -n "$big"
+  printf '%s\0' --print --dangerously-skip-permissions "a b" "" '*' $'new\nline' '$(id)' -n "$big" -- $'-a "task"\nof *two* lines \xff' >"$PLACE/wanted"
+  cmp "$PLACE/wanted" "$HOME_OF/told.args"
+  [ "$(cat "$(run_folder)/task")" = $'-a "task"\nof *two* lines \xff' ]
+}
+
+@test "each agent is called in its own way, the task never taken for an option" {
+  export OPENAI_API_KEY=k GEMINI_API_KEY=k XAI_API_KEY=k
+  for name in codex gemini grok aider; do
+    agent $name
+    "$PLACE/agent/dispatch-$name.sh" -- --version more
+    tr '\0' '\n' <"$HOME_OF/told.args" >"$PLACE/args"
+    grep -qx more "$PLACE/args"
+    case $name in
+      codex) [ "$(tail -n 2 "$PLACE/args" | tr '\n' ' ')" = "-- --version " ] ;;
+      aider) grep -qxF -- --message=--version "$PLACE/args" ;;
+      gemini) grep -qxF -- --prompt=--version "$PLACE/args" ;;
+      grok) grep -qxF -- --single=--version "$PLACE/args" ;;
+    esac
+  done
+}
+
+@test "log, status, metadata" {
+  agent claude 'echo out; echo err >&2; exit 7'
+  run dispatch "a task"
+  [ "$status" -eq 7 ]
+  folder=$(run_folder)
+  [ "$(cat "$folder/log")" = $'out\nerr' ]
+  [ "$(cat "$folder/status")" = 7 ]
+  [ "$(metadata '"\(.schema) \(.agent) \(.state) \(.exit_code) \(.user) \(.uid) \(.signal)"')" = "1 claude exited 7 $WHO $(id -u "$WHO") null" ]
+  [ "$(metadata .id)" = "${folder##*/}" ]
+  [ "$(metadata '(.ended_at | fromdate) - (.started_at | fromdate)')" = "$(metadata .seconds)" ]
+  [ "$(metadata .directory)" = "$folder/work" ]
+}
+
+@test "while it works its metadata says so, with a pid that is there" {
+  agent claude 'sleep 60'
+  "$PLACE/agent/dispatch.sh" task &
+  soon processes "sleep 60"
+  [ "$(metadata .state)" = running ]
+  [ "$(metadata .pid)" = $! ]
+  kill $!
+  wait $! || true
+}
+
+@test "binary output reaches log and caller byte for byte" {
+  head -c 200000 /dev/urandom >"$PLACE/noise"
+  chmod 644 "$PLACE/noise"
+  agent claude "cat $PLACE/noise"
+  dispatch task >"$PLACE/seen" 2>/dev/null
+  cmp "$PLACE/noise" "$PLACE/seen"
+  cmp "$PLACE/noise" "$(run_folder)/log"
+}
+
+@test "standard input reaches the agent; closed, it is empty" {
+  agent claude 'cat; echo end'
+  printf 'from \0 here' | dispatch task >"$PLACE/seen" 2>/dev/null
+  printf 'from \0 hereend\n' | cmp - "$PLACE/seen"
+  # In a shell of its own: `run` would find the free number for a pipe.
+  run timeout 20 bash -c 'exec "$0" task <&-' "$PLACE/agent/dispatch.sh"
+  [ "$status" -eq 0 ]
+  [[ $output == *end* ]]
+}
+
+@test "a time-out ends the whole group, and what left it" {
+  agent claude 'sleep 301 & setsid sleep 302 & trap "" TERM; echo begun; sleep 303; sleep 304'
+  DISPATCH_GRACE=1 run dispatch --timeout 1s task
+  [ "$status" -eq 124 ]
+  for seconds in 301 302 303 304; do soon none_left "sleep $seconds"; done
+  [ "$(cat "$(run_folder)/status")" = 124 ]
+  [ "$(metadata .state)" = timed-out ]
+  grep -q begun "$(run_folder)/log"
+  grep -q "its time of 1 s is over" "$(run_folder)/log"
+}
+
+@test "SIGTERM, SIGINT and SIGHUP end the whole group and write the status" {
+  for pair in TERM:143 INT:130 HUP:129; do
+    rm -rf "$EXECUTOR"/runs/*
+    agent claude 'sleep 311 & setsid sleep 312 & echo begun; sleep 313'
+    env --default-signal=INT "$PLACE/agent/dispatch.sh" task &
+    soon processes "sleep 313"
+    soon processes "sleep 312"
+    kill -s "${pair%:*}" $!
+    code=0
+    wait $! || code=$?
+    [ "$code" -eq "${pair#*:}" ]
+    [ "$(cat "$(run_folder)/status")" = "${pair#*:}" ]
+    [ "$(metadata '"\(.state) \(.signal)"')" = "signalled ${pair%:*}" ]
+    for seconds in 311 312 313; do soon none_left "sleep $seconds"; done
+  done
+}
+
+@test "an agent that cleans up on SIGTERM has the time to, and its last words are in the log" {
+  agent claude 'trap "sleep 1; echo cleaned up; exit 0" TERM; echo begun; while :; do sleep 0.1; done'
+  "$PLACE/agent/dispatch.sh" task >/dev/null 2>&1 &
+  soon grep -rq begun "$EXECUTOR/runs"
+  kill $!
+  wait $! || true
+  grep -q "cleaned up" "$(run_folder)/log"
+}
+
+@test "an agent killed from outside: its status is written" {
+  agent claude 'kill -KILL $$'
+  run dispatch task
+  [ "$status" -eq 137 ]
+  [ "$(cat "$(run_folder)/status")" = 137 ]
+  [ "$(metadata .state)" = exited ]
+}
+
+@test "a dispatcher that is killed takes its agent along" {
+  agent claude 'exec sleep 351'
+  "$PLACE/agent/dispatch.sh" task &
+  soon processes "sleep 351"
+  kill -KILL $!
+  wait $! || true
+  soon none_left "sleep 351"
+  [ "$(metadata .state)" = running ]
+}
+
+@test "closed standard output and error, and a reader that leaves: the run is written down all the same" {
+  agent claude 'echo out; echo err >&2; sleep 0.3; echo more; exit 5'
+  code=0
+  bash -c 'exec "$0" task >&- 2>&-' "$PLACE/agent/dispatch.sh" || code=$?
+  [ "$code" -eq 5 ]
+  [ "$(cat "$(run_folder)/log")" = $'out\nerr\nmore' ]
+  [ "$(metadata '"\(.state) \(.exit_code)"')" = "exited 5" ]
+  rm -rf "$EXECUTOR"/runs/*
+  { "$PLACE/agent/dispatch.sh" task 2>&1 || echo "$?" >"$PLACE/code"; } | head -n 1 >/dev/null
+  [ "$(cat "$PLACE/code")" -eq 5 ]
+  [ "$(cat "$(run_folder)/log")" = $'out\nerr\nmore' ]
+  [ "$(metadata '"\(.state) \(.exit_code)"')" = "exited 5" ]
+}
+
+@test "SIGINT is not ignored in the agent, as it is in a shell's background jobs" {
+  dispatch task
+  mask=$(awk '/^SigIgn/ { print $2 }' "$HOME_OF/told.status")
+  [ $((0x$mask & 2)) -eq 0 ]
+}
+
+@test "runs at once do not collide" {
+  agent claude 'echo "$3"; sleep 0.5'
+  pids=()
+  for n in $(seq 8); do
+    dispatch "task $n" "argument-$n" >"$PLACE/out.$n" 2>/dev/null &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid"; done
+  [ "$(find "$EXECUTOR/runs" -mindepth 1 -maxdepth 1 | wc -l)" -eq 8 ]
+  for folder in "$EXECUTOR"/runs/*; do
+    n=$(sed 's/task //' "$folder/task")
+    [ "$(cat "$folder/log")" = "argument-$n" ]
+    [ "$(cat "$PLACE/out.$n")" = "argument-$n" ]
+  done
+}
+
+@test "a full disk for the log: told, and the status of the agent is the status" {
+  mkdir -p "$PLACE/small"
+  mount -t tmpfs -o size=64k,mode=777 tmpfs "$PLACE/small" || skip "no file system can be mounted here"
+  agent claude 'seq 60000; exit 6'
+  DISPATCH_HOME=$PLACE/small run dispatch task
+  umount "$PLACE/small"
+  [ "$status" -eq 6 ]
+  [[ $output == *60000* && $output == *"No space left"* ]]
+}
+
+@test "a repository is cloned by way of a mirror that the next run only brings up to date" {
+  as_user git init --quiet -b main "$HOME_OF/told.repo"
+  as_user git -C "$HOME_OF/told.repo" -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m first
+  agent claude 'git log --format=%s; git remote get-url origin'
+  dispatch --repo "$HOME_OF/told.repo" task >"$PLACE/seen" 2>/dev/null
+  [ "$(cat "$PLACE/seen")" = "first"$'\n'"$HOME_OF/told.repo" ]
+  as_user git -C "$HOME_OF/told.repo" -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m second
+  dispatch --repo "$HOME_OF/told.repo" task >"$PLACE/one" 2>/dev/null &
+  dispatch --repo "$HOME_OF/told.repo" task >"$PLACE/two" 2>/dev/null
+  wait
+  [ "$(head -n 1 "$PLACE/one")" = second ]
+  [ "$(head -n 1 "$PLACE/two")" = second ]
+  [ "$(find "$EXECUTOR/repos" -maxdepth 1 -name '*.git' | wc -l)" -eq 1 ]
+}
+
+@test "a repository that is not there, and a signal while it is fetched" {
+  run dispatch --repo /no/such/repository task
+  [ "$status" -eq 75 ]
+  [[ $output == *"/no/such/repository cannot be fetched"* ]]
+  [ "$(cat "$(run_folder)/status")" = 75 ]
+  rm -rf "$EXECUTOR"/runs/*
+  agent git 'case "$*" in *clone*) exec sleep 321 ;; esac; exec /usr/bin/git "$@"'
+  "$PLACE/agent/dispatch.sh" --repo /no/such/repository task &
+  soon processes "sleep 321"
+  kill $!
+  code=0
+  wait $! || code=$?
+  [ "$code" -eq 143 ] || { echo "code $code"; false; }
+  soon none_left "sleep 321"
+}
+
+@test "--dir works there, and a missing one has its own code" {
+  as_user mkdir "$HOME_OF/told here"
+  agent claude 'pwd -P'
+  run dispatch --dir "$HOME_OF/told here" task
+  [[ $output == *$'\n'"$HOME_OF/told here"$'\n'* ]]
+  run dispatch --dir /no/such/dir task
+  [ "$status" -eq 66 ]
+  run dispatch --dir /root task
+  [ "$status" -eq 66 ]
+}
+
+@test "a missing agent and a missing key have their own codes and tell what to do" {
+  run "$PLACE/agent/dispatch-grok.sh" task
+  [ "$status" -eq 69 ]
+  [[ $output == *"grok is not installed"*"--provider all"* ]]
+  unset ANTHROPIC_API_KEY
+  run dispatch task
+  [ "$status" -eq 77 ]
+  [[ $output == *"claude has no key"*ANTHROPIC_API_KEY* ]]
+  as_user mkdir -p "$HOME_OF/.claude"
+  echo '{}' | as_user tee "$HOME_OF/.claude/.credentials.json" >/dev/null
+  run dispatch task
+  rm -rf "$HOME_OF/.claude"
+  [ "$status" -eq 0 ]
+  [ "$(find "$EXECUTOR/runs" -mindepth 1 -maxdepth 1 | wc -l)" -eq 1 ]
+}
+
+@test "keys come from .env, and what root passes wins" {
+  printf 'ANTHROPIC_API_KEY="from the file"\nGITHUB_TOKEN=file\nexport MORE=1\n' >"$EXECUTOR/.env"
+  unset ANTHROPIC_API_KEY
+  GITHUB_TOKEN=$'root\'s "own" declare -x' dispatch task
+  grep -qx 'ANTHROPIC_API_KEY=from the file' "$HOME_OF/told.env"
+  grep -qxF $'GITHUB_TOKEN=root\'s "own" declare -x' "$HOME_OF/told.env"
+  grep -qx MORE=1 "$HOME_OF/told.env"
+}
+
+@test "a broken .env is told before anything runs" {
+  echo 'KEY="no end' >"$EXECUTOR/.env"
+  run dispatch task
+  [ "$status" -eq 78 ]
+  [[ $output == *"$EXECUTOR/.env"* ]]
+  [ ! -e "$HOME_OF/told.uid" ]
+}
+
+@test "mistakes on the command line" {
+  for line in "" "--timeout" "--timeout soon task" "--no-such-option task" "--repo a --dir b task" "--timeout 1y task"; do
+    # shellcheck disable=SC2086
+    run dispatch $line
+    [ "$status" -eq 64 ] || { echo "$line: $status"; false; }
+  done
+  run dispatch --help
+  [ "$status" -eq 0 ]
+  [[ $output == *"exit codes"* ]]
+}
+
+@test "variables of the caller are not those of the run" {
+  run as_user ANTHROPIC_API_KEY=k RUN_DIR=/tmp RUN=/tmp OPT_DIR=/tmp SIGNALLED=TERM PATH="$HOME_OF/.local/bin:/usr/bin:/bin" "$PLACE/agent/dispatch.sh" task
+  [ "$status" -eq 0 ]
+  [ "$(metadata .directory)" = "$(run_folder)/work" ]
+}

@@ -1,0 +1,211 @@
+#!/usr/bin/env bats
+# The way from root to the user, against whatever the user, or root's own environment, may have put in it. Needs root.
+# shellcheck disable=SC2016 # agents are scripts in quotes
+
+load support.bash
+
+@test "root becomes the user: uid, groups, home, supplementary groups" {
+  run dispatch task
+  [ "$status" -eq 0 ]
+  [[ $output == *"root becomes $WHO"* && $output == *"the agent ran"* ]]
+  [ "$(cat "$HOME_OF/told.uid")" = "$(id -u "$WHO")" ]
+  [ "$(tr ' ' '\n' <"$HOME_OF/told.groups" | sort)" = "$(id -G "$WHO" | tr ' ' '\n' | sort)" ]
+  grep -qx "HOME=$HOME_OF" "$HOME_OF/told.env"
+  grep -qx "USER=$WHO" "$HOME_OF/told.env"
+  grep -qx "LOGNAME=$WHO" "$HOME_OF/told.env"
+}
+
+@test "no privileges can be had again, and no capability is left" {
+  dispatch task
+  grep -q $'^NoNewPrivs:\t1' "$HOME_OF/told.status"
+  run grep -E '^Cap(Inh|Prm|Eff|Bnd|Amb)' "$HOME_OF/told.status"
+  while read -r _ set; do [[ $set =~ ^0+$ ]]; done <<<"$output"
+}
+
+@test "DISPATCH_ALLOW_SUDO=1 lets the user become root again, and nothing else does" {
+  DISPATCH_ALLOW_SUDO=1 dispatch task
+  grep -q $'^NoNewPrivs:\t0' "$HOME_OF/told.status"
+}
+
+@test "threat: an .env planted with a root payload runs as the user" {
+  victim=$(mktemp)
+  chmod 600 "$victim"
+  echo "id -u >>$HOME_OF/told.payload; echo owned >$victim" >"$EXECUTOR/.env"
+  run dispatch task
+  [ "$(cat "$HOME_OF/told.payload")" = "$(id -u "$WHO")" ]
+  [ ! -s "$victim" ]
+  rm "$victim"
+}
+
+@test "threat: PATH, the user's programs are not found by root" {
+  for name in id stat find getent setpriv env readlink mktemp jq; do
+    # shellcheck disable=SC2016
+    agent $name 'test "$(/usr/bin/id -u)" != 0 || echo "$0" >>/tmp/agent-ami-root-ran; exec /usr/bin/'$name' "$@"'
+  done
+  rm -f /tmp/agent-ami-root-ran
+  run env PATH="$HOME_OF/.local/bin:$PATH" "$PLACE/agent/dispatch.sh" task
+  [ "$status" -eq 0 ]
+  [ ! -e /tmp/agent-ami-root-ran ]
+}
+
+@test "threat: root's PATH does not reach the agent" {
+  PATH=/root/secret:$PATH dispatch task
+  grep -qx "PATH=$HOME_OF/.local/bin:/usr/local/bin:/usr/bin:/bin" "$HOME_OF/told.env"
+}
+
+@test "threat: LD_PRELOAD and its like do not reach the agent" {
+  library=$(ldconfig -p | awk '/libdl.so.2/ { print $NF; exit }')
+  run env LD_PRELOAD="$library" LD_LIBRARY_PATH=/tmp BASH_ENV=/tmp/x ENV=/tmp/x IFS=x SHELLOPTS=xtrace PYTHONPATH=/tmp \
+    NODE_OPTIONS=--no-warnings GIT_SSH_COMMAND=evil "$PLACE/agent/dispatch.sh" task
+  [ "$status" -eq 0 ]
+  refute grep -E '^(LD_|BASH_ENV|ENV=|IFS|SHELLOPTS|PYTHONPATH|NODE_OPTIONS|GIT_SSH)' "$HOME_OF/told.env"
+}
+
+@test "threat: BASH_ENV and exported functions are nothing to root's shell, nor to the agent" {
+  printf 'echo "ran as $(id -u)" >>%s/told.bashenv\n' "$HOME_OF" >"$PLACE/bashenv"
+  BASH_ENV=$PLACE/bashenv env 'BASH_FUNC_getent%%=() { echo evil >>/tmp/agent-ami-root-ran; }' "$PLACE/agent/dispatch.sh" task
+  [ ! -e "$HOME_OF/told.bashenv" ]
+  [ ! -e /tmp/agent-ami-root-ran ]
+  refute grep -a 'BASH_FUNC' "$HOME_OF/told.env"
+}
+
+@test "threat: what sudo -E would carry over does not pass, the agents' tokens do" {
+  AWS_SECRET_ACCESS_KEY=s3 SSH_AUTH_SOCK=/root/agent MAIL=x DBUS_SESSION_BUS_ADDRESS=x XDG_RUNTIME_DIR=/run/user/0 GITHUB_TOKEN=ght \
+    ANTHROPIC_API_KEY='sk with "quotes"' HTTPS_PROXY=http://p dispatch task
+  grep -qx 'ANTHROPIC_API_KEY=sk with "quotes"' "$HOME_OF/told.env"
+  grep -qx GITHUB_TOKEN=ght "$HOME_OF/told.env"
+  grep -qx HTTPS_PROXY=http://p "$HOME_OF/told.env"
+  refute grep -E '^(AWS_|SSH_|MAIL|DBUS|XDG|SUDO|DISPATCH_USER)' "$HOME_OF/told.env"
+}
+
+@test "threat: no token stands on a command line" {
+  agent claude 'sleep 2'
+  ANTHROPIC_API_KEY=sk-very-secret dispatch task &
+  for _ in $(seq 40); do
+    refute grep -aqs sk-very-secret /proc/[0-9]*/cmdline
+    sleep 0.05
+  done
+  wait
+}
+
+@test "threat: a log, a status and a runs folder that are links go nowhere that root alone can write" {
+  victim=$PLACE/victim
+  mkdir "$victim"
+  as_user rm -rf "$EXECUTOR/runs"
+  as_user ln -s "$victim" "$EXECUTOR/runs"
+  run dispatch task
+  [ "$status" -eq 73 ]
+  [ -z "$(ls "$victim")" ]
+  rm "$EXECUTOR/runs"
+  as_user mkdir "$EXECUTOR/runs"
+  echo precious >"$PLACE/log"
+  chmod 600 "$PLACE/log"
+  # The agent plants links over what will be written when it has ended.
+  agent claude "ln -sf $PLACE/log ../log; ln -sf $PLACE/log ../status; ln -sf $PLACE/log ../status.new; ln -sf $PLACE/log ../metadata.json.new; echo said"
+  run dispatch task
+  [ "$(cat "$PLACE/log")" = precious ]
+}
+
+@test "threat: the run folder is swapped between its making and its use" {
+  victim=$PLACE/swapped
+  mkdir -p "$victim"
+  agent claude "mv \"\$PWD/..\" \"\$PWD/../../gone\"; sleep 0.2"
+  (
+    for _ in $(seq 200); do
+      for folder in "$EXECUTOR"/runs/2*; do
+        [[ ! -d $folder || -L $folder || $folder == *.away ]] || { as_user mv "$folder" "$folder.away" && as_user ln -s "$victim" "$folder"; } 2>/dev/null
+      done
+      sleep 0.01
+    done
+  ) &
+  racer=$!
+  for _ in 1 2 3; do dispatch task >/dev/null 2>&1 || true; done
+  kill $racer
+  wait $racer || true
+  [ -z "$(ls -A "$victim")" ]
+}
+
+@test "a run's folder is the user's alone" {
+  dispatch task
+  folder=$(run_folder)
+  [ "$(stat -c '%U %a' "$folder")" = "$WHO 700" ]
+  [ -z "$(find "$EXECUTOR" ! -user "$WHO")" ]
+}
+
+@test "what root has open is closed" {
+  exec 7</etc/shadow 9>"$PLACE/open"
+  dispatch task
+  exec 7<&- 9>&-
+  run grep -xE '7|9' "$HOME_OF/told.fds"
+  [ "$status" -eq 1 ]
+}
+
+@test "scripts that others can write are not run by root" {
+  cp -r "$PLACE/agent" "$PLACE/loose"
+  chown -R "$WHO" "$PLACE/loose/lib"
+  run "$PLACE/loose/dispatch.sh" task
+  [ "$status" -eq 77 ]
+  [[ $output == *"can be written by others than root"*install.sh* ]]
+  chown -R root "$PLACE/loose"
+  chmod 777 "$PLACE/loose"
+  run "$PLACE/loose/dispatch.sh" task
+  [ "$status" -eq 77 ]
+  # As the user they just run: it is the user's own affair.
+  run as_user ANTHROPIC_API_KEY=k PATH="$HOME_OF/.local/bin:/usr/bin:/bin" "$PLACE/loose/dispatch.sh" task
+  [ "$status" -eq 0 ]
+}
+
+@test "the links in claude-executor lead to root's files, and work" {
+  [ "$(stat -c %U "$EXECUTOR/dispatch.sh")" = "$WHO" ]
+  [ "$(stat -Lc '%U %a' "$EXECUTOR/dispatch.sh")" = "root 755" ]
+  run "$EXECUTOR/dispatch.sh" task
+  [ "$status" -eq 0 ]
+  [ "$(cat "$HOME_OF/told.uid")" = "$(id -u "$WHO")" ]
+}
+
+@test "installed again: scripts are replaced, what is the user's stays" {
+  echo 'KEPT=1' >"$EXECUTOR/.env"
+  dispatch task
+  echo 'echo old' >"$PLACE/agent/dispatch.sh"
+  PREFIX=$PLACE/agent "$BATS_TEST_DIRNAME/../../agent/install.sh" "$WHO"
+  [ "$(cat "$EXECUTOR/.env")" = KEPT=1 ]
+  run_folder
+  cmp "$BATS_TEST_DIRNAME/../../agent/dispatch.sh" "$PLACE/agent/dispatch.sh"
+  [ -z "$(find "$PLACE/agent" -name '*.new')" ]
+}
+
+@test "nobody to become: no such user, and root" {
+  DISPATCH_USER=no-such-user-7 run dispatch task
+  [ "$status" -eq 67 ]
+  DISPATCH_USER=root run dispatch task
+  [ "$status" -eq 67 ]
+}
+
+@test "as the user it just runs, and by sudo -u too" {
+  run as_user ANTHROPIC_API_KEY=k PATH="$HOME_OF/.local/bin:/usr/bin:/bin" "$PLACE/agent/dispatch.sh" task
+  [ "$status" -eq 0 ]
+  [[ $output != *"root becomes"* ]]
+  if command -v sudo >/dev/null; then
+    run sudo -u "$WHO" env ANTHROPIC_API_KEY=k PATH="$HOME_OF/.local/bin:/usr/bin:/bin" "$PLACE/agent/dispatch.sh" task
+    [ "$status" -eq 0 ]
+  fi
+}
+
+@test "it takes root's place: who signals its process signals the user's" {
+  agent claude 'exec sleep 60'
+  "$PLACE/agent/dispatch.sh" task &
+  pid=$!
+  soon processes "sleep 60"
+  [ "$(stat -c %U "/proc/$pid")" = "$WHO" ]
+  kill -TERM $pid
+  code=0
+  wait $pid || code=$?
+  [ "$code" -eq 143 ]
+}
+
+@test "from a folder that the user cannot enter, without a terminal, with nothing open" {
+  cd /root || return 1
+  run setsid "$PLACE/agent/dispatch.sh" task <&-
+  [ "$status" -eq 0 ]
+  [ "$(cat "$HOME_OF/told.uid")" = "$(id -u "$WHO")" ]
+}

@@ -1,0 +1,113 @@
+#!/usr/bin/env bats
+# Several agents at once: side by side, each with its run, our signals theirs, one summary. Needs root.
+# shellcheck disable=SC2016 # agents are scripts in quotes
+
+load support.bash
+
+setup() {
+  HOME_OF=$(getent passwd "$WHO" | cut -d: -f6)
+  EXECUTOR=$HOME_OF/claude-executor
+  export ANTHROPIC_API_KEY=k OPENAI_API_KEY=k GEMINI_API_KEY=k
+  as_user mkdir -p "$HOME_OF/.local/bin"
+}
+
+unified() { "$PLACE/agent/dispatch-unified.sh" "$@"; }
+
+@test "two agents run at once, as the user, their lines told apart, and a summary" {
+  agent claude 'id -u; echo waits; for n in $(seq 100); do test -e ~/told.codex && break; sleep 0.1; done; test -e ~/told.codex && echo met'
+  agent codex 'touch ~/told.codex; echo "here I am"'
+  run unified claude,codex task
+  [ "$status" -eq 0 ]
+  [[ $output == *"[claude] $(id -u "$WHO")"* && $output == *"[claude] met"* && $output == *"[codex] here I am"* ]]
+  [[ $output == *"claude   0"* && $output == *"codex    0"* ]]
+  [ "$(find "$EXECUTOR/runs" -mindepth 1 -maxdepth 1 -user "$WHO" | wc -l)" -eq 2 ]
+}
+
+@test "one fails: its code is in the summary, and the whole has failed" {
+  agent claude 'exit 0'
+  agent codex 'exit 9'
+  run unified claude,codex task
+  [ "$status" -eq 1 ]
+  [[ $output == *"claude   0"* && $output == *"codex    9"* ]]
+}
+
+@test "one is not installed: the other runs, and the whole has failed" {
+  agent claude 'echo ran'
+  run unified claude,gemini task
+  [ "$status" -eq 1 ]
+  [[ $output == *"[claude] ran"* && $output == *"[gemini] dispatch: gemini is not installed"* && $output == *"gemini   69"* ]]
+}
+
+@test "one alone: its code is the code" {
+  agent claude 'exit 9'
+  run unified claude task
+  [ "$status" -eq 9 ]
+}
+
+@test "arguments reach every agent byte for byte" {
+  for name in claude codex; do agent $name "printf '%s\\0' \"\$@\" >~/told.$name"; done
+  unified claude,codex -- $'-t\nask *' 'a b' '' 2>/dev/null
+  printf '%s\0' --print --dangerously-skip-permissions 'a b' '' -- $'-t\nask *' | cmp - "$HOME_OF/told.claude"
+  printf '%s\0' exec --dangerously-bypass-approvals-and-sandbox --skip-git-repo-check 'a b' '' -- $'-t\nask *' | cmp - "$HOME_OF/told.codex"
+}
+
+@test "a signal reaches all agents' groups, and each status is written" {
+  for name in claude codex; do agent $name 'sleep 331 & setsid sleep 332 & sleep 333'; done
+  for pair in TERM:143 INT:130; do
+    rm -rf "$EXECUTOR"/runs/*
+    env --default-signal=INT "$PLACE/agent/dispatch-unified.sh" claude,codex task &
+    soon two "sleep 333"
+    soon two "sleep 332"
+    kill -s "${pair%:*}" $!
+    code=0
+    wait $! || code=$?
+    [ "$code" -eq "${pair#*:}" ]
+    [ "$(cat "$EXECUTOR"/runs/*/status | sort -u)" = "${pair#*:}" ]
+    [ "$(cat "$EXECUTOR"/runs/*/status | wc -l)" -eq 2 ]
+    for seconds in 331 332 333; do soon none_left "sleep $seconds"; done
+  done
+}
+
+two() { [ "$(processes "$1" | wc -l)" -eq 2 ]; }
+
+@test "a time-out is each agent's" {
+  agent claude 'sleep 341'
+  agent codex 'echo quick'
+  run unified --timeout 1s claude,codex task
+  [ "$status" -eq 1 ]
+  [[ $output == *"claude   124"* && $output == *"codex    0"* ]]
+  soon none_left "sleep 341"
+}
+
+@test "binary output and long lines pass" {
+  agent claude 'head -c 100000 /dev/zero | tr "\0" x; echo; head -c 100 /dev/urandom; echo; echo "the end"'
+  run unified claude task
+  [ "$status" -eq 0 ]
+  [[ $output == *"[claude] the end"* ]]
+}
+
+@test "mistakes on the command line start nothing" {
+  agent claude
+  for line in "" "claude" "nobody task" "claude,nobody task" "claude,claude task" ", task" "--timeout 1y claude task" "claude --bad task"; do
+    # shellcheck disable=SC2086
+    run unified $line
+    [ "$status" -eq 64 ] || { echo "$line: $status"; false; }
+  done
+  [ -z "$(ls "$EXECUTOR/runs")" ]
+  run unified --help
+  [ "$status" -eq 0 ]
+  [[ $output == *"AGENT[,AGENT...]"* ]]
+}
+
+@test "threat: planted .env and PATH, root's environment" {
+  victim=$PLACE/victim
+  : >"$victim"
+  chmod 600 "$victim"
+  agent id 'test "$(/usr/bin/id -u)" != 0 || echo "$0" >>'"$victim"'; exec /usr/bin/id "$@"'
+  agent claude 'env | sort; /usr/bin/id -un'
+  echo "echo owned >$victim" >"$EXECUTOR/.env"
+  run env PATH="$HOME_OF/.local/bin:$PATH" AWS_SECRET_ACCESS_KEY=s3 "$PLACE/agent/dispatch-unified.sh" claude task
+  [ "$status" -eq 0 ] || [ "$status" -eq 78 ]
+  [ ! -s "$victim" ]
+  [[ $output != *AWS_SECRET* ]]
+}
