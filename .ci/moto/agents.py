@@ -1,7 +1,8 @@
 """Run Command for moto: what SendCommand is given runs on real machines, whose agents ask for it over HTTP.
 
 moto answers every command with an empty success. Here a command waits until the instance's agent fetches it, as
-amazon-ssm-agent does: GET /INSTANCE is the next command, POST /INSTANCE/COMMAND what came of it.
+amazon-ssm-agent does: GET /INSTANCE is the next command, POST /INSTANCE/COMMAND what came of it, PUT /INSTANCE what
+DescribeInstanceInformation tells of it, with its Tags, which moto does not know.
 Limits as in the API reference: 24,000 characters of each stream, 64 KB of parameters, InvalidInstanceId for an instance whose
 agent was never heard of, InvocationDoesNotExist for a moment after a command was sent.
 """
@@ -16,7 +17,7 @@ from moto.core.responses import ActionResult
 from moto.ssm.responses import SimpleSystemManagerResponse
 
 LOCK = threading.Lock()
-HEARD, WAITING, COMMANDS = {}, {}, {}
+HEARD, NODES, WAITING, COMMANDS = {}, {}, {}, {}
 VISIBLE_AFTER = 0.2
 
 
@@ -36,28 +37,52 @@ plain_send_command = SimpleSystemManagerResponse.send_command
 
 
 def send_command(self):
-    """SendCommand, for AWS-RunShellScript on one instance."""
-    (instance,) = self._get_param("InstanceIds")
+    """SendCommand, for AWS-RunShellScript on up to 50 instances; none is sent to if one of them does not take commands."""
+    instances = self._get_param("InstanceIds")
     commands = self._get_param("Parameters")["commands"]
     if len(json.dumps(commands)) > 64 * 1024:
         raise ValidationException("the parameters are larger than 64 KB")
-    if instance not in HEARD:
-        raise InvalidInstanceId(f"Instances not in a valid state for account: {instance}")
+    if len(instances) > 50:
+        raise ValidationException("InstanceIds: Member must have length less than or equal to 50")
+    for instance in instances:
+        if instance not in HEARD or NODES.get(instance, {}).get("PingStatus", "Online") != "Online":
+            raise InvalidInstanceId(f"Instances not in a valid state for account: {instance}")
     answer = plain_send_command(self)
     command = answer.result["Command"]
-    sent = {"script": "\n".join(commands), "sent": time.time(), "timeout": self._get_int_param("TimeoutSeconds") or 3600}
+    timeout = self._get_int_param("TimeoutSeconds") or 3600
     with LOCK:
-        COMMANDS[command["CommandId"]] = sent
-        WAITING.setdefault(instance, []).append(command["CommandId"])
+        for instance in instances:
+            sent = {"script": "\n".join(commands), "sent": time.time(), "timeout": timeout}
+            COMMANDS[command["CommandId"], instance] = sent
+            WAITING.setdefault(instance, []).append(command["CommandId"])
     command["Status"] = "Pending"
     return answer
+
+
+def describe_instance_information(self):
+    """DescribeInstanceInformation: what was PUT, by id or tag, a page of MaxResults at a time."""
+    with LOCK:
+        found = [{"InstanceId": id, **node} for id, node in sorted(NODES.items()) if node["Region"] == self.region]
+    for wanted in self._get_param("Filters", []):
+        key, values = wanted["Key"], wanted["Values"]
+        if key == "InstanceIds":
+            found = [node for node in found if node["InstanceId"] in values]
+        elif key.startswith("tag:"):
+            found = [node for node in found if node["Tags"].get(key[4:]) in values]
+        else:
+            raise ValidationException(f"no filter {key}")
+    start, most = int(self._get_param("NextToken") or 0), self._get_int_param("MaxResults") or 10
+    answer = {"InstanceInformationList": found[start : start + most]}
+    if start + most < len(found):
+        answer["NextToken"] = str(start + most)
+    return ActionResult(answer)
 
 
 def get_command_invocation(self):
     """GetCommandInvocation: what the agent told, if it did."""
     id, instance = self._get_param("CommandId"), self._get_param("InstanceId")
     with LOCK:
-        command = COMMANDS.get(id)
+        command = COMMANDS.get((id, instance))
         if command is None or time.time() - command["sent"] < VISIBLE_AFTER:
             raise InvocationDoesNotExist(f"no invocation of {id} on {instance}")
         done, taken = command.get("done"), "taken" in command
@@ -84,15 +109,25 @@ class Agents(BaseHTTPRequestHandler):
             waiting = WAITING.get(instance) or []
             id = waiting.pop(0) if waiting else None
             if id:
-                COMMANDS[id]["taken"] = time.time()
-        self.reply(json.dumps({"id": id, "script": COMMANDS[id]["script"]}) if id else "")
+                COMMANDS[id, instance]["taken"] = time.time()
+        self.reply(json.dumps({"id": id, "script": COMMANDS[id, instance]["script"]}) if id else "")
 
     def do_POST(self):
-        id = self.path.rsplit("/", 1)[1]
-        done = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        instance, id = self.path.strip("/").split("/")
+        done = self.told()
         with LOCK:
-            COMMANDS[id]["done"] = done
+            COMMANDS[id, instance]["done"] = done
         self.reply("")
+
+    def do_PUT(self):
+        node = self.told()
+        with LOCK:
+            HEARD[self.path.strip("/")] = time.time()
+            NODES[self.path.strip("/")] = node
+        self.reply("")
+
+    def told(self):
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
     def reply(self, text):
         body = text.encode()
@@ -109,4 +144,5 @@ def listen(port):
     """Listens on a loopback port, which a QEMU guest reaches as 10.0.2.2."""
     SimpleSystemManagerResponse.send_command = send_command
     SimpleSystemManagerResponse.get_command_invocation = get_command_invocation
+    SimpleSystemManagerResponse.describe_instance_information = describe_instance_information
     threading.Thread(target=ThreadingHTTPServer(("127.0.0.1", port), Agents).serve_forever, daemon=True).start()

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::fleet::Target;
+
 /// Build, test and ship machine images with coding agents pre-installed.
 #[derive(Debug, Parser)]
 #[command(
@@ -104,8 +106,48 @@ pub enum Command {
     /// Work on images
     #[command(subcommand)]
     Ami(Ami),
+    /// Servers that already run, by AWS Systems Manager: are they reachable, and do they stay so
+    #[command(subcommand)]
+    Ssm(Ssm),
     /// Print the least-privilege IAM policy that the pipeline needs on AWS, as JSON
     IamPolicy,
+}
+
+/// `ssm …`
+#[derive(Debug, Subcommand)]
+pub enum Ssm {
+    /// All managed nodes: reachable, the agent's version, and whether systemd brings it back; exit code 1 if one is not Online
+    Status(SsmStatus),
+    /// Have systemd bring the agent back whatever ends it, on servers that already run
+    Keepalive(SsmKeepalive),
+}
+
+/// `ssm status`
+#[derive(Clone, Debug, Args)]
+pub struct SsmStatus {
+    /// Only these: `i-…`, `mi-…` or `tag:KEY=VALUE` (repeatable); all when left out
+    #[arg(long = "target", value_name = "NODE")]
+    pub targets: Vec<Target>,
+    /// Look in this region (repeatable); in all of ami.toml's when left out
+    #[arg(long = "region", value_name = "REGION")]
+    pub regions: Vec<String>,
+    /// Do not ask the nodes what systemd does when the agent ends: no command is sent
+    #[arg(long)]
+    pub no_policy: bool,
+}
+
+/// `ssm keepalive`
+#[derive(Clone, Debug, Args)]
+pub struct SsmKeepalive {
+    /// Where: `i-…`, `mi-…` (hybrid activation) or `tag:KEY=VALUE` (repeatable)
+    #[arg(long = "target", value_name = "NODE", required = true)]
+    pub targets: Vec<Target>,
+    /// Look in this region (repeatable); in all of ami.toml's when left out
+    #[arg(long = "region", value_name = "REGION")]
+    pub regions: Vec<String>,
+    /// Wait so long for each node
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2m")]
+    pub timeout: Duration,
 }
 
 /// `doctor`

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::{Ami, Cli, Command};
+use crate::cli::{Ami, Cli, Command, Ssm};
 use crate::error::Result;
 
 pub mod ami;
@@ -12,6 +12,7 @@ mod handover;
 mod provider;
 mod rebuild;
 mod smoke_binary;
+mod ssm;
 mod start;
 mod test;
 mod validate;
@@ -43,6 +44,9 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
     if matches!(cli.command, Command::Ami(_)) && !anywhere && context.common.on != provider.on() {
         return handover::run(context);
     }
+    if matches!(cli.command, Command::Ssm(_)) && !provider.has_fleet() {
+        return handover::run(context);
+    }
     if matches!(cli.command, Command::Ami(_)) {
         rebuild::if_damaged(context, provider)?;
     }
@@ -54,6 +58,8 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
             }
             None => handover::run(context),
         },
+        Command::Ssm(Ssm::Status(args)) => ssm::status::run(context, provider, &args),
+        Command::Ssm(Ssm::Keepalive(args)) => ssm::keepalive::run(context, provider, &args),
         Command::Validate => validate::run(context),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::Test(args) => test::run(context, &args),

@@ -20,6 +20,7 @@ pub mod state;
 pub mod remote;
 pub mod ssh;
 pub mod cloud;
+pub mod fleet;
 pub mod channel;
 pub mod contents;
 pub mod plan;

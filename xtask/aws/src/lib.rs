@@ -20,6 +20,7 @@ pub mod copy;
 pub mod order;
 pub mod parameters;
 pub mod ssm;
+pub mod fleet;
 pub mod instance;
 pub mod preflight;
 pub mod cloud;

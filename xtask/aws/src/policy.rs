@@ -16,6 +16,7 @@ const LOOK: &[&str] = &[
     "ec2:DescribeSnapshots",
     "ec2:DescribeSubnets",
     "ec2:DescribeVolumes",
+    "ssm:DescribeInstanceInformation",
     "ssm:GetCommandInvocation",
     "ssm:DescribeParameters",
     "ssm:GetParameter",
@@ -102,13 +103,15 @@ pub fn policy(prefixes: &[String]) -> Value {
             "Sid": "TagOurImages", "Effect": "Allow", "Action": "ec2:CreateTags",
             "Resource": arns(&["image", "snapshot"]), "Condition": ours,
         }),
-        // `--via ssm`: one document, on our instances, which get a profile that lets them answer.
+        // `--via ssm`: one document, on our instances, which get a profile that lets them answer. `ssm keepalive`: on nodes of which
+        // somebody has said by that tag that they are ours.
         json!({
             "Sid": "CommandsAsShell", "Effect": "Allow", "Action": "ssm:SendCommand",
             "Resource": "arn:aws:ssm:*::document/AWS-RunShellScript",
         }),
         json!({
-            "Sid": "CommandsOnOurs", "Effect": "Allow", "Action": "ssm:SendCommand", "Resource": arns(&["instance"]),
+            "Sid": "CommandsOnOurs", "Effect": "Allow", "Action": "ssm:SendCommand",
+            "Resource": ["arn:aws:ec2:*:*:instance/*", "arn:aws:ssm:*:*:managed-instance/*"],
             "Condition": { "StringEquals": { "ssm:resourceTag/ManagedBy": "agent-ami" } },
         }),
         json!({

@@ -7,17 +7,31 @@ use xtask::cli::{self, On};
 use xtask::commands::{Context, Provider};
 use xtask::config::{Config, Image as ImageConfig};
 use xtask::error::{Exit, Result};
+use xtask::fleet::Fleet;
 use xtask::state::{Run, State};
 
 use crate::clients::{self, Clients};
 use crate::cloud::Ec2;
 use crate::drive::Driver;
+use crate::fleet;
 use crate::settings::{Patiences, Settings, Via};
 
 /// The provider, opened as often as a command likes: driver and clients are made once.
 #[derive(Debug, Default)]
 pub struct OnAws {
     opened: OnceLock<(Arc<Driver>, Clients)>,
+}
+
+impl OnAws {
+    fn opened(&self, config: &Config, home: &str) -> Result<(Arc<Driver>, Clients)> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened.clone());
+        }
+        let driver = Arc::new(Driver::new()?);
+        let loaded = clients::Settings { home: home.to_owned(), profile: settings(config).profile };
+        let clients = driver.wait(Clients::load(&loaded))?;
+        Ok(self.opened.get_or_init(|| (driver, clients)).clone())
+    }
 }
 
 impl Provider for OnAws {
@@ -36,16 +50,7 @@ impl Provider for OnAws {
         let Some(home) = settings.regions.first() else {
             return Err(Exit::Usage.error("ami.toml names no region on AWS", "add aws = [\"us-east-1\"] to [regions]"));
         };
-        let (driver, clients) = match self.opened.get() {
-            Some(opened) => opened.clone(),
-            None => {
-                let driver = Arc::new(Driver::new()?);
-                let profile = settings.profile.clone();
-                let loaded = clients::Settings { home: home.clone(), profile };
-                let clients = driver.wait(Clients::load(&loaded))?;
-                self.opened.get_or_init(|| (driver, clients)).clone()
-            }
-        };
+        let (driver, clients) = self.opened(config, home)?;
         Ok(Ec2::new(driver, &clients, settings, state, run))
     }
 
@@ -66,6 +71,20 @@ impl Provider for OnAws {
         prefixes.sort();
         prefixes.dedup();
         Some(crate::policy::policy(&prefixes))
+    }
+
+    fn has_fleet(&self) -> bool {
+        true
+    }
+
+    fn fleet(&self, config: &Config, regions: &[String], run: Option<Arc<Run>>) -> Result<Box<dyn Fleet>> {
+        let Some(home) = regions.first() else {
+            return Err(
+                Exit::Usage.error("no region to look in", "pass --region, or add some to [regions] in ami.toml")
+            );
+        };
+        let (driver, clients) = self.opened(config, home)?;
+        Ok(Box::new(fleet::Ssm::new(&driver, clients.of_run(run), regions, Patiences::default().command)))
     }
 
     fn source<'a>(&self, name: &str, image: &'a ImageConfig) -> Result<&'a str> {

@@ -13,12 +13,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use xtask::cloud::{Cloud as _, Machine as _, Start};
 use xtask::event::Stream;
-use xtask::process::Ended;
+use xtask::fleet::{ASK_POLICY, Fleet as _, Target, policy};
+use xtask::process::{Cmd, Ended};
 use xtask::state::{Asked, State};
 use xtask_aws::cloud::Ec2;
 use xtask_aws::drive::Driver;
+use xtask_aws::fleet;
 use xtask_aws::settings::Via;
 
 mod support;
@@ -28,6 +31,18 @@ mod room;
 mod settings;
 use room::{Plan, Room, base_disk};
 use support::{Moto, clients, free_port, inventory, root};
+
+/// A unit as the package's, with a program that does nothing.
+const AGENT_UNIT: &str = "\
+printf '[Service]\nExecStart=/bin/sleep infinity\nRestart=on-failure\nRestartPreventExitStatus=194\nRestartSec=15min\n' |
+  sudo tee /etc/systemd/system/amazon-ssm-agent.service >/dev/null
+sudo systemctl daemon-reload && sudo systemctl start amazon-ssm-agent.service";
+
+/// Fails unless the unit runs again, in another process, within a minute of its end.
+const KILLED_AND_BACK: &str = "\
+pid() { systemctl show --property MainPID --value amazon-ssm-agent.service; }
+before=$(pid); sudo kill -KILL $before
+for n in $(seq 60); do now=$(pid); test $now != 0 && test $now != $before && exit 0; sleep 1; done; exit 1";
 
 #[test]
 #[ignore = "boots a VM"]
@@ -106,6 +121,30 @@ fn a_machine_is_worked_on_without_ssh() {
     assert!(remote.read("sha256sum /var/tmp/kit/below/noise").unwrap().starts_with(&sum));
     remote.put(b"#!/bin/sh\necho it runs\n", "/tmp/it", 0o755).unwrap();
     assert_eq!(remote.read("/tmp/it").unwrap(), "it runs\n");
+
+    println!("the agent is kept alive, by Run Command:");
+    remote.read(AGENT_UNIT).unwrap();
+    let send = Cmd::new("curl").args(["-sf", "-X", "PUT", "--data"]);
+    let id = machine.id().to_owned();
+    let node = json!({ "Region": region, "PingStatus": "Online", "Tags": {}, "PlatformType": "Linux" }).to_string();
+    send.arg(node).arg(format!("http://127.0.0.1:{}/{id}", moto.agents_port)).read().unwrap();
+    let fleet_of = clients(&moto.url, Vec::new());
+    let fleet = fleet::Ssm::new(&driver, fleet_of, std::slice::from_ref(&region), Duration::from_secs(1));
+    let nodes = fleet.nodes(&[Target::Id(id)]).unwrap();
+    let script = std::fs::read_to_string(root().join("scripts/agent/ssm-keepalive.sh")).unwrap();
+    let asked = |script: &str| fleet.run(&nodes, script, Duration::from_secs(120), &|_| {}).unwrap().remove(0);
+    assert_eq!(policy(&asked(ASK_POLICY).stdout).brief(), "on-failure after 15min, may give up");
+    let first = asked(&script);
+    println!("{}{}", first.stdout, first.stderr);
+    assert!(first.is_good() && first.stdout.starts_with("changed=yes\n"), "{first:?}");
+    assert!(first.stdout.contains("active=active restart=always after=10s start-limit=0 not-after=194"), "{first:?}");
+    let again = asked(&script);
+    assert!(again.is_good() && again.stdout.starts_with("changed=no\n"), "{again:?}");
+    assert_eq!(policy(&asked(ASK_POLICY).stdout).brief(), "always after 10s");
+    println!("it is killed again and again, and comes back:");
+    for _ in 0..3 {
+        remote.read(KILLED_AND_BACK).unwrap();
+    }
 
     println!("a command that restarts the machine is not taken for one that failed:");
     let ended = remote.stream("sudo systemctl reboot; sleep 600", None, &mut |_, _| {}).unwrap();

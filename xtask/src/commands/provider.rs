@@ -10,7 +10,8 @@ use crate::cli::On;
 use crate::cloud::Cloud;
 use crate::cloud::local::{Local, Settings, Size, base, qemu::Acceleration};
 use crate::config::{Config, Image as ImageConfig};
-use crate::error::Result;
+use crate::error::{Exit, Result};
+use crate::fleet::Fleet;
 use crate::state::{Run, State};
 
 /// A provider that can be opened.
@@ -34,6 +35,16 @@ pub trait Provider {
 
     /// The source of an image's template that it builds, `type.name`.
     fn source<'a>(&self, name: &str, image: &'a ImageConfig) -> Result<&'a str>;
+
+    /// True if it knows servers that already run.
+    fn has_fleet(&self) -> bool {
+        false
+    }
+
+    /// Those servers, in some regions. What the run sends them is in its ledger; without a run they can only be looked at.
+    fn fleet(&self, _: &Config, _: &[String], _: Option<Arc<Run>>) -> Result<Box<dyn Fleet>> {
+        Err(Exit::Usage.error("Systems Manager knows no local machines", "leave out --on local"))
+    }
 }
 
 /// `--on local`.

@@ -1,0 +1,214 @@
+//! `ssm status` and `ssm keepalive` at an endpoint over HTTP, with nodes of both kinds, of which some fail in some way.
+//!
+//! What a node answers is played here; that the script does what it says is for a real machine (`tests/ssm.rs`, the smoke checks).
+
+#![expect(clippy::unwrap_used, reason = "a test says what it sees and stops where it cannot go on")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use xtask::process::Cmd;
+
+mod support;
+use support::{Moto, root};
+
+const KEPT: &str = "changed=yes\nunit=amazon-ssm-agent.service load=loaded active=active restart=always after=10s start-limit=0 not-after=194\n";
+const SHY: &str = "unit=amazon-ssm-agent.service restart=on-failure after=15min start-limit=10s\n";
+
+/// What a node says when a script reaches it.
+#[derive(Clone, Copy)]
+enum Plays {
+    /// Exit code, standard output, standard error.
+    Says(i32, &'static str, &'static str),
+    /// It takes the script and is never heard of again.
+    Dies,
+}
+
+/// An endpoint with nodes, in a state folder of its own.
+struct Place {
+    moto: Moto,
+    dir: tempfile::TempDir,
+    stop: Arc<AtomicBool>,
+    agents: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { moto: Moto::start(), dir: tempfile::tempdir().unwrap(), stop: Arc::default(), agents: Vec::new() }
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.moto.agents_port)
+    }
+
+    /// Registers a node.
+    fn node(&self, id: &str, region: &str, ping: &str, role: &str) {
+        let node = json!({
+            "Region": region, "PingStatus": ping, "Tags": { "Role": role }, "AgentVersion": "3.3.40.0", "PlatformType": "Linux",
+            "PlatformName": "Ubuntu", "PlatformVersion": "22.04", "ComputerName": format!("host-{role}"), "LastPingDateTime": 1_795_305_600,
+        });
+        send("PUT", &self.at(id), &node);
+    }
+
+    /// A node that takes commands.
+    fn agent(&mut self, id: &str, region: &str, role: &str, plays: Plays) {
+        self.node(id, region, "Online", role);
+        let (url, stop) = (self.at(id), Arc::clone(&self.stop));
+        self.agents.push(std::thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                let said = Cmd::new("curl").args(["-sf", &url]).read().unwrap_or_default();
+                if let (Ok(command), Plays::Says(code, stdout, stderr)) = (serde_json::from_str::<Value>(&said), plays)
+                {
+                    let done = json!({ "code": code, "stdout": stdout, "stderr": stderr });
+                    send("POST", &format!("{url}/{}", command["id"].as_str().unwrap()), &done);
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }));
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the program under test, with an environment of its own")]
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask-aws"));
+        command.args(["ssm"]).args(args).arg("--state").arg(self.dir.path()).current_dir(root());
+        command.env("CARGO_MANIFEST_DIR", root().join("xtask")).env("AWS_ENDPOINT_URL", &self.moto.url);
+        command.env("AWS_ACCESS_KEY_ID", "AKIAFLEET00000000000").env("AWS_SECRET_ACCESS_KEY", "test");
+        command.output().unwrap()
+    }
+
+    /// The exit code, and the last line of JSON.
+    fn json(&self, args: &[&str]) -> (Option<i32>, Value) {
+        let output = self.run(&[args, &["--format", "json", "--yes"]].concat());
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), serde_json::from_str(said.lines().last().unwrap()).unwrap())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.agents.drain(..).for_each(|agent| drop(agent.join()));
+    }
+}
+
+fn send(verb: &str, url: &str, body: &Value) {
+    Cmd::new("curl").args(["-sf", "-X", verb, "--data", &body.to_string(), url]).read().unwrap();
+}
+
+const WEB: &str = "i-0aaaaaaaaaaaaaaa1";
+const HYBRID: &str = "mi-0bbbbbbbbbbbbbbb2";
+const BROKEN: &str = "i-0ccccccccccccccc3";
+const AWAY: &str = "i-0ddddddddddddddd4";
+const SILENT: &str = "mi-0eeeeeeeeeeeeeee5";
+
+#[test]
+fn status_tells_of_every_node_and_fails_if_one_is_not_online() {
+    let mut place = Place::new();
+    place.agent(WEB, "us-east-1", "web", Plays::Says(0, KEPT, ""));
+    place.agent(HYBRID, "eu-west-1", "soc", Plays::Says(0, SHY, ""));
+    let (code, result) = place.json(&["status"]);
+    assert_eq!(code, Some(0), "{result}");
+    let nodes = result["data"]["nodes"].as_array().unwrap();
+    let brief: Vec<_> =
+        nodes.iter().map(|n| (n["id"].as_str().unwrap(), n["policy"]["restart"].as_str().unwrap())).collect();
+    assert_eq!(brief, [(HYBRID, "on-failure"), (WEB, "always")], "in the order of regions");
+    assert_eq!((nodes[1]["ping"].as_str(), nodes[1]["agent"].as_str()), (Some("Online"), Some("3.3.40.0")));
+    assert_eq!(
+        (nodes[1]["system"].as_str(), nodes[1]["last_ping"].as_str()),
+        (Some("Ubuntu 22.04"), Some("2026-11-22T00:00:00Z"))
+    );
+
+    place.node(AWAY, "us-east-1", "ConnectionLost", "web");
+    let output = place.run(&["status"]);
+    assert_eq!(output.status.code(), Some(1));
+    let (table, told) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    println!("{table}");
+    let row =
+        |id: &str| table.lines().find(|l| l.starts_with(id)).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        row(WEB),
+        format!("{WEB} us-east-1 Online 2026-11-22 00:00:00 3.3.40.0 Ubuntu 22.04 host-web always after 10s")
+    );
+    assert!(row(HYBRID).ends_with("on-failure after 15min, may give up"), "{table}");
+    assert!(
+        row(AWAY)
+            .ends_with("ConnectionLost 2026-11-22 00:00:00 3.3.40.0 Ubuntu 22.04 host-web unknown: ConnectionLost"),
+        "{table}"
+    );
+    assert!(told.contains(&format!("{AWAY} is ConnectionLost")), "{told}");
+
+    let (code, result) = place.json(&["status", "--target", "tag:Role=soc", "--no-policy"]);
+    assert_eq!((code, result["data"]["nodes"].as_array().unwrap().len()), (Some(0), 1), "{result}");
+    let (code, result) = place.json(&["status", "--region", "us-west-2"]);
+    assert_eq!(code, Some(3), "{result}");
+}
+
+#[test]
+fn more_nodes_than_a_page_are_all_seen() {
+    let place = Place::new();
+    for n in 0..120 {
+        place.node(&format!("i-0{n:016x}"), "us-east-1", "Inactive", "many");
+    }
+    let (code, result) = place.json(&["status", "--no-policy", "--region", "us-east-1"]);
+    assert_eq!(code, Some(1), "{result}");
+    assert_eq!(result["error"].as_str().unwrap().matches("is Inactive").count(), 120);
+}
+
+#[test]
+fn keepalive_tells_of_every_target_and_one_that_fails_fails_the_whole() {
+    let mut place = Place::new();
+    place.agent(WEB, "us-east-1", "web", Plays::Says(0, KEPT, ""));
+    place.agent(HYBRID, "eu-west-1", "soc", Plays::Says(0, KEPT, ""));
+    let (code, result) = place.json(&["keepalive", "--target", WEB, "--target", HYBRID]);
+    assert_eq!(code, Some(0), "{result}");
+    assert_eq!(result["summary"], "the agent comes back on all 2 nodes");
+
+    place.agent(BROKEN, "us-east-1", "web", Plays::Says(1, "changed=no\n", "ssm-keepalive: it is not kept alive\n"));
+    place.agent(SILENT, "eu-west-1", "web", Plays::Dies);
+    place.node(AWAY, "us-east-1", "ConnectionLost", "web");
+    let output =
+        place.run(&["keepalive", "--target", "tag:Role=web", "--target", HYBRID, "--timeout", "1s", "--yes", "-v"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    println!("{told}");
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    for line in [
+        "2 of 5 nodes are as they should be".to_owned(),
+        format!("{AWAY} is ConnectionLost: nothing can be sent to it"),
+        format!("{BROKEN}: Failed, exit code 1: ssm-keepalive: it is not kept alive"),
+        format!("{SILENT}: TimedOut: no answer within 30 s"),
+        "restart=always after=10s start-limit=0 not-after=194".to_owned(),
+    ] {
+        assert!(told.contains(&line), "{line}");
+    }
+}
+
+#[test]
+fn nothing_is_sent_where_a_target_is_unknown_or_nobody_agrees() {
+    let mut place = Place::new();
+    place.agent(WEB, "us-east-1", "web", Plays::Says(0, KEPT, ""));
+    let sends =
+        |place: &Place| place.moto.calls("AKIAFLEET00000000000").get("ssm:SendCommand").copied().unwrap_or_default();
+    let (code, result) = place.json(&["keepalive", "--target", WEB, "--target", "mi-0ffffffffffffffff"]);
+    assert_eq!(code, Some(3), "{result}");
+    assert!(result["error"].as_str().unwrap().contains("does not know mi-0ffffffffffffffff"), "{result}");
+    assert_eq!(place.run(&["keepalive", "--target", WEB]).status.code(), Some(3), "there is no terminal to ask on");
+    let plan = place.run(&["keepalive", "--target", WEB, "--dry-run"]);
+    assert!(plan.status.success());
+    assert!(String::from_utf8(plan.stdout).unwrap().contains("Restart=always"));
+    assert_eq!(place.run(&["keepalive", "--target", "web-1"]).status.code(), Some(2));
+    assert_eq!(sends(&place), 0);
+    // What is sent is in the ledger.
+    assert_eq!(place.json(&["keepalive", "--target", WEB]).0, Some(0));
+    assert_eq!(sends(&place), 1);
+    let ledger = xtask::state::State::open(Path::new(place.dir.path()).to_owned()).unwrap();
+    let runs = ledger.ledger().runs().unwrap();
+    let calls = ledger.ledger().calls(&runs.last().unwrap().id).unwrap();
+    assert_eq!(
+        calls.iter().map(|c| (c.action.as_str(), c.subject.as_str())).collect::<Vec<_>>(),
+        [("ssm:SendCommand", WEB)]
+    );
+}
