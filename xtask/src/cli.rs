@@ -167,13 +167,16 @@ pub struct Test {
     /// Also what takes more than an hour: the real Packer, and whole releases against an EC2 endpoint
     #[arg(long, conflicts_with = "no_vm")]
     pub full: bool,
+    /// Only these parts, whatever suite they are in: `--part format,lint`; `--dry-run` lists them
+    #[arg(long = "part", value_name = "PART", value_delimiter = ',', conflicts_with_all = ["no_vm", "full"])]
+    pub parts: Vec<String>,
 }
 
 /// `ami …`
 #[derive(Debug, Subcommand)]
 pub enum Ami {
     /// Show what a build would do and why, and which settings won
-    Plan(Build),
+    Plan(Plan),
     /// Build an image, starting from the deepest layer that still fits
     Build(Build),
     /// Boot a fresh instance of an image, judge it, restart it, judge it again
@@ -219,7 +222,7 @@ pub struct Build {
     /// Read template variables from a file (repeatable)
     #[arg(long, value_name = "FILE")]
     pub var_file: Vec<PathBuf>,
-    /// The agent to install: `all`, `claude-code`, `codex`
+    /// The agent to install: `all`, `claude-code`, `codex`, `gemini`, `aider`, `grok`
     #[arg(long, value_name = "AGENT")]
     pub provider: Option<String>,
     /// Who carries the template out; auto: Packer on AWS where it is found, else native
@@ -231,6 +234,17 @@ pub struct Build {
     /// Leave the machine up when a step fails, and print how to get in
     #[arg(long)]
     pub keep_on_failure: bool,
+}
+
+/// `ami plan`
+#[derive(Clone, Debug, Args)]
+pub struct Plan {
+    /// What to build.
+    #[command(flatten)]
+    pub build: Build,
+    /// All images of ami.toml: with `--format json` the data is `{"images": [{"image": NAME, "up_to_date": ...}, ...]}`, a workflow's matrix
+    #[arg(long, conflicts_with = "image")]
+    pub all: bool,
 }
 
 /// Who carries the template out.
@@ -285,7 +299,10 @@ pub struct Promote {
     /// The channel
     #[arg(long, default_value = "staging")]
     pub channel: String,
-    /// Promote although it was not long enough in the channel before; the reason is written down
+    /// Promote what this channel points at
+    #[arg(long, value_name = "CHANNEL", conflicts_with = "image")]
+    pub from: Option<String>,
+    /// Promote although it was not long enough in the channel before; the reason is written down. An empty one is none
     #[arg(long = "override", value_name = "REASON")]
     pub overridden: Option<String>,
     /// Regions that may lack the image.
@@ -402,6 +419,9 @@ pub struct Runs {
 pub struct Resume {
     /// Id of the run, `ami runs` lists them; the newest that was cut off when left out
     pub run: Option<String>,
+    /// If none was cut off that is well, too: for workflows
+    #[arg(long, conflicts_with = "run")]
+    pub if_any: bool,
 }
 
 /// `ami diff`
@@ -432,6 +452,9 @@ pub struct Gc {
     /// Only what this run left (repeatable)
     #[arg(long = "run", value_name = "RUN")]
     pub runs: Vec<String>,
+    /// Only what runs of this state folder left: what a workflow's last step cleans up
+    #[arg(long, conflicts_with = "runs")]
+    pub mine: bool,
     /// Show what stays, too
     #[arg(long)]
     pub all: bool,

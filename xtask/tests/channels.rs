@@ -90,6 +90,35 @@ fn production_wants_staging_and_time_or_a_reason_that_is_written_down() {
 }
 
 #[test]
+fn what_a_channel_points_at_is_promoted_by_the_channels_name_as_a_workflow_does() {
+    let project = with_parameters();
+    let (image, newer) = (project.ready("20261121-0001"), project.ready("20261121-0002"));
+    let onward = |why| ["ami", "promote", "--from", "staging", "--channel", "production", "--override", why, "--yes"];
+    project.run(&onward("x")).says(1, &["staging points at no image"]);
+    promote(&project, &image, "staging").says(0, &[]);
+    project.run(&onward("")).says(1, &["48 hours are wanted"]);
+    project.run(&onward("CVE-2026-1")).says(0, &[]);
+    assert_eq!(points_at(&project, "production"), ids(&project, &image), "not the newest, {}", newer.name);
+    project.run(&["ami", "promote", &image.id.0, "--from", "staging"]).says(2, &["--from"]);
+}
+
+#[test]
+fn a_workflow_resumes_and_cleans_up_whether_or_not_there_is_anything() {
+    let project = with_parameters();
+    project.run(&["ami", "resume"]).says(2, &["no run was cut off"]);
+    project.run(&["ami", "resume", "--if-any"]).says(0, &["no run was cut off"]);
+    project.run(&["ami", "gc", "--mine"]).says(0, &["no run of this state folder has ended"]);
+    let image = project.ready("20261121-0001");
+    let mut command = project.command(&["ami", "promote", &image.id.0, "--yes"]);
+    command.env("LEDGER_PAUSE_AT", "after:1");
+    Stopped::start(&command).kill();
+    project.run(&["ami", "resume", "--if-any", "--yes"]).says(0, &[]);
+    assert_eq!(points_at(&project, "staging"), ids(&project, &image));
+    let mine = data(&project, &["ami", "gc", "--mine", "--apply", "--yes"]);
+    assert_eq!(mine["decisions"].as_array().unwrap().len(), 0, "{mine}");
+}
+
+#[test]
 fn a_rollback_goes_back_everywhere_and_the_bad_image_stays_away() {
     let project = with_parameters();
     let (old, bad) = (project.ready("20261121-0001"), project.ready("20261121-0002"));

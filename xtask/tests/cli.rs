@@ -155,6 +155,36 @@ fn json_output_is_lines_of_json_and_the_last_is_the_result() {
 }
 
 #[test]
+fn a_matrix_is_made_of_all_images() {
+    let project = Project::new();
+    let ended = project.run(&["ami", "plan", "--all", "--format", "json"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let last: serde_json::Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    let images = last["data"]["images"].as_array().unwrap();
+    let steps = images[0]["steps"].as_u64().unwrap();
+    assert_eq!((images.len(), images[0]["image"].as_str()), (1, Some("locus-agent")));
+    assert!(steps > 10 && images[0]["steps_to_run"] == steps && images[0]["up_to_date"].is_null(), "{last}");
+    project.run(&["ami", "plan", "locus-agent", "--all"]).says(2, &["--all"]);
+}
+
+#[test]
+fn parts_of_the_suite_are_named() {
+    let project = Project::new();
+    project.run(&["test", "--part", "nonsense"]).says(2, &["nonsense", "format, lint, unit, validate, agents"]);
+    project.run(&["test", "--part", "format,deny,kill", "--no-vm"]).says(2, &["--part"]);
+    let plan = project.run(&["test", "--part", "format,kill", "--dry-run"]);
+    let ids: Vec<&str> = plan.stdout.lines().filter_map(|l| l.split_whitespace().next()).collect();
+    assert_eq!(ids, ["format", "kill"], "{}", plan.stdout);
+}
+
+#[test]
+fn servers_that_run_are_named_as_systems_manager_does() {
+    let project = Project::new();
+    project.run(&["ssm", "keepalive"]).says(2, &["--target"]);
+    project.run(&["ssm", "keepalive", "--target", "web-1"]).says(2, &["tag:KEY=VALUE"]);
+}
+
+#[test]
 fn help_teaches() {
     let project = Project::new();
     let help = project.run(&["--help"]);

@@ -8,6 +8,8 @@ use crate::process::{Background, Cmd, Ended, TAIL, tail};
 
 /// A part of the suite.
 struct Part {
+    /// For `--part`.
+    id: &'static str,
     name: &'static str,
     cmd: Cmd,
     when: When,
@@ -34,9 +36,18 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
         When::Vm => !args.no_vm,
         When::Full => args.full,
     };
-    let parts: Vec<Part> = parts(context).into_iter().filter(|p| wanted(p.when)).collect();
+    let all = parts(context);
+    if let Some(unknown) = args.parts.iter().find(|name| !all.iter().any(|part| part.id == *name)) {
+        let known: Vec<&str> = all.iter().map(|part| part.id).collect();
+        return Err(
+            Exit::Usage.error(format_args!("no part `{unknown}`"), format_args!("there are: {}", known.join(", ")))
+        );
+    }
+    let chosen =
+        |part: &Part| if args.parts.is_empty() { wanted(part.when) } else { args.parts.iter().any(|n| n == part.id) };
+    let parts: Vec<Part> = all.into_iter().filter(chosen).collect();
     if context.common.dry_run {
-        let text = parts.iter().map(|p| format!("{}\n", p.cmd)).collect();
+        let text = parts.iter().map(|p| format!("{:12} {}\n", p.id, p.cmd)).collect();
         context.document("plan", serde_json::json!(parts.iter().map(|p| p.cmd.to_string()).collect::<Vec<_>>()), text);
         return Ok(Finish::default());
     }
@@ -56,7 +67,7 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
         let outcome = if passed { Outcome::Done } else { Outcome::Failed };
         let summary = format!("{}: `{}`", part.name, part.cmd);
         context.events.event(Event::PhaseFinished { phase: Phase::Test, outcome, seconds, summary });
-        rows.push(serde_json::json!({ "part": part.name, "passed": passed, "seconds": seconds }));
+        rows.push(serde_json::json!({ "part": part.id, "name": part.name, "passed": passed, "seconds": seconds }));
         if !passed {
             failed.push((part, tail(&said.join("\n"), TAIL)));
         }
@@ -92,36 +103,41 @@ fn aws(context: &Context, verb: &str) -> Cmd {
 
 fn parts(context: &Context) -> Vec<Part> {
     let cargo = || Cmd::new("cargo").dir(&context.root);
-    let part = |name, when, cmd| Part { name, cmd, when };
+    let part = |id, name, when, cmd| Part { id, name, cmd, when };
     let ignored = ["--", "--ignored", "--nocapture", "--test-threads=1"];
     let in_vm = |test: &str| cargo().args(["test", "--package", "xtask", "--test", test]).args(ignored);
     let on_aws = |test: &str| aws(context, "test").args(["--test", test]).args(ignored);
     let (always, vm, full) = (When::Always, When::Vm, When::Full);
+    // They become another user, as the scripts do.
+    let root = rustix::process::geteuid().is_root();
+    let bats = if root { Cmd::new("bats") } else { Cmd::new("sudo").args(["-n", "bats"]) };
     let mut parts = vec![
-        part("format", always, cargo().args(["fmt", "--all", "--check"])),
-        part("lint", always, cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"])),
-        part("unit and integration tests", always, cargo().arg("test")),
-        part("validate", always, cargo().args(["xtask", "validate"])),
-        part("pipeline in a VM", vm, cargo().args(["xtask", "--verbose", "ami", "release", "--yes"])),
-        part("a build killed, interrupted, repeated, changed", vm, in_vm("rebuild")),
-        part("every check sees its break", vm, in_vm("vm")),
+        part("format", "format", always, cargo().args(["fmt", "--all", "--check"])),
+        part("lint", "lint", always, cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"])),
+        part("unit", "unit and integration tests", always, cargo().arg("test")),
+        part("validate", "validate", always, cargo().args(["xtask", "validate"])),
+        part("agents", "the agents' scripts, as root", always, bats.arg("scripts/tests/agent").dir(&context.root)),
+        part("pipeline", "pipeline in a VM", vm, cargo().args(["xtask", "--verbose", "ami", "release", "--yes"])),
+        part("rebuild", "a build killed, interrupted, repeated, changed", vm, in_vm("rebuild")),
+        part("breaks", "every check sees its break", vm, in_vm("vm")),
         part(
+            "aws-lint",
             "lint of the EC2 provider",
             always,
             aws(context, "clippy").args(["--all-targets", "--", "-D", "warnings"]),
         ),
-        part("the EC2 provider at an endpoint, with faults", always, aws(context, "test")),
-        part("the state folder's disk is full", full, in_vm("full_disk")),
-        part("a release killed everywhere", full, in_vm("kill")),
-        part("a release on AWS killed everywhere", full, on_aws("kill")),
-        part("a machine entered without SSH", full, on_aws("ssm")),
-        part("the real Packer, here", full, in_vm("packer")),
-        part("releases on AWS, by both engines", full, on_aws("release")),
+        part("aws", "the EC2 provider at an endpoint, with faults", always, aws(context, "test")),
+        part("disk", "the state folder's disk is full", full, in_vm("full_disk")),
+        part("kill", "a release killed everywhere", full, in_vm("kill")),
+        part("aws-kill", "a release on AWS killed everywhere", full, on_aws("kill")),
+        part("ssm", "a machine entered without SSH", full, on_aws("ssm")),
+        part("packer", "the real Packer, here", full, in_vm("packer")),
+        part("aws-release", "releases on AWS, by both engines", full, on_aws("release")),
     ];
     // Not in any distribution and slow to compile, so it is not asked of everybody.
     if cargo().args(["deny", "--version"]).output().is_ok_and(|f| f.code == 0) {
         let deny = cargo().args(["deny", "check", "bans", "licenses", "sources"]);
-        parts.push(part("licences and sources", always, deny));
+        parts.push(part("deny", "licences and sources", always, deny));
     }
     parts
 }

@@ -155,7 +155,7 @@ fn provide_base<C: Cloud>(context: &Context, cloud: &C, source: &Source) -> Resu
 /// Runs the command.
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Build) -> Result<Finish> {
     if context.common.dry_run {
-        return plan::run(context, provider, args);
+        return plan::one(context, provider, &context.config()?, args);
     }
     let config = context.config()?;
     let state = context.state(&config)?;

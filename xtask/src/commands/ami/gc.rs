@@ -28,8 +28,12 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Resu
     let state = context.state(&config)?;
     let looking = provider.open(context, &config, &state, None)?;
     let local = provider.on() == cli::On::Local;
+    let runs = if args.mine { dead(&state)? } else { args.runs.clone() };
+    if args.mine && runs.is_empty() {
+        return Ok(Finish::new("no run of this state folder has ended", serde_json::json!({ "decisions": [] })));
+    }
     let planned = |cloud: &P::Cloud| -> Result<(Facts, Vec<Decision>)> {
-        let facts = facts(context, cloud, &config, &state, &args.runs)?;
+        let facts = facts(context, cloud, &config, &state, &runs)?;
         let plan = retire::plan(&facts, &policy(&config), Timestamp::now(), local);
         Ok((facts, plan))
     };
@@ -58,7 +62,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Resu
     for record in
         super::resume::cut_off(&state)?.into_iter().filter(|r| r.on == provider.on().name() && r.id != run.id())
     {
-        if args.runs.is_empty() || args.runs.contains(&record.id) {
+        if runs.is_empty() || runs.contains(&record.id) {
             half_moved(context, &state, &cloud, &record.id)?;
             state.ledger().end_run(&record.id, RunOutcome::Cleaned, &format!("cleaned up by {}", run.id()))?;
             cleaned.push(record.id);
@@ -78,6 +82,17 @@ fn half_moved<C: Cloud>(context: &Context, state: &State, cloud: &C, run: &str) 
         context.events.event(Event::Warning { message, hint });
     }
     Ok(())
+}
+
+/// The runs of this state folder that no process works on any more.
+fn dead(state: &State) -> Result<Vec<String>> {
+    let mut dead = Vec::new();
+    for run in state.ledger().runs()? {
+        if !state.is_alive(&run.id)? {
+            dead.push(run.id);
+        }
+    }
+    Ok(dead)
 }
 
 fn policy(config: &Config) -> Policy {

@@ -79,13 +79,21 @@ pub fn make<C: Cloud>(
 }
 
 /// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Build) -> Result<Finish> {
+pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Plan) -> Result<Finish> {
     let config = context.config()?;
-    let (name, image) = context.image(&config, args.image.as_deref())?;
-    let (recipe, _) = recipe(context, provider, &config, name, None, args)?;
-    let state = context.state(&config)?;
-    let cloud = provider.open(context, &config, &state, None)?;
-    let engine = super::engine::name(context, provider, &config, args)?;
+    if args.all {
+        return all(context, provider, &config, &args.build);
+    }
+    one(context, provider, &config, &args.build)
+}
+
+/// Shows the plan of one image, and which settings won.
+pub fn one<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<Finish> {
+    let (name, image) = context.image(config, args.image.as_deref())?;
+    let (recipe, _) = recipe(context, provider, config, name, None, args)?;
+    let state = context.state(config)?;
+    let cloud = provider.open(context, config, &state, None)?;
+    let engine = super::engine::name(context, provider, config, args)?;
     let plan = make(&cloud, name, image, &recipe, engine, args.force)?;
     let mut text = plan::render(&plan);
     text.push_str("settings\n");
@@ -96,5 +104,29 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Build) -> R
     }
     let data = serde_json::json!({ "plan": plan, "settings": settings });
     context.document("plan", data.clone(), text);
+    Ok(Finish::new("", data))
+}
+
+/// A line an image, and for a workflow's matrix what it needs to know of each.
+fn all<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<Finish> {
+    let state = context.state(config)?;
+    let cloud = provider.open(context, config, &state, None)?;
+    let (mut images, mut text) = (Vec::new(), String::new());
+    for (name, image) in &config.images {
+        let (recipe, _) = recipe(context, provider, config, name, None, args)?;
+        let engine = super::engine::name(context, provider, config, args)?;
+        let plan = make(&cloud, name, image, &recipe, engine, args.force)?;
+        let (steps, runs) = (plan.steps.len(), plan.steps.iter().filter(|s| s.run).count());
+        text.push_str(&match &plan.up_to_date {
+            Some(id) => format!("{name} {}: up to date, {id}\n", plan.version),
+            None => format!("{name} {}: {runs} of {steps} steps will run\n", plan.version),
+        });
+        images.push(serde_json::json!({
+            "image": name, "version": plan.version, "engine": plan.engine, "up_to_date": plan.up_to_date,
+            "recipe_hash": plan.recipe_hash, "steps": steps, "steps_to_run": runs,
+        }));
+    }
+    let data = serde_json::json!({ "images": images });
+    context.document("plans", data.clone(), text);
     Ok(Finish::new("", data))
 }

@@ -11,7 +11,7 @@ use crate::cli;
 use crate::cloud::{self, Cloud, Image};
 use crate::commands::{Context, Finish, Provider};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::event::{Phase, phase};
 use crate::ledger::PromotionKind;
 use crate::stage::promote::{self as stage, Before, Standing};
@@ -89,11 +89,29 @@ fn before<C: Cloud>(
     }))
 }
 
+/// What a channel points at, by its copy in the first region where it points at anything.
+fn pointed_at<C: Cloud>(context: &Context, cloud: &C, config: &Config, from: &str) -> Result<Image> {
+    let there = points_at(cloud, &channel::target(context, from, channel::configured(config, from)?))?;
+    let id = cloud.regions().iter().find_map(|region| there.get(region));
+    let found = cloud::all_images(cloud)?.0.into_iter().find(|image| Some(&image.id) == id);
+    found.ok_or_else(|| {
+        let hint = format!("`cargo xtask ami promote IMAGE --channel {from}` points it at one");
+        Exit::Judged.error(format_args!("{from} points at no image that is there"), hint)
+    })
+}
+
 /// Runs the command.
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Promote) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let image = chosen(&provider.open(context, &config, &state, None)?, args.image.as_deref())?;
+    let cloud = provider.open(context, &config, &state, None)?;
+    let image = match &args.from {
+        Some(from) => pointed_at(context, &cloud, &config, from)?,
+        None => chosen(&cloud, args.image.as_deref())?,
+    };
+    // A workflow's input that nobody filled in is an empty text.
+    let overridden = args.overridden.clone().filter(|why| !why.trim().is_empty());
+    let args = &cli::Promote { overridden, ..args.clone() };
     let run = context.begin_run(&state)?;
     let data = promote(context, provider, &config, &state, &run, &image, args, false)?;
     Ok(Finish::new(format!("{}: {}", args.channel, image.name), data))

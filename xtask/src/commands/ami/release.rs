@@ -19,7 +19,7 @@ const CHANNEL: &str = "staging";
 /// Runs the command.
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) -> Result<Finish> {
     if context.common.dry_run {
-        return super::plan::run(context, provider, &args.build);
+        return super::plan::one(context, provider, &context.config()?, &args.build);
     }
     doctor::ensure(context)?;
     validate::ensure(context)?;
@@ -68,6 +68,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
     let staging = cli::Promote {
         image: None,
         channel: CHANNEL.to_owned(),
+        from: None,
         overridden: None,
         best_effort: args.best_effort.clone(),
     };

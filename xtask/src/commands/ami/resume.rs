@@ -18,6 +18,9 @@ use crate::state::{Run, State};
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Resume) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
+    if args.if_any && cut_off(&state)?.is_empty() {
+        return Ok(Finish::new("no run was cut off", serde_json::json!({ "run": null })));
+    }
     let record = wanted(&state, args.run.as_deref())?;
     if record.on != provider.on().name() {
         return handover::run(context);
