@@ -1,8 +1,10 @@
 //! The checks: each asks the running system, not a file that configures it. One module an area; none knows another.
 
+mod dispatch;
 mod fail2ban;
 mod pm2;
 mod residue;
+mod ssm_agent;
 mod sshd;
 mod system;
 mod tools;
@@ -115,6 +117,8 @@ pub(crate) fn all(spec: &Spec) -> Vec<Check> {
     checks.extend(fail2ban::all(spec.fail2ban.as_ref()));
     checks.extend(sshd::all(spec.sshd.as_ref()));
     checks.extend(updates::all(spec.unattended_upgrades.as_ref()));
+    checks.extend(dispatch::all(spec.dispatch.as_ref()));
+    checks.extend(ssm_agent::all(spec.ssm_agent));
     checks.extend(system::all(spec));
     checks.extend(residue::all(spec.residue));
     checks

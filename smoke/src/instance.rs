@@ -156,9 +156,34 @@ impl Instance {
         format!("{} {}", field("ID"), field("VERSION_ID"))
     }
 
+    /// A unit that systemd knows until the end of the run, at most until the next boot.
+    pub(crate) fn stand_in(&self, unit: &str, text: &str, deadline: Instant) -> Result<(), String> {
+        let file = Path::new(UNITS).join(unit);
+        fs::create_dir_all(UNITS)
+            .and_then(|()| fs::write(&file, format!("{STAND_IN}\n{text}")))
+            .map_err(|e| format!("{}: {e}", file.display()))?;
+        let output = self.root(&["systemctl", "daemon-reload"], deadline)?;
+        if output.ok() { Ok(()) } else { Err(format!("`systemctl daemon-reload` {}", output.gist())) }
+    }
+
+    /// Takes away the stand-ins.
+    fn dismiss(&self) {
+        let deadline = Instant::now() + std::time::Duration::from_secs(120);
+        for file in fs::read_dir(UNITS).into_iter().flatten().flatten().map(|e| e.path()) {
+            if fs::read_to_string(&file).is_ok_and(|text| text.starts_with(STAND_IN)) {
+                let unit = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let _ = self.root(&["systemctl", "stop", &unit], deadline);
+                let _ = fs::remove_file(&file);
+                let _ = self.root(&["systemctl", "daemon-reload"], deadline);
+                let _ = self.root(&["systemctl", "reset-failed", &unit], deadline);
+            }
+        }
+    }
+
     /// Takes away what checks made: network namespace, scratch folders.
     pub(crate) fn tidy(&self) {
         network::remove(self);
+        self.dismiss();
         let prefix = Path::new(SCRATCH);
         let Some((parent, name)) = prefix.parent().zip(prefix.file_name()) else { return };
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -168,6 +193,10 @@ impl Instance {
         }
     }
 }
+
+/// Units for this boot (systemd.unit(5)), and how ours begin.
+const UNITS: &str = "/run/systemd/system";
+const STAND_IN: &str = "# agent-ami: a stand-in, for the time of a check";
 
 /// Scratch folders begin with this. On the disk: /tmp may be small.
 const SCRATCH: &str = "/var/tmp/agent-ami-scratch";

@@ -37,6 +37,10 @@ pub struct Spec {
     pub sshd: Option<Sshd>,
     /// Automatic security updates.
     pub unattended_upgrades: Option<UnattendedUpgrades>,
+    /// The agents' dispatch scripts.
+    pub dispatch: Option<Dispatch>,
+    /// The Systems Manager agent.
+    pub ssm_agent: Option<SsmAgent>,
     /// The root disk.
     pub disk: Option<Disk>,
     /// Nothing of the build may be left.
@@ -79,6 +83,8 @@ pub struct Tool {
     /// Ask only when everything has started that starts at boot.
     #[serde(default)]
     pub after_boot: bool,
+    /// The agent whose program it is: wanted only if the image's manifest says that it was built with it.
+    pub agent: Option<String>,
     /// Its npm package, where that has another name: `validate` holds the requirement against the lock file.
     pub package: Option<String>,
 }
@@ -150,6 +156,24 @@ pub struct Sshd {
 pub struct UnattendedUpgrades {
     /// The timers that start them.
     pub timers: Vec<String>,
+}
+
+/// `[dispatch]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dispatch {
+    /// The folder of root's scripts.
+    pub scripts: String,
+    /// The user's folder with links to them, below the home.
+    pub links: String,
+}
+
+/// `[ssm_agent]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SsmAgent {
+    /// How long systemd waits before it brings the agent back.
+    pub restart_secs: u64,
 }
 
 /// `[disk]`

@@ -105,6 +105,7 @@ pub fn all(root: &Path, config: &Config, today: jiff::civil::Date) -> Result<Vec
     let clean = Clean { dir: root.join(&config.local.state_dir).join("clean") };
     let mut findings = pins::check(root, today)?;
     findings.extend(pins::lock(root)?);
+    findings.extend(pins::wheels(root)?);
     for image in config.images.values() {
         findings.extend(pins::spec(root, &image.smoke)?);
         findings.extend(hcl::check(root, Path::new(&image.template), &config.packer.binary_path, &clean)?);

@@ -3,13 +3,19 @@
 use smoke::spec::{Spec, Tool};
 use smoke::version;
 
-use super::{Check, Host, Verdict};
+use super::{Check, Host, Verdict, works};
 
 pub(super) fn all(spec: &Spec) -> Vec<Check> {
     spec.tools.iter().cloned().map(|tool| Check::new(format!("tool-{}", tool.name), move |h| judge(h, &tool))).collect()
 }
 
 fn judge(host: &Host, tool: &Tool) -> Verdict {
+    if let Some(agent) = &tool.agent {
+        let provider = works::provider(host)?;
+        if provider != "all" && provider != *agent {
+            return Ok(format!("not judged: the image was built with {provider} alone"));
+        }
+    }
     if tool.after_boot {
         host.booted()?;
     }

@@ -80,6 +80,8 @@ fn odd(said: &str) -> Failure {
 #[derive(Deserialize)]
 struct Manifest {
     schema: u32,
+    #[serde(default)]
+    provider: String,
     os: ManifestOs,
     tools: BTreeMap<String, String>,
     build: Option<serde_json::Value>,
@@ -89,6 +91,14 @@ struct Manifest {
 struct ManifestOs {
     id: String,
     version_id: String,
+}
+
+/// The agent that the image was built with, or `all`; a manifest that cannot be read is for its own check to tell.
+pub(super) fn provider(host: &Host) -> Result<String, String> {
+    host.once("provider", || {
+        let manifest = read::<Manifest>(MANIFEST).map_err(|e| e.message)?;
+        Ok(manifest.provider)
+    })
 }
 
 /// The manifest tells what is really installed: the system, and every tool's version by asking the tool.

@@ -17,6 +17,8 @@ const PINS: &str = "scripts/pins.json";
 /// npm's.
 const PACKAGE: &str = "scripts/npm/package.json";
 const LOCK: &str = "scripts/npm/package-lock.json";
+/// Aider's wheels.
+const WHEELS: &str = "scripts/pip/aider/requirements.txt";
 /// How long before the end of life a warning begins.
 const NOTICE_DAYS: i32 = 90;
 
@@ -135,6 +137,38 @@ fn lock_findings(package: &Value, lock: &Value) -> Vec<Finding> {
     findings
 }
 
+/// Judges pip's requirements: every package an exact version with hashes, and Aider's the pinned one.
+pub fn wheels(root: &Path) -> Result<Vec<Finding>> {
+    let pinned = read(root)?.get("aider").map(|pin| pin.version.clone());
+    Ok(wheel_findings(&fs::read_to_string(root.join(WHEELS))?, pinned.as_deref()))
+}
+
+fn wheel_findings(text: &str, pinned: Option<&str>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut error = |line: usize, message: String| {
+        let hint = "the head of the file says how it is made";
+        findings.push(Finding::error("lock", WHEELS, Some(line), message, hint));
+    };
+    // A requirement and its hashes are one line that goes on with backslashes.
+    let lines: Vec<(usize, &str)> = text.lines().enumerate().map(|(n, l)| (n + 1, l.trim_end())).collect();
+    let starts = lines.iter().filter(|(_, l)| !l.is_empty() && !l.starts_with(['#', ' ']));
+    for (number, line) in starts {
+        let requirement = line.trim_end_matches(['\\', ' ']);
+        let Some((name, version)) = requirement.split_once("==") else {
+            error(*number, format!("`{requirement}` is no exact version"));
+            continue;
+        };
+        let hashed = lines.get(*number).is_some_and(|(_, next)| next.trim_start().starts_with("--hash=sha256:"));
+        if !line.ends_with('\\') || !hashed {
+            error(*number, format!("{name} has no sha256 hash"));
+        }
+        if name == "aider-chat" && Some(version) != pinned {
+            error(*number, format!("aider-chat is {version} here and {} in {PINS}", pinned.unwrap_or("missing")));
+        }
+    }
+    findings
+}
+
 /// Holds the smoke spec's tool requirements against the pins: a spec that accepts what is not pinned, or refuses what is, drifted.
 pub fn spec(root: &Path, spec: &Path) -> Result<Vec<Finding>> {
     let pins = read(root)?;
@@ -200,6 +234,21 @@ mod tests {
             "npm 11 reaches its end of life in 40 days (2026-12-31)",
         ];
         assert_eq!(messages, want);
+    }
+
+    #[test]
+    fn wheels_are_exact_and_hashed_and_aiders_is_the_pinned_one() {
+        let good = "# Made by.\naider-chat==1.0.0 \\\n    --hash=sha256:aa\nnumpy==2.0 ; python_version < '3.13' \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n";
+        assert!(wheel_findings(good, Some("1.0.0")).is_empty());
+        let messages = |text: &str| {
+            wheel_findings(text, Some("1.0.1")).into_iter().map(|f| (f.line, f.message)).collect::<Vec<_>>()
+        };
+        let want = [
+            (Some(2), "aider-chat is 1.0.0 here and 1.0.1 in scripts/pins.json".to_owned()),
+            (Some(7), "loose has no sha256 hash".to_owned()),
+            (Some(8), "`any` is no exact version".to_owned()),
+        ];
+        assert_eq!(messages(&format!("{good}loose==1.0\nany\n")), want);
     }
 
     #[test]
