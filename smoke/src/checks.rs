@@ -57,9 +57,10 @@ type Plain = fn(&Host) -> Verdict;
 type Run = Box<dyn FnOnce(&Host) -> Verdict + Send>;
 
 impl Check {
-    /// A check with the usual time-out: long, because machines without virtualisation are ten times slower than others.
+    /// A check with the usual time-out: long, because machines without virtualisation are ten times slower than others, and Aider alone takes a
+    /// minute to say its version there.
     fn new(name: impl Into<String>, run: impl FnOnce(&Host) -> Verdict + Send + 'static) -> Self {
-        Self { name: name.into(), timeout: Duration::from_secs(240), run: Box::new(run) }
+        Self { name: name.into(), timeout: Duration::from_secs(480), run: Box::new(run) }
     }
 }
 

@@ -85,7 +85,8 @@ load support.bash
   for pair in TERM:143 INT:130 HUP:129; do
     rm -rf "$EXECUTOR"/runs/*
     agent claude 'sleep 311 & setsid sleep 312 & echo begun; sleep 313'
-    env --default-signal=INT "$PLACE/agent/dispatch.sh" task &
+    # Whoever runs the tests may ignore some (nohup): no shell can trap those then.
+    env --default-signal=HUP,INT,TERM "$PLACE/agent/dispatch.sh" task &
     soon processes "sleep 313"
     soon processes "sleep 312"
     kill -s "${pair%:*}" $!

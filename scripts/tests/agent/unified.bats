@@ -55,7 +55,7 @@ unified() { "$PLACE/agent/dispatch-unified.sh" "$@"; }
   for name in claude codex; do agent $name 'sleep 331 & setsid sleep 332 & sleep 333'; done
   for pair in TERM:143 INT:130; do
     rm -rf "$EXECUTOR"/runs/*
-    env --default-signal=INT "$PLACE/agent/dispatch-unified.sh" claude,codex task &
+    env --default-signal=INT,TERM "$PLACE/agent/dispatch-unified.sh" claude,codex task &
     soon two "sleep 333"
     soon two "sleep 332"
     kill -s "${pair%:*}" $!
