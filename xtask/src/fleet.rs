@@ -141,6 +141,12 @@ for unit in snap.amazon-ssm-agent.amazon-ssm-agent.service amazon-ssm-agent.serv
 done
 ";
 
+/// A bash script as a command for whatever shell it is handed to: Run Command's is sh, and whether that heeds a first line is the
+/// agent's affair.
+pub fn in_bash(script: &str) -> String {
+    format!("exec /bin/bash -p -s <<'END OF THE SCRIPT'\n{}\nEND OF THE SCRIPT\n", script.trim_end())
+}
+
 /// Reads the first unit that a script told of.
 pub fn policy(said: &str) -> Policy {
     let fields = |line: &str| -> BTreeMap<String, String> {
@@ -171,6 +177,13 @@ mod tests {
         for wrong in ["", "i-", "i-xyz", "mi-12", "tag:", "tag:=x", "tag:Role", "web-1", "i-0123456789abcdef0;reboot"] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_script_runs_in_bash_whatever_shell_gets_it() {
+        let script = "#!/bin/bash -p\nall=(a \"b  c\" '$HOME')\nprintf '%s|' \"${all[@]}\"\nexit 3\n";
+        let ran = crate::process::Cmd::new("sh").args(["-c", &in_bash(script)]).output().unwrap();
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, "a|b  c|$HOME|"), "{}", ran.stderr);
     }
 
     #[test]

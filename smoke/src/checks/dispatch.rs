@@ -11,6 +11,8 @@ use super::{Check, Failure, Host, Verdict};
 
 const OWNED: &str = "dispatch-is-roots";
 const DROPS: &str = "dispatch-drops";
+/// The scripts write JSON with it.
+const JQ: &str = "tool-jq";
 
 /// Tells who it is.
 const AGENT: &str = r#"#!/bin/bash
@@ -96,7 +98,10 @@ fn drops(host: &Host, dispatch: &Dispatch) -> Verdict {
 
 /// The user's env file was read, but never as root.
 fn env_file(host: &Host, dispatch: &Dispatch) -> Verdict {
-    let told = told(host, dispatch).map_err(|e| e.follows(DROPS))?;
+    let told = told(host, dispatch).map_err(|e| match e.follows.as_deref() {
+        Some(JQ) => e,
+        _ => e.follows(DROPS),
+    })?;
     let ran: Vec<&str> = told.lines().filter_map(|l| l.strip_prefix("env file as=")).collect();
     if ran.contains(&"0") {
         return Err("what the user wrote into .env ran as root".into());
@@ -142,7 +147,10 @@ fn told(host: &Host, dispatch: &Dispatch) -> Result<String, Failure> {
         }
         Ok(told)
     });
-    told.map_err(|e| Failure::from(e).follows(OWNED))
+    told.map_err(|e| {
+        let cause = if e.contains("install jq") { JQ } else { OWNED };
+        Failure::from(e).follows(cause)
+    })
 }
 
 /// The files and folders below a folder.

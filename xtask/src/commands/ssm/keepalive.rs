@@ -7,7 +7,7 @@ use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Phase, Stream};
-use crate::fleet::{Answer, Node, Policy, policy};
+use crate::fleet::{Answer, Node, Policy, in_bash, policy};
 
 /// The script, in the project: it is also what `validate` looks at and what images are provisioned with.
 const SCRIPT: &str = "scripts/agent/ssm-keepalive.sh";
@@ -41,7 +41,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::SsmK
     };
     let begun = format!("waiting for {} nodes", ready.len());
     context.events.event(Event::Progress { phase: Phase::Build, message: begun, fraction: None });
-    let answers = fleet.run(&ready, &script, args.timeout, &told)?;
+    let answers = fleet.run(&ready, &in_bash(&script), args.timeout, &told)?;
     let mut wrong: Vec<String> =
         away.iter().map(|n| format!("{} is {}: nothing can be sent to it", n.id, n.ping)).collect();
     wrong.extend(answers.iter().filter_map(|a| outcome(a).err().map(|why| format!("{}: {why}", a.id))));
