@@ -158,6 +158,11 @@ impl<'a> Guest<'a> {
     }
 
     fn remove(&self) {
+        // A session that should not have been: its service manager ends before its user does. Else it hangs at its end, is killed after two
+        // minutes, and counts as a failed unit.
+        if let Ok(uid) = self.host.ask(&["id", "-u", GUEST]) {
+            let _ = self.host.root(&["systemctl", "stop", &format!("user@{}.service", uid.trim())], self.host.deadline);
+        }
         let _ = self.host.root(&["userdel", "--force", GUEST], self.host.deadline);
     }
 }
