@@ -3,6 +3,8 @@
 
 # shellcheck source=options.sh
 . "${BASH_SOURCE[0]%/*}/options.sh"
+# shellcheck source=supervise.sh
+. "${BASH_SOURCE[0]%/*}/supervise.sh"
 
 declare -A CHILDREN=()
 
@@ -15,8 +17,7 @@ pass_on() {
 # choose NAMES: sets AGENTS to what stands between the commas.
 choose() {
   local name known=(claude codex gemini grok aider)
-  [[ $1 != all ]] || set -- claude,codex,gemini,grok,aider
-  IFS=, read -ra AGENTS <<<"$1"
+  if [[ $1 == all ]]; then AGENTS=("${known[@]}"); else IFS=, read -ra AGENTS <<<"$1"; fi
   ((${#AGENTS[@]})) || fail 64 "no agent" "known are ${known[*]}"
   for name in "${AGENTS[@]}"; do
     [[ " ${known[*]} " == *" $name "* ]] || fail 64 "there is no agent \"$name\"" "known are ${known[*]}"
@@ -37,7 +38,7 @@ labelled() {
 dispatch_all() {
   local folder=$1 SYNOPSIS="AGENT[,AGENT...]|all TASK [ARGS...]" name code worst=0
   shift
-  DISPATCH_HOME=${DISPATCH_HOME:-$HOME/claude-executor} SIGNALLED=""
+  DISPATCH_HOME=${DISPATCH_HOME:-$HOME/claude-executor}
   # Options may stand before the agents, too: all but the agents goes to each dispatch, which judges it.
   local head=()
   trap '' PIPE
@@ -79,6 +80,6 @@ dispatch_all() {
   if ((${#AGENTS[@]} == 1)); then worst=${code:-0}; fi
   say "$(printf '%-8s %s' agent 'exit code')"
   for name in "${told[@]}"; do say "$(printf '%-8s %s' "${name% *}" "${name#* }")"; done
-  [[ -z $SIGNALLED ]] || worst=$((128 + $(kill -l "$SIGNALLED")))
+  [[ -z $SIGNALLED ]] || worst=$(signal_code)
   exit "$worst"
 }
