@@ -54,8 +54,29 @@ build {
     execute_command  = "sudo env {{ .Vars }} bash {{ .Path }}"
   }
 
+  provisioner "file" {
+    source      = "${path.root}/../scripts/pip/aider/requirements.txt"
+    destination = "/var/tmp/agent-ami/aider-requirements.txt"
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/../scripts/provision/42-aider.sh"
+    environment_vars = ["PROVIDER=${var.provider}"]
+    execute_command  = "sudo env {{ .Vars }} bash {{ .Path }}"
+  }
+
   provisioner "shell" {
     script          = "${path.root}/../scripts/provision/45-pm2-boot.sh"
+    execute_command = "sudo env {{ .Vars }} bash {{ .Path }}"
+  }
+
+  provisioner "file" {
+    source      = "${path.root}/../scripts/agent"
+    destination = "/var/tmp/agent-ami"
+  }
+
+  provisioner "shell" {
+    script          = "${path.root}/../scripts/provision/47-runtime.sh"
     execute_command = "sudo env {{ .Vars }} bash {{ .Path }}"
   }
 

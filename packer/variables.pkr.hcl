@@ -25,11 +25,11 @@ variable "ami_version" {
 variable "provider" {
   type        = string
   default     = "all"
-  description = "The agent to install: all, claude-code, codex"
+  description = "The agent to install: all, claude-code, codex, gemini, aider, grok"
 
   validation {
-    condition     = contains(["all", "claude-code", "codex"], var.provider)
-    error_message = "Choose all, claude-code or codex."
+    condition     = contains(["all", "claude-code", "codex", "gemini", "aider", "grok"], var.provider)
+    error_message = "Choose all, claude-code, codex, gemini, aider or grok."
   }
 }
 

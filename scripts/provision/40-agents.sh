@@ -5,28 +5,38 @@ set -euo pipefail
 . /var/tmp/agent-ami/lib/common.sh
 
 readonly tools=$TOOLS_DIR/npm
-declare -A commands=([claude-code]="claude" [codex]="codex")
-declare -A packages=([claude-code]="@anthropic-ai/claude-code" [codex]="@openai/codex")
+declare -A commands=([claude-code]="claude" [codex]="codex" [gemini]="gemini" [grok]="grok")
+declare -A packages=([claude-code]="@anthropic-ai/claude-code" [codex]="@openai/codex" [gemini]="@google/gemini-cli" [grok]="@xai-official/grok-linux-x64")
 
 install -d -m 0755 "$tools"
 cp /var/tmp/agent-ami/package.json /var/tmp/agent-ami/package-lock.json "$tools/"
 cd "$tools"
 
-say "installing the locked tools"
-retry 3 npm ci --ignore-scripts --no-fund --no-audit
-# Lifecycle scripts are the door of most attacks on npm: only these two, which put a native binary in place, are run.
-npm rebuild --foreground-scripts @anthropic-ai/claude-code bun
-
 links=(bun bunx pm2)
+scripts=(bun)
 for agent in "${!packages[@]}"; do
   if [[ $PROVIDER == all || $PROVIDER == "$agent" ]]; then
     links+=("${commands[$agent]}")
+    [[ $agent != claude-code ]] || scripts+=("${packages[$agent]}")
   else
-    # Not asked for: taken out again, so that the one lock file serves every choice.
-    rm -rf "node_modules/${packages[$agent]}"
-    find node_modules/.bin -xtype l -delete
+    # Not asked for: taken out of the copy of the lock file, with all that it alone needs, so that one file serves every choice.
+    npm uninstall --package-lock-only --ignore-scripts --no-fund --no-audit --loglevel=error "${packages[$agent]}"
   fi
 done
+
+say "installing the locked tools"
+retry 3 npm ci --ignore-scripts --no-fund --no-audit
+# Lifecycle scripts are the door of most attacks on npm: only those two, which put a native binary in place, are run.
+npm rebuild --foreground-scripts "${scripts[@]}"
+# grok's program comes compressed; what its own package would do at every first start is done here, once.
+if [[ -e node_modules/${packages[grok]} ]]; then
+  packed=node_modules/${packages[grok]}/bin/grok.br
+  node -e 'const fs = require("fs"); fs.writeFileSync(process.argv[2], require("zlib").brotliDecompressSync(fs.readFileSync(process.argv[1])))' \
+    "$packed" node_modules/.bin/grok
+  chmod 0755 node_modules/.bin/grok
+  rm -f "$packed"
+fi
+
 for name in "${links[@]}"; do ln -sf "$tools/node_modules/.bin/$name" "/usr/local/bin/$name"; done
 
 if [[ -n ${LOCUS_PACKAGE:-} ]]; then

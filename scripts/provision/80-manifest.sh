@@ -12,7 +12,7 @@ install -d -m 0755 "$dir"
 first_version() { runuser -u ubuntu -- env HOME=/home/ubuntu "$@" 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)*' | head -n 1; }
 
 tools='{}'
-for name in git node npm bun pm2 claude codex locus python3 gcc make curl wget jq; do
+for name in git node npm bun pm2 claude codex gemini grok aider locus python3 gcc make curl wget jq; do
   if command -v "$name" >/dev/null; then
     version=$(first_version "$name" --version) || die "$name is there but does not tell its version"
     tools=$(jq --arg n "$name" --arg v "$version" '.[$n] = $v' <<<"$tools")

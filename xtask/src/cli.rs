@@ -222,7 +222,7 @@ pub struct Build {
     /// Read template variables from a file (repeatable)
     #[arg(long, value_name = "FILE")]
     pub var_file: Vec<PathBuf>,
-    /// The agent to install: `all`, `claude-code`, `codex`
+    /// The agent to install: `all`, `claude-code`, `codex`, `gemini`, `aider`, `grok`
     #[arg(long, value_name = "AGENT")]
     pub provider: Option<String>,
     /// Who carries the template out; auto: Packer on AWS where it is found, else native

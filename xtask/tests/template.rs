@@ -237,7 +237,11 @@ fn our_own_template_gives_the_same_steps_everywhere() {
     file package.json
     file package-lock.json
     40-agents
+    file requirements.txt
+    42-aider
     45-pm2-boot
+    file agent
+    47-runtime
     50-sshd
     55-ufw
     60-fail2ban

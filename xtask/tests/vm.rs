@@ -216,7 +216,31 @@ fn every_check_sees_its_break_and_no_other() {
     // The project's own promise about parallel checks.
     let ratio = mended.wall_seconds / mended.slowest_seconds;
     assert!(ratio <= 1.3, "the run took {ratio:.2} times its slowest check");
+    dispatches(ssh);
     panics(&mut machine, local.acceleration().unwrap().acceleration);
+}
+
+/// Root calls an agent without a terminal: who it is and what it sees is printed, and is the user's.
+fn dispatches(ssh: &dyn Remote) {
+    let place = "/var/tmp/agent-ami-dispatch";
+    ssh.read(&format!("mkdir -p {place}")).unwrap();
+    let agent = "#!/bin/bash\nid\nenv | sort\ngrep -E '^(NoNewPrivs|CapEff)' /proc/self/status\ntty\n";
+    ssh.put(agent.as_bytes(), &format!("{place}/claude"), 0o755).unwrap();
+    let call = format!(
+        "sudo env DISPATCH_PATH={place} ANTHROPIC_API_KEY=sk-test AWS_SECRET_ACCESS_KEY=secret LD_LIBRARY_PATH=/tmp \
+         setsid --wait /home/ubuntu/claude-executor/dispatch.sh 'a task' </dev/null 2>&1; \
+         echo; sudo ls -ln /home/ubuntu/claude-executor/runs; rm -r {place}; sudo rm -r /home/ubuntu/claude-executor/runs/*"
+    );
+    let said = ssh.read(&call).unwrap();
+    println!("dispatch.sh as root, without a terminal:\n{said}");
+    for line in
+        ["root becomes ubuntu", "uid=1000(ubuntu) gid=1000(ubuntu) groups=", "HOME=/home/ubuntu\n", "NoNewPrivs:\t1\n"]
+    {
+        assert!(said.contains(line), "{line}");
+    }
+    for line in ["secret", "LD_LIBRARY_PATH", "uid=0"] {
+        assert!(!said.contains(line), "{line}");
+    }
 }
 
 /// A kernel that panics on its way up is seen at once; an emulated machine is reset, as emulation itself causes that now and then.

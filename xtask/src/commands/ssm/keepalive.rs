@@ -1,4 +1,4 @@
-//! `ssm keepalive`: on servers that already run, systemd brings the agent back whatever ends it. The script stands beside the dispatch scripts.
+//! `ssm keepalive`: on servers that already run, systemd brings the agent back whatever ends it. The script is the one that images have.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::error::{Exit, Result};
 use crate::event::{Event, Phase, Stream};
 use crate::fleet::{Answer, Node, Policy, in_bash, policy};
 
-/// The script, in the project: `validate` looks at it too, and `install.sh` puts it on a server.
+/// The script, in the project: it is also what `validate` looks at and what images are provisioned with.
 const SCRIPT: &str = "scripts/agent/ssm-keepalive.sh";
 
 /// Runs the command.
