@@ -2,13 +2,15 @@
 
 use serde_json::Value;
 
-use crate::cli::{Ami, Cli, Command, Ssm};
+use crate::cli::{Ami, Cli, Command, Pins, Ssm};
 use crate::error::Result;
 
 pub mod ami;
+mod conclude;
 mod context;
 mod doctor;
 mod handover;
+mod pins;
 mod provider;
 mod rebuild;
 mod smoke_binary;
@@ -41,7 +43,9 @@ impl Finish {
 pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Finish> {
     // What runs did stands in one ledger, and a run knows itself where it was.
     let anywhere = matches!(cli.command, Command::Ami(Ami::Runs(_) | Ami::Resume(_)));
-    if matches!(cli.command, Command::Ami(_)) && !anywhere && context.common.on != provider.on() {
+    // Of pins only the base image is a provider's.
+    let placed = matches!(cli.command, Command::Ami(_) | Command::Pins(Pins::Check(_)));
+    if placed && !anywhere && context.common.on != provider.on() {
         return handover::run(context);
     }
     if matches!(cli.command, Command::Ssm(_)) && !provider.has_fleet() {
@@ -60,6 +64,8 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
         },
         Command::Ssm(Ssm::Status(args)) => ssm::status::run(context, provider, &args),
         Command::Ssm(Ssm::Keepalive(args)) => ssm::keepalive::run(context, provider, &args),
+        Command::Pins(Pins::Check(args)) => pins::check::run(context, provider, &args),
+        Command::Pins(Pins::Update(args)) => pins::update::run(context, &args),
         Command::Validate => validate::run(context),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::Test(args) => test::run(context, &args),
@@ -76,6 +82,7 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
             Ami::History(args) => ami::history::run(context, provider, &args),
             Ami::List => ami::list::run(context, provider),
             Ami::Show(args) => ami::show::run(context, provider, &args),
+            Ami::Report(args) => ami::report::run(context, provider, &args),
             Ami::Runs(args) => ami::runs::run(context, &args),
             Ami::Resume(args) => ami::resume::run(context, provider, &args),
             Ami::Diff(args) => ami::diff::run(context, provider, &args),

@@ -42,7 +42,7 @@ pub struct Contents {
 }
 
 /// What became of one thing between two images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// Its name.
     pub name: String,
@@ -53,7 +53,7 @@ pub struct Change {
 }
 
 /// What differs between two images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// Base image, kernel, system.
     pub system: Vec<Change>,

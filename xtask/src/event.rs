@@ -6,13 +6,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Version of the JSON Lines interface.
 pub const SCHEMA: u32 = 1;
 
 /// A stage of the pipeline or a part of one that a person waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Host tools are looked for and installed.
@@ -37,12 +37,14 @@ pub enum Phase {
     Promote,
     /// What a dead run left is taken away.
     Cleanup,
+    /// Newer versions of what is pinned are looked for.
+    Freshness,
     /// A part of the test suite.
     Test,
 }
 
 /// How a phase or step ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It was carried out.

@@ -31,6 +31,8 @@ pub mod toolchain;
 pub mod preflight;
 pub mod check;
 
+pub mod freshness;
+pub mod story;
 pub mod report;
 pub mod cli;
 pub mod commands;

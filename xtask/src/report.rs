@@ -2,13 +2,18 @@
 
 use std::io::Write as _;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::event::{Event, Observer, SCHEMA};
+use crate::event::{Event, Observer, Phase, SCHEMA};
 
+mod annotations;
 pub mod human;
+pub mod markdown;
+pub mod page;
 
+pub use annotations::Annotations;
 pub use human::{Human, Verbosity};
 
 /// JSON Lines: one event a line with `schema` and `time`, the last of kind `result`.
@@ -50,4 +55,43 @@ pub fn ask(question: &str) -> Option<bool> {
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).ok()?;
     Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// What a person calls a phase.
+fn title(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Doctor => "doctor",
+        Phase::Validate => "validate",
+        Phase::Base => "base",
+        Phase::Boot => "boot",
+        Phase::Build => "build",
+        Phase::Capture => "capture",
+        Phase::SmokeBinary => "smoke binary",
+        Phase::Smoke => "smoke",
+        Phase::Copy => "copy",
+        Phase::Promote => "promote",
+        Phase::Cleanup => "clean up",
+        Phase::Freshness => "pins",
+        Phase::Test => "test",
+    }
+}
+
+/// Seconds as a person reads them.
+fn clock(seconds: f64) -> String {
+    if seconds < 10.0 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = Duration::from_secs_f64(seconds).as_secs();
+    if whole < 120 { format!("{whole} s") } else { format!("{} m {:02} s", whole / 60, whole % 60) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        let shown = [0.04, 9.94, 10.0, 119.0, 125.0, 3600.0].map(clock);
+        assert_eq!(shown, ["0.0 s", "9.9 s", "10 s", "119 s", "2 m 05 s", "60 m 00 s"]);
+    }
 }

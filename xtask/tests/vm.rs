@@ -154,6 +154,7 @@ fn context() -> Context {
         line: "cargo test --test vm".to_owned(),
         words: Vec::new(),
         run: std::sync::OnceLock::new(),
+        about: Arc::default(),
     }
 }
 

@@ -8,9 +8,14 @@ use fs_err as fs;
 use crate::cloud::Image;
 use crate::error::Result;
 
-/// `channel`, `ami_id`, and `ami_id_<region>` for each region.
+/// `channel`, and what [`ids`] says.
 pub fn lines(channel: &str, images: &[Image]) -> String {
-    let mut lines = format!("channel={channel}\n");
+    format!("channel={channel}\n{}", ids(images))
+}
+
+/// `ami_id`, `ami_name`, and `ami_id_<region>` for each region.
+pub fn ids(images: &[Image]) -> String {
+    let mut lines = String::new();
     if let Some(home) = images.first() {
         lines.push_str(&format!("ami_id={}\nami_name={}\n", home.id, home.name));
     }

@@ -13,7 +13,7 @@ use crate::error::{Exit, Result};
 use crate::recipe::Digest;
 
 /// The one place for versions.
-const PINS: &str = "scripts/pins.json";
+pub const PINS: &str = "scripts/pins.json";
 /// npm's.
 const PACKAGE: &str = "scripts/npm/package.json";
 const LOCK: &str = "scripts/npm/package-lock.json";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::cli::Common;
 use crate::config::{Config, FILE, Image as ImageConfig, Overrides};
@@ -10,6 +10,7 @@ use crate::error::{Exit, Result};
 use crate::event::{Document, Event, Events};
 use crate::ledger::{RunOutcome, RunRecord};
 use crate::state::{Asked, Run, State};
+use crate::story::About;
 
 /// The project and the request.
 pub struct Context {
@@ -27,6 +28,8 @@ pub struct Context {
     pub words: Vec<String>,
     /// The run that the command began, if it did.
     pub run: OnceLock<Arc<Run>>,
+    /// What the command turns out to be about, for its report.
+    pub about: Arc<Mutex<About>>,
 }
 
 /// The project's folder, the nearest above the crate that has an `ami.toml`: cargo tells the crate at run time; a binary that
@@ -93,6 +96,11 @@ impl Context {
                 }
             }
         }
+    }
+
+    /// Notes what the command turns out to be about.
+    pub fn about<T>(&self, note: impl FnOnce(&mut About) -> T) -> T {
+        note(&mut self.about.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Shows a document.

@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use clap::Parser as _;
 
-use super::{Context, Finish, Provider, project_root};
+use super::{Context, Finish, Provider, conclude, project_root};
 use crate::cli::{Cli, Format};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Events};
 use crate::ledger::RunOutcome;
-use crate::report::{self, Human, Json, Verbosity};
+use crate::report::{self, Annotations, Human, Json, Verbosity};
+use crate::story::Recorder;
 use crate::{process, signals};
 
 /// Runs the command line with this provider.
@@ -23,21 +24,30 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
         Format::Human if cli.common.verbose => Arc::new(Human::new(Verbosity::Verbose)),
         Format::Human => Arc::new(Human::new(Verbosity::Normal)),
     };
+    let events: Events = match std::env::var("GITHUB_ACTIONS") {
+        Ok(said) if said == "true" => Arc::new(Annotations::new(events)),
+        _ => events,
+    };
     let words: Vec<String> = std::env::args().skip(1).collect();
     let quoted: Vec<String> = words.iter().map(|word| process::quote(word)).collect();
+    let line = format!("cargo xtask {}", quoted.join(" "));
+    let recorder = Arc::new(Recorder::new(&line, events));
+    let events: Events = Arc::clone(&recorder) as Events;
     let context = Context {
         root: project_root(),
         common: cli.common.clone(),
         events: Arc::clone(&events),
         // A variable that is not UTF-8 cannot be one of ours.
         env: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
-        line: format!("cargo xtask {}", quoted.join(" ")),
+        line,
         words,
         run: OnceLock::new(),
+        about: Arc::default(),
     };
     let result = signals::listen().and_then(|()| super::run(cli, &context, provider));
     let result = written_down(&context, result);
     let code = result.as_ref().map_or_else(|error| error.exit() as u8, |_| 0);
+    conclude::conclude(&context, recorder.story(), &result);
     events.event(match result {
         Ok(finish) => Event::Result { ok: true, exit: 0, summary: finish.summary, error: None, data: finish.data },
         Err(error) => Event::Result {

@@ -84,7 +84,7 @@ impl Reader {
         Self {
             name: name.to_owned(),
             text: text.into(),
-            env: env.iter().filter(|(k, _)| k.starts_with("AGENT_AMI_")).map(|(k, v)| (k.clone(), v.clone())).collect(),
+            env: env.iter().filter(|(k, _)| is_ours(k)).map(|(k, v)| (k.clone(), v.clone())).collect(),
             used_env: RefCell::default(),
             findings: RefCell::default(),
             settings: RefCell::default(),
@@ -391,6 +391,11 @@ impl<'a> Section<'a> {
     fn here(&self, value: &Spanned<DeValue<'_>>) -> String {
         format!("{}:{}", self.reader.name, self.reader.line(value.span().start))
     }
+}
+
+/// True for a variable that sets a key, or means to: `AGENT_AMI_ON` is a flag's.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("AGENT_AMI_") && name != "AGENT_AMI_ON"
 }
 
 /// The environment variable of a key.

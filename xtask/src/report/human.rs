@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::{clock, title};
 use crate::event::{Event, Observer, Outcome, Phase};
 
 /// How often a line says how far the work is where no terminal can redraw one.
@@ -85,7 +86,7 @@ impl Human {
 
     /// Work goes on: redraw the progress line, or say so now and then.
     fn progress(&self, state: &mut State, detail: &str) {
-        let text = format!("{} [{}] {detail}", state.doing, clock(state.since.elapsed()));
+        let text = format!("{} [{}] {detail}", state.doing, clock(state.since.elapsed().as_secs_f64()));
         if self.terminal {
             state.bar.set_message(text);
         } else if self.verbosity > Verbosity::Quiet && state.heartbeat.elapsed() >= HEARTBEAT {
@@ -101,10 +102,7 @@ impl Human {
         }
         let mark = if outcome == Outcome::Failed { "✗" } else { "✓" };
         let summary = if outcome == Outcome::Failed { "failed" } else { summary };
-        self.line(
-            state,
-            &format!("{mark} {:12} {:>8}  {summary}", title(phase), clock(Duration::from_secs_f64(seconds))),
-        );
+        self.line(state, &format!("{mark} {:12} {:>8}  {summary}", title(phase), clock(seconds)));
     }
 
     fn step_finished(&self, state: &mut State, place: (usize, usize), name: &str, outcome: Outcome, seconds: f64) {
@@ -113,9 +111,9 @@ impl Human {
             return;
         }
         let (mark, took) = match outcome {
-            Outcome::Done => ("✓", clock(Duration::from_secs_f64(seconds))),
+            Outcome::Done => ("✓", clock(seconds)),
             Outcome::UpToDate => ("=", "cached".to_owned()),
-            Outcome::Failed => ("✗", clock(Duration::from_secs_f64(seconds))),
+            Outcome::Failed => ("✗", clock(seconds)),
         };
         self.line(state, &format!("  {mark} [{}/{}] {name:28} {took:>8}", place.0, place.1));
     }
@@ -140,8 +138,7 @@ impl Observer for Human {
                 self.phase_finished(state, phase, outcome, seconds, &summary);
             }
             Event::StepStarted { index, total, name, expected_seconds } => {
-                let expected = expected_seconds
-                    .map_or(String::new(), |s| format!(", {} last time", clock(Duration::from_secs_f64(s))));
+                let expected = expected_seconds.map_or(String::new(), |s| format!(", {} last time", clock(s)));
                 self.begin(state, format!("[{index}/{total}] {name}{expected}"));
             }
             Event::StepOutput { line, .. } => {
@@ -189,43 +186,5 @@ impl Observer for Human {
             }
             Event::RunStarted { .. } | Event::Note { .. } => {}
         }
-    }
-}
-
-fn title(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Doctor => "doctor",
-        Phase::Validate => "validate",
-        Phase::Base => "base",
-        Phase::Boot => "boot",
-        Phase::Build => "build",
-        Phase::Capture => "capture",
-        Phase::SmokeBinary => "smoke binary",
-        Phase::Smoke => "smoke",
-        Phase::Copy => "copy",
-        Phase::Promote => "promote",
-        Phase::Cleanup => "clean up",
-        Phase::Test => "test",
-    }
-}
-
-/// Seconds as a person reads them.
-fn clock(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds < 10.0 {
-        return format!("{seconds:.1} s");
-    }
-    let whole = duration.as_secs();
-    if whole < 120 { format!("{whole} s") } else { format!("{} m {:02} s", whole / 60, whole % 60) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_read_well() {
-        let shown = [0.04, 9.94, 10.0, 119.0, 125.0, 3600.0].map(|s| clock(Duration::from_secs_f64(s)));
-        assert_eq!(shown, ["0.0 s", "9.9 s", "10 s", "119 s", "2 m 05 s", "60 m 00 s"]);
     }
 }

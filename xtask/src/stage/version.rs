@@ -1,12 +1,12 @@
 //! Versions: which part of `MAJOR.MINOR.PATCH` has to be raised for what really changed, by the guide's rules (section 8). Pure.
 
 use semver::Version;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::contents::{Change, Difference};
 
 /// The part of a version to raise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Security patches, minor version bumps, bug fixes.

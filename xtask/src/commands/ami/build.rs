@@ -54,7 +54,9 @@ pub fn build<P: Provider>(
         builder: Identity::default(),
         source: recipe.source.clone(),
     };
+    let told = |image: &Image| context.about(|about| about.images = vec![image.clone()]);
     if let Some(image) = made_before(context, &cloud, &recipe, capture, run)? {
+        told(&image);
         engine::post(&cloud, &image, &recipe, &options, events)?;
         return Ok((image, true));
     }
@@ -62,6 +64,7 @@ pub fn build<P: Provider>(
         plan::make(&cloud, name, image, &recipe, super::engine::name(context, provider, config, args)?, args.force)?;
     if let Some(id) = &plan.up_to_date {
         let there = crate::cloud::find(&cloud, &id.0)?;
+        told(&there);
         return Ok((there, true));
     }
     if let Some(message) = cloud.ready(&recipe.source, plan.cached() == 0)? {
@@ -73,7 +76,9 @@ pub fn build<P: Provider>(
     let keep = || run.keep();
     let built = || engine::build(&cloud, &engine, &plan, &recipe, &base, &options, events, &keep);
     if let Engine::Native = engine {
-        return Ok((built()?, false));
+        let image = built()?;
+        told(&image);
+        return Ok((image, false));
     }
     // What Packer calls is its own affair; that it was called is in the ledger, and everything it makes bears the run's tag.
     let intent = Intent {
@@ -83,6 +88,7 @@ pub fn build<P: Provider>(
         ..Intent::default()
     };
     let image = run.journal(&intent, || built().map(|image| (image.clone(), vec![image.id.to_string()])))?;
+    told(&image);
     Ok((image, false))
 }
 

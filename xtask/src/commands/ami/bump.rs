@@ -12,8 +12,9 @@ use crate::config::FILE;
 use crate::contents::difference;
 use crate::error::{Exit, Result};
 use crate::event::Event;
-use crate::stage::version::{self, Judgement, Level};
+use crate::stage::version::{self, Level};
 use crate::state::State;
+use crate::story::Since;
 
 /// The changelog, relative to the project.
 const CHANGELOG: &str = "CHANGELOG.md";
@@ -38,33 +39,36 @@ pub fn last_release<C: Cloud>(cloud: &C, state: &State, image: &Image) -> Result
     Ok(last.map(|(_, image)| image))
 }
 
-/// What changed between two images asks for.
-pub fn judged<C: Cloud>(cloud: &C, last: &Image, image: &Image) -> Result<Judgement> {
-    Ok(version::judge(&difference((last, &contents(cloud, last)?), (image, &contents(cloud, image)?))))
+/// What changed since the last release, and what that asks of the version; nothing if this is the first.
+pub fn since<C: Cloud>(cloud: &C, state: &State, image: &Image) -> Result<Option<Since>> {
+    let Some(last) = last_release(cloud, state, image)? else { return Ok(None) };
+    let difference = difference((&last, &contents(cloud, &last)?), (image, &contents(cloud, image)?));
+    let reasons = version::judge(&difference).reasons;
+    Ok(Some(Since { name: last.name, version: last.version, difference, reasons }))
 }
 
 /// Refuses an image whose version says less than what changed since the last release.
 pub fn gate<C: Cloud>(context: &Context, cloud: &C, state: &State, image: &Image, allowed: bool) -> Result<()> {
-    let Some(last) = last_release(cloud, state, image)? else { return Ok(()) };
-    let judgement = match judged(cloud, &last, image) {
-        Ok(judgement) => judgement,
+    let since = match since(cloud, state, image) {
+        Ok(Some(since)) => since,
+        Ok(None) => return Ok(()),
         Err(error) if error.exit() == Exit::Precondition => {
-            let message = format!("the version cannot be held against {}: {error}", last.name);
-            let hint = format!("`cargo xtask ami smoke {}` brings home what is in it", last.id);
+            let message = format!("the version cannot be held against the last release: {error}");
+            let hint = "`cargo xtask ami smoke` with its id brings home what is in it".to_owned();
             context.events.event(Event::Warning { message, hint });
             return Ok(());
         }
         Err(error) => return Err(error),
     };
-    let Some(level) = judgement.level else { return Ok(()) };
-    let (was, is) = (parsed(&last.version)?, parsed(&image.version)?);
-    let least = version::next(&was, level);
+    context.about(|about| about.since = Some(since.clone()));
+    let Some((level, why)) = since.reasons.first() else { return Ok(()) };
+    let (was, is) = (parsed(&since.version)?, parsed(&image.version)?);
+    let least = version::next(&was, *level);
     if is >= least {
         return Ok(());
     }
-    let why = judgement.reasons.first().map(|(_, why)| why.clone()).unwrap_or_default();
     let message =
-        format!("version {is} says too little: since {was} ({}) {why}, which asks for {least} or more", last.name);
+        format!("version {is} says too little: since {was} ({}) {why}, which asks for {least} or more", since.name);
     if allowed {
         context.events.event(Event::Warning { message, hint: "--allow-version was given".to_owned() });
         return Ok(());
@@ -88,24 +92,24 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Bump) -> Re
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;
     let image = chosen(&cloud, args.image.as_deref())?;
-    let Some(last) = last_release(&cloud, &state, &image)? else {
+    let Some(since) = since(&cloud, &state, &image)? else {
         return Ok(Finish::new(
             format!("nothing was released before {}: {} is as good as any", image.name, image.version),
             serde_json::Value::Null,
         ));
     };
-    let judgement = judged(&cloud, &last, &image)?;
-    let Some(level) = args.level.map(level).or(judgement.level) else {
-        let text = format!("nothing in {} differs from {}: no new version is needed", image.name, last.name);
-        return Ok(Finish::new(text, serde_json::json!({ "from": last.version, "level": null })));
+    let asked = since.reasons.first().map(|(level, _)| *level);
+    let Some(level) = args.level.map(level).or(asked) else {
+        let text = format!("nothing in {} differs from {}: no new version is needed", image.name, since.name);
+        return Ok(Finish::new(text, serde_json::json!({ "from": since.version, "level": null })));
     };
-    let (was, stands) = (parsed(&last.version)?, parsed(&config.images[&image.image].version)?);
+    let (was, stands) = (parsed(&since.version)?, parsed(&config.images[&image.image].version)?);
     let next = version::next(&was, level);
     let mut text = format!("{} {was} -> {next} ({})\n", image.image, level.name());
-    for (level, why) in &judgement.reasons {
+    for (level, why) in &since.reasons {
         text.push_str(&format!("  {:5}  {why}\n", level.name()));
     }
-    let data = serde_json::json!({ "image": image.image, "from": was.to_string(), "to": next.to_string(), "level": level, "reasons": judgement.reasons });
+    let data = serde_json::json!({ "image": image.image, "from": was.to_string(), "to": next.to_string(), "level": level, "reasons": since.reasons });
     context.document("bump", data.clone(), text);
     if stands >= next && args.level.is_none() {
         return Ok(Finish::new(format!("ami.toml says {stands} already, which is enough"), data));
@@ -115,7 +119,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Bump) -> Re
     }
     context.confirm(&format!("Write {next} into {FILE} and {CHANGELOG}?"))?;
     write_version(context, &image.image, &next)?;
-    write_entry(context, &image.image, &next, &judgement)?;
+    write_entry(context, &image.image, &next, &since.reasons)?;
     Ok(Finish::new(format!("{} is {next} now", image.image), data))
 }
 
@@ -144,12 +148,12 @@ fn write_version(context: &Context, image: &str, version: &Version) -> Result<()
 }
 
 /// Puts an entry above the newest one.
-fn write_entry(context: &Context, image: &str, version: &Version, judgement: &Judgement) -> Result<()> {
+fn write_entry(context: &Context, image: &str, version: &Version, reasons: &[(Level, String)]) -> Result<()> {
     let file = context.root.join(CHANGELOG);
     let before = if file.exists() { fs::read_to_string(&file)? } else { "# Changelog\n\n".to_owned() };
     let day = jiff::Timestamp::now().strftime("%Y-%m-%d");
     let mut entry = format!("## {image} {version} ({day})\n\n");
-    for (level, why) in &judgement.reasons {
+    for (level, why) in reasons {
         entry.push_str(&format!("- {}: {why}\n", level.name()));
     }
     entry.push('\n');

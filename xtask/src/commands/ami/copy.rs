@@ -40,6 +40,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Copy) -> Re
     let _lock = state.lock("copy", &context.line)?;
     let best_effort = best_effort(&cloud, &args.best_effort)?;
     let images = stage::copy::run(&cloud, &image, &regions, &best_effort, context.events.as_ref())?;
+    context.about(|about| about.images.clone_from(&images));
     let names: Vec<String> = images.iter().map(|i| format!("{} in {}", i.id, i.region)).collect();
     Ok(Finish::new(names.join(", "), serde_json::json!({ "images": images })))
 }

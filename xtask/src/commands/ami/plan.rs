@@ -126,6 +126,7 @@ fn all<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli
             "recipe_hash": plan.recipe_hash, "steps": steps, "steps_to_run": runs,
         }));
     }
+    context.about(|about| about.outputs.push(("images".to_owned(), serde_json::json!(images).to_string())));
     let data = serde_json::json!({ "images": images });
     context.document("plans", data.clone(), text);
     Ok(Finish::new("", data))

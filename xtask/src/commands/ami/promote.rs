@@ -50,6 +50,7 @@ pub fn promote<P: Provider>(
         let (instead_of, kind) = (now.as_deref(), PromotionKind::Promote);
         let step = Move { target: &target, images: &images, instead_of, kind, why: &why, asked };
         let (outcome, summary) = channel::point(context, &cloud, state, run, &step)?;
+        context.about(|about| about.show(name, &images));
         let data = serde_json::json!({ "channel": name, "images": images });
         Ok::<_, Error>((data, outcome, summary))
     })

@@ -2,16 +2,11 @@
 
 use std::sync::Arc;
 
-use fs_err as fs;
-
 use super::{build, promote, smoke};
 use crate::cli;
 use crate::cloud::Cloud as _;
 use crate::commands::{Context, Finish, Provider, doctor, validate};
 use crate::error::Result;
-use crate::event::{Event, Outcome, Phase};
-use crate::recipe::Digest;
-use crate::stage::smoke::{self as stage, DOCUMENT, Record};
 
 /// The channel a release ends in.
 const CHANNEL: &str = "staging";
@@ -32,24 +27,17 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
     let run = context.begin_run(&state)?;
     let (image, up_to_date) = build::build(context, provider, &config, &state, &run, &args.build)?;
     let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
-    let known = cloud.document(&image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
-    let spec = Digest::of(&fs::read(smoke::spec_path(context, &config, &image)?)?);
-    let passes = stage::passes(&cloud.instance_types(), !args.no_reboot);
-    let record = match known.filter(|r| up_to_date && r.covers(&image, spec, &passes)) {
-        Some(record) => {
-            let summary = format!("{} passed at {}", image.id, record.at);
-            context.events.event(Event::PhaseFinished {
-                phase: Phase::Smoke,
-                outcome: Outcome::UpToDate,
-                seconds: 0.0,
-                summary,
-            });
-            record
-        }
+    let known = match up_to_date {
+        true => smoke::passed_before(context, provider, &config, &state, &image, args.no_reboot)?,
+        false => None,
+    };
+    let record = match known {
+        Some(record) => record,
         None => {
             let args = cli::Smoke {
                 image: None,
                 no_reboot: args.no_reboot,
+                unless_passed: false,
                 spec: None,
                 output: Vec::new(),
                 keep_on_failure: args.build.keep_on_failure,
@@ -64,6 +52,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
         let best_effort = super::copy::best_effort(&cloud, &args.best_effort)?;
         crate::stage::copy::run(&cloud, &image, cloud.regions(), &best_effort, context.events.as_ref())?
     };
+    context.about(|about| about.images.clone_from(&images));
     // Asking for a release is asking for staging.
     let staging = cli::Promote {
         image: None,

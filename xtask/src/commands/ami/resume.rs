@@ -53,6 +53,7 @@ pub fn taken_up<P: Provider>(
         line: record.command.clone(),
         words: record.words.clone(),
         run: OnceLock::from(run),
+        about: Arc::clone(&context.about),
     };
     Ok((again, inner))
 }

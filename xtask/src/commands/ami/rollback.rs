@@ -47,6 +47,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -
         let (outcome, summary) = channel::point(context, &cloud, &state, &run, &step)?;
         Ok::<_, Error>(((bad.filter(|b| *b != wanted && !b.is_empty()), images), outcome, summary))
     })?;
+    context.about(|about| about.show(name, &images));
     let mut quarantined = Vec::new();
     if let Some(bad) = bad.filter(|_| !args.keep && !context.common.dry_run) {
         let (all, _) = cloud::all_images(&cloud)?;

@@ -10,6 +10,8 @@ use crate::cloud::{self, Cloud, Image};
 use crate::commands::{Context, Finish, Provider, smoke_binary};
 use crate::config::Config;
 use crate::error::{Exit, Result};
+use crate::event::{Event, Outcome, Phase};
+use crate::recipe::Digest;
 use crate::stage::smoke::{self as stage, Kit, Options, Record};
 use crate::state::{Run, State};
 
@@ -34,7 +36,43 @@ pub fn judge<P: Provider>(
         cloud.put_document(image, stage::DOCUMENT, &text)?;
     }
     write_outputs(&record, &args.output)?;
+    context.about(|about| {
+        if about.images.is_empty() {
+            about.images.push(image.clone());
+        }
+        about.smoke = Some(record.clone());
+    });
     Ok(record)
+}
+
+/// The verdict that is known already, if it is a good one by the very spec of today and over all boots.
+pub fn passed_before<P: Provider>(
+    context: &Context,
+    provider: &P,
+    config: &Config,
+    state: &State,
+    image: &Image,
+    no_reboot: bool,
+) -> Result<Option<Record>> {
+    let cloud = provider.open(context, config, state, None)?;
+    let known = cloud.document(image, stage::DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    let spec = Digest::of(&fs::read(spec_path(context, config, image)?)?);
+    let passes = stage::passes(&cloud.instance_types(), !no_reboot);
+    let known = known.filter(|record| record.covers(image, spec, &passes));
+    if let Some(record) = &known {
+        let summary = format!("{} passed at {}", image.id, record.at);
+        context.events.event(Event::PhaseFinished {
+            phase: Phase::Smoke,
+            outcome: Outcome::UpToDate,
+            seconds: 0.0,
+            summary,
+        });
+        context.about(|about| {
+            about.images = vec![image.clone()];
+            about.smoke = Some(record.clone());
+        });
+    }
+    Ok(known)
 }
 
 /// What an instance of the image is judged with: the binary, made if need be, and the spec.
@@ -105,6 +143,14 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Smoke) -> R
     let config = context.config()?;
     let state = context.state(&config)?;
     let image = chosen(&provider.open(context, &config, &state, None)?, args.image.as_deref())?;
+    if args.unless_passed
+        && let Some(record) = passed_before(context, provider, &config, &state, &image, args.no_reboot)?
+    {
+        return Ok(Finish::new(
+            format!("{} passed at {}", image.id, record.at),
+            serde_json::json!({ "image": image.id, "smoke": record }),
+        ));
+    }
     let run = context.begin_run(&state)?;
     let record = judge(context, provider, &config, &state, &run, &image, args)?;
     verdict(&image, &record)?;

@@ -1,0 +1,98 @@
+//! What stays of a command: its report beside the state, and what it tells the workflow that ran it. None of this fails the command.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::{Context, Finish};
+use crate::channel::output;
+use crate::error::Result;
+use crate::event::Event;
+use crate::report::{markdown, page};
+use crate::story::{End, Story};
+
+/// So many reports are kept.
+const KEPT: usize = 200;
+/// Where they lie in the state folder.
+const FOLDER: &str = "reports";
+
+/// Writes everything down, or warns.
+pub(super) fn conclude(context: &Context, mut story: Story, result: &Result<Finish>) {
+    story.about = context.about(|about| about.clone());
+    story.end = Some(match result {
+        Ok(finish) => End { exit: 0, summary: finish.summary.clone() },
+        Err(error) => End { exit: error.exit() as u8, summary: crate::report::render(error) },
+    });
+    let written = match story.run {
+        Some(_) => report(context, &story).map(Some),
+        None => Ok(None),
+    };
+    let told = written.and_then(|page| workflow(context, &story, page.as_deref()));
+    if let Err(error) = told {
+        let message = format!("no report was written: {error}");
+        let hint = "the command itself is not touched by that".to_owned();
+        context.events.event(Event::Warning { message, hint });
+    }
+}
+
+/// The folder of the reports.
+pub(super) fn folder(context: &Context) -> Result<PathBuf> {
+    Ok(context.root.join(&context.config()?.local.state_dir).join(FOLDER))
+}
+
+/// Writes the page and the story that it is made from.
+fn report(context: &Context, story: &Story) -> Result<PathBuf> {
+    let folder = folder(context)?;
+    fs::create_dir_all(&folder)?;
+    let run = story.run.as_deref().unwrap_or_default();
+    fs::write(folder.join(format!("{run}.json")), serde_json::to_vec(story).unwrap_or_default())?;
+    let page = folder.join(format!("{run}.html"));
+    fs::write(&page, page::render(story))?;
+    // A run's id begins with its time, so the oldest come first.
+    let mut all: Vec<PathBuf> = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    all.sort();
+    for old in all.iter().take(all.len().saturating_sub(2 * KEPT)) {
+        fs::remove_file(old)?;
+    }
+    let shown = page.strip_prefix(&context.root).unwrap_or(&page).display().to_string();
+    context.events.event(Event::Note { message: format!("report: {shown}") });
+    Ok(page)
+}
+
+/// Adds to the job's summary and the step's outputs, where a workflow asks for them (docs.github.com, "Default environment variables").
+fn workflow(context: &Context, story: &Story, page: Option<&Path>) -> Result<()> {
+    if let Some(file) = context.env.get("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty()) {
+        append(Path::new(file), &markdown::render(story))?;
+    }
+    if let Some(file) = context.env.get("GITHUB_OUTPUT").filter(|file| !file.is_empty()) {
+        append(Path::new(file), &outputs(story, page))?;
+    }
+    Ok(())
+}
+
+/// `run`, `report`, the ids of the images, and what the command adds; each a line that ends where its value does.
+fn outputs(story: &Story, page: Option<&Path>) -> String {
+    let about = &story.about;
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    pairs.extend(story.run.iter().map(|run| ("run".to_owned(), run.clone())));
+    pairs.extend(page.map(|page| ("report".to_owned(), page.display().to_string())));
+    pairs.extend(about.outputs.iter().cloned());
+    let mut text = String::new();
+    for (name, value) in pairs {
+        let _ = writeln!(text, "{name}={}", value.replace(['\n', '\r'], " "));
+    }
+    if !about.images.is_empty() {
+        text.push_str(&match &about.channel {
+            Some(channel) => output::lines(channel, &about.images),
+            None => output::ids(&about.images),
+        });
+    }
+    text
+}
+
+fn append(file: &Path, text: &str) -> Result<()> {
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(file)?;
+    Ok(file.write_all(text.as_bytes())?)
+}

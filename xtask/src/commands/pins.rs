@@ -1,0 +1,82 @@
+//! `pins …`: is there something newer than what is pinned, and taking it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Context;
+use crate::check::{Finding, pins as dates};
+use crate::error::{Error, Exit, Result};
+use crate::event::{Event, Outcome, Phase, phase};
+use crate::freshness::{self, Pin};
+
+pub(super) mod check;
+mod propose;
+pub(super) mod update;
+
+/// Asks for newer versions. What could not be asked is a warning; if nothing could, an error.
+fn looked(context: &Context, tools: &std::path::Path, min_age: Duration) -> Result<Vec<Pin>> {
+    let events = context.events.as_ref();
+    phase(events, Phase::Freshness, "npm, Python packages", || {
+        let told = |name: &str| {
+            events.event(Event::Progress { phase: Phase::Freshness, message: name.to_owned(), fraction: None });
+        };
+        let pins = freshness::look(&context.root, tools, oldest(min_age), &told)?;
+        let unknown: Vec<&Pin> = pins.iter().filter(|pin| pin.problem.is_some()).collect();
+        if let Some(first) = unknown.first() {
+            let why = first.problem.as_deref().unwrap_or_default();
+            let message =
+                format!("{} of {} pins could not be asked about: {}: {why}", unknown.len(), pins.len(), first.name);
+            if unknown.len() == pins.len() {
+                return Err(
+                    Exit::Failed.error(message, "without a network nobody knows what is newer; nothing was changed")
+                );
+            }
+            let hint = "`cargo xtask doctor` tells what is missing; the others were asked".to_owned();
+            events.event(Event::Warning { message, hint });
+        }
+        let newer = pins.iter().filter(|pin| pin.newest.is_some()).count();
+        Ok::<_, Error>((pins, Outcome::Done, format!("{newer} newer")))
+    })
+}
+
+/// The youngest release that is old enough.
+fn oldest(min_age: Duration) -> Timestamp {
+    Timestamp::now() - SignedDuration::try_from(min_age).unwrap_or(SignedDuration::ZERO)
+}
+
+/// Reviews that are due and ends of life.
+fn due(context: &Context) -> Result<Vec<Finding>> {
+    dates::check(&context.root, jiff::Zoned::now().date())
+}
+
+/// Where uv lies.
+fn tools(context: &Context) -> Result<PathBuf> {
+    let config = context.config()?;
+    let folder = context.root.join(&config.local.state_dir).join("tools");
+    fs_err::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// A table for a person: what is newer first, then what is not known; the rest is counted.
+fn table(pins: &[Pin], due: &[Finding]) -> String {
+    let mut text = String::new();
+    let width = pins.iter().map(|pin| pin.name.len()).max().unwrap_or(0);
+    for pin in pins {
+        let what = match (&pin.newest, &pin.young, &pin.problem) {
+            (Some(newest), Some(young), _) => format!("-> {newest}  ({young} is too young)"),
+            (Some(newest), None, _) => format!("-> {newest}"),
+            (None, Some(young), _) => format!("{young} is too young"),
+            (None, None, Some(problem)) => format!("not known: {problem}"),
+            (None, None, None) => continue,
+        };
+        text.push_str(&format!("{:width$}  {:10} {what}  {}\n", pin.name, pin.have, pin.place.display()));
+    }
+    let same = pins.iter().filter(|pin| (&pin.newest, &pin.young, &pin.problem) == (&None, &None, &None)).count();
+    text.push_str(&format!("{same} of {} are the newest\n", pins.len()));
+    for finding in due {
+        text.push_str(&format!("{}\n", finding.message));
+    }
+    text
+}

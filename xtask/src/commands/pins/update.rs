@@ -1,0 +1,108 @@
+//! `pins update`: takes what is newer. The files change together or not at all.
+
+use std::path::PathBuf;
+
+use fs_err as fs;
+use semver::Version;
+
+use super::{due, looked, oldest, propose, table, tools};
+use crate::cli;
+use crate::commands::{Context, Finish};
+use crate::contents::Difference;
+use crate::error::{Error, Result};
+use crate::event::{Event, Outcome, Phase, phase};
+use crate::freshness::Pin;
+use crate::freshness::edit::{self, Edit};
+use crate::stage::version;
+
+/// Runs the command.
+pub(in crate::commands) fn run(context: &Context, args: &cli::PinsUpdate) -> Result<Finish> {
+    if args.propose {
+        propose::ready(context)?;
+    }
+    let (config, tools) = (context.config()?, tools(context)?);
+    let pins = looked(context, &tools, args.check.min_age)?;
+    let due = due(context)?;
+    let today = jiff::Zoned::now().date();
+    let specs: Vec<PathBuf> = config.images.values().map(|image| image.smoke.clone()).collect();
+    let events = context.events.as_ref();
+    let edits = phase(events, Phase::Freshness, "pins and lock files", || {
+        let edits = edit::edits(&context.root, &tools, &specs, &pins, oldest(args.check.min_age), today)?;
+        let summary = format!("{} files change", edits.len());
+        Ok::<_, Error>((edits, Outcome::Done, summary))
+    })?;
+    let bump = bump(&pins, config.images.iter().map(|(name, image)| (name.as_str(), image.version.as_str())));
+    let data = serde_json::json!({
+        "pins": pins, "files": edits.iter().map(|edit| &edit.file).collect::<Vec<_>>(), "bump": bump,
+    });
+    context.document("pins", data.clone(), format!("{}{bump}", table(&pins, &due)));
+    for edit in &edits {
+        events.event(Event::Diff { file: edit.file.clone(), diff: diff(edit) });
+    }
+    if !edits.is_empty() && !context.common.dry_run {
+        context.confirm(&format!("Change {} files?", edits.len()))?;
+        write(context, &edits)?;
+    }
+    let changed = if context.common.dry_run {
+        "nothing was written: --dry-run".to_owned()
+    } else {
+        format!("{} files changed", edits.len())
+    };
+    if !args.propose || context.common.dry_run {
+        let next = if edits.is_empty() { "" } else { "; `cargo xtask ami release` tries them" };
+        return Ok(Finish::new(format!("{changed}{next}"), data));
+    }
+    let due: Vec<String> = due.iter().map(|finding| format!("{} {}", finding.message, finding.hint)).collect();
+    let body =
+        propose::Proposal { pins: &pins, files: edits.iter().map(|edit| edit.file.clone()).collect(), bump, due };
+    let told = propose::run(context, &body)?;
+    Ok(Finish::new(told, data))
+}
+
+/// All of them, or none: what was written already is put back when one fails.
+fn write(context: &Context, edits: &[Edit]) -> Result<()> {
+    for (n, edit) in edits.iter().enumerate() {
+        if let Err(error) = fs::write(context.root.join(&edit.file), &edit.after) {
+            for done in &edits[..=n] {
+                fs::write(context.root.join(&done.file), &done.before)?;
+            }
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// A person reads what was decided; of a lock file, how much follows from it.
+fn diff(edit: &Edit) -> String {
+    let diff = similar::TextDiff::from_lines(&edit.before, &edit.after);
+    if edit::is_lock(&edit.file) {
+        let count = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
+        return format!(
+            "{} lines out, {} lines in\n",
+            count(similar::ChangeTag::Delete),
+            count(similar::ChangeTag::Insert)
+        );
+    }
+    let file = edit.file.display().to_string();
+    diff.unified_diff().context_radius(1).header(&file, &file).to_string()
+}
+
+/// Which version bump the changes mean, for each image.
+fn bump<'a>(pins: &[Pin], images: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let difference = Difference { system: Vec::new(), tools: edit::changes(pins), packages: Vec::new(), bytes: (0, 0) };
+    let judgement = version::judge(&difference);
+    let Some(level) = judgement.level else { return String::new() };
+    let mut text = String::new();
+    for (name, version) in images {
+        let next =
+            Version::parse(version).map(|version| version::next(&version, level).to_string()).unwrap_or_default();
+        text.push_str(&format!(
+            "that means {} for {name}: {version} -> {next}, `cargo xtask ami bump` after the build\n",
+            level.name()
+        ));
+    }
+    for (level, why) in &judgement.reasons {
+        text.push_str(&format!("  {:5}  {why}\n", level.name()));
+    }
+    text
+}

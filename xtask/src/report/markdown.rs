@@ -1,0 +1,205 @@
+//! A story as GitHub-flavoured Markdown, for a job's summary (docs.github.com, "Adding a job summary").
+
+use std::fmt::Write as _;
+
+use super::{clock, title};
+use crate::event::Outcome;
+use crate::story::{Episode, Since, Story};
+
+/// GitHub takes 1 MiB a step; what is longer is refused whole.
+const MOST: usize = 900_000;
+/// So many changed packages are listed; the rest is counted.
+const PACKAGES: usize = 100;
+
+/// Renders a story. Nothing if there is nothing to tell.
+pub fn render(story: &Story) -> String {
+    let empty = story.phases.is_empty() && story.documents.is_empty() && story.findings.is_empty();
+    if empty && story.well() {
+        return String::new();
+    }
+    let mut text = String::new();
+    head(&mut text, story);
+    images(&mut text, story);
+    if let Some(since) = &story.about.since {
+        changes(&mut text, since);
+    }
+    complaints(&mut text, story);
+    phases(&mut text, &story.phases);
+    for (kind, document) in &story.documents {
+        let _ = writeln!(text, "<details open><summary>{}</summary>\n\n{}</details>\n", cell(kind), fenced(document));
+    }
+    for (file, diff) in &story.diffs {
+        let _ = writeln!(
+            text,
+            "<details><summary>{}</summary>\n\n{}</details>\n",
+            cell(&file.display().to_string()),
+            fenced(diff)
+        );
+    }
+    if text.len() > MOST {
+        let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str("\n\n… and more: see the job's log\n");
+    }
+    text
+}
+
+fn head(text: &mut String, story: &Story) {
+    let mark = if story.well() { "✅" } else { "❌" };
+    let _ = writeln!(text, "## {mark} {}\n", cell(story.title()));
+    let run = story.run.as_ref().map_or(String::new(), |run| format!(", {run}"));
+    let _ = writeln!(text, "`{}` took {}{run}.\n", story.command.replace('`', "'"), clock(story.seconds));
+    if let Some(end) = story.end.as_ref().filter(|end| !end.summary.is_empty()) {
+        if end.exit == 0 {
+            let _ = writeln!(text, "{}\n", cell(&end.summary));
+        } else {
+            let _ = writeln!(text, "Exit code {}:\n\n{}", end.exit, fenced(&end.summary));
+        }
+    }
+}
+
+fn images(text: &mut String, story: &Story) {
+    let about = &story.about;
+    if about.images.is_empty() {
+        return;
+    }
+    let channel = about.channel.as_ref().map_or(String::new(), |channel| format!(" in `{channel}`"));
+    let _ = writeln!(text, "| region | image{channel} |\n|---|---|");
+    for image in &about.images {
+        let _ = writeln!(text, "| {} | `{}` |", cell(&image.region), cell(&image.id.0));
+    }
+    text.push('\n');
+    if let Some(home) = about.images.first() {
+        let _ = writeln!(
+            text,
+            "Version {}, on {} (`{}`), recipe `{}`.\n",
+            home.version,
+            home.base.name,
+            home.base.id,
+            home.recipe_hash.short()
+        );
+    }
+    for (report, pass) in about.smoke.iter().flat_map(|smoke| smoke.reports.iter().zip(&smoke.passes)) {
+        let failed = report.failed();
+        let verdict =
+            if failed.is_empty() { "all passed".to_owned() } else { format!("failed: {}", failed.join(", ")) };
+        let _ = writeln!(text, "- {pass}: {} checks, {verdict}, {}", report.checks.len(), clock(report.wall_seconds));
+    }
+    if about.smoke.is_some() {
+        text.push('\n');
+    }
+}
+
+fn changes(text: &mut String, since: &Since) {
+    let _ = writeln!(text, "### Since {}\n", cell(&since.name));
+    let difference = &since.difference;
+    let few = [("system", &difference.system), ("tools", &difference.tools)];
+    let rows: Vec<_> =
+        few.iter().flat_map(|(kind, changes)| changes.iter().map(move |change| (kind, change))).collect();
+    if rows.is_empty() && difference.packages.is_empty() {
+        let _ = writeln!(text, "Nothing in it differs.\n");
+        return;
+    }
+    if !rows.is_empty() {
+        let _ = writeln!(text, "| | | was | is |\n|---|---|---|---|");
+    }
+    for (kind, change) in rows {
+        let side = |side: &Option<String>| side.as_deref().map_or("–".to_owned(), cell);
+        let _ = writeln!(text, "| {kind} | {} | {} | {} |", cell(&change.name), side(&change.from), side(&change.to));
+    }
+    let packages = &difference.packages;
+    if !packages.is_empty() {
+        let _ = writeln!(text, "\n<details><summary>{} packages</summary>\n", packages.len());
+        for change in packages.iter().take(PACKAGES) {
+            let side = |side: &Option<String>| side.as_deref().map_or("–".to_owned(), cell);
+            let _ = writeln!(text, "- {} {} → {}", cell(&change.name), side(&change.from), side(&change.to));
+        }
+        if packages.len() > PACKAGES {
+            let _ = writeln!(text, "- and {} more", packages.len() - PACKAGES);
+        }
+        let _ = writeln!(text, "\n</details>");
+    }
+    text.push('\n');
+}
+
+fn complaints(text: &mut String, story: &Story) {
+    let failed = story.checks.iter().filter(|check| check.outcome != "pass");
+    let failed = failed
+        .map(|c| format!("**{}** ({}, {}): {}", cell(&c.name), cell(&c.pass), cell(&c.outcome), cell(&c.message)));
+    let findings = story.findings.iter().map(|finding| cell(finding));
+    let warnings = story.warnings.iter().map(|(message, hint)| format!("{} ({})", cell(message), cell(hint)));
+    let all: Vec<String> = failed.chain(findings).chain(warnings).collect();
+    for complaint in &all {
+        let _ = writeln!(text, "- {complaint}");
+    }
+    if !all.is_empty() {
+        text.push('\n');
+    }
+}
+
+fn phases(text: &mut String, phases: &[Episode]) {
+    if phases.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "| phase | time | |\n|---|--:|---|");
+    for phase in phases {
+        let what = if phase.summary.is_empty() { &phase.subject } else { &phase.summary };
+        let _ = writeln!(
+            text,
+            "| {} {} | {} | {} |",
+            mark(phase.outcome),
+            title(phase.phase),
+            clock(phase.seconds),
+            cell(what)
+        );
+    }
+    text.push('\n');
+    for phase in phases.iter().filter(|phase| !phase.steps.is_empty()) {
+        let cached = phase.steps.iter().filter(|step| step.outcome == Outcome::UpToDate).count();
+        let count = phase.steps.len();
+        let _ = writeln!(
+            text,
+            "<details><summary>{count} steps, {cached} of them cached</summary>\n\n| step | time |\n|---|--:|"
+        );
+        for step in &phase.steps {
+            let time = if step.outcome == Outcome::UpToDate { "cached".to_owned() } else { clock(step.seconds) };
+            let _ = writeln!(text, "| {} {} | {time} |", mark(Some(step.outcome)), cell(&step.name));
+        }
+        let _ = writeln!(text, "\n</details>\n");
+    }
+}
+
+fn mark(outcome: Option<Outcome>) -> &'static str {
+    match outcome {
+        Some(Outcome::Done) => "✓",
+        Some(Outcome::UpToDate) => "=",
+        Some(Outcome::Failed) => "✗",
+        None => "…",
+    }
+}
+
+/// Text that stays in its cell and is nothing but text.
+fn cell(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' => safe.push(' '),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '&' => safe.push_str("&amp;"),
+            '|' | '*' | '_' | '`' | '[' | ']' | '\\' | '#' | '@' => {
+                safe.push('\\');
+                safe.push(c);
+            }
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// A code block that its text cannot end.
+fn fenced(text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}\n{}\n{fence}\n", text.trim_end())
+}

@@ -1,0 +1,251 @@
+//! A story as one HTML file that needs no network and runs no script: what a person opens after a release.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{clock, title};
+use crate::contents::Change;
+use crate::event::Outcome;
+use crate::story::{Episode, Judged, Since, Step, Story};
+
+/// The page's style.
+const STYLE: &str = include_str!("page/style.css");
+
+/// Renders a story.
+pub fn render(story: &Story) -> String {
+    let verdict = match &story.end {
+        Some(end) if end.exit == 0 => ("well", "done"),
+        Some(_) => ("bad", "failed"),
+        None => ("bad", "cut off"),
+    };
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                // Whatever a log line holds: nothing is run and nothing is fetched.
+                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+                title { (story.title()) ": " (verdict.1) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                (head(story, verdict))
+                (complaints(story))
+                (regions(story))
+                (timeline(story))
+                (checks(story))
+                @if let Some(since) = &story.about.since { (changes(since)) }
+                (files(story))
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn head(story: &Story, (class, verdict): (&str, &str)) -> Markup {
+    let checks = story.checks.len();
+    let failed = story.checks.iter().filter(|c| c.outcome == "fail").count();
+    let steps = || story.phases.iter().flat_map(|p| &p.steps);
+    let cached = steps().filter(|s| s.outcome == Outcome::UpToDate).count();
+    let home = story.about.images.first();
+    html! {
+        header {
+            h1 { (story.title()) " " span.verdict.(class) { (verdict) } }
+            @if let Some(end) = story.end.as_ref().filter(|e| e.exit == 0) { p { (end.summary) } }
+            dl.facts {
+                (fact("took", &clock(story.seconds)))
+                @if let Some(image) = home { (fact("version", &image.version)) }
+                @if let Some(channel) = &story.about.channel { (fact("channel", channel)) }
+                @if steps().next().is_some() { (fact("steps", &format!("{} of {} cached", cached, steps().count()))) }
+                @if checks > 0 { (fact("checks", &format!("{} of {checks} passed", checks - failed))) }
+                @if let Some(image) = home { (fact("base", &image.base.name)) }
+                @if let Some(image) = home { (fact("disk", &format!("{} MB", image.disk_bytes / 1_000_000))) }
+                @if let Some(image) = home { (fact("recipe", &image.recipe_hash.short())) }
+                (fact("began", story.began.split('.').next().unwrap_or_default()))
+                @if let Some(run) = &story.run { (fact("run", run)) }
+            }
+            pre.command { "$ " (story.command) }
+        }
+    }
+}
+
+fn fact(name: &str, value: &str) -> Markup {
+    html! { div { dt { (name) } dd { (value) } } }
+}
+
+/// What went wrong and what should be changed, before anything else.
+fn complaints(story: &Story) -> Markup {
+    let end = story.end.as_ref().filter(|end| end.exit != 0);
+    let failed: Vec<&Judged> = story.checks.iter().filter(|c| c.outcome != "pass").collect();
+    if end.is_none() && failed.is_empty() && story.warnings.is_empty() && story.findings.is_empty() {
+        return html! {};
+    }
+    html! {
+        section.complaints {
+            @if let Some(end) = end { h2 { "Exit code " (end.exit) } pre { (end.summary) } }
+            ul {
+                @for check in failed {
+                    li { strong { (check.name) } ", " (check.pass) ", " (check.outcome) ": " (check.message) }
+                }
+                @for finding in &story.findings { li { (finding) } }
+                @for (message, hint) in &story.warnings { li { (message) " " span.hint { (hint) } } }
+            }
+        }
+    }
+}
+
+fn regions(story: &Story) -> Markup {
+    if story.about.images.is_empty() {
+        return html! {};
+    }
+    html! {
+        section {
+            h2 { "Regions" }
+            table {
+                tr { th { "region" } th { "image" } th { "copied from" } th { "made" } }
+                @for image in &story.about.images {
+                    tr {
+                        td { (image.region) }
+                        td { code { (image.id) } }
+                        td { @if let Some(from) = &image.copied_from { code { (from) } } }
+                        td { (image.created.split('.').next().unwrap_or_default()) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn timeline(story: &Story) -> Markup {
+    if story.phases.is_empty() {
+        return html! {};
+    }
+    let whole = story.phases.iter().map(|p| p.at + p.seconds).fold(story.seconds, f64::max).max(0.001);
+    html! {
+        section {
+            h2 { "Timeline" }
+            div.timeline {
+                @for phase in &story.phases {
+                    (row(&phase.subject_line(), phase.at, phase.seconds, phase.outcome, whole, "phase", &phase.summary))
+                    @for step in &phase.steps { (step_row(step, whole)) }
+                }
+            }
+        }
+    }
+}
+
+fn step_row(step: &Step, whole: f64) -> Markup {
+    row(&step.name, step.at, step.seconds, Some(step.outcome), whole, "step", "")
+}
+
+fn row(name: &str, at: f64, seconds: f64, outcome: Option<Outcome>, whole: f64, kind: &str, summary: &str) -> Markup {
+    let (class, time) = match outcome {
+        Some(Outcome::Done) => ("ran", clock(seconds)),
+        // What took a moment to find there is cached all the same; a phase says in its summary what was there.
+        Some(Outcome::UpToDate) => ("cached", "cached".to_owned()),
+        Some(Outcome::Failed) => ("failed", clock(seconds)),
+        None => ("failed", "cut off".to_owned()),
+    };
+    let share = |part: f64| (part / whole * 100.0).clamp(0.0, 100.0);
+    let place = format!("left:{:.2}%;width:{:.2}%", share(at), share(seconds).max(0.15));
+    html! {
+        div class={ "row " (kind) " " (class) } title=(summary) {
+            span.name { (name) }
+            span.lane { span.bar style=(place) {} }
+            span.time { (time) }
+        }
+    }
+}
+
+impl Episode {
+    /// The phase and what it works on, in a line.
+    fn subject_line(&self) -> String {
+        format!("{} {}", title(self.phase), self.subject).trim_end().to_owned()
+    }
+}
+
+fn checks(story: &Story) -> Markup {
+    let rows = story.by_check();
+    if rows.is_empty() {
+        return html! {};
+    }
+    let mut passes: Vec<&str> = Vec::new();
+    for check in &story.checks {
+        if !passes.contains(&check.pass.as_str()) {
+            passes.push(&check.pass);
+        }
+    }
+    let failed = rows.iter().filter(|(_, verdicts)| verdicts.iter().any(|v| v.outcome != "pass")).count();
+    html! {
+        section {
+            h2 { "Smoke test" }
+            details open[failed > 0] {
+                summary { (rows.len()) " checks in " (passes.len()) " boots, " (failed) " not passed" }
+                table {
+                    tr { th { "check" } @for pass in &passes { th { (pass) } } th { "what was found" } }
+                    @for (name, verdicts) in &rows {
+                        tr {
+                            td { (name) }
+                            @for pass in &passes { (verdict(verdicts.iter().find(|v| v.pass == **pass))) }
+                            td { (verdicts.last().map_or("", |v| v.message.as_str())) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn verdict(judged: Option<&&Judged>) -> Markup {
+    let Some(judged) = judged else { return html! { td { "–" } } };
+    let class = if judged.outcome == "pass" { "well" } else { "bad" };
+    html! { td.(class) { (judged.outcome) " " span.seconds { (clock(judged.seconds)) } } }
+}
+
+fn changes(since: &Since) -> Markup {
+    let difference = &since.difference;
+    let megabytes = |bytes: u64| bytes / 1_000_000;
+    html! {
+        section {
+            h2 { "Since " (since.name) }
+            @if difference.system.is_empty() && difference.tools.is_empty() && difference.packages.is_empty() {
+                p { "Nothing in it differs." }
+            } @else {
+                ul { @for (level, why) in &since.reasons { li { strong { (level.name()) } " " (why) } } }
+                (table("system", &difference.system))
+                (table("tools", &difference.tools))
+                details { summary { (difference.packages.len()) " packages" } (table("packages", &difference.packages)) }
+            }
+            p { "Size: " (megabytes(difference.bytes.0)) " MB → " (megabytes(difference.bytes.1)) " MB" }
+        }
+    }
+}
+
+fn table(kind: &str, changes: &[Change]) -> Markup {
+    if changes.is_empty() {
+        return html! {};
+    }
+    html! {
+        table {
+            tr { th { (kind) } th { "was" } th { "is" } }
+            @for change in changes {
+                tr {
+                    td { (change.name) }
+                    td { (change.from.as_deref().unwrap_or("–")) }
+                    td { (change.to.as_deref().unwrap_or("–")) }
+                }
+            }
+        }
+    }
+}
+
+fn files(story: &Story) -> Markup {
+    html! {
+        @for (file, diff) in &story.diffs {
+            section { h2 { (file.display()) } pre { (diff) } }
+        }
+        @for (kind, text) in &story.documents {
+            section { h2 { (kind) } pre { (text) } }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A release's pages: the HTML file and the job summary, from a story told by events. What is hostile in it stays text.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+
+use std::collections::BTreeMap;
+
+use xtask::cloud::{BaseRecord, Identity, Image, ImageId};
+use xtask::contents::{Change, Difference};
+use xtask::event::{Event, Outcome, Phase};
+use xtask::recipe::Digest;
+use xtask::report::{markdown, page};
+use xtask::stage::version::Level;
+use xtask::story::{Since, Story};
+
+const HOSTILE: &str = "<script>alert(1)</script> | `x` **y** ```";
+
+fn image(id: &str, region: &str, from: Option<&str>) -> Image {
+    Image {
+        schema: 1,
+        id: ImageId(id.to_owned()),
+        name: "locus-agent-v1.1.0-20261122-0900".to_owned(),
+        region: region.to_owned(),
+        image: "locus-agent".to_owned(),
+        version: "1.1.0".to_owned(),
+        created: "2026-11-22T09:00:00.5Z".to_owned(),
+        recipe_hash: Digest::of(b"recipe"),
+        base: BaseRecord::local("debian-13", Digest::of(b"base")),
+        content: Digest::of(b"disk"),
+        disk_bytes: 3_029_000_000,
+        copied_from: from.map(|id| ImageId(id.to_owned())),
+        run: "run-1".to_owned(),
+        engine: "native".to_owned(),
+        builder: Identity::default(),
+        tags: BTreeMap::new(),
+    }
+}
+
+fn told(exit: u8) -> Story {
+    let mut story = Story { command: "cargo xtask ami release".to_owned(), ..Story::default() };
+    let started = |phase, subject: &str| Event::PhaseStarted { phase, subject: subject.to_owned() };
+    let ended = |phase, outcome, seconds, summary: &str| Event::PhaseFinished {
+        phase,
+        outcome,
+        seconds,
+        summary: summary.to_owned(),
+    };
+    let step = |index, name: &str, outcome, seconds| Event::StepFinished {
+        index,
+        total: 2,
+        name: name.to_owned(),
+        outcome,
+        seconds,
+    };
+    let check = |pass: &str, outcome: &str| Event::Check {
+        pass: pass.to_owned(),
+        name: "ufw".to_owned(),
+        outcome: outcome.to_owned(),
+        seconds: 1.5,
+        message: HOSTILE.to_owned(),
+    };
+    let events = [
+        (0.0, Event::RunStarted { run: "run-1".to_owned(), command: "cargo xtask ami release".to_owned() }),
+        (0.0, started(Phase::Build, "locus-agent")),
+        (0.1, step(1, "10-base", Outcome::UpToDate, 0.0)),
+        (60.1, step(2, "20-git", Outcome::Done, 60.0)),
+        (61.0, ended(Phase::Build, Outcome::Done, 61.0, "1 of 2 steps run")),
+        (61.0, started(Phase::Smoke, "first boot")),
+        (90.0, check("first boot", "pass")),
+        (95.0, check("after reboot", if exit == 0 { "pass" } else { "fail" })),
+        (100.0, ended(Phase::Smoke, Outcome::Done, 39.0, "judged")),
+        (100.0, Event::Warning { message: HOSTILE.to_owned(), hint: "look".to_owned() }),
+        (100.0, Event::Diff { file: "channels/staging.env".into(), diff: "+LOCUS_AMI_ID=ami-1\n```\n".to_owned() }),
+    ];
+    for (at, event) in &events {
+        story.take(*at, event);
+    }
+    let error = (exit != 0).then(|| format!("judged bad: {HOSTILE}"));
+    let end =
+        Event::Result { ok: exit == 0, exit, summary: "released".to_owned(), error, data: serde_json::Value::Null };
+    story.take(100.0, &end);
+    story.about.show(
+        "staging",
+        &[image("ami-local-1", "local-1", None), image("ami-local-2", "local-2", Some("ami-local-1"))],
+    );
+    let change = |name: &str, from: Option<&str>, to: Option<&str>| Change {
+        name: name.to_owned(),
+        from: from.map(str::to_owned),
+        to: to.map(str::to_owned),
+    };
+    story.about.since = Some(Since {
+        name: "locus-agent-v1.0.0-20261101-0900".to_owned(),
+        version: "1.0.0".to_owned(),
+        difference: Difference {
+            system: Vec::new(),
+            tools: vec![change("codex", Some("0.168.0"), Some("0.169.0")), change("grok", None, Some("1.0.41"))],
+            packages: (0..150).map(|n| change(&format!("deb/p{n}"), Some("1"), Some("2"))).collect(),
+            bytes: (2_900_000_000, 3_029_000_000),
+        },
+        reasons: vec![(Level::Minor, "grok 1.0.41 is new".to_owned())],
+    });
+    story
+}
+
+#[test]
+fn the_summary_has_ids_changes_and_times() {
+    let text = markdown::render(&told(0));
+    insta::assert_snapshot!(text.lines().take(30).collect::<Vec<_>>().join("\n"));
+    assert!(text.contains("- and 50 more") && text.contains("| = 10-base | cached |"), "{text}");
+}
+
+#[test]
+fn nothing_hostile_is_more_than_text() {
+    for story in [told(0), told(1)] {
+        let (markdown, html) = (markdown::render(&story), page::render(&story));
+        let outside = markdown.split("````").step_by(2).collect::<String>();
+        assert!(!outside.contains("<script"), "{markdown}");
+        assert!(!html.contains("<script") && html.contains("&lt;script&gt;"), "{html}");
+        assert!(
+            markdown.lines().filter(|line| line.starts_with("| ")).all(|line| !line.contains(" `x` ")),
+            "{markdown}"
+        );
+    }
+}
+
+#[test]
+fn a_failed_release_says_so_first() {
+    let story = told(1);
+    let (markdown, html) = (markdown::render(&story), page::render(&story));
+    assert!(markdown.starts_with("## ❌ locus-agent-v1.1.0-20261122-0900"), "{markdown}");
+    assert!(markdown.contains("Exit code 1:") && markdown.contains("**ufw** (after reboot, fail)"), "{markdown}");
+    assert!(html.contains("Exit code 1") && html.contains("<td class=\"bad\">fail"), "{html}");
+}
+
+#[test]
+fn the_page_is_one_file_that_fetches_nothing() {
+    let html = page::render(&told(0));
+    for word in ["http://", "https://", "src=", "url(", "@import", "<link"] {
+        assert!(!html.contains(word), "{word}");
+    }
+    for word in ["20-git", "cached", "ami-local-2", "channels/staging.env", "0.169.0", "first boot", "after reboot"] {
+        assert!(html.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn a_story_is_read_back_as_it_was_written() {
+    let story = told(0);
+    let again: Story = serde_json::from_slice(&serde_json::to_vec(&story).unwrap()).unwrap();
+    assert_eq!(page::render(&again), page::render(&story));
+}
+
+#[test]
+fn what_github_would_refuse_is_cut() {
+    let mut story = told(0);
+    story.documents.push(("gc".to_owned(), "ä".repeat(1_000_000)));
+    assert!(markdown::render(&story).len() < 1024 * 1024);
+}
+
+#[test]
+fn a_command_that_did_nothing_adds_nothing() {
+    let mut story = Story { command: "cargo xtask ami list".to_owned(), ..Story::default() };
+    let end = Event::Result { ok: true, exit: 0, summary: String::new(), error: None, data: serde_json::Value::Null };
+    story.take(0.1, &end);
+    assert_eq!(markdown::render(&story), "");
+}
