@@ -10,6 +10,7 @@ use crate::recipe::Digest;
 pub mod hcl;
 pub mod pins;
 pub mod scripts;
+pub mod workflows;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,12 @@ impl Clean {
 }
 
 /// Runs every check of the project in `root`.
-pub fn all(root: &Path, config: &Config, today: jiff::civil::Date) -> Result<Vec<Finding>> {
+pub fn all(
+    root: &Path,
+    config: &Config,
+    today: jiff::civil::Date,
+    commands: workflows::Commands<'_>,
+) -> Result<Vec<Finding>> {
     let clean = Clean { dir: root.join(&config.local.state_dir).join("clean") };
     let mut findings = pins::check(root, today)?;
     findings.extend(pins::lock(root)?);
@@ -111,6 +117,7 @@ pub fn all(root: &Path, config: &Config, today: jiff::civil::Date) -> Result<Vec
         findings.extend(hcl::check(root, Path::new(&image.template), &config.packer.binary_path, &clean)?);
     }
     findings.extend(scripts::check(root, &clean)?);
+    findings.extend(workflows::check(root, &clean, commands)?);
     Ok(findings)
 }
 

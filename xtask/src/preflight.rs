@@ -16,6 +16,8 @@ pub enum Need {
     SmokeBinary,
     /// Tests and `validate`; without it a check is left out and said to be.
     Checks,
+    /// What few need and no package manager here brings: told, never asked for.
+    Extra,
 }
 
 /// A host tool.
@@ -88,6 +90,30 @@ pub const TOOLS: &[Tool] = &[
     tool("jq", &["--version"], Need::Checks, ["jq", "jq", "jq"]),
 ];
 
+/// What some commands can use, and what brings it.
+pub const EXTRAS: &[(Tool, &str)] = &[
+    (
+        tool("actionlint", &["--version"], Need::Extra, NONE),
+        "`validate` asks it about workflows: go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12",
+    ),
+    (
+        tool("zizmor", &["--version"], Need::Extra, NONE),
+        "`validate` asks it about workflows: pipx install zizmor==1.32.0",
+    ),
+    (
+        tool("cargo-deny", &["--version"], Need::Extra, NONE),
+        "`test` asks it about licences: cargo install --locked cargo-deny",
+    ),
+    (tool("npm", &["--version"], Need::Extra, NONE), "`pins` asks it for newer packages: it comes with Node.js"),
+    (tool("uv", &["--version"], Need::Extra, NONE), "`pins` asks it for newer Python packages: pipx install uv"),
+    (
+        tool("gh", &["--version"], Need::Extra, NONE),
+        "`pins update --propose` opens the pull request with it: cli.github.com",
+    ),
+];
+
+const NONE: [&str; 3] = [""; 3];
+
 /// Looks for every tool. `toolchain` is true when the smoke binary's target is there without further packages.
 pub fn look(toolchain: bool) -> Vec<Found> {
     let wanted = TOOLS.iter().filter(|t| !(toolchain && t.need == Need::SmokeBinary));
@@ -99,6 +125,11 @@ pub fn look(toolchain: bool) -> Vec<Found> {
             packages: tool.packages.map(str::to_owned).to_vec(),
         })
         .collect()
+}
+
+/// What is there of [`EXTRAS`]: the program, its version if it is there, and what it is for.
+pub fn extras() -> Vec<(&'static str, Option<String>, &'static str)> {
+    EXTRAS.iter().map(|(tool, what)| (tool.program, version(tool), *what)).collect()
 }
 
 /// The host's package manager.

@@ -1,11 +1,13 @@
 //! `doctor`: which host tools are here, which are missing, what brings them; `--install` brings them.
 
+use fs_err as fs;
+
 use super::{Context, Finish};
 use crate::cli;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::preflight::{self, Found, Need};
-use crate::process::{Ended, TAIL, tail};
+use crate::process::{Cmd, Ended, TAIL, tail};
 use crate::toolchain;
 
 /// What this program and its judge take when they are compiled.
@@ -89,8 +91,46 @@ fn space(context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// The device, and where udev(7) looks for rules of this machine.
+const KVM: &str = "/dev/kvm";
+const RULE: &str = "/etc/udev/rules.d/99-agent-ami-kvm.rules";
+
+/// Lets every user open /dev/kvm, now and after a restart (docs.github.com, "Hardware acceleration for Android emulators").
+fn let_in(context: &Context) -> Result<Finish> {
+    let opens = || fs::OpenOptions::new().read(true).write(true).open(KVM);
+    let denied = match opens() {
+        Ok(_) => return Ok(Finish::new(format!("{KVM} can be used already"), serde_json::json!({ "kvm": "usable" }))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let hint = "enable virtualisation, or load kvm_intel or kvm_amd; without it machines are emulated";
+            return Err(Exit::Precondition.error(format_args!("this machine has no {KVM}"), hint));
+        }
+        Err(error) => error,
+    };
+    context.confirm(&format!("{KVM}: {denied}. Let every user of this machine use it, by {RULE}?"))?;
+    let rule = tempfile::NamedTempFile::new()?;
+    fs::write(rule.path(), "KERNEL==\"kvm\", MODE=\"0666\", OPTIONS+=\"static_node=kvm\"\n")?;
+    let file = rule.path().display().to_string();
+    let steps: [&[&str]; 3] = [
+        &["install", "-m", "644", &file, RULE],
+        &["udevadm", "control", "--reload-rules"],
+        &["udevadm", "trigger", "--name-match=kvm", "--settle"],
+    ];
+    for step in steps {
+        let sudo: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["sudo", "-n"] };
+        let words = [sudo, step].concat();
+        Cmd::new(words[0]).args(words[1..].iter().copied()).hint("it needs root: run it by hand").read()?;
+    }
+    opens().map_err(|error| {
+        Exit::Failed.error(format_args!("{KVM} still cannot be used: {error}"), format_args!("look at {RULE}"))
+    })?;
+    Ok(Finish::new(format!("every user can use {KVM} now"), serde_json::json!({ "kvm": "made usable" })))
+}
+
 /// Runs the command.
 pub(super) fn run(context: &Context, args: &cli::Doctor) -> Result<Finish> {
+    if args.kvm {
+        return let_in(context);
+    }
     let mut found = look();
     let missing: Vec<&Found> = found.iter().filter(|f| f.version.is_none()).collect();
     if args.install && !missing.is_empty() {
@@ -102,7 +142,11 @@ pub(super) fn run(context: &Context, args: &cli::Doctor) -> Result<Finish> {
         let mark = if f.version.is_some() { "✓" } else { "✗" };
         format!("{mark} {:width$}  {}\n", f.program, f.version.as_deref().unwrap_or("missing"))
     });
-    let text: String = text.collect();
+    let mut text: String = text.collect();
+    for (program, version, what) in preflight::extras() {
+        let line = version.unwrap_or_else(|| format!("not here; {what}"));
+        text.push_str(&format!("{} {program:width$}  {line}\n", if line.starts_with("not here") { "-" } else { "✓" }));
+    }
     context.document("tools", serde_json::json!(found), text);
     space(context)?;
     let missing: Vec<&Found> = found.iter().filter(|f| f.version.is_none()).collect();

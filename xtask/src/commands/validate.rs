@@ -1,7 +1,10 @@
 //! `validate`: everything that can be judged without building; every finding, not the first.
 
+use clap::Parser as _;
+
 use super::{Context, Finish};
 use crate::check::{self, Finding, Severity};
+use crate::cli::Cli;
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
@@ -51,8 +54,19 @@ fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
         }
     }
     let today = jiff::Zoned::now().date();
-    findings.extend(check::all(&context.root, config, today)?);
+    findings.extend(check::all(&context.root, config, today, &exists)?);
     Ok(findings)
+}
+
+/// A command line that a workflow runs: does the command exist, and has it these flags.
+fn exists(words: &[String]) -> std::result::Result<(), String> {
+    let words = std::iter::once("cargo xtask").chain(words.iter().map(String::as_str));
+    match Cli::try_parse_from(words) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
+        }
+    }
 }
 
 /// Runs the command.
