@@ -123,8 +123,8 @@ pub enum Command {
     /// What is pinned: is there something newer, and what follows from taking it
     #[command(subcommand)]
     Pins(Pins),
-    /// Print the least-privilege IAM policy that the pipeline needs on AWS, as JSON
-    IamPolicy,
+    /// Print the least-privilege IAM policy that the pipeline needs on AWS, as JSON; with --trust, who may assume the role that has it
+    IamPolicy(IamPolicy),
 }
 
 /// `ssm …`
@@ -134,6 +134,17 @@ pub enum Ssm {
     Status(SsmStatus),
     /// Have systemd bring the agent back whatever ends it, on servers that already run
     Keepalive(SsmKeepalive),
+}
+
+/// `iam-policy`
+#[derive(Clone, Debug, Args)]
+pub struct IamPolicy {
+    /// Print the role's trust policy instead: the workflows of this GitHub repository, by OpenID Connect, and nobody else
+    #[arg(long, value_name = "OWNER/REPOSITORY", value_parser = repository)]
+    pub trust: Option<String>,
+    /// Only jobs of this environment (repeatable)
+    #[arg(long = "environment", value_name = "NAME", default_values = ["plan", "staging", "production"], requires = "trust")]
+    pub environments: Vec<String>,
 }
 
 /// `pins …`
@@ -222,6 +233,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::Span = text.parse().map_err(wrong)?;
     let parsed = parsed.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
     Duration::try_from(parsed).map_err(|_| "a time cannot be negative".to_owned())
+}
+
+/// `OWNER/REPOSITORY` and nothing that could widen the condition that it goes into.
+fn repository(text: &str) -> Result<String, String> {
+    let name = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    match text.split_once('/') {
+        Some((owner, repository)) if name(owner) && name(repository) => Ok(text.to_owned()),
+        _ => Err("write it as OWNER/REPOSITORY".to_owned()),
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -10,6 +10,7 @@ mod conclude;
 mod context;
 mod doctor;
 mod handover;
+mod iam_policy;
 mod pins;
 mod provider;
 mod rebuild;
@@ -55,13 +56,7 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
         rebuild::if_damaged(context, provider)?;
     }
     match cli.command {
-        Command::IamPolicy => match provider.iam_policy(&context.config()?) {
-            Some(policy) => {
-                context.document("iam-policy", policy.clone(), format!("{policy:#}\n"));
-                Ok(Finish::new("", policy))
-            }
-            None => handover::run(context),
-        },
+        Command::IamPolicy(args) => iam_policy::run(context, provider, &args),
         Command::Ssm(Ssm::Status(args)) => ssm::status::run(context, provider, &args),
         Command::Ssm(Ssm::Keepalive(args)) => ssm::keepalive::run(context, provider, &args),
         Command::Pins(Pins::Check(args)) => pins::check::run(context, provider, &args),

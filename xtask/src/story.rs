@@ -204,6 +204,38 @@ impl Story {
         });
     }
 
+    /// Goes on with what a later command did: build, smoke and promote as one release.
+    pub fn then(&mut self, next: Self) {
+        let at = self.seconds;
+        self.command = format!("{}\n$ {}", self.command, next.command);
+        self.seconds += next.seconds;
+        self.phases.extend(next.phases.into_iter().map(|phase| Episode {
+            at: phase.at + at,
+            steps: phase.steps.into_iter().map(|step| Step { at: step.at + at, ..step }).collect(),
+            ..phase
+        }));
+        // Judged again is judged anew.
+        if !next.checks.is_empty() {
+            self.checks = next.checks;
+        }
+        self.warnings.extend(next.warnings);
+        self.findings.extend(next.findings);
+        self.diffs.extend(next.diffs);
+        self.documents.extend(next.documents);
+        self.end = next.end;
+        if !next.about.images.is_empty() {
+            self.about.images = next.about.images;
+        }
+        self.about.smoke = next.about.smoke.or(self.about.smoke.take());
+        self.about.since = next.about.since.or(self.about.since.take());
+        self.about.channel = next.about.channel.or(self.about.channel.take());
+    }
+
+    /// True if something was done, not only looked at and found to be there.
+    pub fn did(&self) -> bool {
+        self.phases.iter().any(|phase| phase.outcome != Some(Outcome::UpToDate))
+    }
+
     /// True if it came to a good end.
     pub fn well(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.exit == 0)

@@ -44,6 +44,9 @@ pub struct Job {
     /// When it is stopped.
     #[serde(default)]
     pub timeout_minutes: Option<u32>,
+    /// The environment whose rules it obeys; part of the identity that AWS sees.
+    #[serde(default)]
+    pub environment: Option<String>,
     /// Its steps in order.
     #[serde(default)]
     pub steps: Vec<Step>,

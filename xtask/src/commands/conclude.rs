@@ -52,6 +52,7 @@ fn report(context: &Context, story: &Story) -> Result<PathBuf> {
     fs::write(&page, page::render(story))?;
     // A run's id begins with its time, so the oldest come first.
     let mut all: Vec<PathBuf> = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    all.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-")));
     all.sort();
     for old in all.iter().take(all.len().saturating_sub(2 * KEPT)) {
         fs::remove_file(old)?;

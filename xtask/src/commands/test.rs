@@ -120,6 +120,7 @@ fn parts(context: &Context) -> Vec<Part> {
         part("pipeline", "pipeline in a VM", vm, cargo().args(["xtask", "--verbose", "ami", "release", "--yes"])),
         part("rebuild", "a build killed, interrupted, repeated, changed", vm, in_vm("rebuild")),
         part("breaks", "every check sees its break", vm, in_vm("vm")),
+        part("workflows", "the release workflow, on local machines", vm, in_vm("workflows")),
         part(
             "aws-lint",
             "lint of the EC2 provider",

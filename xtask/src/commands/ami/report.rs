@@ -9,6 +9,7 @@ use crate::cloud::{Cloud, find};
 use crate::commands::{Context, Finish, Provider, conclude};
 use crate::contents::{MANIFEST, SBOM};
 use crate::error::{Exit, Result};
+use crate::event::Phase;
 use crate::report::page;
 use crate::stage::smoke::DOCUMENT;
 use crate::story::Story;
@@ -16,12 +17,11 @@ use crate::story::Story;
 /// Runs the command.
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Report) -> Result<Finish> {
     let stories = stories(&conclude::folder(context)?)?;
-    let found = match &args.what {
-        Some(what) => stories.into_iter().rev().find(|story| is(story, what)),
-        // A release, or a part of one: what has an image.
-        None => stories.into_iter().rev().find(|story| !story.about.images.is_empty()),
+    let story = match &args.what {
+        Some(run) if run.starts_with("run-") => stories.into_iter().find(|story| story.run.as_ref() == Some(run)),
+        what => of_image(stories, what.as_deref()),
     };
-    let story = found.ok_or_else(|| {
+    let story = story.ok_or_else(|| {
         let of = args.what.as_ref().map_or("yet".to_owned(), |what| format!("of {what}"));
         Exit::Usage.error(format_args!("there is no report {of}"), "every command that makes something writes one")
     })?;
@@ -35,7 +35,9 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Report) -> 
         documents(context, provider, &story, folder, &mut written)?;
     }
     if written.is_empty() {
-        let page = conclude::folder(context)?.join(format!("{run}.html"));
+        let name = args.what.as_deref().filter(|what| what.starts_with("run-")).unwrap_or(story.title());
+        let page = conclude::folder(context)?.join(format!("{name}.html"));
+        put(&page, page::render(&story).as_bytes(), &mut written)?;
         context.document("report", serde_json::json!({ "run": run, "page": page }), format!("{}\n", page.display()));
         return Ok(Finish::new("", serde_json::json!({ "run": run, "page": page })));
     }
@@ -71,10 +73,17 @@ fn put(file: &Path, bytes: &[u8], written: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// True if the story is of this run or this image.
-fn is(story: &Story, what: &str) -> bool {
-    story.run.as_deref() == Some(what)
-        || story.about.images.iter().any(|image| image.id.0 == what || image.name == what)
+/// All that was done with an image, or with the newest that there is a story of, as one story: since it was built, if that is told.
+fn of_image(stories: Vec<Story>, what: Option<&str>) -> Option<Story> {
+    let newest = || stories.iter().rev().find_map(|story| Some(story.about.images.first()?.name.clone()));
+    let wanted = what.map_or_else(newest, |what| Some(what.to_owned()))?;
+    let is = |story: &Story| story.about.images.iter().any(|image| image.id.0 == wanted || image.name == wanted);
+    let (mut all, idle): (Vec<Story>, Vec<Story>) = stories.into_iter().filter(is).partition(Story::did);
+    let built = all.iter().rposition(|story| story.phases.iter().any(|phase| phase.phase == Phase::Build));
+    let mut all = all.drain(built.unwrap_or(0)..);
+    let Some(mut whole) = all.next() else { return idle.into_iter().next_back() };
+    all.for_each(|next| whole.then(next));
+    Some(whole)
 }
 
 /// All stories, oldest first. One that an older program wrote and this one cannot read is as good as none.

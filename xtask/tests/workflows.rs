@@ -1,0 +1,187 @@
+//! The workflows: every line that they run is a command of ours, and the release's lines do here what they do there.
+//!
+//! `cargo test -p xtask --test workflows -- --ignored --nocapture` runs release.yml, line by line as the runner would, with GitHub's
+//! variables, on local machines. What is built and judged already is not built and judged again.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says what it sees and stops where it cannot go on"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Parser as _;
+use regex_lite::Regex;
+use serde_json::Value;
+use xtask::check::workflows::{FOLDER, Step, Workflow, words};
+use xtask::cli::Cli;
+
+#[path = "support/project.rs"]
+mod project;
+use project::{Project, copy};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn workflow(name: &str) -> Workflow {
+    serde_saphyr::from_str(&fs::read_to_string(root().join(FOLDER).join(name)).unwrap()).unwrap()
+}
+
+#[test]
+fn every_line_that_is_run_is_a_command_that_exists_with_flags_that_exist() {
+    let mut lines = 0;
+    for entry in fs::read_dir(root().join(FOLDER)).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        for (id, job) in workflow(&name).jobs {
+            for run in job.steps.iter().filter_map(|step| step.run.as_ref()) {
+                let place = format!("{name}, {id}: {}", run.value);
+                let words = words(&run.value).unwrap_or_else(|| panic!("{place}: no single `cargo xtask` command"));
+                Cli::try_parse_from(std::iter::once("cargo xtask".to_owned()).chain(words))
+                    .unwrap_or_else(|error| panic!("{place}: {error}"));
+                lines += 1;
+            }
+        }
+    }
+    assert!(lines >= 15, "{lines} lines: this test looks in the wrong place");
+}
+
+#[test]
+fn a_line_that_does_not_exist_is_found_with_its_place() {
+    let project = Project::new();
+    copy(&root().join(".github"), &project.path(".github"));
+    project.run(&["validate"]).says(0, &[]);
+    project.edit(".github/workflows/gc.yml", "ami gc --apply", "ami gc --really");
+    let text = fs::read_to_string(project.path(".github/workflows/gc.yml")).unwrap();
+    let line = text.lines().position(|line| line.contains("--really")).unwrap() + 1;
+    project.run(&["validate"]).says(2, &[&format!("gc.yml:{line}"), "--really", "error[workflows]"]);
+}
+
+/// A role can be assumed only from environments that its trust policy names.
+#[test]
+fn who_gets_a_token_is_in_an_environment_that_the_trust_policy_names() {
+    let project = Project::new();
+    let policy = project.run(&["iam-policy", "--trust", "you/it"]);
+    policy.says(0, &["put yours where it says ACCOUNT"]);
+    let mut jobs = 0;
+    for name in ["release.yml", "gc.yml", "watch.yml"] {
+        for (id, job) in workflow(name).jobs {
+            let environment = job.environment.unwrap_or_else(|| panic!("{name}, {id} has no environment"));
+            let subject = format!("\"repo:you/it:environment:{environment}\"");
+            assert!(policy.stdout.contains(&subject), "{subject}: {}", policy.stdout);
+            jobs += 1;
+        }
+    }
+    assert_eq!(jobs, 6);
+    project.run(&["iam-policy", "--trust", "you/*"]).says(2, &["OWNER/REPOSITORY"]);
+}
+
+/// Puts values into `${{ … }}`, as far as our workflows use it: paths, `fromJSON(…)`, `… || 'text'`.
+fn evaluated(text: &str, known: &BTreeMap<String, String>) -> String {
+    let expression = Regex::new(r"\$\{\{\s*(.*?)\s*\}\}").unwrap();
+    let value = |path: &str| -> String {
+        let path = path.trim().trim_start_matches("fromJSON(").trim_end_matches(')');
+        path.strip_prefix('\'')
+            .map_or_else(|| known.get(path).cloned().unwrap_or_default(), |t| t.trim_end_matches('\'').to_owned())
+    };
+    let found = |captures: &regex_lite::Captures<'_>| {
+        let alternatives = captures[1].split("||").map(value);
+        alternatives.clone().find(|value| !value.is_empty()).unwrap_or_default()
+    };
+    expression.replace_all(text, found).into_owned()
+}
+
+/// Runs a step's line as the runner does, and returns its outputs and what it adds to the summary.
+fn run(
+    step: &Step,
+    env: &BTreeMap<String, String>,
+    known: &BTreeMap<String, String>,
+) -> (BTreeMap<String, String>, String) {
+    let files = tempfile::tempdir().unwrap();
+    let (output, summary) = (files.path().join("output"), files.path().join("summary"));
+    let line = &step.run.as_ref().unwrap().value;
+    println!("$ {line}");
+    let mut command = Command::new("bash");
+    // docs.github.com, "Workflow syntax": bash -e where no shell is named.
+    command.args(["-e", "-c", line]).current_dir(root()).env("GITHUB_ACTIONS", "true").env("GITHUB_ACTOR", "octocat");
+    command.env("GITHUB_OUTPUT", &output).env("GITHUB_STEP_SUMMARY", &summary);
+    for (name, value) in env.iter().chain(&step.env) {
+        command.env(name, evaluated(value, known));
+    }
+    let ended = command.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    print!("{said}");
+    assert!(ended.status.success(), "{line}: {}", ended.status);
+    assert!(!said.contains("\n::error"), "{said}");
+    let outputs = fs::read_to_string(&output).unwrap_or_default();
+    let outputs = outputs.lines().filter_map(|line| line.split_once('='));
+    let outputs = outputs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    (outputs, fs::read_to_string(&summary).unwrap_or_default())
+}
+
+#[test]
+#[ignore = "builds and boots VMs"]
+fn the_release_runs_here_as_it_runs_there() {
+    let release = workflow("release.yml");
+    let mut env = release.env;
+    assert_eq!(env.insert("AGENT_AMI_ON".to_owned(), "local".to_owned()).as_deref(), Some("aws"));
+    // Channels of this test's own: parameters, and no file in the checkout.
+    for channel in ["STAGING", "PRODUCTION"] {
+        let prefix = format!("/workflow-{}", std::process::id());
+        assert!(env.insert(format!("AGENT_AMI_CHANNELS_{channel}_SSM_PREFIX"), prefix).is_some());
+        env.insert(format!("AGENT_AMI_CHANNELS_{channel}_ENV_FILE"), String::new());
+    }
+    let mut known = BTreeMap::from([("inputs.override".to_owned(), "a test does not wait two days".to_owned())]);
+    let _ = fs::remove_dir_all(root().join("release"));
+
+    let (mut summaries, mut ran) = (BTreeMap::new(), 0);
+    for job in ["plan", "staging", "production"] {
+        println!("--- {job}");
+        if job == "staging" {
+            let images: Value = serde_json::from_str(&known["needs.plan.outputs.images"]).unwrap();
+            known.insert("matrix.image".to_owned(), images[0]["image"].as_str().unwrap().to_owned());
+        }
+        for step in release.jobs[job].steps.iter().filter(|step| step.run.is_some()) {
+            let (outputs, summary) = run(step, &env, &known);
+            ran += 1;
+            let Some(id) = &step.id else { continue };
+            for (name, value) in outputs {
+                println!("    {id}: {name}={value}");
+                known.insert(format!("steps.{id}.outputs.{name}"), value.clone());
+                known.insert(format!("needs.{job}.outputs.{name}"), value);
+            }
+            summaries.insert(format!("{job} {id}"), summary);
+        }
+    }
+    let lines = release.jobs.values().flat_map(|job| &job.steps).filter(|step| step.run.is_some()).count();
+    assert_eq!(ran, lines, "a line of the workflow was not run");
+
+    let ami = &known["steps.build.outputs.ami_id"];
+    assert!(ami.starts_with("ami-local-") && *ami == known["steps.promote.outputs.ami_id"], "{known:?}");
+    assert_eq!(known["needs.staging.outputs.channel"], "staging");
+    assert_eq!(known["needs.production.outputs.channel"], "production");
+    let copy = &known["steps.promote.outputs.ami_id_local_2"];
+    let summary = &summaries["staging promote"];
+    println!("--- the summary of the step that promotes\n{summary}");
+    for word in
+        ["✅ locus-agent-v", "in `staging`", &format!("| local-1 | `{ami}` |"), &format!("| local-2 | `{copy}` |")]
+    {
+        assert!(summary.contains(word), "{word}: {summary}");
+    }
+    assert!(summaries["plan plan"].contains("locus-agent"), "{summaries:?}");
+    assert!(summaries["staging smoke"].contains("after reboot:"), "{}", summaries["staging smoke"]);
+
+    let papers = root().join("release");
+    for name in ["report.html", "report.json", "manifest.json", "sbom.cdx.json", "smoke.json"] {
+        assert!(fs::metadata(papers.join(name)).unwrap().len() > 100, "{name}");
+    }
+    let report = fs::read_to_string(papers.join("report.html")).unwrap();
+    for word in [ami.as_str(), copy, "staging", "Timeline"] {
+        assert!(report.contains(word), "{word}");
+    }
+    fs::remove_dir_all(papers).unwrap();
+}
