@@ -9,10 +9,11 @@
 )]
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use xtask::process::Cmd;
 
 mod support;
 use support::Project;
@@ -38,10 +39,13 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
         "the next build goes on from the layer after step 1, when QEMU crashes on another machine; its step 3 fails:"
     );
     project.script("three", "seq 50; echo broken >&2; exit 7");
-    let mut build = project.start();
+    let mut build = project.start_with(&["--keep-on-failure"]);
     build.until("boot began", |e| e["event"] == "phase-started" && e["phase"] == "boot");
     project.kill_machine();
     build.until("a second machine was up", |e| e["event"] == "warning");
+    build.until("it was kept", |e| e["message"].as_str().is_some_and(|message| message.contains("is kept: ssh ")));
+    let login = build.last()["message"].as_str().unwrap().lines().next().unwrap();
+    let login = login.split_once("is kept: ").unwrap().1.to_owned();
     let (code, steps, result) = build.end();
     assert_eq!((code, steps), (Some(4), ["up-to-date", "done", "failed"].map(str::to_owned).to_vec()), "{result}");
     let error = result["error"].as_str().unwrap();
@@ -51,7 +55,16 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
         assert!(error.contains(word), "`{word}` is not in {error}");
     }
     assert!(!error.contains("│ 10\n") && error.contains("│ 12\n"), "not the last 40 lines: {error}");
-    assert_eq!(project.leftovers(), [""; 0]);
+
+    println!("its machine was kept for a look: {login}");
+    let shell = |line: String| Cmd::new("bash").args(["-c", &line]).output().unwrap();
+    assert_eq!(shell(format!("{login} cat log")).stdout, "one\ntwo\nthree\n", "the failed step's own traces are there");
+    shell(format!("{login} sudo poweroff"));
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while project.processes().iter().any(|line| line.starts_with("qemu-system")) {
+        assert!(Instant::now() < deadline, "it does not power off");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 
     println!("mended, it alone runs, on a disk that every step wrote to once:");
     project.script("three", "test \"$(tr '\\n' ' ' <~/log)\" = 'one two three '");

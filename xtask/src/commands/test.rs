@@ -121,6 +121,7 @@ fn parts(context: &Context) -> Vec<Part> {
         part("rebuild", "a build killed, interrupted, repeated, changed", vm, in_vm("rebuild")),
         part("breaks", "every check sees its break", vm, in_vm("vm")),
         part("workflows", "the release workflow, on local machines", vm, in_vm("workflows")),
+        part("documents", "what the pages say of machines", vm, in_vm("documents")),
         part(
             "aws-lint",
             "lint of the EC2 provider",

@@ -100,10 +100,15 @@ impl Project {
         fs::write(self.path(&format!("mini/{name}.sh")), format!("echo {name} >>~/log\n{body}\n")).unwrap();
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a child that is killed, which the library's commands hide")]
     pub(crate) fn start(&self) -> Build {
+        self.start_with(&[])
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a child that is killed, which the library's commands hide")]
+    pub(crate) fn start_with(&self, more: &[&str]) -> Build {
         let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(["ami", "build", "--format", "json", "--state", "state"])
+            .args(more)
             .env("CARGO_MANIFEST_DIR", self.path("xtask"))
             .current_dir(self.dir.path())
             .stdout(Stdio::piped())
@@ -179,6 +184,11 @@ impl Build {
         }
         let result = self.seen.last().map_or("no result", |e| e["error"].as_str().unwrap_or("no error"));
         panic!("the build ended before {what}:\n{result}");
+    }
+
+    /// The event that was read last.
+    pub(crate) fn last(&self) -> &Value {
+        self.seen.last().unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
