@@ -9,6 +9,7 @@ use crate::cli;
 use crate::cloud::{self, Cloud, Image};
 use crate::commands::{Context, Finish, Provider, smoke_binary};
 use crate::config::Config;
+use crate::contents::{MANIFEST, SBOM};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Outcome, Phase};
 use crate::recipe::Digest;
@@ -58,7 +59,9 @@ pub fn passed_before<P: Provider>(
     let known = cloud.document(image, stage::DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     let spec = Digest::of(&fs::read(spec_path(context, config, image)?)?);
     let passes = stage::passes(&cloud.instance_types(), !no_reboot);
-    let known = known.filter(|record| record.covers(image, spec, &passes));
+    // What is in it was brought home with the verdict; without it, it can neither be compared nor attested.
+    let papers = cloud.document(image, MANIFEST)?.is_some() && cloud.document(image, SBOM)?.is_some();
+    let known = known.filter(|record| papers && record.covers(image, spec, &passes));
     if let Some(record) = &known {
         let summary = format!("{} passed at {}", image.id, record.at);
         context.events.event(Event::PhaseFinished {
