@@ -105,7 +105,6 @@ pub const EXTRAS: &[(Tool, &str)] = &[
         "`test` asks it about licences: cargo install --locked cargo-deny",
     ),
     (tool("npm", &["--version"], Need::Extra, NONE), "`pins` asks it for newer packages: it comes with Node.js"),
-    (tool("uv", &["--version"], Need::Extra, NONE), "`pins` asks it for newer Python packages: pipx install uv"),
     (
         tool("gh", &["--version"], Need::Extra, NONE),
         "`pins update --propose` opens the pull request with it: cli.github.com",

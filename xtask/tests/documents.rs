@@ -6,8 +6,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 
+use assert_cmd::Command;
 use clap::Parser as _;
 use regex_lite::Regex;
 use xtask::cli::Cli;
@@ -230,6 +230,9 @@ fn every_command_does_what_the_page_says() {
                 let mut shell = Command::new("bash");
                 shell.args(["-ec", line]).current_dir(project.path("")).env("PATH", &path);
                 shell.env("CARGO_MANIFEST_DIR", project.path("xtask"));
+                for name in ["GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"] {
+                    shell.env_remove(name);
+                }
                 let ended = shell.output().unwrap();
                 let said = String::from_utf8_lossy(&ended.stderr);
                 assert!(ended.status.success(), "{name}: `{line}`: {}\n{said}", ended.status);

@@ -1,7 +1,5 @@
 //! A release's pages: the HTML file and the job summary, from a story told by events. What is hostile in it stays text.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
-
 use std::collections::BTreeMap;
 
 use xtask::cloud::{BaseRecord, Identity, Image, ImageId};

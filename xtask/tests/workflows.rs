@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use assert_cmd::Command;
 use clap::Parser as _;
 use regex_lite::Regex;
 use serde_json::Value;

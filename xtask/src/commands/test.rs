@@ -136,6 +136,12 @@ fn parts(context: &Context) -> Vec<Part> {
         part("packer", "the real Packer, here", full, in_vm("packer")),
         part("aws-release", "releases on AWS, by both engines", full, on_aws("release")),
     ];
+    // What a job's summary tells is the pipeline; the commands that tests run by the hundred are not a workflow's.
+    for part in parts.iter_mut().filter(|part| part.id != "pipeline") {
+        for name in ["GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"] {
+            part.cmd = part.cmd.clone().env_remove(name);
+        }
+    }
     // Not in any distribution and slow to compile, so it is not asked of everybody.
     if cargo().args(["deny", "--version"]).output().is_ok_and(|f| f.code == 0) {
         let deny = cargo().args(["deny", "check", "bans", "licenses", "sources"]);

@@ -61,7 +61,8 @@ impl Project {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.args(args).env("CARGO_MANIFEST_DIR", self.path("xtask")).current_dir(self.dir.path());
-        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("AGENT_AMI_") || n.starts_with("PKR_VAR_")) {
+        let ours = |name: &str| ["AGENT_AMI_", "PKR_VAR_", "GITHUB_"].iter().any(|start| name.starts_with(start));
+        for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
         }
         command
