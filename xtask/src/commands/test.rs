@@ -23,6 +23,8 @@ enum When {
     Vm,
     /// Only with `--full`.
     Full,
+    /// Only by its name.
+    Named,
 }
 
 /// Where the EC2 provider is compiled for tests: beside the rest, so that cargo's lock does not make the VM parts wait for it.
@@ -35,6 +37,7 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
         When::Always => true,
         When::Vm => !args.no_vm,
         When::Full => args.full,
+        When::Named => false,
     };
     let all = parts(context);
     if let Some(unknown) = args.parts.iter().find(|name| !all.iter().any(|part| part.id == *name)) {
@@ -51,7 +54,8 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
         context.document("plan", serde_json::json!(parts.iter().map(|p| p.cmd.to_string()).collect::<Vec<_>>()), text);
         return Ok(Finish::default());
     }
-    let _beside = compile_beside(context)?;
+    let provider = parts.iter().any(|part| part.id == "aws" || part.id == "aws-lint");
+    let _beside = if provider { compile_beside(context)? } else { Vec::new() };
     let mut failed = Vec::new();
     let mut rows = Vec::new();
     for part in &parts {
@@ -142,10 +146,13 @@ fn parts(context: &Context) -> Vec<Part> {
             part.cmd = part.cmd.clone().env_remove(name);
         }
     }
-    // Not in any distribution and slow to compile, so it is not asked of everybody.
-    if cargo().args(["deny", "--version"]).output().is_ok_and(|f| f.code == 0) {
-        let deny = cargo().args(["deny", "check", "bans", "licenses", "sources"]);
-        parts.push(part("deny", "licences and sources", always, deny));
+    // Not in any distribution and slow to compile, so it is not asked of everybody; who names it gets it.
+    let here = cargo().args(["deny", "--version"]).output().is_ok_and(|f| f.code == 0);
+    if !here {
+        let brought = cargo().args(["install", "--locked", "cargo-deny@0.20.2"]);
+        parts.push(part("deny", "cargo deny is brought", When::Named, brought));
     }
+    let deny = cargo().args(["deny", "check", "bans", "licenses", "sources"]);
+    parts.push(part("deny", "licences and sources", if here { always } else { When::Named }, deny));
     parts
 }
