@@ -45,7 +45,7 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
     // What runs did stands in one ledger, and a run knows itself where it was.
     let anywhere = matches!(cli.command, Command::Ami(Ami::Runs(_) | Ami::Resume(_)));
     // Of pins only the base image is a provider's.
-    let placed = matches!(cli.command, Command::Ami(_) | Command::Pins(Pins::Check(_)));
+    let placed = matches!(cli.command, Command::Ami(_) | Command::Pins(_));
     if placed && !anywhere && context.common.on != provider.on() {
         return handover::run(context);
     }
@@ -60,7 +60,7 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
         Command::Ssm(Ssm::Status(args)) => ssm::status::run(context, provider, &args),
         Command::Ssm(Ssm::Keepalive(args)) => ssm::keepalive::run(context, provider, &args),
         Command::Pins(Pins::Check(args)) => pins::check::run(context, provider, &args),
-        Command::Pins(Pins::Update(args)) => pins::update::run(context, &args),
+        Command::Pins(Pins::Update(args)) => pins::update::run(context, provider, &args),
         Command::Validate => validate::run(context),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::Test(args) => test::run(context, &args),

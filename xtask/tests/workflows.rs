@@ -68,7 +68,7 @@ fn who_gets_a_token_is_in_an_environment_that_the_trust_policy_names() {
     let policy = project.run(&["iam-policy", "--trust", "you/it"]);
     policy.says(0, &["put yours where it says ACCOUNT"]);
     let mut jobs = 0;
-    for name in ["release.yml", "gc.yml", "watch.yml"] {
+    for name in ["release.yml", "gc.yml", "watch.yml", "freshness.yml"] {
         for (id, job) in workflow(name).jobs {
             let environment = job.environment.unwrap_or_else(|| panic!("{name}, {id} has no environment"));
             let subject = format!("\"repo:you/it:environment:{environment}\"");
@@ -76,7 +76,7 @@ fn who_gets_a_token_is_in_an_environment_that_the_trust_policy_names() {
             jobs += 1;
         }
     }
-    assert_eq!(jobs, 6);
+    assert_eq!(jobs, 7);
     project.run(&["iam-policy", "--trust", "you/*"]).says(2, &["OWNER/REPOSITORY"]);
 }
 

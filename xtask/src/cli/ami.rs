@@ -155,6 +155,9 @@ pub struct Promote {
 pub struct Bump {
     /// Id or name of the image to be released; the newest when left out
     pub image: Option<String>,
+    /// Write nothing: say whether the image's version is enough, exit code 2 if it says too little; what `release` does before it copies
+    #[arg(long, conflicts_with = "level")]
+    pub check: bool,
     /// Raise this part, whatever changed
     #[arg(long, value_enum)]
     pub level: Option<BumpLevel>,

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Context;
+use super::{Context, Provider, ami};
 use crate::check::{Finding, pins as dates};
+use crate::cli;
+use crate::cloud::{Cloud as _, Listed};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::freshness::{self, Pin};
@@ -79,4 +81,27 @@ fn table(pins: &[Pin], due: &[Finding]) -> String {
         text.push_str(&format!("{}\n", finding.message));
     }
     text
+}
+
+/// Images whose newest build stands on another base than a build of today would.
+fn bases<P: Provider>(context: &Context, provider: &P) -> Result<Vec<String>> {
+    let config = context.config()?;
+    let state = context.state(&config)?;
+    let cloud = provider.open(context, &config, &state, None)?;
+    let home = cloud.regions().first().cloned().unwrap_or_default();
+    let mut images: Vec<_> = cloud
+        .images(&home)?
+        .into_iter()
+        .filter_map(|listed| if let Listed::Image(image) = listed { Some(*image) } else { None })
+        .collect();
+    images.sort_by(|a, b| a.created.cmp(&b.created));
+    let mut found = Vec::new();
+    for name in config.images.keys() {
+        let Some(last) = images.iter().rev().find(|image| image.image == *name) else { continue };
+        let (recipe, _) = ami::plan::recipe(context, provider, &config, name, None, &cli::Build::default())?;
+        if let Some(base) = cloud.base_at_hand(&recipe.source)?.filter(|base| base.digest != last.base.digest) {
+            found.push(format!("{} stands on {}; {} is newer: release it again", last.name, last.base.id, base.id));
+        }
+    }
+    Ok(found)
 }

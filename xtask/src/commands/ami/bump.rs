@@ -92,6 +92,12 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Bump) -> Re
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;
     let image = chosen(&cloud, args.image.as_deref())?;
+    if args.check {
+        context.about(|about| about.images = vec![image.clone()]);
+        gate(context, &cloud, &state, &image, false)?;
+        let text = format!("{} is enough for {}", image.version, image.name);
+        return Ok(Finish::new(text, serde_json::json!({ "image": image.id, "version": image.version })));
+    }
     let Some(since) = since(&cloud, &state, &image)? else {
         return Ok(Finish::new(
             format!("nothing was released before {}: {} is as good as any", image.name, image.version),

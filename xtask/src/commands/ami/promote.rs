@@ -114,6 +114,9 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Promote) ->
     let overridden = args.overridden.clone().filter(|why| !why.trim().is_empty());
     let args = &cli::Promote { overridden, ..args.clone() };
     let run = context.begin_run(&state)?;
+    // For the report. Where it is not known what was in the last release, there is nothing to tell.
+    let since = super::bump::since(&cloud, &state, &image).ok().flatten();
+    context.about(|about| about.since = since);
     let data = promote(context, provider, &config, &state, &run, &image, args, false)?;
     Ok(Finish::new(format!("{}: {}", args.channel, image.name), data))
 }

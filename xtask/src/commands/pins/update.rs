@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use fs_err as fs;
 use semver::Version;
 
-use super::{due, looked, oldest, propose, table, tools};
+use super::{bases, due, looked, oldest, propose, table, tools};
 use crate::cli;
-use crate::commands::{Context, Finish};
+use crate::commands::{Context, Finish, Provider};
 use crate::contents::Difference;
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, phase};
@@ -16,7 +16,7 @@ use crate::freshness::edit::{self, Edit};
 use crate::stage::version;
 
 /// Runs the command.
-pub(in crate::commands) fn run(context: &Context, args: &cli::PinsUpdate) -> Result<Finish> {
+pub(in crate::commands) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::PinsUpdate) -> Result<Finish> {
     if args.propose {
         propose::ready(context)?;
     }
@@ -52,7 +52,8 @@ pub(in crate::commands) fn run(context: &Context, args: &cli::PinsUpdate) -> Res
         let next = if edits.is_empty() { "" } else { "; `cargo xtask ami release` tries them" };
         return Ok(Finish::new(format!("{changed}{next}"), data));
     }
-    let due: Vec<String> = due.iter().map(|finding| format!("{} {}", finding.message, finding.hint)).collect();
+    let mut due: Vec<String> = due.iter().map(|finding| format!("{} {}", finding.message, finding.hint)).collect();
+    due.extend(bases(context, provider)?);
     let body =
         propose::Proposal { pins: &pins, files: edits.iter().map(|edit| edit.file.clone()).collect(), bump, due };
     let told = propose::run(context, &body)?;
