@@ -14,6 +14,11 @@ run_with_capture() {
     exec tee --output-error=warn -- "$_capture_log"
   )
   _capture_tee=$!
+  # It ignores signals before it becomes tee; a command that ends its whole group at once must not be faster.
+  while [[ -d /proc/$_capture_tee && $(<"/proc/$_capture_tee/comm") != tee ]] && ((_capture_tries++ < 500)); do
+    sleep 0.01
+  done 2>/dev/null
+  _capture_tries=0
   "$@" >&"$_capture_pipe" 2>&1 || _capture_code=$?
   exec {_capture_pipe}>&-
   # Until all is written; but something left in the background may hold the other end for ever.

@@ -79,7 +79,7 @@ shell() { run bash $1 -c ". \"\$LIB\"; $2"; }
 }
 
 @test "what is said before a signal to the whole group is in the log" {
-  setsid bash -c 'trap : TERM; . "$LIB"; run_with_capture log status bash -c "echo before; kill -TERM 0; sleep 5"' >/dev/null 2>&1 || true
+  setsid --wait bash -c 'trap : TERM; . "$LIB"; run_with_capture log status bash -c "echo before; kill -TERM 0; sleep 5"' >/dev/null 2>&1 || true
   grep -q before log
   [ "$(cat status)" = 143 ]
 }
