@@ -226,7 +226,7 @@ fn the_report_of_a_run_or_an_image_is_put_where_somebody_wants_it() {
     project.contents(&image, &[("node", "24.0.0")]);
     let promoted = project.run(&["ami", "promote", "--yes"]);
     let page = promoted.stderr.lines().find_map(|line| line.trim().strip_prefix("report: ")).unwrap();
-    let run = std::path::Path::new(page).file_stem().unwrap().to_str().unwrap();
+    let run = std::path::Path::new(page).parent().unwrap().file_name().unwrap().to_str().unwrap();
     let told = project.run(&["ami", "report"]);
     let whole = fs::read_to_string(told.stdout.trim()).unwrap();
     assert!(whole.contains("copy local-2") && whole.contains("promote staging"), "all that was done with it: {whole}");

@@ -17,6 +17,9 @@ use crate::story::{End, Story};
 const KEPT: usize = 200;
 /// Where they lie in the state folder.
 const FOLDER: &str = "reports";
+/// The page, and the story that it is made from.
+pub(super) const PAGE: &str = "report.html";
+pub(super) const STORY: &str = "story.json";
 
 /// Writes everything down, or warns.
 pub(super) fn conclude(context: &Context, mut story: Story, result: &Result<Finish>) {
@@ -42,20 +45,20 @@ pub(super) fn folder(context: &Context) -> Result<PathBuf> {
     Ok(context.root.join(&context.config()?.local.state_dir).join(FOLDER))
 }
 
-/// Writes the page and the story that it is made from.
+/// Writes the page and the story that it is made from, in a folder of the run's own.
 fn report(context: &Context, story: &Story) -> Result<PathBuf> {
     let folder = folder(context)?;
-    fs::create_dir_all(&folder)?;
-    let run = story.run.as_deref().unwrap_or_default();
-    fs::write(folder.join(format!("{run}.json")), serde_json::to_vec(story).unwrap_or_default())?;
-    let page = folder.join(format!("{run}.html"));
+    let own = folder.join(story.run.as_deref().unwrap_or_default());
+    fs::create_dir_all(&own)?;
+    fs::write(own.join(STORY), serde_json::to_vec(story).unwrap_or_default())?;
+    let page = own.join(PAGE);
     fs::write(&page, page::render(story))?;
     // A run's id begins with its time, so the oldest come first.
     let mut all: Vec<PathBuf> = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     all.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-")));
     all.sort();
-    for old in all.iter().take(all.len().saturating_sub(2 * KEPT)) {
-        fs::remove_file(old)?;
+    for old in all.iter().take(all.len().saturating_sub(KEPT)) {
+        fs::remove_dir_all(old)?;
     }
     let shown = page.strip_prefix(&context.root).unwrap_or(&page).display().to_string();
     context.events.event(Event::Note { message: format!("report: {shown}") });

@@ -31,12 +31,11 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Report) -> 
         put(file, page::render(&story).as_bytes(), &mut written)?;
     }
     if let Some(folder) = &args.documents {
-        fs::create_dir_all(folder)?;
         documents(context, provider, &story, folder, &mut written)?;
     }
     if written.is_empty() {
         let name = args.what.as_deref().filter(|what| what.starts_with("run-")).unwrap_or(story.title());
-        let page = conclude::folder(context)?.join(format!("{name}.html"));
+        let page = conclude::folder(context)?.join(name).join(conclude::PAGE);
         put(&page, page::render(&story).as_bytes(), &mut written)?;
         context.document("report", serde_json::json!({ "run": run, "page": page }), format!("{}\n", page.display()));
         return Ok(Finish::new("", serde_json::json!({ "run": run, "page": page })));
@@ -53,7 +52,7 @@ fn documents<P: Provider>(
     folder: &Path,
     written: &mut Vec<String>,
 ) -> Result<()> {
-    put(&folder.join("report.html"), page::render(story).as_bytes(), written)?;
+    put(&folder.join(conclude::PAGE), page::render(story).as_bytes(), written)?;
     put(&folder.join("report.json"), &serde_json::to_vec_pretty(story).unwrap_or_default(), written)?;
     let Some(image) = story.about.images.first() else { return Ok(()) };
     let config = context.config()?;
@@ -68,6 +67,7 @@ fn documents<P: Provider>(
 }
 
 fn put(file: &Path, bytes: &[u8], written: &mut Vec<String>) -> Result<()> {
+    fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
     fs::write(file, bytes)?;
     written.push(file.display().to_string());
     Ok(())
@@ -93,9 +93,9 @@ fn stories(folder: &Path) -> Result<Vec<Story>> {
     }
     let mut stories = Vec::new();
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "json")
-            && let Ok(story) = serde_json::from_slice::<Story>(&fs::read(&path)?)
+        let file = entry?.path().join(conclude::STORY);
+        if file.exists()
+            && let Ok(story) = serde_json::from_slice::<Story>(&fs::read(&file)?)
         {
             stories.push(story);
         }
