@@ -233,7 +233,8 @@ impl Story {
 
     /// True if something was done, not only looked at and found to be there.
     pub fn did(&self) -> bool {
-        self.phases.iter().any(|phase| phase.outcome != Some(Outcome::UpToDate))
+        let looks = [Phase::Doctor, Phase::Validate];
+        self.phases.iter().any(|phase| phase.outcome != Some(Outcome::UpToDate) && !looks.contains(&phase.phase))
     }
 
     /// True if it came to a good end.
@@ -342,6 +343,26 @@ mod tests {
         ]);
         let ends: Vec<_> = story.phases.iter().map(|p| (p.subject.as_str(), p.outcome, p.seconds)).collect();
         assert_eq!(ends, [("eu", Some(Outcome::Failed), 2.0), ("us", Some(Outcome::Done), 9.0)]);
+    }
+
+    #[test]
+    fn stories_of_one_image_follow_each_other_and_looking_is_no_deed() {
+        let mut build = told(&[(0.0, started(Phase::Build, "locus")), (9.0, ended(Phase::Build, Outcome::Done, 9.0))]);
+        build.command = "build".to_owned();
+        let mut promote =
+            told(&[(0.0, started(Phase::Promote, "staging")), (1.0, ended(Phase::Promote, Outcome::Done, 1.0))]);
+        promote.command = "promote".to_owned();
+        promote.about.channel = Some("staging".to_owned());
+        assert!(build.did() && promote.did());
+        let looked = told(&[
+            (0.0, started(Phase::Validate, "all")),
+            (1.0, ended(Phase::Validate, Outcome::Done, 1.0)),
+            (1.0, ended(Phase::Smoke, Outcome::UpToDate, 0.0)),
+        ]);
+        assert!(!looked.did());
+        build.then(promote);
+        assert_eq!((build.command.as_str(), build.seconds, build.phases[1].at), ("build\n$ promote", 10.0, 9.0));
+        assert_eq!(build.about.channel.as_deref(), Some("staging"));
     }
 
     #[test]

@@ -41,6 +41,10 @@ fn line(event: &Event) -> Option<String> {
             Some(command("error", &[("title", format!("{name}, {pass}"))], message))
         }
         Event::Warning { message, hint } => Some(command("warning", &[], &format!("{message}\n{hint}"))),
+        // A command of ours that this one runs (`test` does) has told it already, behind a margin where the runner does not see it.
+        Event::StepOutput { line, .. } if line.starts_with("::error") || line.starts_with("::warning") => {
+            Some(line.clone())
+        }
         Event::Result { ok: false, summary, .. } => Some(command("error", &[], summary)),
         _ => None,
     }
@@ -75,6 +79,17 @@ mod tests {
             line(&finding).unwrap(),
             "::error title=lock%3A a%2C b,file=scripts/npm/package.json,line=7::100%25 wrong%0Amend%0Ait"
         );
+    }
+
+    #[test]
+    fn what_a_command_within_tells_is_told_and_no_other_command_of_the_runner() {
+        let output = |line: &str| Event::StepOutput {
+            name: "pipeline".into(),
+            stream: crate::event::Stream::Stderr,
+            line: line.into(),
+        };
+        assert_eq!(line(&output("::error title=ufw::off")).unwrap(), "::error title=ufw::off");
+        assert_eq!(line(&output("::add-path::/tmp")), None);
     }
 
     #[test]
