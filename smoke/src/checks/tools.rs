@@ -10,11 +10,8 @@ pub(super) fn all(spec: &Spec) -> Vec<Check> {
 }
 
 fn judge(host: &Host, tool: &Tool) -> Verdict {
-    if let Some(agent) = &tool.agent {
-        let provider = works::provider(host)?;
-        if provider != "all" && provider != *agent {
-            return Ok(format!("not judged: the image was built with {provider} alone"));
-        }
+    if !wanted(host, tool)? {
+        return Ok(format!("not judged: the image was built with {} alone", works::provider(host)?));
     }
     if tool.after_boot {
         host.booted()?;
@@ -27,6 +24,13 @@ fn judge(host: &Host, tool: &Tool) -> Verdict {
         (Some(wanted), Some(found)) if version::satisfies(found, wanted) => Ok(format!("{found} meets {wanted}")),
         (Some(wanted), Some(found)) => Err(format!("{found} does not meet {wanted}").into()),
     }
+}
+
+/// False for the program of an agent that the image was not built with.
+pub(super) fn wanted(host: &Host, tool: &Tool) -> Result<bool, String> {
+    let Some(agent) = &tool.agent else { return Ok(true) };
+    let provider = works::provider(host)?;
+    Ok(provider == "all" || provider == *agent)
 }
 
 /// What a program says about itself to the login user; it is asked once a run.

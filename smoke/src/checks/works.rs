@@ -169,6 +169,9 @@ fn sbom(host: &Host) -> Verdict {
     }
     for tool in host.spec.tools.iter().filter_map(|t| Some((t, t.package.as_ref()?))) {
         let (tool, package) = tool;
+        if !tools::wanted(host, tool)? {
+            continue;
+        }
         let said = tools::answer(host, &tool.name, &tool.command)
             .map_err(|e| Failure::from(e).follows(&format!("tool-{}", tool.name)))?;
         let found = version::find(&said).unwrap_or_default();
