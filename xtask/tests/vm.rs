@@ -28,6 +28,7 @@ use xtask::cloud::{Cloud as _, Machine as _};
 use xtask::commands::ami::smoke::{chosen, kit};
 use xtask::commands::{Context, OnLocal, Provider as _};
 use xtask::event::{Event, Observer};
+use xtask::ledger::RunOutcome;
 use xtask::process::quote;
 use xtask::remote::Remote;
 use xtask::stage::smoke as stage;
@@ -161,6 +162,15 @@ fn context() -> Context {
     }
 }
 
+/// Ends the test's run however the test ends: nobody could take it up again, and `ami resume` would try to.
+struct Ended<'a>(&'a Context);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.end_run(RunOutcome::Done, "a test");
+    }
+}
+
 fn breaks() -> Vec<Break> {
     let file = context().root.join("smoke/tests/breaks.toml");
     let breaks: Breaks = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
@@ -185,6 +195,7 @@ fn every_check_sees_its_break_and_no_other() {
     let config = context.config().unwrap();
     let state = context.state(&config).unwrap();
     let run = context.begin_run(&state).unwrap();
+    let _ended = Ended(&context);
     let local = OnLocal.open(&context, &config, &state, Some(run)).unwrap();
     let image = chosen(&local, None).unwrap();
     println!("{} breaks in {} rounds on {}", breaks.len(), plan.len(), image.id);
