@@ -55,7 +55,10 @@ fn body(proposal: &Proposal<'_>) -> String {
     if !proposal.bump.is_empty() {
         text.push_str(&format!("\n```\n{}```\n", proposal.bump));
     }
-    text.push_str("\nWritten by `cargo xtask pins update --propose`; CI builds the image with them and judges it.\n");
+    text.push_str(
+        "\nWritten by `cargo xtask pins update --propose`. CI builds the image with them and judges it. No check there? \
+         Close and open it again: GitHub starts none for what a workflow's own token opened.\n",
+    );
     text
 }
 
