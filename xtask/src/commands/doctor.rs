@@ -13,8 +13,14 @@ use crate::toolchain;
 /// What this program and its judge take when they are compiled.
 const COMPILED_GIB: u64 = 3;
 
-/// Brings what is missing if we may, and is an error if something needed stays missing.
+/// Brings what is missing if we may, and is an error if something needed stays missing, or room for machines.
 pub(super) fn ensure(context: &Context) -> Result<()> {
+    tools(context)?;
+    space(context)
+}
+
+/// As [`ensure`], for what starts no machine.
+pub(super) fn tools(context: &Context) -> Result<()> {
     phase(context.events.as_ref(), Phase::Doctor, "host tools", || {
         let found = look();
         let missing: Vec<&Found> = found.iter().filter(|f| f.version.is_none()).collect();
@@ -26,7 +32,6 @@ pub(super) fn ensure(context: &Context) -> Result<()> {
                     return Err(incomplete(&needed));
                 }
                 // What only checks need is left out, and they say so.
-                space(context)?;
                 return Ok(((), Outcome::Done, format!("{} tools found, {} missing", found.len(), missing.len())));
             }
             install(context, &missing)?;
@@ -37,7 +42,6 @@ pub(super) fn ensure(context: &Context) -> Result<()> {
             }
             summary = format!("{} tools found, {} of them installed now", again.len(), missing.len());
         }
-        space(context)?;
         Ok::<_, Error>(((), Outcome::Done, summary))
     })
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Context, Provider, ami};
 use crate::check::{Finding, pins as dates};
 use crate::cli;
-use crate::cloud::{Cloud as _, Listed};
+use crate::cloud::{self, Cloud as _};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::freshness::{self, Pin};
@@ -89,15 +89,12 @@ fn bases<P: Provider>(context: &Context, provider: &P) -> Result<Vec<String>> {
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;
     let home = cloud.regions().first().cloned().unwrap_or_default();
-    let mut images: Vec<_> = cloud
-        .images(&home)?
-        .into_iter()
-        .filter_map(|listed| if let Listed::Image(image) = listed { Some(*image) } else { None })
-        .collect();
-    images.sort_by(|a, b| a.created.cmp(&b.created));
+    let (images, _) = cloud::all_images(&cloud)?;
     let mut found = Vec::new();
     for name in config.images.keys() {
-        let Some(last) = images.iter().rev().find(|image| image.image == *name) else { continue };
+        let Some(last) = images.iter().rev().find(|image| image.region == home && image.image == *name) else {
+            continue;
+        };
         let (recipe, _) = ami::plan::recipe(context, provider, &config, name, None, &cli::Build::default())?;
         if let Some(base) = cloud.base_at_hand(&recipe.source)?.filter(|base| base.digest != last.base.digest) {
             found.push(format!("{} stands on {}; {} is newer: release it again", last.name, last.base.id, base.id));

@@ -32,7 +32,6 @@ const BESIDE: &str = "target/aws";
 
 /// Runs the command.
 pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
-    super::doctor::ensure(context)?;
     let wanted = |when: When| match when {
         When::Always => true,
         When::Vm => !args.no_vm,
@@ -53,6 +52,10 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
         let text = parts.iter().map(|p| format!("{:12} {}\n", p.id, p.cmd)).collect();
         context.document("plan", serde_json::json!(parts.iter().map(|p| p.cmd.to_string()).collect::<Vec<_>>()), text);
         return Ok(Finish::default());
+    }
+    match parts.iter().any(|part| matches!(part.when, When::Vm | When::Full)) {
+        true => super::doctor::ensure(context)?,
+        false => super::doctor::tools(context)?,
     }
     let provider = parts.iter().any(|part| part.id == "aws" || part.id == "aws-lint");
     let _beside = if provider { compile_beside(context)? } else { Vec::new() };

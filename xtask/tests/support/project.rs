@@ -44,7 +44,10 @@ impl Project {
         for part in ["ami.toml", "packer", "scripts", "smoke/specs"] {
             copy(&root.join(part), &dir.path().join(part));
         }
-        Self { dir }
+        let project = Self { dir };
+        // No machine is started, so none needs room.
+        project.edit("ami.toml", "build_gib = 12", "build_gib = 1");
+        project
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
