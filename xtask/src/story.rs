@@ -128,6 +128,14 @@ pub struct Since {
 }
 
 impl About {
+    /// This is how the image was judged.
+    pub fn judged(&mut self, image: &Image, record: &Record) {
+        if self.images.is_empty() {
+            self.images.push(image.clone());
+        }
+        self.smoke = Some(record.clone());
+    }
+
     /// The channel points at these images, home first.
     pub fn show(&mut self, channel: &str, images: &[Image]) {
         self.channel = Some(channel.to_owned());

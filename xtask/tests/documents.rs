@@ -14,7 +14,7 @@ use xtask::cli::Cli;
 
 #[path = "support/project.rs"]
 mod project;
-use project::Project;
+use project::{Project, undisturbed};
 
 /// Who runs a command.
 enum Who {
@@ -230,9 +230,7 @@ fn every_command_does_what_the_page_says() {
                 let mut shell = Command::new("bash");
                 shell.args(["-ec", line]).current_dir(project.path("")).env("PATH", &path);
                 shell.env("CARGO_MANIFEST_DIR", project.path("xtask"));
-                for name in ["GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"] {
-                    shell.env_remove(name);
-                }
+                undisturbed(&mut shell);
                 let ended = shell.output().unwrap();
                 let said = String::from_utf8_lossy(&ended.stderr);
                 assert!(ended.status.success(), "{name}: `{line}`: {}\n{said}", ended.status);

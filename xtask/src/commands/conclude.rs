@@ -28,21 +28,23 @@ pub(super) fn conclude(context: &Context, mut story: Story, result: &Result<Fini
         Ok(finish) => End { exit: 0, summary: finish.summary.clone() },
         Err(error) => End { exit: error.exit() as u8, summary: crate::report::render(error) },
     });
-    let written = match story.run {
-        Some(_) => report(context, &story).map(Some),
-        None => Ok(None),
-    };
-    let told = written.and_then(|page| workflow(context, &story, page.as_deref()));
-    if let Err(error) = told {
-        let message = format!("no report was written: {error}");
-        let hint = "the command itself is not touched by that".to_owned();
-        context.events.event(Event::Warning { message, hint });
-    }
+    let page = story.run.as_ref().and_then(|_| or_warned(context, "no report was written", report(context, &story)));
+    // The next step needs the ids, whatever became of the page.
+    or_warned(context, "the workflow was not told", workflow(context, &story, page.as_deref()));
+}
+
+fn or_warned<T>(context: &Context, what: &str, result: Result<T>) -> Option<T> {
+    result
+        .map_err(|error| {
+            let hint = "the command itself is not touched by that".to_owned();
+            context.events.event(Event::Warning { message: format!("{what}: {error}"), hint });
+        })
+        .ok()
 }
 
 /// The folder of the reports.
 pub(super) fn folder(context: &Context) -> Result<PathBuf> {
-    Ok(context.root.join(&context.config()?.local.state_dir).join(FOLDER))
+    Ok(context.in_state(&context.config()?, FOLDER))
 }
 
 /// Writes the page and the story that it is made from, in a folder of the run's own.

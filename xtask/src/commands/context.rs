@@ -50,7 +50,12 @@ impl Context {
 
     /// The state folder.
     pub fn state(&self, config: &Config) -> Result<State> {
-        State::open(self.root.join(&config.local.state_dir))
+        State::open(self.in_state(config, ""))
+    }
+
+    /// A path in the state folder, which need not be there yet.
+    pub fn in_state(&self, config: &Config, name: &str) -> PathBuf {
+        self.root.join(&config.local.state_dir).join(name)
     }
 
     /// A run, told to the observer.

@@ -55,8 +55,7 @@ fn due(context: &Context) -> Result<Vec<Finding>> {
 
 /// Where uv lies.
 fn tools(context: &Context) -> Result<PathBuf> {
-    let config = context.config()?;
-    let folder = context.root.join(&config.local.state_dir).join("tools");
+    let folder = context.in_state(&context.config()?, "tools");
     fs_err::create_dir_all(&folder)?;
     Ok(folder)
 }

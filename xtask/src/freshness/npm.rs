@@ -50,12 +50,12 @@ pub(super) fn lock(package: &str, before: &str, day: Timestamp) -> Result<String
     // The image is Linux on x86-64, whatever this machine is.
     let options =
         ["install", "--package-lock-only", "--ignore-scripts", "--no-audit", "--no-fund", "--os=linux", "--cpu=x64"];
-    let cmd = npm().args(options).arg("--omit-lockfile-registry-resolved").dir(folder.path());
-    match cmd.arg(format!("--before={day}")).read() {
+    let npm = || npm().args(options).arg("--omit-lockfile-registry-resolved").dir(folder.path());
+    match npm().arg(format!("--before={day}")).read() {
         Ok(_) => {}
         // ETARGET: there is no such version as of that day.
         Err(error) if error.to_string().contains("ETARGET") => {
-            npm().args(options).arg("--omit-lockfile-registry-resolved").dir(folder.path()).read()?;
+            npm().read()?;
         }
         Err(error) => return Err(error),
     }

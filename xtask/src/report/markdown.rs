@@ -104,14 +104,12 @@ fn changes(text: &mut String, since: &Since) {
         let _ = writeln!(text, "| | | was | is |\n|---|---|---|---|");
     }
     for (kind, change) in rows {
-        let side = |side: &Option<String>| side.as_deref().map_or("–".to_owned(), cell);
         let _ = writeln!(text, "| {kind} | {} | {} | {} |", cell(&change.name), side(&change.from), side(&change.to));
     }
     let packages = &difference.packages;
     if !packages.is_empty() {
         let _ = writeln!(text, "\n<details><summary>{} packages</summary>\n", packages.len());
         for change in packages.iter().take(PACKAGES) {
-            let side = |side: &Option<String>| side.as_deref().map_or("–".to_owned(), cell);
             let _ = writeln!(text, "- {} {} → {}", cell(&change.name), side(&change.from), side(&change.to));
         }
         if packages.len() > PACKAGES {
@@ -176,6 +174,11 @@ fn mark(outcome: Option<Outcome>) -> &'static str {
         Some(Outcome::Failed) => "✗",
         None => "…",
     }
+}
+
+/// One side of a change; nothing is a dash.
+fn side(version: &Option<String>) -> String {
+    version.as_deref().map_or("–".to_owned(), cell)
 }
 
 /// Text that stays in its cell and is nothing but text.

@@ -126,7 +126,7 @@ fn timeline(story: &Story) -> Markup {
             h2 { "Timeline" }
             div.timeline {
                 @for phase in &story.phases {
-                    (row(&phase.subject_line(), phase.at, phase.seconds, phase.outcome, whole, "phase", &phase.summary))
+                    (row(&subject_line(phase), phase.at, phase.seconds, phase.outcome, whole, "phase", &phase.summary))
                     @for step in &phase.steps { (step_row(step, whole)) }
                 }
             }
@@ -157,11 +157,9 @@ fn row(name: &str, at: f64, seconds: f64, outcome: Option<Outcome>, whole: f64, 
     }
 }
 
-impl Episode {
-    /// The phase and what it works on, in a line.
-    fn subject_line(&self) -> String {
-        format!("{} {}", title(self.phase), self.subject).trim_end().to_owned()
-    }
+/// The phase and what it works on.
+fn subject_line(phase: &Episode) -> String {
+    format!("{} {}", title(phase.phase), phase.subject).trim_end().to_owned()
 }
 
 fn checks(story: &Story) -> Markup {

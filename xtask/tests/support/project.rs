@@ -64,10 +64,7 @@ impl Project {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.args(args).env("CARGO_MANIFEST_DIR", self.path("xtask")).current_dir(self.dir.path());
-        let ours = |name: &str| ["AGENT_AMI_", "PKR_VAR_", "GITHUB_"].iter().any(|start| name.starts_with(start));
-        for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
-            command.env_remove(name);
-        }
+        undisturbed(&mut command);
         command
     }
 
@@ -155,6 +152,14 @@ impl Project {
         self.judged_good(&image);
         self.run(&["ami", "copy", &image.id.0]).says(0, &[]);
         image
+    }
+}
+
+/// Takes away what the environment of the tests, a workflow's perhaps, would tell the command.
+pub(crate) fn undisturbed(command: &mut Command) {
+    let ours = |name: &str| ["AGENT_AMI_", "PKR_VAR_", "GITHUB_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
+        command.env_remove(name);
     }
 }
 

@@ -27,10 +27,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
     let run = context.begin_run(&state)?;
     let (image, up_to_date) = build::build(context, provider, &config, &state, &run, &args.build)?;
     let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
-    let known = match up_to_date {
-        true => smoke::passed_before(context, provider, &config, &state, &image, args.no_reboot)?,
-        false => None,
-    };
+    let known = if up_to_date { smoke::passed_before(context, &cloud, &config, &image, args.no_reboot)? } else { None };
     let record = match known {
         Some(record) => record,
         None => {

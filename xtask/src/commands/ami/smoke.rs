@@ -37,25 +37,18 @@ pub fn judge<P: Provider>(
         cloud.put_document(image, stage::DOCUMENT, &text)?;
     }
     write_outputs(&record, &args.output)?;
-    context.about(|about| {
-        if about.images.is_empty() {
-            about.images.push(image.clone());
-        }
-        about.smoke = Some(record.clone());
-    });
+    context.about(|about| about.judged(image, &record));
     Ok(record)
 }
 
 /// The verdict that is known already, if it is a good one by the very spec of today and over all boots.
-pub fn passed_before<P: Provider>(
+pub fn passed_before<C: Cloud>(
     context: &Context,
-    provider: &P,
+    cloud: &C,
     config: &Config,
-    state: &State,
     image: &Image,
     no_reboot: bool,
 ) -> Result<Option<Record>> {
-    let cloud = provider.open(context, config, state, None)?;
     let known = cloud.document(image, stage::DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     let spec = Digest::of(&fs::read(spec_path(context, config, image)?)?);
     let passes = stage::passes(&cloud.instance_types(), !no_reboot);
@@ -70,10 +63,7 @@ pub fn passed_before<P: Provider>(
             seconds: 0.0,
             summary,
         });
-        context.about(|about| {
-            about.images = vec![image.clone()];
-            about.smoke = Some(record.clone());
-        });
+        context.about(|about| about.judged(image, record));
     }
     Ok(known)
 }
@@ -145,9 +135,10 @@ fn write_outputs(record: &Record, outputs: &[(String, String)]) -> Result<()> {
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Smoke) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let image = chosen(&provider.open(context, &config, &state, None)?, args.image.as_deref())?;
+    let cloud = provider.open(context, &config, &state, None)?;
+    let image = chosen(&cloud, args.image.as_deref())?;
     if args.unless_passed
-        && let Some(record) = passed_before(context, provider, &config, &state, &image, args.no_reboot)?
+        && let Some(record) = passed_before(context, &cloud, &config, &image, args.no_reboot)?
     {
         return Ok(Finish::new(
             format!("{} passed at {}", image.id, record.at),
