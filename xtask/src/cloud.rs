@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Exit, Result};
 use crate::process;
-use crate::recipe::{Digest, Source, Step};
+use crate::recipe::{Digest, Recipe, Source, Step};
 use crate::remote::Remote;
 
 pub mod local;
@@ -55,10 +55,54 @@ pub struct Image {
     pub run: String,
     /// Who built it: `native`, `packer`.
     pub engine: String,
+    /// What it was built in; `None` in records that are older than the choice, and on EC2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_in: Option<BuilderKind>,
     /// Who the builder was, which no instance may be.
     pub builder: Identity,
     /// Free-form tags.
     pub tags: BTreeMap<String, String>,
+}
+
+/// What a recipe is carried out in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BuilderKind {
+    /// A virtual machine on this host.
+    Vm,
+    /// A container on this host's kernel.
+    Container,
+    /// An EC2 instance.
+    Instance,
+}
+
+impl BuilderKind {
+    /// Its name in ami.toml, in records and for a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vm => "vm",
+            Self::Container => "container",
+            Self::Instance => "instance",
+        }
+    }
+
+    /// What the layer keys of a chain begin with. Each builder has a chain of its own on a base, so that no image is begun in one and
+    /// finished in the other.
+    pub fn root(self, base: Digest) -> Digest {
+        match self {
+            Self::Container => Digest::of_parts([("base", base.bytes()), ("builder", self.name().as_bytes())]),
+            Self::Vm | Self::Instance => base,
+        }
+    }
+}
+
+/// A builder that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Builder {
+    /// What it is.
+    pub kind: BuilderKind,
+    /// Why, for a person.
+    pub why: String,
 }
 
 /// What tells one machine from another.
@@ -144,6 +188,8 @@ pub struct Capture {
     pub recipe_hash: Digest,
     /// The engine's name.
     pub engine: String,
+    /// What it was built in.
+    pub built_in: BuilderKind,
     /// The home region.
     pub region: String,
     /// Who the builder is.
@@ -173,6 +219,8 @@ pub struct Layer {
 /// What a builder is started for.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a> {
+    /// What the builder is.
+    pub builder: BuilderKind,
     /// The template's source: what the builder is made of.
     pub source: &'a Source,
     /// The base image.
@@ -308,6 +356,12 @@ pub trait Cloud {
 
     /// The base image's record if it is at hand without fetching or making anything.
     fn base_at_hand(&self, source: &Source) -> Result<Option<BaseRecord>>;
+
+    /// What a recipe is built in here, by this engine, and why. An error if it was asked for and is not possible.
+    fn builder(&self, recipe: &Recipe, engine: &str) -> Result<Builder>;
+
+    /// The builder that was asked for by name, if one was.
+    fn builder_wanted(&self) -> Option<BuilderKind>;
 
     /// The layers a build could start from.
     fn layers(&self) -> Result<Vec<Layer>>;

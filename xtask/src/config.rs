@@ -23,6 +23,8 @@ pub const FILE: &str = "ami.toml";
 pub struct Overrides {
     /// `--state`.
     pub state_dir: Option<PathBuf>,
+    /// `--builder`.
+    pub builder: Option<String>,
 }
 
 /// The validated configuration.
@@ -114,6 +116,8 @@ pub struct Local {
     pub build_gib: u64,
     /// `auto`, `kvm`, `hvf`, `tcg`.
     pub acceleration: String,
+    /// `auto`, `vm`, `container`.
+    pub builder: String,
     /// `auto` or a base image's name.
     pub base: String,
     /// How long a boot may take, in seconds.
@@ -344,6 +348,7 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
         "disk_gib",
         "build_gib",
         "acceleration",
+        "builder",
         "base",
         "boot_timeout_secs",
         "ubuntu_releases",
@@ -355,6 +360,13 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
         }
         None => s.text("state_dir", Some(".agent-ami")).into(),
     };
+    let builder = match &overrides.builder {
+        Some(builder) => {
+            s.reader.overridden("local.builder", builder, "--builder");
+            builder.clone()
+        }
+        None => s.word("builder", "auto", &["auto", "vm", "container"]),
+    };
     Local {
         state_dir,
         cpus: u32::try_from(s.number("cpus", 2, 1..=64)).unwrap_or(2),
@@ -362,6 +374,7 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
         disk_gib: s.number("disk_gib", 20, 8..=16384),
         build_gib: s.number("build_gib", 9, 1..=16384),
         acceleration: s.word("acceleration", "auto", &["auto", "kvm", "hvf", "tcg"]),
+        builder,
         base: s.word("base", "auto", &["auto", "ubuntu-22.04", "ubuntu-24.04", "debian-13"]),
         boot_timeout_secs: s.number("boot_timeout_secs", 600, 30..=7200),
         ubuntu_releases: s.text("ubuntu_releases", Some("https://cloud-images.ubuntu.com/releases")),
@@ -481,10 +494,13 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_environment() {
         let env = [("AGENT_AMI_LOCAL_STATE_DIR".to_owned(), "/env".to_owned())].into();
-        let overrides = Overrides { state_dir: Some("/flag".into()) };
+        let overrides = Overrides { state_dir: Some("/flag".into()), builder: Some("vm".to_owned()) };
         let config = Config::parse(GOOD, &overrides, &env, &|_| true).unwrap();
         assert_eq!(config.local.state_dir, Path::new("/flag"));
-        assert!(config.settings().iter().any(|s| s.key == "local.state_dir" && s.origin == "--state"));
+        assert_eq!(config.local.builder, "vm");
+        for (key, flag) in [("local.state_dir", "--state"), ("local.builder", "--builder")] {
+            assert!(config.settings().iter().any(|s| s.key == key && s.origin == flag), "{key}");
+        }
     }
 
     #[test]

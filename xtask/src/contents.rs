@@ -169,6 +169,7 @@ mod tests {
             copied_from: None,
             run: String::new(),
             engine: String::new(),
+            built_in: None,
             builder: Identity::default(),
             tags: BTreeMap::new(),
         }

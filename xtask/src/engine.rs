@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use crate::cloud::{BaseRecord, Capture, Cloud, Identity, Image, Machine, Start, layer_of};
+use crate::cloud::{BaseRecord, BuilderKind, Capture, Cloud, Identity, Image, Machine, Start, layer_of};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase, phase, second_try};
 use crate::plan::BuildPlan;
@@ -76,7 +76,8 @@ fn build_by_packer<C: Cloud>(
     events: &dyn Observer,
 ) -> Result<Image> {
     let recipe_hash = recipe.hash(base.digest);
-    let mut facts = cloud.for_packer(Start { source: &recipe.source, base, from: None, next: None })?;
+    let builder = kind(plan);
+    let mut facts = cloud.for_packer(Start { builder, source: &recipe.source, base, from: None, next: None })?;
     // Nobody of ours is on the machine to write it into the manifest.
     facts.push(("build_facts".to_owned(), seal(plan, base, recipe_hash, "packer").to_string()));
     let made = phase(events, Phase::Build, &plan.image, || {
@@ -103,6 +104,7 @@ fn wanted(
         version: plan.version.clone(),
         recipe_hash,
         engine: engine.to_owned(),
+        built_in: kind(plan),
         region: options.region.clone(),
         builder,
         source: recipe.source.clone(),
@@ -135,7 +137,8 @@ fn build_natively<C: Cloud>(
     events: &dyn Observer,
     keep: &dyn Fn() -> Result<()>,
 ) -> Result<Image> {
-    let keys = recipe.layer_keys(base.digest);
+    let root = kind(plan).root(base.digest);
+    let keys = recipe.layer_keys(root);
     let recipe_hash = recipe.hash(base.digest);
     let first = plan.cached();
     let total = recipe.steps.len();
@@ -146,12 +149,13 @@ fn build_natively<C: Cloud>(
     };
     let mut machine = phase(events, Phase::Boot, "builder", || {
         let from = plan.start();
-        let start = Start { source: &recipe.source, base, from, next: key_after(first) };
+        let start = Start { builder: kind(plan), source: &recipe.source, base, from, next: key_after(first) };
         let mut machine = cloud.start_builder(start, &told)?;
         second_try(events, machine.second_try().as_deref());
         native::hold_apt(machine.remote())?;
         let on = from.map_or_else(|| base.name.clone(), |_| format!("the layer after {}", plan.steps[first - 1].name));
-        Ok::<_, Error>((machine, Outcome::Done, format!("builder is up on {on}")))
+        let what = if kind(plan) == BuilderKind::Container { "container" } else { "builder" };
+        Ok::<_, Error>((machine, Outcome::Done, format!("{what} is up on {on}")))
     })?;
     // Now: the last step takes the machine's identity away.
     let builder = native::identity(machine.remote())?;
@@ -164,7 +168,7 @@ fn build_natively<C: Cloud>(
             if i + 1 == total {
                 native::seal(machine.remote(), &seal(plan, base, recipe_hash, "native"))?;
             }
-            let parent = if i == 0 { base.digest } else { keys[i - 1] };
+            let parent = if i == 0 { root } else { keys[i - 1] };
             run_step(cloud, &mut machine, plan, recipe, i, (parent, keys[i], key_after(i + 1)), options, events)?;
         }
         Ok::<_, Error>(((), Outcome::Done, format!("{} of {total} steps run", total - first)))
@@ -252,12 +256,18 @@ fn after_failure<M: Machine>(
     error
 }
 
+/// What the plan's builder is.
+fn kind(plan: &BuildPlan) -> BuilderKind {
+    plan.builder.as_ref().map_or(BuilderKind::Vm, |builder| builder.kind)
+}
+
 /// What the engine writes into the image's manifest below `build`.
 fn seal(plan: &BuildPlan, base: &BaseRecord, recipe_hash: Digest, engine: &str) -> serde_json::Value {
     serde_json::json!({
         "image": plan.image,
         "version": plan.version,
         "engine": engine,
+        "builder": kind(plan).name(),
         "recipe_hash": recipe_hash,
         "base": base,
         "built_at": jiff::Timestamp::now().to_string(),

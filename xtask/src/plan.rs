@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::cloud::{BaseRecord, Image, ImageId, Layer};
+use crate::cloud::{BaseRecord, Builder, BuilderKind, Image, ImageId, Layer};
 use crate::recipe::{Digest, Place, Recipe, Step, Variable};
 
 /// What the planner knows of the world.
@@ -13,6 +13,10 @@ use crate::recipe::{Digest, Place, Recipe, Step, Variable};
 pub struct Facts {
     /// The engine that was chosen.
     pub engine: String,
+    /// What it is built in; `None` for a virtual machine, as in tests.
+    pub builder: Option<Builder>,
+    /// The builder that was asked for by name: an image made in another one does not count.
+    pub builder_wanted: Option<BuilderKind>,
     /// The base that would be used; `None` while it has not been fetched or made.
     pub base: Option<BaseRecord>,
     /// The layers there are.
@@ -32,6 +36,8 @@ pub struct BuildPlan {
     pub version: String,
     /// The engine that will carry it out.
     pub engine: String,
+    /// What it is built in, and why.
+    pub builder: Option<Builder>,
     /// The base, if it is at hand.
     pub base: Option<BaseRecord>,
     /// hash(base, all steps); unknown while there is no base.
@@ -78,13 +84,15 @@ impl BuildPlan {
 /// The last step is never taken from the cache when an image must be made: it leaves the disk clean for capture, and a
 /// machine that boots from a clean disk has a machine-id and host keys again. So no layer is kept of it either.
 pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> BuildPlan {
-    let keys = facts.base.as_ref().map(|base| recipe.layer_keys(base.digest));
+    let kind = facts.builder.as_ref().map_or(BuilderKind::Vm, |b| b.kind);
+    let keys = facts.base.as_ref().map(|base| recipe.layer_keys(kind.root(base.digest)));
     let recipe_hash = facts.base.as_ref().map(|base| recipe.hash(base.digest));
-    let found = facts
-        .images
-        .iter()
-        .rev()
-        .find(|i| Some(i.recipe_hash) == recipe_hash && i.image == image && i.version == version);
+    let fits = |i: &&Image| {
+        let same = Some(i.recipe_hash) == recipe_hash && i.image == image && i.version == version;
+        let built_in = i.built_in.unwrap_or(BuilderKind::Vm);
+        same && facts.builder_wanted.is_none_or(|wanted| wanted == built_in)
+    };
+    let found = facts.images.iter().rev().find(fits);
     let up_to_date = found.filter(|_| !facts.force).map(|i| i.id.clone());
     let by_key: BTreeMap<Digest, &Layer> = facts.layers.iter().map(|l| (l.key, l)).collect();
     let last = recipe.steps.len().saturating_sub(1);
@@ -119,6 +127,7 @@ pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> Buil
         image: image.to_owned(),
         version: version.to_owned(),
         engine: facts.engine.clone(),
+        builder: facts.builder.clone(),
         base: facts.base.clone(),
         recipe_hash,
         up_to_date,
@@ -157,6 +166,9 @@ pub fn render(plan: &BuildPlan) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "image    {} v{}", plan.image, plan.version);
     let _ = writeln!(text, "base     {base}");
+    if let Some(Builder { kind, why }) = &plan.builder {
+        let _ = writeln!(text, "builder  {}: {why}", kind.name());
+    }
     if let Some(hash) = plan.recipe_hash {
         let _ = writeln!(text, "recipe   {}", hash.short());
     }
@@ -306,6 +318,7 @@ mod tests {
             copied_from: None,
             run: "run-1".to_owned(),
             engine: "native".to_owned(),
+            built_in: None,
             builder: Identity::default(),
             tags: BTreeMap::new(),
         }];

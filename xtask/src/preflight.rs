@@ -10,6 +10,8 @@ use crate::process::Cmd;
 pub enum Need {
     /// Running machines.
     Machines,
+    /// Building in a container; only where virtual machines are emulated, and without it they are what builds.
+    Containers,
     /// Making or fetching a base image.
     Base,
     /// Compiling the smoke binary.
@@ -70,6 +72,9 @@ pub const TOOLS: &[Tool] = &[
     tool("scp", &[], Need::Machines, ["openssh-client", "openssh-clients", "openssh"]),
     tool("ssh-keygen", &["-?"], Need::Machines, ["openssh-client", "openssh-clients", "openssh"]),
     tool("git", &["--version"], Need::Machines, ["git", "git", "git"]),
+    tool("systemd-nspawn", &["--version"], Need::Containers, ["systemd-container", "systemd-container", ""]),
+    tool("slirp4netns", &["--version"], Need::Containers, ["slirp4netns", "slirp4netns", ""]),
+    tool("qemu-storage-daemon", &["--version"], Need::Containers, ["qemu-system-common", "qemu-img", ""]),
     tool("curl", &["--version"], Need::Base, ["curl", "curl", "curl"]),
     tool("mmdebstrap", &["--version"], Need::Base, ["mmdebstrap debian-archive-keyring", "mmdebstrap", ""]),
     tool("mke2fs", &["-V"], Need::Base, ["e2fsprogs", "e2fsprogs", "e2fsprogs"]),
@@ -113,9 +118,15 @@ pub const EXTRAS: &[(Tool, &str)] = &[
 
 const NONE: [&str; 3] = [""; 3];
 
-/// Looks for every tool. `toolchain` is true when the smoke binary's target is there without further packages.
-pub fn look(toolchain: bool) -> Vec<Found> {
-    let wanted = TOOLS.iter().filter(|t| !(toolchain && t.need == Need::SmokeBinary));
+/// Looks for every tool. `toolchain` is true when the smoke binary's target is there without further packages, `containers` when this
+/// host would build in a container if it could.
+pub fn look(toolchain: bool, containers: bool) -> Vec<Found> {
+    let needed = |t: &&Tool| match t.need {
+        Need::SmokeBinary => !toolchain,
+        Need::Containers => containers,
+        _ => true,
+    };
+    let wanted = TOOLS.iter().filter(needed);
     wanted
         .map(|tool| Found {
             program: tool.program.to_owned(),

@@ -16,6 +16,10 @@ use crate::ledger::{Intent, Ledger, RunOutcome, RunRecord};
 use crate::process::Cmd;
 use crate::signals::{self, DoomedPath};
 
+mod container;
+
+pub use container::{control_group, remove_control_group};
+
 /// Marks a run's folder that a person wants to keep.
 const KEPT: &str = "kept";
 
@@ -199,6 +203,7 @@ impl State {
             // It may end by itself between the look and the kill.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
+        container::remove_leftovers(&dir, id);
         fs::remove_dir_all(&dir)?;
         let sockets = socket_folder(id);
         if sockets.exists() {
@@ -299,8 +304,8 @@ fn socket_folder(run: &str) -> PathBuf {
     std::env::temp_dir().join(format!("agent-ami-{}", run.trim_start_matches("run-")))
 }
 
-/// What a run starts and what may outlive it.
-const PROGRAMS: [&str; 2] = ["qemu-system-", "packer"];
+/// What a run starts and what may outlive it. Ending `unshare` ends the container's namespaces.
+const PROGRAMS: [&str; 3] = ["qemu-system-", "packer", "unshare"];
 
 /// The processes of a run that still live: machines, and Packer with the machines that it started. Their command lines name the run.
 fn living_machines(dir: &Path, run: &str) -> Vec<Pid> {

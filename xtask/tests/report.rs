@@ -28,6 +28,7 @@ fn image(id: &str, region: &str, from: Option<&str>) -> Image {
         copied_from: from.map(|id| ImageId(id.to_owned())),
         run: "run-1".to_owned(),
         engine: "native".to_owned(),
+        built_in: None,
         builder: Identity::default(),
         tags: BTreeMap::new(),
     }

@@ -1,4 +1,4 @@
-//! In a real VM: every smoke check sees what it is there for. Needs an image: `cargo xtask ami build`, then
+//! On a real instance: every smoke check sees what it is there for. Needs an image: `cargo xtask ami build`, then
 //! `cargo test -p xtask --test vm -- --ignored --nocapture`. `cargo xtask test` does both.
 //!
 //! Breaking one thing at a time would take one judgement for each of about sixty checks. So several independent things are
@@ -23,8 +23,8 @@ use clap::Parser as _;
 use serde::Deserialize;
 use smoke::report::Report;
 use xtask::cli::Cli;
-use xtask::cloud::local::{LocalMachine, qemu::Acceleration};
-use xtask::cloud::{Cloud as _, Machine as _};
+use xtask::cloud::local::{Local, LocalMachine, qemu::Acceleration};
+use xtask::cloud::{BuilderKind, Cloud as _, Machine as _};
 use xtask::commands::ami::smoke::{chosen, kit};
 use xtask::commands::{Context, OnLocal, Provider as _};
 use xtask::event::{Event, Observer};
@@ -177,8 +177,38 @@ fn breaks() -> Vec<Break> {
     breaks.r#break
 }
 
+/// Starts an instance of the newest image for a test, uploads the smoke test's kit and hands both over.
+fn on_an_instance(in_container: Option<bool>, test: impl FnOnce(&Local, &mut LocalMachine)) {
+    let context = context();
+    let config = context.config().unwrap();
+    let state = context.state(&config).unwrap();
+    let run = context.begin_run(&state).unwrap();
+    let _ended = Ended(&context);
+    let local = OnLocal.open(&context, &config, &state, Some(run)).unwrap();
+    let image = chosen(&local, None).unwrap();
+    let in_container = in_container.unwrap_or_else(|| local.builder_here(None).unwrap().kind == BuilderKind::Container);
+    println!("on {}, {}", image.id, if in_container { "in a container" } else { "in a virtual machine" });
+    let mut machine = match in_container {
+        true => local.launch_container(&image, &|_| {}).unwrap(),
+        false => local.launch(&image, "", &|_| {}).unwrap(),
+    };
+    let kit = kit(&context, &local, &config, &state, &image, None).unwrap();
+    stage::upload(machine.remote(), &image, &kit).unwrap();
+    test(&local, &mut machine);
+}
+
+/// Where breaks are tried: `AGENT_AMI_BREAKS_IN` is `vm` or `container`; without it, a container where images are built in one.
+fn place() -> Option<bool> {
+    match std::env::var("AGENT_AMI_BREAKS_IN").as_deref() {
+        Ok("vm") => Some(false),
+        Ok("container") => Some(true),
+        Ok(other) => panic!("AGENT_AMI_BREAKS_IN is `{other}`, expected `vm` or `container`"),
+        Err(_) => None,
+    }
+}
+
 #[test]
-#[ignore = "boots a VM"]
+#[ignore = "starts an instance"]
 fn every_check_sees_its_break_and_no_other() {
     let mut breaks = breaks();
     let choice = std::env::var("AGENT_AMI_BREAKS").unwrap_or_default();
@@ -191,18 +221,12 @@ fn every_check_sees_its_break_and_no_other() {
             (0..breaks.len()).map(|i| vec![i]).collect()
         }
     };
-    let context = context();
-    let config = context.config().unwrap();
-    let state = context.state(&config).unwrap();
-    let run = context.begin_run(&state).unwrap();
-    let _ended = Ended(&context);
-    let local = OnLocal.open(&context, &config, &state, Some(run)).unwrap();
-    let image = chosen(&local, None).unwrap();
-    println!("{} breaks in {} rounds on {}", breaks.len(), plan.len(), image.id);
-    let mut machine = local.launch(&image, "", &|_| {}).unwrap();
-    let ssh = machine.remote();
-    stage::upload(ssh, &image, &kit(&context, &local, &config, &state, &image, None).unwrap()).unwrap();
+    println!("{} breaks in {} rounds", breaks.len(), plan.len());
+    on_an_instance(place(), |_, machine| break_in_rounds(machine.remote(), &breaks, &plan));
+}
 
+/// Breaks what each round says, expects exactly those checks to fail, and repairs it.
+fn break_in_rounds(ssh: &dyn Remote, breaks: &[Break], plan: &[Vec<usize>]) {
     let mut complaints = Vec::new();
     for (n, round) in plan.iter().enumerate() {
         let chosen: Vec<&Break> = round.iter().map(|&i| &breaks[i]).collect();
@@ -231,8 +255,18 @@ fn every_check_sees_its_break_and_no_other() {
     // The project's own promise about parallel checks.
     let ratio = mended.wall_seconds / mended.slowest_seconds;
     assert!(ratio <= 1.3, "the run took {ratio:.2} times its slowest check");
-    dispatches(ssh);
-    panics(&mut machine, local.acceleration().unwrap().acceleration);
+}
+
+#[test]
+#[ignore = "starts an instance"]
+fn root_calls_an_agent() {
+    on_an_instance(place(), |_, machine| dispatches(machine.remote()));
+}
+
+#[test]
+#[ignore = "boots a VM"]
+fn a_kernel_that_panics_is_seen() {
+    on_an_instance(Some(false), |local, machine| panics(machine, local.acceleration().unwrap().acceleration));
 }
 
 /// Root calls an agent without a terminal: who it is and what it sees is printed, and is the user's.

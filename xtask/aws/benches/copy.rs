@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use xtask::cloud::{Capture, Cloud as _, Identity, Image, Start};
+use xtask::cloud::{BuilderKind, Capture, Cloud as _, Identity, Image, Start};
 use xtask::recipe::Digest;
 use xtask::state::{Asked, State};
 use xtask_aws::cloud::Ec2;
@@ -106,12 +106,15 @@ fn image(moto: &Moto, dir: &Path) -> Image {
     let ec2 = Ec2::new(driver, &clients(&moto.url, Vec::new()), settings::settings(&[HOME]), &state, Some(run));
     let source = settings::source();
     let base = ec2.base(&source, &|_| {}).unwrap();
-    let machine = ec2.begin(Start { source: &source, base: &base, from: None, next: None }, &|_| {}).unwrap();
+    let machine = ec2
+        .begin(Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None }, &|_| {})
+        .unwrap();
     let capture = Capture {
         image: "locus-agent".to_owned(),
         version: "1.0.0".to_owned(),
         recipe_hash: Digest::of(b"bench"),
         engine: "native".to_owned(),
+        built_in: BuilderKind::Instance,
         region: HOME.to_owned(),
         builder: Identity::default(),
         source,

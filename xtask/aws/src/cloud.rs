@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_sdk_ec2::types::{Filter, Image as Ami};
 use futures_util::StreamExt as _;
 use xtask::cloud::{
-    BaseRecord, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Layer, Leftover, Listed, Made, Parameter,
-    Start,
+    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Layer, Leftover,
+    Listed, Made, Parameter, Start,
 };
 use xtask::error::{Error, Exit, Result};
-use xtask::recipe::{Digest, Source};
+use xtask::recipe::{Digest, Recipe, Source};
 use xtask::stage::smoke;
 use xtask::state::{Run, State};
 
@@ -162,6 +162,14 @@ impl Cloud for Ec2 {
 
     fn base_at_hand(&self, source: &Source) -> Result<Option<BaseRecord>> {
         self.base(source, &|_| {}).map(Some)
+    }
+
+    fn builder(&self, _: &Recipe, _: &str) -> Result<Builder> {
+        Ok(Builder { kind: BuilderKind::Instance, why: "images on EC2 are built on an instance".to_owned() })
+    }
+
+    fn builder_wanted(&self) -> Option<BuilderKind> {
+        None
     }
 
     fn layers(&self) -> Result<Vec<Layer>> {

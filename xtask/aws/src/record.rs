@@ -198,6 +198,7 @@ fn image(region: &str, id: &ImageId, ami: &Ami) -> Result<Image, String> {
         copied_from: tags.get(COPIED_FROM).map(|id| ImageId(id.clone())),
         run: tag(RUN)?,
         engine: tag("agent-ami:engine")?,
+        built_in: None,
         builder: Identity {
             host_keys: tag("agent-ami:host-keys")?.split_whitespace().map(str::to_owned).collect(),
             machine_id: tag("agent-ami:machine-id")?,

@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use winterbaume_core::MockAws;
 use winterbaume_ec2::Ec2Service;
 use winterbaume_sts::StsService;
-use xtask::cloud::{BaseRecord, Cloud as _, Image, Start};
+use xtask::cloud::{BaseRecord, BuilderKind, Cloud as _, Image, Start};
 use xtask::recipe::Digest;
 use xtask::state::{Asked, State};
 use xtask_aws::cloud::Ec2;
@@ -138,7 +138,9 @@ fn release(ec2: &Ec2, base: &BaseRecord, resumed: bool) -> Image {
         made = ec2.take_up(base, &wanted, &|_| {}).unwrap();
     }
     let image = made.unwrap_or_else(|| {
-        let machine = ec2.begin(Start { source: &source, base, from: None, next: None }, &|_| {}).unwrap();
+        let machine = ec2
+            .begin(Start { builder: BuilderKind::Instance, source: &source, base, from: None, next: None }, &|_| {})
+            .unwrap();
         ec2.capture(machine, base, &wanted, &|_| {}).unwrap()
     });
     // winterbaume looks for the source of a copy in the region that the copy goes to: copies die in `kill.rs`, at moto.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use xtask::cloud::{Cloud as _, Start};
+use xtask::cloud::{BuilderKind, Cloud as _, Start};
 use xtask::error::{Error, Exit};
 use xtask_aws::clients::Clients;
 use xtask_aws::cloud::Ec2;
@@ -230,7 +230,7 @@ fn a_machine_nobody_can_enter_is_ended_with_all_it_had() {
     );
     let source = source();
     let base = ec2.base(&source, &|_| {}).unwrap();
-    let start = Start { source: &source, base: &base, from: None, next: None };
+    let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
     let Err(error) = ec2.start_builder(start, &|_| {}) else { panic!("it let us in") };
     assert_eq!(code(&error), Exit::Failed);
     assert!(format!("{error:?}").contains("the console of i-"), "{error:?}");

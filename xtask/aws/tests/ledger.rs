@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use xtask::cloud::{Capture, Cloud as _, Image, ImageId, Kind, Start};
+use xtask::cloud::{BuilderKind, Capture, Cloud as _, Image, ImageId, Kind, Start};
 use xtask::error::{Exit, plain};
 use xtask::ledger::Call;
 use xtask::recipe::Digest;
@@ -98,7 +98,9 @@ fn what_a_dead_run_left_is_found_by_its_tag_and_taken_away() {
     let ec2 = account.with(Vec::new());
     let source = source();
     let base = ec2.base(&source, &|_| {}).unwrap();
-    let machine = ec2.begin(Start { source: &source, base: &base, from: None, next: None }, &|_| {}).unwrap();
+    let machine = ec2
+        .begin(Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None }, &|_| {})
+        .unwrap();
     // The process dies: nothing is ended.
     std::mem::forget(machine);
     let left = ec2.leftovers().unwrap();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use xtask::cloud::{Cloud as _, Machine as _, Start};
+use xtask::cloud::{BuilderKind, Cloud as _, Machine as _, Start};
 use xtask::event::Stream;
 use xtask::fleet::{ASK_POLICY, Fleet as _, Target, in_bash, policy};
 use xtask::process::{Cmd, Ended};
@@ -78,7 +78,7 @@ fn a_machine_is_worked_on_without_ssh() {
         }
     };
     let base = ec2.base(&source, &told).unwrap();
-    let start = Start { source: &source, base: &base, from: None, next: None };
+    let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
     let mut machine = ec2.start_builder(start, &told).unwrap();
     let now = left();
     assert!(!now.keys().any(|k| k.starts_with("key pairs") || k.starts_with("security groups")), "{now:?}");

@@ -65,6 +65,9 @@ pub struct Build {
     /// Who carries the template out; auto: Packer on AWS where it is found, else native
     #[arg(long, value_enum, default_value = "auto")]
     pub engine: Engine,
+    /// Build in a virtual machine or a container of this host; auto: a virtual machine where it is accelerated, else a container
+    #[arg(long, value_enum)]
+    pub builder: Option<Builder>,
     /// Build even if nothing changed
     #[arg(long)]
     pub force: bool,
@@ -94,6 +97,28 @@ pub enum Engine {
     Native,
     /// The real Packer; brought if it is not there and ami.toml allows it.
     Packer,
+}
+
+/// What a local image is built in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Builder {
+    /// A virtual machine where KVM or HVF works, else a container where that is possible, else an emulated virtual machine.
+    Auto,
+    /// A virtual machine.
+    Vm,
+    /// A container; Linux only, as root.
+    Container,
+}
+
+impl Builder {
+    /// Its name in ami.toml.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Vm => "vm",
+            Self::Container => "container",
+        }
+    }
 }
 
 /// `ami smoke`

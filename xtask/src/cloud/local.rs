@@ -8,17 +8,21 @@ use std::time::Instant;
 use fs_err as fs;
 
 use super::{
-    BaseRecord, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind, Layer, Leftover, Listed, Made,
-    Parameter,
+    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind, Layer, Leftover,
+    Listed, Made, Parameter,
 };
 use crate::error::{Error, Exit, Result, plain};
 use crate::ledger::Intent;
 use crate::process::Cmd;
-use crate::recipe::{Digest, Source};
+use crate::recipe::{Digest, Recipe, Source};
 use crate::state::{Run, State};
 
 pub mod base;
+mod builder;
+pub mod container;
+mod either;
 mod layers;
+mod live;
 mod machine;
 mod make;
 mod parameters;
@@ -28,8 +32,10 @@ pub mod seed;
 mod store;
 
 use base::{Base, Bases};
+use container::{Container, probe};
+pub use either::LocalMachine;
 use layers::Layers;
-pub use machine::{LocalMachine, Size};
+pub use machine::{Size, VirtualMachine};
 use machine::{Start, instance_disk};
 use qemu::{Acceleration, Boot, Verdict};
 use seed::Purpose;
@@ -48,6 +54,8 @@ pub struct Settings {
     pub build_gib: u64,
     /// Acceleration, or `None` for the best that works.
     pub acceleration: Option<Acceleration>,
+    /// What images are built in, or `None` for the fastest that works.
+    pub builder: Option<BuilderKind>,
     /// Base image, or `None` for the best that can be had.
     pub base: Option<base::Name>,
     /// Where Ubuntu's images come from.
@@ -95,6 +103,33 @@ impl Local {
         Ok(verdict)
     }
 
+    /// Whether containers can be started here; found once and remembered.
+    pub fn containers(&self) -> Result<probe::Verdict> {
+        let path = self.state.path("containers.json");
+        let remembered = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
+        let verdict = probe::probe(remembered.as_ref())?;
+        if !verdict.host.is_empty() && remembered.as_ref() != Some(&verdict) {
+            fs::write(path, serde_json::to_vec_pretty(&verdict).unwrap_or_default())?;
+        }
+        Ok(verdict)
+    }
+
+    /// What this machine builds in, if the recipe does nothing that asks for another one (`beyond` says what).
+    pub fn builder_here(&self, beyond: Option<&str>) -> Result<Builder> {
+        let acceleration = self.acceleration()?;
+        let wanted = self.settings.builder;
+        // A container is out of the question where a virtual machine is as fast, or asked for.
+        let useful = wanted.unwrap_or(BuilderKind::Container) == BuilderKind::Container
+            && (wanted.is_some() || acceleration.acceleration == Acceleration::Tcg);
+        let obstacle = if useful { self.containers()?.obstacle } else { None };
+        builder::choose(&builder::Facts {
+            wanted,
+            acceleration: (acceleration.acceleration, &acceleration.why),
+            obstacle: obstacle.as_ref(),
+            beyond,
+        })
+    }
+
     fn run(&self) -> Result<&Run> {
         self.run.as_deref().ok_or_else(|| {
             Exit::Failed.error("no run was begun for what is to be changed", "this is a defect; please report it")
@@ -132,7 +167,7 @@ impl Local {
         make_disk: &dyn Fn() -> Result<PathBuf>,
         boot: &Boot,
         told: &dyn Fn(&str),
-    ) -> Result<LocalMachine> {
+    ) -> Result<VirtualMachine> {
         let (run, size, acceleration) = (self.run()?, self.settings.size, self.acceleration()?.acceleration);
         // An instance that hangs on a real processor is the image's fault, and a verdict.
         let may_try_again = purpose == Purpose::Builder || acceleration == Acceleration::Tcg;
@@ -140,7 +175,7 @@ impl Local {
             self.journal(("StartMachine", "", name, ""), || {
                 let disk = make_disk()?;
                 let start = Start { name, purpose, disk, boot: boot.clone(), size, acceleration };
-                Ok((LocalMachine::start(run, start)?, format!("{}/{name}", run.id())))
+                Ok((VirtualMachine::start(run, start)?, format!("{}/{name}", run.id())))
             })
         };
         let mut machine = begin()?;
@@ -158,6 +193,31 @@ impl Local {
         }
         machine.enter(size.boot_timeout, told)?;
         Ok(machine)
+    }
+
+    /// Starts a container on a disk that `make_disk` makes, and enters it.
+    fn start_container(
+        &self,
+        (name, purpose): (&str, Purpose),
+        make_disk: &dyn Fn() -> Result<PathBuf>,
+        grow: Option<u64>,
+        told: &dyn Fn(&str),
+    ) -> Result<LocalMachine> {
+        let (run, patience) = (self.run()?, self.settings.size.boot_timeout);
+        let mut machine = self.journal(("StartMachine", "", name, ""), || {
+            let container = Container::start(run, (name, purpose), &make_disk()?, grow)?;
+            Ok((container, format!("{}/{name}", run.id())))
+        })?;
+        machine.enter(patience, told)?;
+        Ok(LocalMachine::Container(Box::new(machine)))
+    }
+
+    /// Starts a fresh instance of an image as a container: without its kernel and boot loader, but in a few seconds. For tests of what
+    /// runs on an instance; whether an image boots only a virtual machine shows.
+    pub fn launch_container(&self, image: &Image, told: &dyn Fn(&str)) -> Result<LocalMachine> {
+        let below = self.store.dir(image).join(store::DISK);
+        let dir = self.run()?.path("smoke");
+        self.start_container(("smoke", Purpose::Instance), &|| instance_disk(&dir, &below, None), None, told)
     }
 
     fn unknown_region(&self, region: &str) -> Error {
@@ -191,6 +251,14 @@ impl Cloud for Local {
         Ok(self.bases.at_hand()?.map(|b| b.record))
     }
 
+    fn builder(&self, recipe: &Recipe, engine: &str) -> Result<Builder> {
+        self.builder_here(builder::beyond_a_container(recipe, engine).as_deref())
+    }
+
+    fn builder_wanted(&self) -> Option<BuilderKind> {
+        self.settings.builder
+    }
+
     fn layers(&self) -> Result<Vec<Layer>> {
         self.layers.list()
     }
@@ -204,7 +272,8 @@ impl Cloud for Local {
         self.state.require_space(if cold { bytes } else { bytes / 2 }, "this build")?;
         let verdict = self.acceleration()?;
         let emulated = verdict.acceleration == Acceleration::Tcg;
-        Ok(emulated.then(|| format!("machines are emulated, about ten times slower than real ones: {}", verdict.why)))
+        Ok(emulated
+            .then(|| format!("virtual machines are emulated, about ten times slower than real ones: {}", verdict.why)))
     }
 
     fn build_certificates(&self) -> Result<Vec<String>> {
@@ -231,7 +300,11 @@ impl Cloud for Local {
             Some(key) => self.layers.begin(key, &below, grow),
             None => instance_disk(&last, &below, grow),
         };
-        self.start("builder", Purpose::Builder, &disk, &base.boot, told)
+        if start.builder == BuilderKind::Container {
+            return self.start_container(("builder", Purpose::Builder), &disk, grow, told);
+        }
+        let machine = self.start("builder", Purpose::Builder, &disk, &base.boot, told)?;
+        Ok(LocalMachine::Vm(Box::new(machine)))
     }
 
     fn checkpoint(&self, machine: &mut LocalMachine, layer: &Layer, next: Option<Digest>) -> Result<()> {
@@ -299,7 +372,9 @@ impl Cloud for Local {
         let below = self.store.dir(image).join(store::DISK);
         let dir = self.run()?.path("smoke");
         // An instance boots the way a customer's does: firmware, boot loader, kernel from the disk.
-        self.start("smoke", Purpose::Instance, &|| instance_disk(&dir, &below, None), &Boot::Firmware, told)
+        let disk = || instance_disk(&dir, &below, None);
+        let machine = self.start("smoke", Purpose::Instance, &disk, &Boot::Firmware, told)?;
+        Ok(LocalMachine::Vm(Box::new(machine)))
     }
 
     fn images(&self, region: &str) -> Result<Vec<Listed>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::cli::Common;
+use crate::cli::{self, Build, Common, On};
 use crate::config::{Config, FILE, Image as ImageConfig, Overrides};
 use crate::error::{Exit, Result};
 use crate::event::{Document, Event, Events};
@@ -44,7 +44,21 @@ pub fn project_root() -> PathBuf {
 impl Context {
     /// `ami.toml`, with environment and flags over it.
     pub fn config(&self) -> Result<Config> {
-        let overrides = Overrides { state_dir: self.common.state.clone() };
+        self.load(None)
+    }
+
+    /// The same for a build, whose flags win over it.
+    pub fn config_for(&self, build: &Build) -> Result<Config> {
+        if build.builder.is_some() && self.common.on != On::Local {
+            let hint = "on EC2 the builder is an instance: leave --builder out";
+            return Err(Exit::Usage.error("--builder chooses what a local image is built in", hint));
+        }
+        self.load(build.builder)
+    }
+
+    fn load(&self, builder: Option<cli::Builder>) -> Result<Config> {
+        let builder = builder.map(|b| b.name().to_owned());
+        let overrides = Overrides { state_dir: self.common.state.clone(), builder };
         Config::load(&self.root, &overrides, &self.env)
     }
 

@@ -2,8 +2,10 @@
 
 use fs_err as fs;
 
-use super::{Context, Finish};
+use super::{Context, Finish, OnLocal, Provider as _};
 use crate::cli;
+use crate::cloud::Builder;
+use crate::cloud::local::qemu::Acceleration;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::preflight::{self, Found, Need};
@@ -22,32 +24,72 @@ pub(super) fn ensure(context: &Context) -> Result<()> {
 /// As [`ensure`], for what starts no machine.
 pub(super) fn tools(context: &Context) -> Result<()> {
     phase(context.events.as_ref(), Phase::Doctor, "host tools", || {
-        let found = look();
-        let missing: Vec<&Found> = found.iter().filter(|f| f.version.is_none()).collect();
-        let mut summary = format!("{} tools found", found.len());
-        if !missing.is_empty() {
+        let mut found = look(context);
+        let mut installed = 0;
+        // Twice: whether containers are of use is known only when QEMU is there.
+        for _ in 0..2 {
+            let missing: Vec<&Found> = found.iter().filter(|f| f.version.is_none()).collect();
+            if missing.is_empty() {
+                break;
+            }
             if !(context.common.yes || rustix::process::geteuid().is_root()) {
-                let needed: Vec<&Found> = missing.iter().copied().filter(|f| f.need != Need::Checks).collect();
+                let needed: Vec<&Found> = missing.iter().copied().filter(|f| is_needed(f)).collect();
                 if !needed.is_empty() {
                     return Err(incomplete(&needed));
                 }
-                // What only checks need is left out, and they say so.
-                return Ok(((), Outcome::Done, format!("{} tools found, {} missing", found.len(), missing.len())));
+                let summary = format!("{} tools found, {} missing", found.len() - missing.len(), missing.len());
+                return Ok(((), Outcome::Done, summary));
             }
             install(context, &missing)?;
-            let again = look();
-            let still: Vec<&Found> = again.iter().filter(|f| f.version.is_none() && f.need != Need::Checks).collect();
-            if !still.is_empty() {
-                return Err(incomplete(&still));
-            }
-            summary = format!("{} tools found, {} of them installed now", again.len(), missing.len());
+            installed += missing.len();
+            found = look(context);
         }
+        let still: Vec<&Found> = found.iter().filter(|f| f.version.is_none() && is_needed(f)).collect();
+        if !still.is_empty() {
+            return Err(incomplete(&still));
+        }
+        let summary = match installed {
+            0 => format!("{} tools found", found.len()),
+            installed => format!("{} tools found, {installed} of them installed now", found.len()),
+        };
         Ok::<_, Error>(((), Outcome::Done, summary))
     })
 }
 
-fn look() -> Vec<Found> {
-    preflight::look(toolchain::facts().is_ok_and(|f| f.target_installed || (f.debian && f.musl_gcc)))
+/// True for a tool without which the command fails. A check without its tool is skipped and says so; without the tools of containers
+/// virtual machines build.
+fn is_needed(found: &Found) -> bool {
+    !matches!(found.need, Need::Checks | Need::Containers)
+}
+
+fn look(context: &Context) -> Vec<Found> {
+    let toolchain = toolchain::facts().is_ok_and(|f| f.target_installed || (f.debian && f.musl_gcc));
+    preflight::look(toolchain, containers_are_useful(context))
+}
+
+/// True where a container would build faster than a virtual machine, or was asked for.
+fn containers_are_useful(context: &Context) -> bool {
+    if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
+        return false;
+    }
+    let Ok(config) = context.config() else { return false };
+    let emulated = || {
+        let state = context.state(&config)?;
+        Ok::<_, Error>(OnLocal.open(context, &config, &state, None)?.acceleration()?.acceleration == Acceleration::Tcg)
+    };
+    match config.local.builder.as_str() {
+        "vm" => false,
+        "container" => true,
+        // Without QEMU nobody can say yet.
+        _ => emulated().unwrap_or(false),
+    }
+}
+
+/// What this host builds in, and why; `None` while QEMU is missing.
+fn builder(context: &Context) -> Option<Builder> {
+    let config = context.config().ok()?;
+    let state = context.state(&config).ok()?;
+    OnLocal.open(context, &config, &state, None).ok()?.builder_here(None).ok()
 }
 
 fn install(context: &Context, missing: &[&Found]) -> Result<()> {
@@ -135,11 +177,16 @@ pub(super) fn run(context: &Context, args: &cli::Doctor) -> Result<Finish> {
     if args.kvm {
         return let_in(context);
     }
-    let mut found = look();
+    let mut found = look(context);
     let missing: Vec<&Found> = found.iter().filter(|f| f.version.is_none()).collect();
     if args.install && !missing.is_empty() {
         install(context, &missing)?;
-        found = look();
+        found = look(context);
+        let missing: Vec<&Found> = found.iter().filter(|f| f.version.is_none()).collect();
+        if !missing.is_empty() {
+            install(context, &missing)?;
+            found = look(context);
+        }
     }
     let width = found.iter().map(|f| f.program.len()).max().unwrap_or(0);
     let text = found.iter().map(|f| {
@@ -151,11 +198,15 @@ pub(super) fn run(context: &Context, args: &cli::Doctor) -> Result<Finish> {
         let line = version.unwrap_or_else(|| format!("not here; {what}"));
         text.push_str(&format!("{} {program:width$}  {line}\n", if line.starts_with("not here") { "-" } else { "✓" }));
     }
+    let builder = builder(context);
+    if let Some(Builder { kind, why }) = &builder {
+        text.push_str(&format!("builder: {}: {why}\n", kind.name()));
+    }
     context.document("tools", serde_json::json!(found), text);
     space(context)?;
     let missing: Vec<&Found> = found.iter().filter(|f| f.version.is_none()).collect();
     if !missing.is_empty() {
         return Err(incomplete(&missing));
     }
-    Ok(Finish::new("every tool is here", serde_json::json!({ "tools": found })))
+    Ok(Finish::new("every tool is here", serde_json::json!({ "tools": found, "builder": builder })))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::Context;
 use crate::cli::On;
-use crate::cloud::Cloud;
 use crate::cloud::local::{Local, Settings, Size, base, qemu::Acceleration};
+use crate::cloud::{BuilderKind, Cloud};
 use crate::config::{Config, Image as ImageConfig};
 use crate::error::{Exit, Result};
 use crate::fleet::Fleet;
@@ -87,6 +87,11 @@ fn settings(config: &Config) -> Settings {
             "kvm" => Some(Acceleration::Kvm),
             "hvf" => Some(Acceleration::Hvf),
             "tcg" => Some(Acceleration::Tcg),
+            _ => None,
+        },
+        builder: match local.builder.as_str() {
+            "vm" => Some(BuilderKind::Vm),
+            "container" => Some(BuilderKind::Container),
             _ => None,
         },
         base: base::Name::ALL.into_iter().find(|name| name.name() == local.base),

@@ -259,6 +259,7 @@ mod tests {
             copied_from: None,
             run: format!("run-{name}"),
             engine: "native".to_owned(),
+            built_in: None,
             builder: Identity::default(),
             tags: BTreeMap::new(),
         }

@@ -93,6 +93,7 @@ impl Project {
             copied_from: None,
             run: "run-test".to_owned(),
             engine: "native".to_owned(),
+            built_in: None,
             builder: Identity::default(),
             tags: BTreeMap::new(),
         };

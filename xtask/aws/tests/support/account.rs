@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use xtask::cloud::{Capture, Cloud as _, Copied, Identity, Image, Start};
+use xtask::cloud::{BuilderKind, Capture, Cloud as _, Copied, Identity, Image, Start};
 use xtask::error::Result;
 use xtask::recipe::{Digest, Source};
 use xtask::state::{Asked, State};
@@ -61,7 +61,10 @@ impl Account {
     pub(crate) fn build(&self, ec2: &Ec2) -> Result<Image> {
         let source = source();
         let base = ec2.base(&source, &|_| {})?;
-        let machine = ec2.begin(Start { source: &source, base: &base, from: None, next: None }, &|_| {})?;
+        let machine = ec2.begin(
+            Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None },
+            &|_| {},
+        )?;
         ec2.capture(machine, &base, &capture(&source), &|_| {})
     }
 
@@ -84,6 +87,7 @@ pub(crate) fn capture(source: &Source) -> Capture {
         version: "1.0.0".to_owned(),
         recipe_hash: Digest::of(b"recipe"),
         engine: "native".to_owned(),
+        built_in: BuilderKind::Instance,
         region: REGIONS[0].to_owned(),
         builder: Identity::default(),
         source: source.clone(),

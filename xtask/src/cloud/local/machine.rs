@@ -8,8 +8,8 @@ use fs_err as fs;
 
 use super::super::Machine;
 use super::layers::overlay;
+use super::live::{LiveDisk, NODE};
 use super::qemu::{Acceleration, Boot, Vm};
-use super::qmp::Qmp;
 use super::seed::{self, Purpose};
 use crate::error::{Exit, Result};
 use crate::process::{Background, Cmd, Ended, tail};
@@ -53,17 +53,14 @@ pub struct Size {
 
 /// A machine that lets us in.
 #[derive(Debug)]
-pub struct LocalMachine {
+pub struct VirtualMachine {
     ssh: Option<Ssh>,
     target: Target,
     process: Background,
     dir: PathBuf,
-    qmp: PathBuf,
     size: Size,
     acceleration: Acceleration,
-    disk: PathBuf,
-    node: String,
-    snapshots: u32,
+    disk: LiveDisk,
     boot_id: String,
     /// Where on the console the boot that is waited for begins.
     boot_begins: usize,
@@ -73,16 +70,12 @@ pub struct LocalMachine {
 /// How a kernel that gives up says so (Linux, kernel/panic.c).
 const PANIC: &str = "Kernel panic - not syncing";
 
-impl LocalMachine {
+impl VirtualMachine {
     /// Starts QEMU; nobody has been let in yet.
     pub(super) fn start(run: &Run, start: Start<'_>) -> Result<Self> {
         let dir = run.path(start.name);
         fs::create_dir_all(&dir)?;
-        let key = dir.join("id_ed25519");
-        Cmd::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", run.id(), "-f"]).arg(&key).read()?;
-        let public = fs::read_to_string(dir.join("id_ed25519.pub"))?;
-        seed::write(&dir.join("seed"), &format!("{}-{}", run.id(), start.name), &public, start.purpose)?;
-        let node = "root".to_owned();
+        let key = key_and_seed(run, start.name, start.purpose)?;
         let mut last = None;
         for _ in 0..PORT_TRIES {
             let port = free_port()?;
@@ -92,7 +85,7 @@ impl LocalMachine {
                 cpus: start.size.cpus,
                 memory_mib: start.size.memory_mib,
                 disk: start.disk.clone(),
-                node: node.clone(),
+                node: NODE.to_owned(),
                 seed: dir.join("seed"),
                 ssh_port: port,
                 console: dir.join("console.log"),
@@ -128,12 +121,9 @@ impl LocalMachine {
                 target,
                 process,
                 dir,
-                qmp: vm.qmp,
                 size: start.size,
                 acceleration: start.acceleration,
-                disk: start.disk,
-                node,
-                snapshots: 0,
+                disk: LiveDisk::new(vm.qmp, start.disk),
                 boot_id: String::new(),
                 boot_begins: 0,
                 second_try: None,
@@ -168,12 +158,7 @@ impl LocalMachine {
                 error.context(format!("the machine's console ends with\n{}", self.last_words()))
             }
         })?;
-        told("waiting for cloud-init");
-        // Its verdict is judged by smoke on an instance; here it only has to be through, so that nothing runs beside a step.
-        if ssh.stream("cloud-init status --wait", Some(patience), &mut |_, _| {})? == Some(Ended::TimedOut) {
-            let message = format!("cloud-init is not through after {} s\n{}", patience.as_secs(), self.last_words());
-            return Err(Exit::Failed.error(message, "a slow machine may need a longer `boot_timeout_secs`"));
-        }
+        wait_for_cloud_init(&ssh, patience, told, &|| self.last_words())?;
         self.boot_id = ssh.read("cat /proc/sys/kernel/random/boot_id")?;
         self.ssh = Some(ssh);
         Ok(())
@@ -206,19 +191,13 @@ impl LocalMachine {
 
     /// The disk the machine writes to now.
     pub(super) fn disk(&self) -> &Path {
-        &self.disk
+        self.disk.path()
     }
 
     /// Flushes the guest and puts `next`, an overlay that exists, on top of the disk, which never changes again.
     pub(super) fn snapshot(&mut self, next: PathBuf) -> Result<()> {
         self.remote().read("sync")?;
-        let number = self.snapshots + 1;
-        let node = format!("root-{number}");
-        Qmp::connect(&self.qmp)?.snapshot(&self.node, &next, &node)?;
-        self.snapshots = number;
-        self.node = node;
-        self.disk = next;
-        Ok(())
+        self.disk.snapshot(next)
     }
 
     /// Powers the guest off and returns when QEMU is gone.
@@ -244,7 +223,7 @@ impl LocalMachine {
     }
 }
 
-impl Machine for LocalMachine {
+impl Machine for VirtualMachine {
     #[expect(clippy::expect_used, reason = "start() and reboot() return a machine only when the connection is open")]
     fn remote(&self) -> &dyn Remote {
         self.ssh.as_ref().expect("a machine that was returned is connected")
@@ -276,7 +255,7 @@ impl Machine for LocalMachine {
                     told("the kernel panicked; resetting the machine");
                     self.second_try = Some(crate::error::plain(&error));
                     self.boot_begins = self.console().len();
-                    Qmp::connect(&self.qmp)?.reset()?;
+                    self.disk.control()?.reset()?;
                 }
                 // The boot that is ending let us in and then hung up; a machine that is gone does not come back.
                 Err(error)
@@ -321,8 +300,33 @@ fn plain(console: &str) -> String {
     }
 }
 
+/// Makes the key that opens a machine, and the seed that its cloud-init finds in `seed`; returns the private key's file.
+pub(super) fn key_and_seed(run: &Run, name: &str, purpose: Purpose) -> Result<PathBuf> {
+    let dir = run.path(name);
+    let key = dir.join("id_ed25519");
+    Cmd::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", run.id(), "-f"]).arg(&key).read()?;
+    let public = fs::read_to_string(dir.join("id_ed25519.pub"))?;
+    seed::write(&dir.join("seed"), &format!("{}-{name}", run.id()), &public, purpose)?;
+    Ok(key)
+}
+
+/// Waits until cloud-init has finished, so that nothing runs beside a step. Whether it succeeded is for the smoke test to check.
+pub(super) fn wait_for_cloud_init(
+    ssh: &Ssh,
+    patience: Duration,
+    on_progress: &dyn Fn(&str),
+    last_words: &dyn Fn() -> String,
+) -> Result<()> {
+    on_progress("waiting for cloud-init");
+    if ssh.stream("cloud-init status --wait", Some(patience), &mut |_, _| {})? == Some(Ended::TimedOut) {
+        let message = format!("cloud-init has not finished after {} s\n{}", patience.as_secs(), last_words());
+        return Err(Exit::Failed.error(message, "a slow machine may need a longer `boot_timeout_secs`"));
+    }
+    Ok(())
+}
+
 /// A loopback port that is free now.
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

@@ -94,6 +94,7 @@ impl Local {
             copied_from: None,
             run: self.run()?.id().to_owned(),
             engine: capture.engine.clone(),
+            built_in: Some(capture.built_in),
             builder: capture.builder.clone(),
             tags: [("ManagedBy".to_owned(), "agent-ami".to_owned())].into(),
         };
@@ -122,7 +123,11 @@ impl Local {
 /// Writes the chain of overlays as one disk.
 fn convert(from: &Path, to: &Path, told: &dyn Fn(&str)) -> Result<()> {
     let mut said = String::new();
-    let cmd = Cmd::new("qemu-img").args(["convert", "-p", "-W", "-m", "8", "-O", "qcow2"]).arg(from).arg(to);
+    // zstd (QEMU 5.1 and later) takes a third of the space in about the time that writing the rest would take.
+    let cmd = Cmd::new("qemu-img")
+        .args(["convert", "-p", "-c", "-W", "-m", "8", "-O", "qcow2", "-o", "compression_type=zstd"])
+        .arg(from)
+        .arg(to);
     let ended = cmd.stream(None, |_, line| {
         let line = line.trim();
         if line.starts_with('(') { told(line) } else { said.push_str(line) }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::plan;
 use crate::cli;
-use crate::cloud::{Capture, Cloud, Identity, Image, Listed};
+use crate::cloud::{Builder, BuilderKind, Capture, Cloud, Identity, Image, Listed};
 use crate::commands::{Context, Finish, Provider};
 use crate::config::Config;
 use crate::engine::{self, Engine};
@@ -50,6 +50,7 @@ pub fn build<P: Provider>(
         version: image.version.clone(),
         recipe_hash: Digest::of(b""),
         engine: super::engine::name(context, provider, config, args)?.to_owned(),
+        built_in: cloud.builder(&recipe, super::engine::name(context, provider, config, args)?)?.kind,
         region: options.region.clone(),
         builder: Identity::default(),
         source: recipe.source.clone(),
@@ -66,6 +67,9 @@ pub fn build<P: Provider>(
         let there = crate::cloud::find(&cloud, &id.0)?;
         told(&there);
         return Ok((there, true));
+    }
+    if let Some(Builder { kind, why }) = plan.builder.as_ref().filter(|b| b.kind != BuilderKind::Instance) {
+        events.event(Event::Note { message: format!("builder: {}: {why}", kind.name()) });
     }
     if let Some(message) = cloud.ready(&recipe.source, plan.cached() == 0)? {
         events.event(Event::Note { message });
@@ -161,9 +165,9 @@ fn provide_base<C: Cloud>(context: &Context, cloud: &C, source: &Source) -> Resu
 /// Runs the command.
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Build) -> Result<Finish> {
     if context.common.dry_run {
-        return plan::one(context, provider, &context.config()?, args);
+        return plan::one(context, provider, &context.config_for(args)?, args);
     }
-    let config = context.config()?;
+    let config = context.config_for(args)?;
     let state = context.state(&config)?;
     let run = context.begin_run(&state)?;
     let (image, up_to_date) = build(context, provider, &config, &state, &run, args)?;

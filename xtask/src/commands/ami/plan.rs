@@ -74,13 +74,21 @@ pub fn make<C: Cloud>(
     images.sort_by(|a, b| a.created.cmp(&b.created));
     // Packer knows no layers.
     let layers = if engine == "native" { cloud.layers()? } else { Vec::new() };
-    let facts = Facts { engine: engine.to_owned(), base: cloud.base_at_hand(&recipe.source)?, layers, images, force };
+    let facts = Facts {
+        engine: engine.to_owned(),
+        builder: Some(cloud.builder(recipe, engine)?),
+        builder_wanted: cloud.builder_wanted(),
+        base: cloud.base_at_hand(&recipe.source)?,
+        layers,
+        images,
+        force,
+    };
     Ok(plan::build(name, &image.version, recipe, &facts))
 }
 
 /// Runs the command.
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Plan) -> Result<Finish> {
-    let config = context.config()?;
+    let config = context.config_for(&args.build)?;
     if args.all {
         return all(context, provider, &config, &args.build);
     }

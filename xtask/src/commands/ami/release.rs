@@ -14,11 +14,11 @@ const CHANNEL: &str = "staging";
 /// Runs the command.
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) -> Result<Finish> {
     if context.common.dry_run {
-        return super::plan::one(context, provider, &context.config()?, &args.build);
+        return super::plan::one(context, provider, &context.config_for(&args.build)?, &args.build);
     }
     doctor::ensure(context)?;
     validate::ensure(context)?;
-    let config = context.config()?;
+    let config = context.config_for(&args.build)?;
     let state = context.state(&config)?;
     if let Some(record) = super::resume::offered(context, &state, provider.on(), args)? {
         let (again, inner) = super::resume::taken_up(context, provider, &config, &state, &record)?;

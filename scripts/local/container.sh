@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Runs a system disk as a container. The first process of private mount, PID, IPC and UTS namespaces, started by
+#
+#   unshare --mount --pid --ipc --uts --fork --kill-child --mount-proc bash container.sh DIR DISK QMP LOCK GIB NAME
+#
+# DIR holds seed/ and run/ (files for the guest's /run) and receives `ready`, then `fsck`. DISK is a qcow2 chain, QMP the
+# storage daemon's socket, LOCK the run's lock, GIB the size to grow the root file system to (0: leave it), NAME the control group.
+# Whatever ends this process ends all of it: the kernel kills the namespace's processes, which frees mounts, loop device and export.
+set -euo pipefail
+
+readonly dir=$1 disk=$2 qmp=$3 lock=$4 gib=$5 name=$6
+# A comma ends an option's value (qemu(1)).
+readonly file=${disk//,/,,}
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+# until_true TENTHS COMMAND...: waits at most so long.
+until_true() {
+  local left=$1
+  shift
+  until "$@" 2>/dev/null; do ((left-- > 0)) || return 1; sleep 0.1; done
+}
+has_bytes() { [[ $(stat -c %s "$1") -gt 0 ]]; }
+
+# The guest's own files are mounted out of sight of the host.
+work=$dir/work
+mkdir -p "$work"
+mount -t tmpfs tmpfs "$work"
+mkdir "$work/root"
+touch "$work/raw"
+
+# nspawn keeps notes in /run; the resolver's file may lie there, too, and slirp4netns reads it.
+resolver=$(readlink -f /etc/resolv.conf || true)
+servers=$(cat "${resolver:-/dev/null}" 2>/dev/null || true)
+mount -t tmpfs -o mode=0755 tmpfs /run
+if [[ $resolver == /run/* ]]; then mkdir -p "${resolver%/*}"; printf '%s\n' "$servers" >"$resolver"; fi
+
+# When the command that started us ends, so do we, unless it left the machine to a person.
+trap 'exit 143' TERM
+(flock --shared "$lock" true || true; [[ -e ${lock%/*}/kept ]] || kill -TERM 1) &
+
+qemu-storage-daemon --blockdev "driver=qcow2,node-name=root,discard=unmap,detect-zeroes=unmap,file.driver=file,file.filename=$file" \
+  --chardev "socket,id=qmp,path=${qmp//,/,,},server=on,wait=off" --monitor chardev=qmp \
+  --export "type=fuse,id=root,node-name=root,mountpoint=${work//,/,,}/raw,writable=on" &
+storage=$!
+until_true 100 has_bytes "$work/raw" || die "qemu-storage-daemon did not export $disk"
+
+# The root file system is the last partition on the disk, as on every cloud image, so that it can grow.
+root_partition() { sfdisk --dump "$work/raw" | sed -nE 's/^.*raw([0-9]+) : start= *([0-9]+), size= *([0-9]+),.*/\2 \3 \1/p' | sort -n | tail -n 1; }
+read -r start size number < <(root_partition) || die "no partition table on $disk"
+if ((gib > 0)); then
+  sfdisk --quiet --no-reread --no-tell-kernel --relocate gpt-bak-std "$work/raw"
+  echo ', +' | sfdisk --quiet --no-reread --no-tell-kernel --partno "$number" "$work/raw"
+  read -r start size number < <(root_partition)
+  # While it is not mounted: growing a mounted one needs CAP_SYS_RESOURCE. Detached at once, which takes effect when nothing has it open.
+  loop=$(losetup --find --show --offset $((start * 512)) --sizelimit $((size * 512)) "$work/raw")
+  exec 9<"$loop"
+  losetup --detach "$loop"
+  e2fsck -f -p "$loop" || (($? < 4)) || die "the file system of $disk has errors"
+  resize2fs "$loop"
+  exec 9<&-
+fi
+readonly offset=$((start * 512))
+mount -t ext4 -o "loop,nodev,offset=$offset,sizelimit=$((size * 512))" "$work/raw" "$work/root" ||
+  die "partition $number of $disk is no ext4 file system"
+
+# A control group of its own, so that everything in it can be found; nspawn makes the container's below it.
+umount -R /sys/fs/cgroup 2>/dev/null || true
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir "/sys/fs/cgroup/$name"
+echo 0 >"/sys/fs/cgroup/$name/cgroup.procs"
+
+# /run/systemd is the guest's to write in, so it must belong to the guest's root before anything is bound below it.
+options=()
+for folder in system network; do options+=("--tmpfs=/run/systemd/$folder:mode=0755"); done
+while IFS= read -r path; do options+=("--bind-ro=$dir/run/$path:/run/$path"); done < <(cd "$dir/run" && find . -type f -printf '%P\n')
+systemd-nspawn --quiet --settings=no --register=no --keep-unit --boot --directory="$work/root" --machine=agent-ami \
+  --private-users=pick --private-users-ownership=map --private-network --resolv-conf=off --timezone=off --link-journal=no \
+  --console=pipe --drop-capability=CAP_MKNOD --tmpfs=/run/systemd:mode=0755 "${options[@]}" \
+  --bind-ro="$dir/seed:/run/agent-ami-seed" -- 'ds=nocloud;s=/run/agent-ami-seed/' </dev/null &
+nspawn=$!
+
+# The guest's first process: the only one of nspawn's children that is the first of a PID namespace below ours.
+find_guest() {
+  local children child
+  read -ra children <"/proc/$nspawn/task/$nspawn/children" || [[ -d /proc/$nspawn ]] || return 0
+  for child in "${children[@]}"; do
+    if grep -qE '^NSpid:.*\s1$' "/proc/$child/status"; then guest=$child; return 0; fi
+  done
+  return 1
+}
+guest=
+until_true 100 find_guest || true
+[[ -n $guest ]] || die "systemd-nspawn did not start the guest"
+slirp4netns --configure --mtu=65520 --disable-host-loopback --netns-type=path --api-socket "${qmp%.qmp}.slirp" "/proc/$guest/ns/net" host0 &
+echo "$guest" >"$dir/ready"
+
+wait "$nspawn" && code=0 || code=$?
+((code == 0)) || die "the guest ended with $code"
+# The guest may not trim: FITRIM needs CAP_SYS_ADMIN outside of its user namespace. What is free takes no space in the image.
+fstrim "$work/root" || true
+sync -f "$work/root"
+umount "$work/root"
+e2fsck -n -f "$work/raw?offset=$offset" >"$dir/fsck" 2>&1 || die "the file system has errors after the shutdown: $(tail -n 3 "$dir/fsck")"
+kill "$storage"
+wait "$storage" || die "qemu-storage-daemon ended with $?"

@@ -1,0 +1,88 @@
+//! What a recipe is built in on this machine: a virtual machine or a container. The choice is a pure function of what is asked for,
+//! what works here and what the recipe does.
+
+use super::super::{Builder, BuilderKind};
+use super::container::probe::Obstacle;
+use super::qemu::Acceleration;
+use crate::error::{Exit, Result};
+use crate::recipe::{Action, Recipe};
+
+/// What the choice depends on.
+#[derive(Clone, Debug)]
+pub(super) struct Facts<'a> {
+    /// The builder that was asked for, or `None` for the fastest that works.
+    pub(super) wanted: Option<BuilderKind>,
+    /// What accelerates virtual machines, and why it is that.
+    pub(super) acceleration: (Acceleration, &'a str),
+    /// Why no container can be started here, if that is so.
+    pub(super) obstacle: Option<&'a Obstacle>,
+    /// What the recipe does that a container cannot do.
+    pub(super) beyond: Option<&'a str>,
+}
+
+/// What a recipe does that a container cannot do: the first such step, by name and line.
+pub(super) fn beyond_a_container(recipe: &Recipe, engine: &str) -> Option<String> {
+    if engine == "packer" {
+        return Some("Packer starts a virtual machine of its own".to_owned());
+    }
+    let restarts = |action: &Action| matches!(action, Action::Shell(shell) if shell.expect_disconnect);
+    let step = recipe.steps.iter().find(|step| restarts(&step.action))?;
+    let place = format!("{}:{}", step.place.file.display(), step.place.line);
+    Some(format!("step {} restarts the machine ({place}: expect_disconnect)", step.name))
+}
+
+/// Chooses.
+pub(super) fn choose(facts: &Facts<'_>) -> Result<Builder> {
+    let builder = |kind, why: String| Ok(Builder { kind, why });
+    let (acceleration, why) = facts.acceleration;
+    let emulated = acceleration == Acceleration::Tcg;
+    match (facts.wanted, facts.beyond, facts.obstacle) {
+        (Some(BuilderKind::Container), None, Some(Obstacle { what, remedy })) => {
+            Err(Exit::Precondition.error(format_args!("no container can be built in here: {what}"), remedy))
+        }
+        (Some(BuilderKind::Container), None, None) => builder(BuilderKind::Container, "asked for".to_owned()),
+        (Some(BuilderKind::Container), Some(beyond), _) => {
+            builder(BuilderKind::Vm, format!("instead of the container that was asked for: {beyond}"))
+        }
+        (Some(_), ..) => builder(BuilderKind::Vm, "asked for".to_owned()),
+        (None, ..) if !emulated => {
+            builder(BuilderKind::Vm, format!("{} accelerates it", acceleration.name().to_uppercase()))
+        }
+        (None, Some(beyond), _) => builder(BuilderKind::Vm, format!("{beyond}, which a container cannot do")),
+        (None, None, None) => builder(BuilderKind::Container, format!("virtual machines are emulated here ({why})")),
+        (None, None, Some(Obstacle { what, remedy })) => {
+            builder(BuilderKind::Vm, format!("emulated ({why}); a container would be faster, but {what}; {remedy}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_choice_and_its_reason() {
+        let obstacle =
+            Obstacle { what: "containers need root".to_owned(), remedy: "run the command as root".to_owned() };
+        let show = |wanted, acceleration, obstacle: Option<&Obstacle>, beyond: Option<&str>| {
+            let facts = Facts { wanted, acceleration: (acceleration, "kvm does not work"), obstacle, beyond };
+            match choose(&facts) {
+                Ok(builder) => format!("{}: {}", builder.kind.name(), builder.why),
+                Err(error) => format!("error: {error}"),
+            }
+        };
+        let (vm, container) = (Some(BuilderKind::Vm), Some(BuilderKind::Container));
+        let reboot = Some("step reboot restarts the machine (build.pkr.hcl:7: expect_disconnect)");
+        let rows = [
+            show(None, Acceleration::Kvm, None, None),
+            show(None, Acceleration::Tcg, None, None),
+            show(None, Acceleration::Tcg, Some(&obstacle), None),
+            show(None, Acceleration::Tcg, None, reboot),
+            show(vm, Acceleration::Tcg, None, None),
+            show(container, Acceleration::Kvm, None, None),
+            show(container, Acceleration::Kvm, None, reboot),
+            show(container, Acceleration::Kvm, Some(&obstacle), None),
+        ];
+        insta::assert_snapshot!(rows.join("\n"), @"");
+    }
+}

@@ -1,0 +1,84 @@
+//! A machine of this provider: a virtual machine, or a container to build in.
+
+use std::path::{Path, PathBuf};
+
+use super::super::Machine;
+use super::container::Container;
+use super::machine::VirtualMachine;
+use crate::error::Result;
+use crate::remote::Remote;
+
+/// See the module.
+#[derive(Debug)]
+pub enum LocalMachine {
+    /// A QEMU process.
+    Vm(Box<VirtualMachine>),
+    /// A container on this host's kernel.
+    Container(Box<Container>),
+}
+
+impl LocalMachine {
+    /// The overlay it writes to now.
+    pub(super) fn disk(&self) -> &Path {
+        match self {
+            Self::Vm(machine) => machine.disk(),
+            Self::Container(machine) => machine.disk(),
+        }
+    }
+
+    /// Flushes the disk and puts `next`, an overlay that exists, on top of it.
+    pub(super) fn snapshot(&mut self, next: PathBuf) -> Result<()> {
+        match self {
+            Self::Vm(machine) => machine.snapshot(next),
+            Self::Container(machine) => machine.snapshot(next),
+        }
+    }
+
+    /// Powers it off and returns when nothing has its disk open.
+    pub(super) fn power_off(self, on_progress: &dyn Fn(&str)) -> Result<()> {
+        match self {
+            Self::Vm(machine) => machine.power_off(on_progress),
+            Self::Container(machine) => machine.power_off(on_progress),
+        }
+    }
+
+    fn machine(&self) -> &dyn Machine {
+        match self {
+            Self::Vm(machine) => machine.as_ref(),
+            Self::Container(machine) => machine.as_ref(),
+        }
+    }
+
+    fn machine_mut(&mut self) -> &mut dyn Machine {
+        match self {
+            Self::Vm(machine) => machine.as_mut(),
+            Self::Container(machine) => machine.as_mut(),
+        }
+    }
+}
+
+impl Machine for LocalMachine {
+    fn remote(&self) -> &dyn Remote {
+        self.machine().remote()
+    }
+
+    fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+        self.machine_mut().reboot(told)
+    }
+
+    fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+        self.machine_mut().reboot_finished(told)
+    }
+
+    fn console(&self) -> String {
+        self.machine().console()
+    }
+
+    fn second_try(&mut self) -> Option<String> {
+        self.machine_mut().second_try()
+    }
+
+    fn keep(&mut self) -> Result<String> {
+        self.machine_mut().keep()
+    }
+}
