@@ -61,7 +61,7 @@ pub fn plan(layers: &[StoredLayer], policy: &Policy, now: Timestamp) -> Vec<Deci
         let (verdict, reason) = if idle > policy.unused {
             (Verdict::Remove, format!("not used for {days} days, kept for {limit} (layer_days)"))
         } else if left > policy.bytes {
-            let (takes, may) = (gib(left), gib(policy.bytes));
+            let (takes, may) = (size(left), size(policy.bytes));
             (Verdict::Remove, format!("least recently used, and the layers take {takes}, more than {may} (layers_gib)"))
         } else {
             (Verdict::Keep, format!("used {days} days ago, kept for {limit}"))
@@ -98,7 +98,10 @@ fn useless_for(standing: &Standing) -> String {
 }
 
 /// A size for a person.
-pub fn gib(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
+    if bytes < 1 << 30 {
+        return format!("{} MiB", bytes.div_ceil(1 << 20));
+    }
     format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
@@ -200,6 +203,11 @@ mod tests {
         Keep two-2: used 1 days ago, kept for 30
         Keep base: used 1 days ago, kept for 30
         ");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        assert_eq!([0, 1, 5 << 20, 3 << 29].map(size), ["0 MiB", "1 MiB", "5 MiB", "1.50 GiB"]);
     }
 
     proptest! {

@@ -330,7 +330,7 @@ mod tests {
         let mut parent = Digest::of(b"base");
         let mut chain = Vec::new();
         for step in steps {
-            let key = Digest::of_parts([("parent", &parent.bytes()[..]), ("step", step.as_bytes())]);
+            let key = Digest::of_parts([("parent", parent.bytes()), ("step", step.as_bytes())]);
             chain.push((key, parent));
             parent = key;
         }
@@ -470,6 +470,9 @@ mod tests {
         let stored = bench.layers.stored().unwrap();
         assert_eq!(standing(&stored), [Standing::OldLayout, Standing::Listed]);
         assert!(stored.iter().all(|layer| layer.bytes > 0));
+        let hollow = fs::OpenOptions::new().write(true).open(folder.join(DISK)).unwrap();
+        hollow.into_file().set_len(1 << 30).unwrap();
+        assert!(bench.layers.stored().unwrap()[0].bytes < 1 << 24, "what takes no disk counts");
         bench.layers.remove(stored[0].id).unwrap();
         assert_eq!(standing(&bench.layers.stored().unwrap()), [Standing::Listed]);
         bench.check(true);
