@@ -297,6 +297,11 @@ pub trait Cloud {
     /// The layers a build could start from: at most one a key, each with all that it stands on.
     fn layers(&self) -> Result<Vec<Layer>>;
 
+    /// The layers that a build could start from once: what is known of earlier runs of their steps.
+    fn earlier_layers(&self) -> Result<Vec<Layer>> {
+        Ok(Vec::new())
+    }
+
     /// All layers that lie here, those among them that no build can start from.
     fn stored_layers(&self) -> Result<Vec<StoredLayer>> {
         Ok(Vec::new())

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use xtask::cloud::Layer;
+use xtask::process::Cmd;
 use xtask::recipe::Digest;
 use xtask::state::State;
 
@@ -153,7 +154,7 @@ fn how_long_a_layer_is_kept_is_a_setting_and_nothing_is_no_size() {
 }
 
 #[test]
-fn layers_are_left_alone_while_a_build_is_under_way_and_where_only_a_runs_things_are_asked_for() {
+fn layers_are_left_alone_while_somebody_may_use_them_and_where_only_a_runs_things_are_asked_for() {
     let project = project();
     let all = left(&project);
     let state = State::open(project.path(".agent-ami")).unwrap();
@@ -166,4 +167,19 @@ fn layers_are_left_alone_while_a_build_is_under_way_and_where_only_a_runs_things
     project.run(&["ami", "gc", "--run", "run-x", "--apply", "--yes"]).says(0, &["0 to remove, 0 to deprecate, 0 stay"]);
     assert_eq!(left(&project), all);
     project.run(&["ami", "gc"]).says(0, &["layers: 5 to remove"]);
+
+    // A machine that was kept to look at stands on some of them. This one is a shell with a machine's name.
+    let run = "run-20261102-000000-abcdef";
+    fs::create_dir(project.path(&format!(".agent-ami/runs/{run}"))).unwrap();
+    fs::write(project.path(&format!(".agent-ami/runs/{run}/kept")), "").unwrap();
+    let program = project.path("qemu-system-test");
+    fs::copy("/bin/sh", &program).unwrap();
+    let machine = Cmd::new(program).args(["-c", "sleep 60; :", run]).start(&project.path("log")).unwrap();
+    while !fs::read_to_string(format!("/proc/{}/cmdline", machine.pid())).unwrap().contains(run) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let found = data(&project, &["ami", "gc", "--apply", "--yes"]);
+    assert_eq!(found["layers_left_alone"], format!("the machine that {run} kept may use them"));
+    assert_eq!(left(&project), all);
+    drop(machine);
 }

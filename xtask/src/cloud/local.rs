@@ -195,6 +195,10 @@ impl Cloud for Local {
         self.layers.list()
     }
 
+    fn earlier_layers(&self) -> Result<Vec<Layer>> {
+        self.layers.earlier()
+    }
+
     fn stored_layers(&self) -> Result<Vec<StoredLayer>> {
         self.layers.stored()
     }

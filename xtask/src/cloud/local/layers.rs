@@ -43,6 +43,14 @@ impl Layers {
         Ok(found::choose(&found).into_values().map(|record| record.layer.clone()).collect())
     }
 
+    /// The layers that are whole in themselves, and that a build cannot start from all the same.
+    pub(super) fn earlier(&self) -> Result<Vec<Layer>> {
+        let found = found::all(&self.root)?;
+        let chosen = found::choose(&found);
+        let earlier = |record: &&Record| chosen.get(&record.layer.key).is_none_or(|chosen| chosen != record);
+        Ok(found.iter().filter_map(Found::record).filter(earlier).map(|record| record.layer.clone()).collect())
+    }
+
     /// All that lies here.
     pub(super) fn stored(&self) -> Result<Vec<StoredLayer>> {
         found::stored(&found::all(&self.root)?)
@@ -392,6 +400,7 @@ mod tests {
         // Of the first build of this branch nothing can be started from any more; of the other one everything.
         let standing = |wanted| bench.layers.stored().unwrap().iter().filter(|l| l.standing == wanted).count();
         assert_eq!([standing(Standing::Listed), standing(Standing::Replaced)], [9, 6]);
+        assert_eq!(bench.layers.earlier().unwrap().len(), 6);
     }
 
     #[test]

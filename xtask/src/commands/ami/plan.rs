@@ -73,8 +73,10 @@ pub fn make<C: Cloud>(
         .collect();
     images.sort_by(|a, b| a.created.cmp(&b.created));
     // Packer knows no layers.
-    let layers = if engine == "native" { cloud.layers()? } else { Vec::new() };
-    let facts = Facts { engine: engine.to_owned(), base: cloud.base_at_hand(&recipe.source)?, layers, images, force };
+    let (layers, earlier) =
+        if engine == "native" { (cloud.layers()?, cloud.earlier_layers()?) } else { (Vec::new(), Vec::new()) };
+    let base = cloud.base_at_hand(&recipe.source)?;
+    let facts = Facts { engine: engine.to_owned(), base, layers, earlier, images, force };
     Ok(plan::build(name, &image.version, recipe, &facts))
 }
 
