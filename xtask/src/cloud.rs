@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Exit, Result};
 use crate::process;
-use crate::recipe::{Digest, Recipe, Source, Step};
+use crate::recipe::{Digest, Recipe, Source};
 use crate::remote::Remote;
 
+mod layer;
 pub mod local;
+
+pub use layer::{Generation, Layer, LayerId, NoGeneration, Standing, StoredLayer, layer_of};
 
 /// An image's id: `ami-…` on EC2, `ami-local-…` here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -198,24 +201,6 @@ pub struct Capture {
     pub source: Source,
 }
 
-/// A layer that a build can start from: the disk as a step left it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Layer {
-    /// hash(parent key, step).
-    pub key: Digest,
-    /// The key below, or the base's digest.
-    pub parent: Digest,
-    /// The step's name.
-    pub step: String,
-    /// The step's inputs when it ran, to tell later what changed.
-    pub inputs: BTreeMap<String, Digest>,
-    /// How long the step took.
-    pub seconds: f64,
-    /// When it was made, RFC 3339.
-    pub created: String,
-}
-
 /// What a builder is started for.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a> {
@@ -363,8 +348,23 @@ pub trait Cloud {
     /// The builder that was asked for by name, if one was.
     fn builder_wanted(&self) -> Option<BuilderKind>;
 
-    /// The layers a build could start from.
+    /// The layers a build could start from: at most one a key, each with all that it stands on.
     fn layers(&self) -> Result<Vec<Layer>>;
+
+    /// The layers that a build could start from once: what is known of earlier runs of their steps.
+    fn earlier_layers(&self) -> Result<Vec<Layer>> {
+        Ok(Vec::new())
+    }
+
+    /// All layers that lie here, those among them that no build can start from.
+    fn stored_layers(&self) -> Result<Vec<StoredLayer>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes one of those; what is gone already is no failure. Only for the holder of the build lock.
+    fn remove_layer(&self, _: &StoredLayer) -> Result<()> {
+        Ok(())
+    }
 
     /// Removes what a killed build left here. Only for the holder of the build lock.
     fn remove_unfinished(&self) -> Result<()>;
@@ -523,18 +523,6 @@ pub fn find<C: Cloud>(cloud: &C, wanted: &str) -> Result<Image> {
         format!("nearest: {}; `cargo xtask ami list` shows all", near.join(", "))
     };
     Err(Exit::Usage.error(format_args!("no image `{wanted}`"), hint))
-}
-
-/// The layer record of a step that has just run.
-pub fn layer_of(step: &Step, key: Digest, parent: Digest, took: Duration) -> Layer {
-    Layer {
-        key,
-        parent,
-        step: step.name.clone(),
-        inputs: step.inputs(),
-        seconds: took.as_secs_f64(),
-        created: jiff::Timestamp::now().to_string(),
-    }
 }
 
 /// The SHA-256 of a file, by the host's `sha256sum` (coreutils), which is several times faster than an unoptimised build of ours.

@@ -114,6 +114,10 @@ pub struct Local {
     pub disk_gib: u64,
     /// Space in GiB that the first build of an image takes on the disk of the state folder.
     pub build_gib: u64,
+    /// Days a layer is kept that no build starts from.
+    pub layer_days: u64,
+    /// What all layers may take of the disk in GiB.
+    pub layers_gib: u64,
     /// `auto`, `kvm`, `hvf`, `tcg`.
     pub acceleration: String,
     /// `auto`, `vm`, `container`.
@@ -347,6 +351,8 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
         "memory_mib",
         "disk_gib",
         "build_gib",
+        "layer_days",
+        "layers_gib",
         "acceleration",
         "builder",
         "base",
@@ -373,6 +379,8 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
         memory_mib: s.number("memory_mib", 2048, 1024..=1_048_576),
         disk_gib: s.number("disk_gib", 20, 8..=16384),
         build_gib: s.number("build_gib", 9, 1..=16384),
+        layer_days: s.number("layer_days", 30, 1..=3650),
+        layers_gib: s.number("layers_gib", 40, 1..=16384),
         acceleration: s.word("acceleration", "auto", &["auto", "kvm", "hvf", "tcg"]),
         builder,
         base: s.word("base", "auto", &["auto", "ubuntu-22.04", "ubuntu-24.04", "debian-13"]),
@@ -492,6 +500,24 @@ mod tests {
     }
 
     #[test]
+    fn how_long_and_how_large_layers_may_be_is_set_and_never_nothing() {
+        let config = parse(GOOD, &[("AGENT_AMI_LOCAL_LAYERS_GIB", "7")]).unwrap();
+        assert_eq!((config.local.layer_days, config.local.layers_gib), (30, 7));
+        let text = GOOD.replace("layers_gib = 40", "layers_gib = 0").replace("layer_days = 30", "layer_days = -1");
+        let said = rendered(&text);
+        for part in [
+            "`layers_gib` is not a number that can be used here (it comes from ami.toml:",
+            "`layer_days` is not a number that can be used here",
+            "write a whole number from 1 to 16384",
+        ] {
+            assert!(said.contains(part), "{part} is missing in\n{said}");
+        }
+        let without: String = GOOD.lines().filter(|l| !l.starts_with("layer")).map(|l| format!("{l}\n")).collect();
+        let config = parse(&without, &[]).unwrap();
+        assert_eq!((config.local.layer_days, config.local.layers_gib), (30, 40));
+    }
+
+    #[test]
     fn a_flag_wins_over_the_environment() {
         let env = [("AGENT_AMI_LOCAL_STATE_DIR".to_owned(), "/env".to_owned())].into();
         let overrides = Overrides { state_dir: Some("/flag".into()), builder: Some("vm".to_owned()) };
@@ -531,8 +557,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_typo_in_a_key_suggests_the_key(i in 0usize..9, at in 1usize..8, c in "[a-z]") {
-            let keys = ["state_dir", "cpus", "memory_mib", "disk_gib", "build_gib", "acceleration", "base", "boot_timeout_secs", "ubuntu_releases"];
+        fn a_typo_in_a_key_suggests_the_key(i in 0usize..11, at in 1usize..8, c in "[a-z]") {
+            let keys = ["state_dir", "cpus", "memory_mib", "disk_gib", "build_gib", "layer_days", "layers_gib", "acceleration", "base", "boot_timeout_secs", "ubuntu_releases"];
             let key = keys[i];
             let at = at.min(key.len() - 1);
             let typo = format!("{}{c}{}", &key[..at], &key[at + 1..]);

@@ -19,8 +19,10 @@ pub struct Facts {
     pub builder_wanted: Option<BuilderKind>,
     /// The base that would be used; `None` while it has not been fetched or made.
     pub base: Option<BaseRecord>,
-    /// The layers there are.
+    /// The layers that a build can start from.
     pub layers: Vec<Layer>,
+    /// Those that none can any more; they still say how long a step took, and on what.
+    pub earlier: Vec<Layer>,
     /// The images in the home region, oldest first.
     pub images: Vec<Image>,
     /// Build even if nothing changed.
@@ -99,7 +101,7 @@ pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> Buil
     let hit = |i: usize| keys.as_ref().is_some_and(|keys| by_key.contains_key(&keys[i]));
     let cached = (0..last).rev().find(|&i| !facts.force && hit(i)).map_or(0, |i| i + 1);
     let planned = |(i, step): (usize, &Step)| {
-        let latest = latest_run(&facts.layers, step);
+        let latest = latest_run(facts, step);
         let (run, why) = if let Some(id) = &up_to_date {
             (false, format!("{id} has it"))
         } else if i < cached {
@@ -137,8 +139,9 @@ pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> Buil
 }
 
 /// The newest layer of a step with this name, whatever it was built on.
-fn latest_run<'a>(layers: &'a [Layer], step: &Step) -> Option<&'a Layer> {
-    layers.iter().filter(|l| l.step == step.name).max_by(|a, b| a.created.cmp(&b.created))
+fn latest_run<'a>(facts: &'a Facts, step: &Step) -> Option<&'a Layer> {
+    let layers = facts.layers.iter().chain(&facts.earlier);
+    layers.filter(|l| l.step == step.name).max_by(|a, b| a.created.cmp(&b.created))
 }
 
 /// Which inputs changed since the step last ran.
@@ -296,6 +299,15 @@ mod tests {
             (true, "30-node runs before it"),
         ];
         assert_eq!(whys(&plan), want);
+        assert_eq!(plan.steps[1].expected_seconds, Some(3.0));
+    }
+
+    #[test]
+    fn a_layer_that_no_build_can_start_from_still_says_how_long_its_step_took() {
+        let mut facts = built(&recipe(three()));
+        facts.earlier = facts.layers.split_off(1);
+        let plan = build("img", "1.0.0", &recipe(three()), &facts);
+        assert_eq!(whys(&plan)[1], (true, "what it is built on changed"));
         assert_eq!(plan.steps[1].expected_seconds, Some(3.0));
     }
 

@@ -4,6 +4,7 @@
 
 pub mod copy;
 pub mod promote;
+pub mod prune;
 pub mod retire;
 pub mod rollback;
 pub mod smoke;

@@ -71,7 +71,7 @@ impl State {
         let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30);
         let message =
             format!("{what} needs {} on the disk of {}, which has {}", gib(bytes), self.root.display(), gib(free));
-        let hint = "free some space, delete images (`cargo xtask ami delete`), or use another folder with --state";
+        let hint = "free some space (`cargo xtask ami gc --apply`, `cargo xtask ami delete`), or use another folder with --state";
         Err(Exit::Precondition.error(message, hint))
     }
 
@@ -100,14 +100,18 @@ impl State {
 
     /// Takes the lock `name`, or says who holds it. `what` is for the one who comes second.
     pub fn lock(&self, name: &str, what: &str) -> Result<Lock> {
-        let path = self.path("locks").join(format!("{name}.lock"));
-        match Lock::take(&path, what)? {
+        match self.try_lock(name, what)? {
             Ok(lock) => Ok(lock),
             Err(holder) => Err(Exit::Precondition.error(
                 format_args!("{name} is busy: {holder}"),
                 "wait for it, or stop it with Ctrl-C where it runs; another state folder (`--state DIR`) is independent",
             )),
         }
+    }
+
+    /// The same for who can do without: `Ok(Err(holder))` when another process has it.
+    pub fn try_lock(&self, name: &str, what: &str) -> Result<std::result::Result<Lock, String>> {
+        Lock::take(&self.path("locks").join(format!("{name}.lock")), what)
     }
 
     /// The journal of all runs of this folder.

@@ -136,7 +136,10 @@ impl Stage for Project {
         state.insert("processes".to_owned(), format!("{:?}", self.processes()));
         let count = |dir: &str| fs::read_dir(self.path(dir)).into_iter().flatten().count().to_string();
         state.insert("runs' folders".to_owned(), count("state/runs"));
-        state.insert("layers".to_owned(), count("state/layers"));
+        // A key may have several: each is a layer, or what is left of one.
+        let keys = fs::read_dir(self.path("state/layers")).into_iter().flatten().flatten();
+        let generations = keys.flat_map(|key| fs::read_dir(key.path()).into_iter().flatten()).count();
+        state.insert("layers".to_owned(), generations.to_string());
         state
     }
 }

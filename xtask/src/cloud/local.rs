@@ -9,7 +9,7 @@ use fs_err as fs;
 
 use super::{
     BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind, Layer, Leftover,
-    Listed, Made, Parameter,
+    Listed, Made, Parameter, StoredLayer,
 };
 use crate::error::{Error, Exit, Result, plain};
 use crate::ledger::Intent;
@@ -263,8 +263,25 @@ impl Cloud for Local {
         self.layers.list()
     }
 
+    fn earlier_layers(&self) -> Result<Vec<Layer>> {
+        self.layers.earlier()
+    }
+
+    fn stored_layers(&self) -> Result<Vec<StoredLayer>> {
+        self.layers.stored()
+    }
+
+    fn remove_layer(&self, layer: &StoredLayer) -> Result<()> {
+        let (step, id) = (layer.step.as_deref().unwrap_or_default(), layer.id.to_string());
+        self.journal(("DeleteLayer", "", step, &id), || {
+            self.layers.remove(layer.id)?;
+            Ok(((), id.clone()))
+        })
+    }
+
     fn remove_unfinished(&self) -> Result<()> {
-        self.layers.remove_unfinished()
+        // A machine that a person kept may still write to one; the first build after it takes that away.
+        if self.state.kept_runs()?.is_empty() { self.layers.remove_unfinished() } else { Ok(()) }
     }
 
     fn ready(&self, _: &Source, cold: bool) -> Result<Option<String>> {
@@ -284,15 +301,10 @@ impl Cloud for Local {
         let super::Start { from, next, .. } = start;
         let base = self.base_named(start.base)?;
         let below = match from {
-            Some(key) => self.layers.disk(key),
-            None => base.disk.clone(),
+            Some(key) => self.layers.start_from(key)?,
+            None if base.disk.exists() => base.disk.clone(),
+            None => return Err(Exit::Failed.error("the base image is gone", "run the same command again")),
         };
-        if !below.exists() {
-            return Err(from.map_or_else(
-                || Exit::Failed.error("the base image is gone", "run the same command again"),
-                layers::missing,
-            ));
-        }
         // The base is grown once, by the first overlay on it; layers above inherit the size.
         let grow = from.is_none().then_some(self.settings.disk_gib);
         let last = self.run()?.path("last");
@@ -316,7 +328,7 @@ impl Cloud for Local {
                 None => instance_disk(&self.run()?.path("last"), &below, None)?,
             };
             machine.snapshot(overlay)?;
-            self.layers.finish(layer)?;
+            self.layers.finish(&below, layer)?;
             Ok(((), key.clone()))
         })
     }

@@ -60,18 +60,20 @@ pub enum Verdict {
 pub struct Decision {
     /// What is to be done.
     pub verdict: Verdict,
-    /// `image`, or what kind of leftover.
+    /// `image`, `layer`, or what kind of leftover.
     pub what: &'static str,
     /// Its id.
     pub id: String,
     /// Its region.
     pub region: String,
-    /// The image's name, or the run that left it.
+    /// The image's name, the layer's step, or the run that left it.
     pub of: String,
     /// Why.
     pub reason: String,
     /// US dollars a month, where a price is known.
     pub monthly: Option<f64>,
+    /// How large it is, where that is known.
+    pub bytes: Option<u64>,
 }
 
 /// US dollars a GiB and month of a snapshot (Amazon EBS pricing, standard tier, us-east-1; most regions are dearer).
@@ -111,6 +113,7 @@ fn image(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp, local: b
         of: image.name.clone(),
         reason,
         monthly: (!local).then_some(gib * SNAPSHOT),
+        bytes: Some(image.disk_bytes),
     }
 }
 
@@ -215,6 +218,7 @@ fn leftover(facts: &Facts, policy: &Policy, leftover: &Leftover, now: Timestamp,
         of: run,
         reason,
         monthly: price.filter(|_| !local).map(|price| price * gib),
+        bytes: leftover.bytes,
     }
 }
 

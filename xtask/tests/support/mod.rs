@@ -157,7 +157,8 @@ impl Project {
         let names =
             |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path().display().to_string());
         found.extend(names(self.path("state/runs")));
-        found.extend(names(self.path("state/layers")).filter(|n| n.contains("unfinished")));
+        let generations = names(self.path("state/layers")).flat_map(|key| names(key.into()));
+        found.extend(generations.filter(|n| !Path::new(n).join("layer.json").exists()));
         found.extend(names(self.path("state/regions/local-1")).filter(|n| n.contains("unfinished")));
         found
     }

@@ -1,4 +1,4 @@
-//! `ami gc`: the plan of retirement, and with `--apply` the deed. Every decision has its reason.
+//! `ami gc`: the plan of what is retired and pruned, and with `--apply` the deed. Every decision has its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +14,13 @@ use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::ledger::RunOutcome;
+use crate::stage::prune::size;
 use crate::stage::retire::{self, Decision, Facts, Policy, Verdict};
 use crate::state::State;
+
+mod layers;
+
+use layers::Layers;
 
 /// The mark that says since when an image has been deprecated.
 const DEPRECATED: &str = "deprecated";
@@ -32,31 +37,35 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Resu
     if args.mine && runs.is_empty() {
         return Ok(Finish::new("no run of this state folder has ended", serde_json::json!({ "decisions": [] })));
     }
-    let planned = |cloud: &P::Cloud| -> Result<(Facts, Vec<Decision>)> {
+    let planned = |cloud: &P::Cloud| -> Result<Planned> {
         let facts = facts(context, cloud, &config, &state, &runs)?;
-        let plan = retire::plan(&facts, &policy(&config), Timestamp::now(), local);
-        Ok((facts, plan))
+        let mut decisions = retire::plan(&facts, &policy(&config), Timestamp::now(), local);
+        let summary = summary(&decisions);
+        // A layer is no run's: the next build starts from it, whoever made it.
+        let all = local && runs.is_empty();
+        let layers = if all { Layers::plan(context, cloud, &config, &state)? } else { Layers::default() };
+        decisions.extend(layers.decisions());
+        Ok(Planned { facts, summary: format!("{summary}{}", layers.summary()), decisions, layers })
     };
     if !args.apply || context.common.dry_run {
-        let (_, plan) = planned(&looking)?;
-        let data = serde_json::json!({ "decisions": plan });
-        context.document("gc", data.clone(), render(&plan, args.all));
-        let hint = if plan.iter().any(|d| d.verdict != Verdict::Keep) { "; --apply does it" } else { "" };
-        return Ok(Finish::new(format!("{}{hint}", summary(&plan)), data));
+        let plan = planned(&looking)?;
+        context.document("gc", plan.data(), render(&plan.decisions, args.all));
+        let hint = if plan.changes_nothing() { "" } else { "; --apply does it" };
+        return Ok(Finish::new(format!("{}{hint}", plan.summary), plan.data()));
     }
     // Nothing is promoted while it is decided what goes.
     let locks: Result<Vec<_>> =
         config.channels.keys().map(|name| state.lock(&format!("channel-{name}"), &context.line)).collect();
     let _locks = locks?;
-    let (facts, plan) = planned(&looking)?;
-    context.document("gc", serde_json::json!({ "decisions": plan }), render(&plan, args.all));
-    if plan.iter().all(|d| d.verdict == Verdict::Keep) {
-        return Ok(Finish::new(summary(&plan), serde_json::json!({ "decisions": plan })));
+    let plan = planned(&looking)?;
+    context.document("gc", plan.data(), render(&plan.decisions, args.all));
+    if plan.changes_nothing() {
+        return Ok(Finish::new(plan.summary.clone(), plan.data()));
     }
-    context.confirm(&format!("{}. Do it?", summary(&plan)))?;
+    context.confirm(&format!("{}. Do it?", plan.summary))?;
     let run = context.begin_run(&state)?;
     let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
-    apply(context, &cloud, &config, &facts, &plan)?;
+    apply(context, &cloud, &config, &plan)?;
     // What is cleaned up after need not be resumed any more.
     let mut cleaned = Vec::new();
     for record in
@@ -68,7 +77,28 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Resu
             cleaned.push(record.id);
         }
     }
-    Ok(Finish::new(summary(&plan), serde_json::json!({ "decisions": plan, "cleaned": cleaned })))
+    let mut data = plan.data();
+    data["cleaned"] = cleaned.into();
+    Ok(Finish::new(plan.summary, data))
+}
+
+/// What is known, and what is to be done.
+struct Planned {
+    facts: Facts,
+    layers: Layers,
+    /// About images and leftovers, then about layers.
+    decisions: Vec<Decision>,
+    summary: String,
+}
+
+impl Planned {
+    fn data(&self) -> serde_json::Value {
+        serde_json::json!({ "decisions": self.decisions, "layers_left_alone": self.layers.left_alone })
+    }
+
+    fn changes_nothing(&self) -> bool {
+        self.decisions.iter().all(|d| d.verdict == Verdict::Keep)
+    }
 }
 
 /// Tells of channels that a run was moving when it was cut off: nobody will finish that any more.
@@ -162,13 +192,13 @@ fn by_id(references: BTreeMap<ImageId, Vec<String>>) -> BTreeMap<String, Vec<Str
 }
 
 /// Does what was decided. One failure stops nothing; all are told.
-fn apply<C: Cloud>(context: &Context, cloud: &C, config: &Config, facts: &Facts, plan: &[Decision]) -> Result<()> {
+fn apply<C: Cloud>(context: &Context, cloud: &C, config: &Config, plan: &Planned) -> Result<()> {
     let events = context.events.as_ref();
     let mut first: Option<Error> = None;
-    for decision in plan.iter().filter(|d| d.verdict != Verdict::Keep) {
+    for decision in plan.decisions.iter().filter(|d| d.verdict != Verdict::Keep) {
         let subject = format!("{} {}", decision.what, decision.id);
         let done = phase(events, Phase::Cleanup, subject, || {
-            let what = carry_out(context, cloud, config, facts, decision)?;
+            let what = carry_out(context, cloud, config, plan, decision)?;
             Ok::<_, Error>((
                 (),
                 Outcome::Done,
@@ -192,9 +222,14 @@ fn carry_out<C: Cloud>(
     context: &Context,
     cloud: &C,
     config: &Config,
-    facts: &Facts,
+    plan: &Planned,
     decision: &Decision,
 ) -> Result<&'static str> {
+    if let Some(layer) = plan.layers.find(decision) {
+        cloud.remove_layer(layer)?;
+        return Ok("removed");
+    }
+    let facts = &plan.facts;
     if let Some(leftover) = facts.leftovers.iter().find(|l| l.id == decision.id && l.region == decision.region) {
         match leftover.kind {
             Kind::Claim => cloud.delete_parameter(&leftover.region, &leftover.id)?,
@@ -235,7 +270,8 @@ fn render(plan: &[Decision], all: bool) -> String {
             Verdict::Deprecate => "deprecate",
             Verdict::Remove => "remove",
         };
-        let cost = d.monthly.map_or(String::new(), |m| format!("  ${m:.2} a month"));
+        let size = d.bytes.map_or(String::new(), |bytes| format!("  {}", size(bytes)));
+        let cost = d.monthly.map_or(size, |m| format!("  ${m:.2} a month"));
         text.push_str(&format!("{verb:9} {:16} {}  {:14} {}  {}{cost}\n", d.what, d.id, d.region, d.of, d.reason));
     }
     text

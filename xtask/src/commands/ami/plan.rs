@@ -73,13 +73,15 @@ pub fn make<C: Cloud>(
         .collect();
     images.sort_by(|a, b| a.created.cmp(&b.created));
     // Packer knows no layers.
-    let layers = if engine == "native" { cloud.layers()? } else { Vec::new() };
+    let (layers, earlier) =
+        if engine == "native" { (cloud.layers()?, cloud.earlier_layers()?) } else { (Vec::new(), Vec::new()) };
     let facts = Facts {
         engine: engine.to_owned(),
         builder: Some(cloud.builder(recipe, engine)?),
         builder_wanted: cloud.builder_wanted(),
         base: cloud.base_at_hand(&recipe.source)?,
         layers,
+        earlier,
         images,
         force,
     };

@@ -1,0 +1,195 @@
+//! Layers: what a build can start from, and what of it lies on this machine.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read as _;
+use std::str::FromStr;
+use std::time::Duration;
+
+use fs_err as fs;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::recipe::{Digest, Step};
+
+/// A layer that a build can start from: the disk as a step left it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// hash(parent key, step).
+    pub key: Digest,
+    /// The key below, or the base's digest.
+    pub parent: Digest,
+    /// The step's name.
+    pub step: String,
+    /// The step's inputs when it ran, to tell later what changed.
+    pub inputs: BTreeMap<String, Digest>,
+    /// How long the step took.
+    pub seconds: f64,
+    /// When it was made, RFC 3339.
+    pub created: String,
+}
+
+/// The layer record of a step that has just run.
+pub fn layer_of(step: &Step, key: Digest, parent: Digest, took: Duration) -> Layer {
+    Layer {
+        key,
+        parent,
+        step: step.name.clone(),
+        inputs: step.inputs(),
+        seconds: took.as_secs_f64(),
+        created: Timestamp::now().to_string(),
+    }
+}
+
+/// One making of a layer. Every run of a step makes another one, also of the same key; they sort by creation.
+///
+/// As text `YYYYMMDD-HHMMSS-MICROS-RANDOM`, which is the name of its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Generation {
+    /// With microseconds, no finer.
+    at: Timestamp,
+    random: [u8; 3],
+}
+
+/// A text that is no generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a generation of a layer")]
+pub struct NoGeneration;
+
+const SECONDS: &str = "%Y%m%d-%H%M%S";
+
+impl Generation {
+    /// A new one, newer than `newest` even if the clock was set back since.
+    pub fn next(newest: Option<Self>) -> Result<Self> {
+        let mut random = [0; 3];
+        fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or_default();
+        let after = newest.map(|g| g.at.saturating_add(SignedDuration::from_micros(1)).unwrap_or(g.at));
+        Ok(Self { at: after.map_or(now, |after| after.max(now)), random })
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c] = self.random;
+        let micros = self.at.subsec_nanosecond() / 1000;
+        write!(f, "{}-{micros:06}-{a:02x}{b:02x}{c:02x}", self.at.strftime(SECONDS))
+    }
+}
+
+impl FromStr for Generation {
+    type Err = NoGeneration;
+
+    fn from_str(text: &str) -> Result<Self, NoGeneration> {
+        let read = || {
+            let (rest, random) = text.rsplit_once('-')?;
+            let (seconds, micros) = rest.rsplit_once('-')?;
+            let seconds = jiff::civil::DateTime::strptime(SECONDS, seconds).ok()?;
+            let seconds = seconds.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+            let at = seconds.checked_add(SignedDuration::from_micros(micros.parse().ok()?)).ok()?;
+            let [_, a, b, c] = u32::from_str_radix(random, 16).ok()?.to_be_bytes();
+            Some(Self { at, random: [a, b, c] })
+        };
+        // One text for one generation.
+        read().filter(|found| found.to_string() == text).ok_or(NoGeneration)
+    }
+}
+
+impl TryFrom<String> for Generation {
+    type Error = NoGeneration;
+
+    fn try_from(text: String) -> Result<Self, NoGeneration> {
+        text.parse()
+    }
+}
+
+impl From<Generation> for String {
+    fn from(generation: Generation) -> Self {
+        generation.to_string()
+    }
+}
+
+/// Which of the layers that lie on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerId {
+    /// Its key.
+    pub key: Digest,
+    /// Which making of it; `None` for a layer of the layout before generations.
+    pub generation: Option<Generation>,
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.generation {
+            Some(generation) => write!(f, "{}/{generation}", self.key.short()),
+            None => write!(f, "{}", self.key.short()),
+        }
+    }
+}
+
+/// A layer as it lies on this machine, whether or not a build can start from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLayer {
+    /// Which.
+    pub id: LayerId,
+    /// The step's name, as far as that is known.
+    pub step: Option<String>,
+    /// The layer it stands on; `None` for one that stands on a base, or of which that is not known.
+    pub below: Option<LayerId>,
+    /// What its disk takes of this machine's, in bytes.
+    pub bytes: u64,
+    /// When a build last started from it or from one above it, or else when it was made.
+    pub used: Timestamp,
+    /// What it is good for.
+    pub standing: Standing,
+}
+
+/// Whether a build can start from a stored layer, and if not, why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It can.
+    Listed,
+    /// A newer layer of the same key is used instead.
+    Replaced,
+    /// What it stands on was replaced, or is no layer any more.
+    Stranded,
+    /// The step that was to become it failed or was cut off.
+    Unfinished,
+    /// Something is wrong with it: what.
+    Broken(String),
+    /// A version of this program made it that kept no generations.
+    OldLayout,
+    /// It was being removed when that was cut off.
+    HalfRemoved,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_is_read_back_and_only_as_it_was_written() {
+        let generation = Generation::next(None).unwrap();
+        let text = generation.to_string();
+        assert_eq!(text.parse(), Ok(generation));
+        assert_eq!(text.len(), 29, "{text}");
+        for wrong in ["", "disk.qcow2", &text[1..], &format!("{text}0"), &text.replace('-', "_"), &format!(".{text}")] {
+            assert_eq!(wrong.parse::<Generation>(), Err(NoGeneration), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn generations_sort_by_creation_as_values_and_as_text_even_when_the_clock_is_set_back() {
+        let future: Generation = "20991231-235959-999999-ffffff".parse().unwrap();
+        let mut made = vec![future];
+        for _ in 0..20 {
+            made.push(Generation::next(made.last().copied()).unwrap());
+        }
+        let texts: Vec<String> = made.iter().map(Generation::to_string).collect();
+        assert!(made.is_sorted() && texts.is_sorted(), "{texts:?}");
+        assert!(made.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+}

@@ -1,0 +1,95 @@
+//! The layers' part of `ami gc`: looked at and removed under the build lock, and left alone where somebody may stand on them.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cloud::{Cloud, StoredLayer};
+use crate::commands::Context;
+use crate::config::Config;
+use crate::error::Result;
+use crate::event::Event;
+use crate::stage::prune::{self, Policy};
+use crate::stage::retire::{Decision, Verdict};
+use crate::state::{Lock, State};
+
+/// What is to become of the layers.
+#[derive(Debug, Default)]
+pub(super) struct Layers {
+    decisions: Vec<prune::Decision>,
+    region: String,
+    /// Why none was looked at.
+    pub(super) left_alone: Option<String>,
+    /// Held as long as something may be removed.
+    _lock: Option<Lock>,
+}
+
+impl Layers {
+    /// Looks at the layers, unless a build is under way or a machine that was kept after one.
+    pub(super) fn plan<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State) -> Result<Self> {
+        let lock = match state.try_lock("build", &context.line)? {
+            Ok(lock) => lock,
+            Err(holder) => return Ok(Self::left_alone(context, format!("a build may use them: {holder}"))),
+        };
+        if let Some(run) = state.kept_runs()?.first() {
+            return Ok(Self::left_alone(context, format!("the machine that {run} kept may use them")));
+        }
+        let decisions = prune::plan(&cloud.stored_layers()?, &policy(config), Timestamp::now());
+        let region = cloud.regions().first().cloned().unwrap_or_default();
+        Ok(Self { decisions, region, left_alone: None, _lock: Some(lock) })
+    }
+
+    fn left_alone(context: &Context, why: String) -> Self {
+        context.events.event(Event::Note { message: format!("layers are left alone: {why}") });
+        Self { left_alone: Some(why), ..Self::default() }
+    }
+
+    /// The decisions beside those about images, in the order in which they are to be carried out.
+    pub(super) fn decisions(&self) -> impl Iterator<Item = Decision> {
+        self.decisions.iter().map(|decision| Decision {
+            verdict: decision.verdict,
+            what: "layer",
+            id: decision.layer.id.to_string(),
+            region: self.region.clone(),
+            of: decision.layer.step.clone().unwrap_or_default(),
+            reason: decision.reason.clone(),
+            monthly: None,
+            bytes: Some(decision.layer.bytes),
+        })
+    }
+
+    /// The layer that a decision is about.
+    pub(super) fn find(&self, decision: &Decision) -> Option<&StoredLayer> {
+        let mut layers = self.decisions.iter().map(|d| &d.layer).filter(|_| decision.what == "layer");
+        layers.find(|layer| layer.id.to_string() == decision.id)
+    }
+
+    /// How many go and how many stay, for a person; nothing where there is none.
+    pub(super) fn summary(&self) -> String {
+        if self.decisions.is_empty() {
+            return String::new();
+        }
+        let going: Vec<&prune::Decision> = self.decisions.iter().filter(|d| d.verdict == Verdict::Remove).collect();
+        let bytes = going.iter().map(|d| d.layer.bytes).sum();
+        let (go, stay) = (going.len(), self.decisions.len() - going.len());
+        format!("; layers: {go} to remove ({}), {stay} stay", prune::size(bytes))
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    let local = &config.local;
+    let days = i64::try_from(local.layer_days).unwrap_or(3650);
+    Policy { unused: SignedDuration::from_hours(24 * days), bytes: local.layers_gib << 30 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    #[test]
+    fn the_settings_of_the_configuration_are_the_policy() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let env = [("AGENT_AMI_LOCAL_LAYERS_GIB".to_owned(), "3".to_owned())].into();
+        let policy = policy(&Config::load(root, &Overrides::default(), &env).unwrap());
+        assert_eq!((policy.bytes, policy.unused), (3 << 30, SignedDuration::from_hours(30 * 24)));
+    }
+}

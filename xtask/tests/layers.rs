@@ -1,0 +1,185 @@
+//! Layers from outside: `ami gc` says which go and why, removes them only when asked, writes that down, and leaves all alone that a
+//! build may use. Disks hold no more than a header; no machine is started.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use xtask::cloud::Layer;
+use xtask::process::Cmd;
+use xtask::recipe::Digest;
+use xtask::state::State;
+
+#[path = "support/project.rs"]
+mod project;
+use project::Project;
+
+const OLD: &str = "20261101-000000-000000-000001";
+const NEW: &str = "20261102-000000-000000-000002";
+
+/// What a command found, as data.
+fn data(project: &Project, args: &[&str]) -> Value {
+    let ended = project.run(&[args, &["--format", "json"]].concat());
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    let last: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    last["data"].clone()
+}
+
+/// A step's key, or a base's digest.
+fn key(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+/// The folder of one making of a layer.
+fn folder(project: &Project, name: &str, generation: &str) -> PathBuf {
+    project.path(&format!(".agent-ami/layers/{}/{generation}", key(name)))
+}
+
+/// The header of a disk on `below`, and after it nothing (QEMU: docs/interop/qcow2.txt).
+fn disk(below: &str) -> Vec<u8> {
+    let mut bytes = [&b"QFI\xfb"[..], &3u32.to_be_bytes(), &20u64.to_be_bytes()].concat();
+    bytes.extend(u32::try_from(below.len()).unwrap().to_be_bytes());
+    bytes.extend(below.as_bytes());
+    bytes
+}
+
+fn record(name: &str, parent: &str) -> Layer {
+    let (step, created, inputs) = (name.to_owned(), String::new(), std::collections::BTreeMap::new());
+    Layer { key: key(name), parent: key(parent), step, inputs, seconds: 1.0, created }
+}
+
+/// A layer that was last used so many days ago.
+fn layer(project: &Project, (name, generation): (&str, &str), below: Option<(&str, &str)>, days: u64) {
+    let dir = folder(project, name, generation);
+    fs::create_dir_all(&dir).unwrap();
+    let (parent, backing) = match below {
+        Some((parent, generation)) => (parent, format!("../../{}/{generation}/disk.qcow2", key(parent))),
+        None => ("base", "../../../base/a-base/disk.qcow2".to_owned()),
+    };
+    fs::write(dir.join("disk.qcow2"), disk(&backing)).unwrap();
+    let parent_generation = below.map(|(_, generation)| generation);
+    let record = serde_json::json!({
+        "generation": generation, "parent_generation": parent_generation, "layer": record(name, parent)
+    });
+    fs::write(dir.join("layer.json"), record.to_string()).unwrap();
+    let used = fs::File::create(dir.join("used")).unwrap();
+    used.set_modified(SystemTime::now() - Duration::from_secs(days * 86_400 + 60)).unwrap();
+}
+
+/// A chain of three, of which the last was not used for long; what a forced build left of the same steps; a layer of the layout before;
+/// and one that a killed build left.
+fn project() -> Project {
+    let project = Project::new();
+    drop(State::open(project.path(".agent-ami")).unwrap());
+    fs::create_dir_all(project.path(".agent-ami/base/a-base")).unwrap();
+    fs::write(project.path(".agent-ami/base/a-base/disk.qcow2"), "").unwrap();
+    layer(&project, ("one", OLD), None, 2);
+    layer(&project, ("two", OLD), Some(("one", OLD)), 2);
+    layer(&project, ("one", NEW), None, 1);
+    layer(&project, ("two", NEW), Some(("one", NEW)), 1);
+    layer(&project, ("three", NEW), Some(("two", NEW)), 45);
+    let before = project.path(&format!(".agent-ami/layers/{}", key("before")));
+    fs::create_dir(&before).unwrap();
+    fs::write(before.join("disk.qcow2"), disk("../../base/a-base/disk.qcow2")).unwrap();
+    fs::write(before.join("layer.json"), serde_json::to_string(&record("before", "base")).unwrap()).unwrap();
+    let dead = folder(&project, "dead", NEW);
+    fs::create_dir_all(&dead).unwrap();
+    fs::write(dead.join("disk.qcow2"), disk("../../../base/a-base/disk.qcow2")).unwrap();
+    project
+}
+
+/// What lies in the layer folder, by step.
+fn left(project: &Project) -> Vec<String> {
+    let names = ["one", "two", "three", "before", "dead"];
+    let all = names.iter().flat_map(|name| [OLD, NEW].map(|generation| (name, generation)));
+    let there = all.filter(|(name, generation)| folder(project, name, generation).exists());
+    let mut left: Vec<String> = there.map(|(name, generation)| format!("{name} {}", &generation[..8])).collect();
+    left.extend(names.into_iter().filter(|name| folder(project, name, "layer.json").exists()).map(str::to_owned));
+    left
+}
+
+#[test]
+fn gc_lists_each_layer_that_goes_with_reason_and_size_and_removes_it_when_asked() {
+    let project = project();
+    let all = left(&project);
+    let ended = project.run(&["ami", "gc"]);
+    ended.says(0, &["0 to remove, 0 to deprecate, 0 stay; layers: 5 to remove (", " MiB), 2 stay; --apply does it"]);
+    for (name, generation, reason) in [
+        ("two", Some(OLD), "a newer layer of the same step is used instead"),
+        ("one", Some(OLD), "a newer layer of the same step is used instead"),
+        ("before", None, "an older version made it, whose layers are not used any more"),
+        ("dead", Some(NEW), "its step failed or was cut off"),
+        ("three", Some(NEW), "not used for 45 days, kept for 30 (layer_days)"),
+    ] {
+        let id = generation.map_or(key(name).short(), |generation| format!("{}/{generation}", key(name).short()));
+        let line = ended.stdout.lines().find(|line| line.contains(&format!(" {id} "))).unwrap_or_default();
+        assert!(
+            line.starts_with("remove    layer") && line.contains(reason) && line.ends_with(" MiB"),
+            "{name}:\n{}",
+            ended.stdout
+        );
+    }
+    assert_eq!(ended.stdout.lines().count(), 5, "{}", ended.stdout);
+    project.run(&["ami", "gc", "--apply"]).says(3, &["--yes"]);
+    project.run(&["ami", "gc", "--apply", "--yes", "--dry-run"]).says(0, &["5 to remove"]);
+    assert_eq!(left(&project), all, "a plan removes nothing");
+
+    project.run(&["ami", "gc", "--apply", "--yes"]).says(0, &["layers: 5 to remove"]);
+    assert_eq!(left(&project), ["one 20261102", "two 20261102"]);
+    assert_eq!(fs::read_dir(project.path(".agent-ami/layers")).unwrap().count(), 2, "folders that hold nothing stay");
+    let run = data(&project, &["ami", "runs"])["runs"][0]["run"]["id"].as_str().unwrap().to_owned();
+    let calls = data(&project, &["ami", "show", &run])["calls"].clone();
+    let removals = calls.as_array().unwrap().iter().filter(|call| call["action"] == "local:DeleteLayer");
+    let removed: Vec<&str> = removals.map(|call| call["subject"].as_str().unwrap()).collect();
+    assert_eq!(removed.len(), 5, "{calls}");
+    assert_eq!(removed[0], "two", "what stands on another goes first");
+    project.run(&["ami", "gc"]).says(0, &["0 to remove, 0 to deprecate, 0 stay; layers: 0 to remove"]);
+}
+
+#[test]
+fn how_long_a_layer_is_kept_is_a_setting_and_nothing_is_no_size() {
+    let project = project();
+    let mut command = project.command(&["ami", "gc", "--all", "--format", "json"]);
+    let ended = project::ended(command.env("AGENT_AMI_LOCAL_LAYER_DAYS", "50"));
+    let result: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    let decisions = result["data"]["decisions"].as_array().unwrap().clone();
+    let three = decisions.iter().find(|d| d["of"] == "three").unwrap();
+    assert_eq!((&three["verdict"], &three["reason"]), (&"keep".into(), &"used 45 days ago, kept for 50".into()));
+    assert!(three["bytes"].is_u64() && three["what"] == "layer", "{three}");
+    let mut command = project.command(&["ami", "gc"]);
+    project::ended(command.env("AGENT_AMI_LOCAL_LAYERS_GIB", "0")).says(2, &["layers_gib", "from 1 to"]);
+}
+
+#[test]
+fn layers_are_left_alone_while_somebody_may_use_them_and_where_only_a_runs_things_are_asked_for() {
+    let project = project();
+    let all = left(&project);
+    let state = State::open(project.path(".agent-ami")).unwrap();
+    let held = state.lock("build", "cargo xtask ami build").unwrap();
+    let found = data(&project, &["ami", "gc", "--apply", "--yes"]);
+    assert!(found["layers_left_alone"].as_str().unwrap().contains("cargo xtask ami build"), "{found}");
+    assert_eq!(found["decisions"], serde_json::json!([]));
+    project.run(&["ami", "gc"]).says(0, &["layers are left alone: a build may use them: process"]);
+    drop(held);
+    project.run(&["ami", "gc", "--run", "run-x", "--apply", "--yes"]).says(0, &["0 to remove, 0 to deprecate, 0 stay"]);
+    assert_eq!(left(&project), all);
+    project.run(&["ami", "gc"]).says(0, &["layers: 5 to remove"]);
+
+    // A machine that was kept to look at stands on some of them. This one is a shell with a machine's name.
+    let run = "run-20261102-000000-abcdef";
+    fs::create_dir(project.path(&format!(".agent-ami/runs/{run}"))).unwrap();
+    fs::write(project.path(&format!(".agent-ami/runs/{run}/kept")), "").unwrap();
+    let program = project.path("qemu-system-test");
+    fs::copy("/bin/sh", &program).unwrap();
+    let machine = Cmd::new(program).args(["-c", "sleep 60; :", run]).start(&project.path("log")).unwrap();
+    while !fs::read_to_string(format!("/proc/{}/cmdline", machine.pid())).unwrap().contains(run) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let found = data(&project, &["ami", "gc", "--apply", "--yes"]);
+    assert_eq!(found["layers_left_alone"], format!("the machine that {run} kept may use them"));
+    assert_eq!(left(&project), all);
+    drop(machine);
+}
