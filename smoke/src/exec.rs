@@ -2,18 +2,16 @@
 //! all its children, when its time is over.
 
 use std::io::{Read, Write as _};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// More than this of a program's output is not kept.
-const MOST: u64 = 4 << 20;
-/// How long a daemon that was left behind may hold the pipes after its parent ended.
-const GRACE: Duration = Duration::from_millis(300);
+const MOST: usize = 4 << 20;
 
 /// How a program ended and what it said.
 #[derive(Clone, Debug)]
@@ -53,21 +51,28 @@ pub(crate) fn run(mut command: Command, input: &str, deadline: Instant) -> Resul
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(|e| format!("{name} cannot be started: {e}"))?;
-    let stdout = collect(child.stdout.take());
-    let stderr = collect(child.stderr.take());
+    let (mut stdout, mut stderr) = (Pipe::new(child.stdout.take()), Pipe::new(child.stderr.take()));
     if let Some(mut pipe) = child.stdin.take() {
-        // A program that does not read its input closes it; that is its right.
-        let _ = pipe.write_all(input.as_bytes());
+        let input = input.as_bytes().to_vec();
+        // A program that does not read its input closes it or leaves it; that is its right.
+        thread::spawn(move || pipe.write_all(&input));
     }
-    let code = wait(child, deadline).map_err(|e| format!("{name} {e}"))?;
-    Ok(Output { code, stdout: stdout.text(), stderr: stderr.text() })
+    let code = wait(child, deadline, &mut || {
+        stdout.drain();
+        stderr.drain();
+    });
+    Ok(Output { code: code.map_err(|e| format!("{name} {e}"))?, stdout: stdout.text(), stderr: stderr.text() })
 }
 
-fn wait(mut child: Child, deadline: Instant) -> Result<Option<i32>, String> {
+/// Waits for the end and has `drain` read what was written meanwhile: the last time when the program has ended, because what it wrote
+/// is in the pipe by then, however busy the machine is. What a daemon that it left behind writes later is not waited for.
+fn wait(mut child: Child, deadline: Instant, drain: &mut dyn FnMut()) -> Result<Option<i32>, String> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(2);
     loop {
-        if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+        let status = child.try_wait().map_err(|e| e.to_string())?;
+        drain();
+        if let Some(status) = status {
             return Ok(status.code());
         }
         if Instant::now() >= deadline {
@@ -82,35 +87,30 @@ fn wait(mut child: Child, deadline: Instant) -> Result<Option<i32>, String> {
     }
 }
 
-/// What a thread reads from a pipe.
-struct Collected {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    ended: mpsc::Receiver<()>,
+/// The reading end of a pipe, and what was read of it.
+struct Pipe<R> {
+    pipe: Option<R>,
+    bytes: Vec<u8>,
 }
 
-impl Collected {
-    fn text(self) -> String {
-        let _ = self.ended.recv_timeout(GRACE);
-        let bytes = self.bytes.lock().map(|b| b.clone()).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+impl<R: Read + AsFd> Pipe<R> {
+    fn new(pipe: Option<R>) -> Self {
+        // A pipe that cannot be set so is not read at all, rather than waited for.
+        Self { pipe: pipe.filter(|p| rustix::io::ioctl_fionbio(p, true).is_ok()), bytes: Vec::new() }
     }
-}
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> Collected {
-    let bytes = Arc::new(Mutex::new(Vec::new()));
-    let (tell, ended) = mpsc::channel();
-    let sink = Arc::clone(&bytes);
-    thread::spawn(move || {
+    /// Reads what is in the pipe now.
+    fn drain(&mut self) {
         let mut buffer = [0; 8192];
-        let mut pipe = pipe.map(|p| p.take(MOST));
-        while let Some(Ok(read @ 1..)) = pipe.as_mut().map(|p| p.read(&mut buffer)) {
-            if let Ok(mut sink) = sink.lock() {
-                sink.extend_from_slice(&buffer[..read]);
-            }
+        while let Some(Ok(read @ 1..)) = self.pipe.as_mut().map(|pipe| pipe.read(&mut buffer)) {
+            let room = MOST.saturating_sub(self.bytes.len());
+            self.bytes.extend_from_slice(&buffer[..read.min(room)]);
         }
-        let _ = tell.send(());
-    });
-    Collected { bytes, ended }
+    }
+
+    fn text(self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +139,23 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(5));
         thread::sleep(Duration::from_millis(1500));
         assert!(!dir.exists(), "a child outlived its deadline");
+    }
+
+    /// A program that ends on a busy machine: what it wrote is there, whether or not anybody had time to read it before.
+    #[test]
+    fn nothing_that_was_written_is_lost() {
+        let busy = std::sync::atomic::AtomicBool::new(true);
+        let spin = || while busy.load(std::sync::atomic::Ordering::Relaxed) {};
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(spin);
+            }
+            for _ in 0..50 {
+                let output = sh("printf '%060000d' 7; echo oops >&2", "", 20_000).unwrap();
+                assert_eq!((output.stdout.len(), output.stderr.as_str()), (60_000, "oops\n"));
+            }
+            busy.store(false, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     #[test]
