@@ -19,10 +19,13 @@ for name in git node npm bun pm2 claude codex gemini grok aider locus python3 gc
   fi
 done
 
+# The kernel that the image boots, not the one that it is built under, which a container shares with its host.
+kernel=$(find /boot -maxdepth 1 -name 'vmlinuz-*' -printf '%f\n' | sort -V | tail -n 1)
+kernel=${kernel#vmlinuz-}
 # shellcheck disable=SC1091
 . /etc/os-release
 jq -n --argjson tools "$tools" --arg provider "$PROVIDER" --arg id "$ID" --arg version "$VERSION_ID" --arg name "$PRETTY_NAME" \
-  --arg kernel "$(uname -r)" --arg arch "$(uname -m)" --argjson apt "$(dpkg-query -W -f '.\n' | wc -l)" \
+  --arg kernel "${kernel:-$(uname -r)}" --arg arch "$(uname -m)" --argjson apt "$(dpkg-query -W -f '.\n' | wc -l)" \
   --argjson build "${BUILD_FACTS:-null}" '{
     schema: 1, os: {id: $id, version_id: $version, name: $name, arch: $arch, kernel: $kernel},
     provider: $provider, tools: $tools, locus_installed: ($tools | has("locus")), apt_packages: $apt, build: $build

@@ -9,6 +9,9 @@ say "caches and build tools"
 apt_get autoremove --purge
 apt-get clean
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /etc/dpkg/dpkg.cfg.d/agent-ami-build
+# What the agents left when they were asked for their versions.
+rm -rf /home/ubuntu/.codex/tmp
+find /home/ubuntu/.gemini -name '*.tmp' -delete 2>/dev/null || true
 rm -rf /root/.npm /home/ubuntu/.npm /root/.cache /home/ubuntu/.cache /root/.config /root/.pm2 /root/.bun
 
 say "trust in the build host's certificates"
@@ -32,6 +35,8 @@ say "access and identity"
 rm -f /root/.ssh/authorized_keys /home/ubuntu/.ssh/authorized_keys /root/.ssh/known_hosts /home/ubuntu/.ssh/known_hosts
 rm -f /etc/ssh/ssh_host_*
 cloud-init clean --logs --seed
+# Stopping it writes a seed, which it would otherwise do at the shutdown: all instances would begin with the same one.
+systemctl stop systemd-random-seed.service
 rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret
 truncate -s 0 /etc/machine-id
 rm -f /var/lib/dbus/machine-id
@@ -40,8 +45,9 @@ find /var/lib/dhcp /var/lib/dhcpcd /var/lib/NetworkManager -type f -name '*lease
 say "histories and logs"
 rm -f /root/.*_history /home/ubuntu/.*_history /root/.wget-hsts /home/ubuntu/.wget-hsts /root/.lesshst /home/ubuntu/.lesshst
 rm -f /home/ubuntu/.sudo_as_admin_successful
-journalctl --rotate >/dev/null 2>&1 || true
-journalctl --vacuum-time=1s >/dev/null 2>&1 || true
+# The journal goes on in memory; the folder on the disk is named after the builder's machine-id.
+journalctl --relinquish-var >/dev/null 2>&1 || true
+find /var/log/journal -mindepth 1 -maxdepth 1 -exec rm -rf {} + 2>/dev/null || true
 find /var/log -type f \( -name '*.gz' -o -name '*.1' -o -name '*.old' \) -delete
 find /var/log -type f ! -path '/var/log/journal/*' -exec truncate -s 0 {} +
 rm -rf /var/tmp/agent-ami

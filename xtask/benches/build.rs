@@ -29,7 +29,7 @@ fn main() {
     if std::env::args().any(|a| a == "--list" || a == "--test") {
         return;
     }
-    let project = Project::new();
+    let project = Project::new("auto");
     project.script("two", "sleep 2");
     let timed = |what: &str| {
         let started = Instant::now();

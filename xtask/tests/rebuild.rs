@@ -25,7 +25,7 @@ fn step_started(index: u64) -> impl Fn(&Value) -> bool {
 #[test]
 #[ignore = "boots VMs"]
 fn a_build_that_is_killed_interrupted_repeated_and_changed() {
-    let project = Project::new();
+    let project = Project::new("vm");
 
     println!("kill -9 in the middle of step 2:");
     project.script("two", "sleep 5");

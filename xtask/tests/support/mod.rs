@@ -69,8 +69,8 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// A project of its own, with a state folder of its own whose base image is the repository's.
-    pub(crate) fn new() -> Self {
+    /// A project of its own, with a state folder of its own whose base image is the repository's. It builds in `builder`.
+    pub(crate) fn new(builder: &str) -> Self {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let state = std::env::var_os("AGENT_AMI_LOCAL_STATE_DIR").map_or(repository.join(".agent-ami"), PathBuf::from);
         let bases = state.join("base");
@@ -83,7 +83,7 @@ impl Project {
         }
         fs::create_dir(project.path("mini")).unwrap();
         std::os::unix::fs::symlink(repository.join("scripts"), project.path("scripts")).unwrap();
-        fs::write(project.path("ami.toml"), CONFIG).unwrap();
+        fs::write(project.path("ami.toml"), format!("{CONFIG}builder = \"{builder}\"\n")).unwrap();
         fs::write(project.path("mini/mini.pkr.hcl"), TEMPLATE).unwrap();
         fs::write(project.path("mini/smoke.toml"), "").unwrap();
         for (name, body) in [("one", "true"), ("two", "sleep 20"), ("three", "cat ~/log")] {
@@ -104,12 +104,18 @@ impl Project {
         self.start_with(&[])
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a child that is killed, which the library's commands hide")]
     pub(crate) fn start_with(&self, more: &[&str]) -> Build {
+        self.start_paused(more, "")
+    }
+
+    /// Starts a build that stops itself at `pause`, as `LEDGER_PAUSE_AT` has it, unless that is empty.
+    #[expect(clippy::disallowed_methods, reason = "a child that is killed, which the library's commands hide")]
+    pub(crate) fn start_paused(&self, more: &[&str], pause: &str) -> Build {
         let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(["ami", "build", "--format", "json", "--state", "state"])
             .args(more)
             .env("CARGO_MANIFEST_DIR", self.path("xtask"))
+            .env("LEDGER_PAUSE_AT", pause)
             .current_dir(self.dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -174,7 +180,7 @@ pub(crate) struct Build {
 
 impl Build {
     /// Reads events up to the first that fits.
-    pub(crate) fn until(&mut self, what: &str, fits: impl Fn(&Value) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, mut fits: impl FnMut(&Value) -> bool) {
         for event in self.events.by_ref() {
             let found = fits(&event);
             self.seen.push(event);
@@ -190,6 +196,10 @@ impl Build {
     /// The event that was read last.
     pub(crate) fn last(&self) -> &Value {
         self.seen.last().unwrap()
+    }
+
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.child
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -1,0 +1,205 @@
+//! In real containers: a build that is killed everywhere, what a script in it can reach, a step that needs a virtual machine. As root on
+//! Linux: `cargo test -p xtask --test container -- --ignored --nocapture`. Needs a base image, which a release makes.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says what it sees and stops where it cannot go on"
+)]
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use xtask::process::Cmd;
+
+#[expect(dead_code, reason = "the rebuild test uses the rest")]
+mod support;
+use support::Project;
+#[path = "support/stop.rs"]
+mod stop;
+use stop::comes_to_a_stop;
+
+/// What the kernel may take to end a namespace that was killed.
+const TEARDOWN: Duration = Duration::from_secs(10);
+/// How long a build may take to come to a point.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What of a project's is mounted, attached or running on the host.
+fn held(project: &Project) -> Vec<String> {
+    let mark = project.path("").display().to_string();
+    let read = |cmd: Cmd| cmd.output().unwrap().stdout;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let loops = read(Cmd::new("losetup").args(["--all", "--list", "--noheadings"]));
+    let namespaces = read(Cmd::new("lsns").args(["--noheadings", "--output", "TYPE,PID,COMMAND"]));
+    let lines = mounts.lines().chain(loops.lines()).chain(namespaces.lines());
+    let mut held: Vec<String> =
+        lines.filter(|line| line.contains(mark.trim_end_matches('/'))).map(str::to_owned).collect();
+    held.extend(project.processes());
+    held
+}
+
+/// Waits until the kernel has taken down what was killed; what is left then.
+fn left(project: &Project) -> Vec<String> {
+    let deadline = Instant::now() + TEARDOWN;
+    loop {
+        let held = held(project);
+        if held.is_empty() || Instant::now() > deadline {
+            return held;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The control groups of containers on this host.
+fn control_groups() -> Vec<String> {
+    let list = "mount -t cgroup2 cgroup2 /mnt && find /mnt -maxdepth 1 -name 'agent-ami-run-*' -printf '%f\\n' | sort";
+    let names = Cmd::new("unshare").args(["--mount", "sh", "-c", list]).read().unwrap();
+    names.lines().map(str::to_owned).collect()
+}
+
+fn outcomes(steps: &[String], outcome: &str) -> usize {
+    steps.iter().filter(|step| *step == outcome).count()
+}
+
+/// Killed when it is about to change something and when it just has, at every change, and in the middle of every step; and once for
+/// each the next build goes on from the last layer.
+#[test]
+#[ignore = "starts containers"]
+fn a_build_killed_anywhere_leaves_nothing_and_the_next_goes_on() {
+    let groups = control_groups();
+    let points: Vec<String> = (1..=4).flat_map(|n| [format!("before:{n}"), format!("after:{n}")]).collect();
+    for point in &points {
+        let project = Project::new("container");
+        project.script("two", "true");
+        let mut build = project.start_paused(&[], point);
+        assert!(comes_to_a_stop(build.child(), PATIENCE), "it never came to {point}");
+        let running = held(&project).len();
+        build.signal(Signal::KILL);
+        let (_, done, _) = build.end();
+        let left = left(&project);
+        println!("{point:9} {running} held while it ran, {} left", left.len());
+        assert!(left.is_empty(), "{point}: {}", left.join("\n"));
+        goes_on(&project, outcomes(&done, "done"));
+    }
+    for step in 1..=3u64 {
+        let project = Project::new("container");
+        for name in ["one", "two", "three"] {
+            project.script(name, "sleep 1");
+        }
+        let mut build = project.start();
+        build.until(&format!("step {step} began"), |e| e["event"] == "step-started" && e["index"] == step);
+        assert!(!held(&project).is_empty());
+        build.signal(Signal::KILL);
+        let (_, done, _) = build.end();
+        let left = left(&project);
+        assert!(left.is_empty(), "in step {step}: {}", left.join("\n"));
+        goes_on(&project, outcomes(&done, "done"));
+    }
+    // Another build may run beside this test.
+    let new: Vec<String> = control_groups().into_iter().filter(|group| !groups.contains(group)).collect();
+    assert_eq!(new, [""; 0], "a control group is left");
+}
+
+/// Builds to the end from the layers of the steps that were done: the last of them may not have got its layer.
+fn goes_on(project: &Project, done: usize) {
+    let (code, steps, result) = project.start().end();
+    assert_eq!(code, Some(0), "{result}");
+    let found = outcomes(&steps, "up-to-date");
+    // An image that was complete when its build was killed is simply there.
+    assert!(steps.is_empty() || found == done.min(2) || found + 1 == done, "{done} were done before, then {steps:?}");
+    assert_eq!(result["data"]["image"]["built_in"], "container");
+    assert_eq!(project.leftovers(), [""; 0]);
+    assert_eq!(held(project), [""; 0]);
+}
+
+/// What a script tries as root, each with what must come of it. `no` means that the line must fail.
+const ATTEMPTS: &str = r#"
+no() { if sudo sh -c "$1" >/dev/null 2>&1; then echo "POSSIBLE: $1"; exit 1; fi; echo "refused: $1"; }
+no 'mount -t devtmpfs none /mnt'
+no 'mknod /root/disk b 254 0 && dd if=/root/disk of=/dev/null count=1'
+no 'mount -t proc proc /mnt && echo /bin/true >/mnt/sys/kernel/core_pattern'
+no 'echo 1 >/proc/sys/kernel/panic'
+no 'echo h >/proc/sysrq-trigger'
+no 'mount -o remount,rw /proc/sys && echo 1 >/proc/sys/kernel/panic'
+no 'echo 0 >/sys/kernel/mm/ksm/run || { mount -o remount,rw /sys/kernel && echo 0 >/sys/kernel/mm/ksm/run; }'
+no 'modprobe dummy'
+no 'dmesg'
+no 'python3 -c "import ctypes; l = ctypes.CDLL(None, use_errno=True); raise SystemExit(l.syscall(250, 0, -4, 0) < 0)"'
+no 'grep -q . /proc/keys'
+no 'nsenter --target 1 --net=/proc/1/root/proc/1/ns/net ip link show docker0'
+no 'curl -s --max-time 3 http://10.0.2.2:PORT/'
+no 'curl -s --max-time 3 http://127.0.0.1:PORT/'
+no 'ls PROJECT'
+sudo ip link set lo down && sudo ip link set lo up
+sudo sh -c 'touch /root/mine && chown 33:33 /root/mine && test "$(stat -c %u /root/mine)" = 33'
+"#;
+
+#[test]
+#[ignore = "starts a container"]
+fn a_script_in_a_container_does_not_reach_the_host() {
+    let project = Project::new("container");
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port().to_string();
+    let attempts = ATTEMPTS.replace("PORT", &port).replace("PROJECT", &project.path("").display().to_string());
+    project.script("one", &attempts);
+    project.script("two", "true");
+    let mut refused = Vec::new();
+    let mut build = project.start();
+    build.until("the attempts were over", |e| {
+        let line = e["line"].as_str().unwrap_or_default();
+        refused.extend(line.strip_prefix("refused: ").map(str::to_owned));
+        e["event"] == "step-finished" && e["index"] == 1
+    });
+    println!("refused:\n  {}", refused.join("\n  "));
+    let (code, steps, result) = build.end();
+    assert_eq!(code, Some(0), "{steps:?} {result}");
+    assert_eq!(refused.len(), ATTEMPTS.lines().filter(|line| line.starts_with("no '")).count());
+}
+
+/// A failed build's container is entered by the line that is printed, and goes when it is powered off.
+#[test]
+#[ignore = "starts a container"]
+fn a_container_that_is_kept_is_entered_and_powered_off() {
+    let project = Project::new("container");
+    project.script("two", "exit 3");
+    let mut build = project.start_with(&["--keep-on-failure"]);
+    build.until("it was kept", |e| e["message"].as_str().is_some_and(|message| message.contains("is kept: ssh ")));
+    let login = build.last()["message"].as_str().unwrap().lines().next().unwrap().to_owned();
+    let login = login.split_once("is kept: ").unwrap().1.to_owned();
+    let (code, _, result) = build.end();
+    assert_eq!(code, Some(4), "{result}");
+    let shell = |line: String| Cmd::new("bash").args(["-c", &line]).output().unwrap();
+    let said = shell(format!("{login} 'cat log; systemd-detect-virt'"));
+    assert_eq!(said.stdout, "one\ntwo\nsystemd-nspawn\n", "{}", said.stderr);
+    shell(format!("{login} sudo poweroff"));
+    assert_eq!(left(&project), [""; 0]);
+    project.script("two", "true");
+    goes_on(&project, 1);
+}
+
+/// A full stop in the middle of a step, and a step that restarts the machine, which only a virtual machine can.
+#[test]
+#[ignore = "starts a container"]
+fn ctrl_c_ends_it_and_a_restart_is_for_a_virtual_machine() {
+    let project = Project::new("container");
+    let mut build = project.start();
+    build.until("step 2 began", |e| e["event"] == "step-started" && e["index"] == 2);
+    build.signal(Signal::INT);
+    let (code, _, result) = build.end();
+    assert_eq!((code, &result["exit"]), (Some(130), &Value::from(130)), "{result}");
+    assert_eq!(left(&project), [""; 0]);
+    let runs = fs::read_dir(project.path("state/runs")).unwrap().count();
+    assert_eq!(runs, 0, "the run's folder is left");
+
+    let template = fs::read_to_string(project.path("mini/mini.pkr.hcl")).unwrap();
+    let restarts = template.replacen("two.sh\"\n", "two.sh\"\n    expect_disconnect = true\n", 1);
+    fs::write(project.path("mini/mini.pkr.hcl"), restarts).unwrap();
+    let (_, _, plan) = project.start_with(&["--dry-run"]).end();
+    let builder = &plan["data"]["plan"]["builder"];
+    assert_eq!(builder["kind"], "vm", "{builder}");
+    let why = builder["why"].as_str().unwrap();
+    println!("{why}");
+    assert!(why.contains("step two restarts the machine") && why.contains("mini.pkr.hcl:13"), "{why}");
+}
