@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
+use smoke::boot::Boot;
 use smoke::report::{Check, Outcome as Verdict, Report};
 
 use crate::cloud::{Cloud, Image, Machine};
@@ -73,6 +74,12 @@ impl Record {
 }
 
 impl Record {
+    /// The boots that were measured, by the name of the pass.
+    pub fn boots(&self) -> impl Iterator<Item = (&str, &Boot)> {
+        let passes = self.passes.iter().zip(&self.reports);
+        passes.filter_map(|(pass, report)| Some((pass.as_str(), report.boot.as_ref()?)))
+    }
+
     /// All passes as one report, each check named after its pass: `first-boot/os`, `after-reboot/os`.
     pub fn merged(&self) -> Report {
         let named = |(report, pass): (&Report, &String)| {
@@ -89,6 +96,7 @@ impl Record {
             checks: self.reports.iter().zip(&self.passes).flat_map(named).collect(),
             wall_seconds: times().map(|r| r.wall_seconds).sum(),
             slowest_seconds: times().map(|r| r.slowest_seconds).fold(0.0, f64::max),
+            boot: None,
         }
     }
 }
@@ -143,18 +151,19 @@ fn run_on<C: Cloud>(
     let mut machine = phase(events, Phase::Boot, what, || {
         let mut machine = cloud.launch(image, instance_type, &told)?;
         second_try(events, machine.second_try().as_deref());
-        Ok::<_, Error>((machine, Outcome::Done, format!("instance of {} is up", image.id)))
+        let summary = format!("instance of {} is up{}", image.id, to_ssh(&machine));
+        Ok::<_, Error>((machine, Outcome::Done, summary))
     })?;
     bring_home(cloud, image, machine.remote())?;
     upload(machine.remote(), image, kit)?;
-    let mut reports = vec![pass(machine.remote(), &pass_name(PASSES[0], instance_type), events)?];
+    let mut reports = vec![pass(&machine, &pass_name(PASSES[0], instance_type), events)?];
     if options.reboot {
         phase(events, Phase::Boot, "the instance again", || {
             machine.reboot(&told)?;
             second_try(events, machine.second_try().as_deref());
-            Ok::<_, Error>(((), Outcome::Done, "instance restarted".to_owned()))
+            Ok::<_, Error>(((), Outcome::Done, format!("instance restarted{}", to_ssh(&machine))))
         })?;
-        reports.push(pass(machine.remote(), &pass_name(PASSES[1], instance_type), events)?);
+        reports.push(pass(&machine, &pass_name(PASSES[1], instance_type), events)?);
     }
     let complaints = compare(&reports, &image.builder.host_keys);
     for message in &complaints {
@@ -170,6 +179,11 @@ fn run_on<C: Cloud>(
         events.event(Event::Note { message });
     }
     Ok((reports, complaints))
+}
+
+/// How long the last boot took, for the line that ends its phase.
+fn to_ssh(machine: &dyn Machine) -> String {
+    machine.boot_seconds().map_or(String::new(), |seconds| format!(", SSH after {seconds:.1} s"))
 }
 
 /// Keeps what the image says is in it beside its record. Whether it says so, and truly, is for the checks `manifest` and `sbom`.
@@ -237,7 +251,18 @@ fn progress(line: &str) -> Option<(u64, u64)> {
 }
 
 /// Runs the judge once and brings its report home.
-fn pass(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Report> {
+fn pass(machine: &dyn Machine, name: &str, events: &dyn Observer) -> Result<Report> {
+    let report = judged(machine.remote(), name, events)?;
+    let to_ssh = machine.boot_seconds();
+    if to_ssh.is_none() && report.boot.is_none() {
+        return Ok(report);
+    }
+    let boot = Boot { to_ssh, ..report.boot.unwrap_or_default() };
+    events.event(Event::Note { message: format!("{name}: {}", boot.line()) });
+    Ok(Report { boot: Some(boot), ..report })
+}
+
+fn judged(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Report> {
     phase(events, Phase::Smoke, name, || {
         let (mut json, mut said) = (String::new(), String::new());
         let ended =
@@ -313,6 +338,7 @@ mod tests {
             checks: vec![check],
             wall_seconds: 1.0,
             slowest_seconds: 1.0,
+            boot: None,
         }
     }
 

@@ -68,6 +68,8 @@ pub struct LocalMachine {
     /// Where on the console the boot that is waited for begins.
     boot_begins: usize,
     second_try: Option<String>,
+    began: Instant,
+    boot_seconds: Option<f64>,
 }
 
 /// How a kernel that gives up says so (Linux, kernel/panic.c).
@@ -101,6 +103,7 @@ impl LocalMachine {
                 boot: start.boot.clone(),
             };
             let log = dir.join("qemu.log");
+            let began = Instant::now();
             let process = vm.command().start(&log)?;
             if process.wait(Duration::from_millis(400)) {
                 let said = fs::read_to_string(&log).unwrap_or_default();
@@ -137,6 +140,8 @@ impl LocalMachine {
                 boot_id: String::new(),
                 boot_begins: 0,
                 second_try: None,
+                began,
+                boot_seconds: None,
             });
         }
         let said = last.unwrap_or_default();
@@ -168,6 +173,7 @@ impl LocalMachine {
                 error.context(format!("the machine's console ends with\n{}", self.last_words()))
             }
         })?;
+        self.boot_seconds = Some(self.began.elapsed().as_secs_f64());
         told("waiting for cloud-init");
         // Its verdict is judged by smoke on an instance; here it only has to be through, so that nothing runs beside a step.
         if ssh.stream("cloud-init status --wait", Some(patience), &mut |_, _| {})? == Some(Ended::TimedOut) {
@@ -251,6 +257,7 @@ impl Machine for LocalMachine {
     }
 
     fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+        self.began = Instant::now();
         let _ = self.remote().output("sudo systemctl reboot", b"");
         self.reboot_finished(told)
     }
@@ -276,6 +283,7 @@ impl Machine for LocalMachine {
                     told("the kernel panicked; resetting the machine");
                     self.second_try = Some(crate::error::plain(&error));
                     self.boot_begins = self.console().len();
+                    self.began = Instant::now();
                     Qmp::connect(&self.qmp)?.reset()?;
                 }
                 // The boot that is ending let us in and then hung up; a machine that is gone does not come back.
@@ -304,6 +312,10 @@ impl Machine for LocalMachine {
 
     fn second_try(&mut self) -> Option<String> {
         self.second_try.take()
+    }
+
+    fn boot_seconds(&self) -> Option<f64> {
+        self.boot_seconds
     }
 
     fn keep(&mut self) -> Result<String> {
