@@ -374,6 +374,91 @@ mod tests {
         assert_eq!(merged.failed(), ["after-reboot/os"]);
     }
 
+    /// A machine whose smoke binary prints this, and which was in after 33.2 s.
+    #[derive(Debug)]
+    struct Instance(String);
+
+    impl Remote for Instance {
+        fn output(&self, _: &str, _: &[u8]) -> Result<crate::process::Finished> {
+            unreachable!("the smoke binary is streamed")
+        }
+
+        fn stream(&self, _: &str, _: Option<Duration>, line: &mut dyn FnMut(Stream, &str)) -> Result<Option<Ended>> {
+            line(Stream::Stdout, &self.0);
+            Ok(Some(Ended::Code(0)))
+        }
+
+        fn upload(&self, _: &Path, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        fn login_line(&self) -> String {
+            String::new()
+        }
+
+        fn launch_key(&self) -> Option<PathBuf> {
+            None
+        }
+    }
+
+    impl Machine for Instance {
+        fn remote(&self) -> &dyn Remote {
+            self
+        }
+
+        fn reboot(&mut self, _: &dyn Fn(&str)) -> Result<()> {
+            Ok(())
+        }
+
+        fn reboot_finished(&mut self, _: &dyn Fn(&str)) -> Result<()> {
+            Ok(())
+        }
+
+        fn console(&self) -> String {
+            String::new()
+        }
+
+        fn second_try(&mut self) -> Option<String> {
+            None
+        }
+
+        fn boot_seconds(&self) -> Option<f64> {
+            Some(33.24)
+        }
+
+        fn keep(&mut self) -> Result<String> {
+            Ok(String::new())
+        }
+    }
+
+    #[derive(Default)]
+    struct Notes(std::sync::Mutex<Vec<String>>);
+
+    impl Observer for Notes {
+        fn event(&self, event: Event) {
+            if let Event::Note { message } = event {
+                self.0.lock().unwrap().push(message);
+            }
+        }
+    }
+
+    #[test]
+    fn a_pass_has_the_boot_as_instance_and_starter_measured_it() {
+        let own = Boot { kernel: Some(6.1), ..Boot::default() };
+        for (measured, wanted) in [
+            (Some(own.clone()), "first boot: machine start to SSH 33.2 s, kernel 6.1 s"),
+            (None, "first boot: machine start to SSH 33.2 s"),
+        ] {
+            let said = Report { boot: measured.clone(), ..report("1", &["own"], Verdict::Pass) };
+            let notes = Notes::default();
+            let machine = Instance(said.render("json").unwrap());
+            let found = pass(&machine, "first boot", &notes).unwrap();
+            assert_eq!(found.boot, Some(Boot { to_ssh: Some(33.24), ..measured.unwrap_or_default() }));
+            assert_eq!(*notes.0.lock().unwrap(), [wanted]);
+            assert_eq!(to_ssh(&machine), ", SSH after 33.2 s");
+        }
+    }
+
     #[test]
     fn the_judges_progress_is_read() {
         assert_eq!(progress("12/57 tool-git"), Some((12, 57)));
