@@ -101,6 +101,11 @@ build {
   }
 
   provisioner "shell" {
+    script          = "${path.root}/../scripts/provision/70-boot.sh"
+    execute_command = "sudo env {{ .Vars }} bash {{ .Path }}"
+  }
+
+  provisioner "shell" {
     script           = "${path.root}/../scripts/provision/80-manifest.sh"
     environment_vars = ["PROVIDER=${var.provider}", "BUILD_FACTS=${var.build_facts}"]
     execute_command  = "sudo env {{ .Vars }} bash {{ .Path }}"

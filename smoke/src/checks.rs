@@ -1,5 +1,6 @@
 //! The checks: each asks the running system, not a file that configures it. One module an area; none knows another.
 
+mod boot;
 mod dispatch;
 mod fail2ban;
 mod pm2;
@@ -121,6 +122,7 @@ pub(crate) fn all(spec: &Spec) -> Vec<Check> {
     checks.extend(dispatch::all(spec.dispatch.as_ref()));
     checks.extend(ssm_agent::all(spec.ssm_agent));
     checks.extend(system::all(spec));
+    checks.extend(boot::all(spec.boot));
     checks.extend(residue::all(spec.residue));
     checks
 }

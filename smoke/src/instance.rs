@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
+use smoke::boot::Boot;
 use smoke::spec::Spec;
 
 use crate::exec::{self, Output};
-use crate::network;
+use crate::{measure, network};
 
 /// The login user of the spec.
 #[derive(Clone, Debug)]
@@ -35,6 +36,7 @@ pub(crate) struct Instance {
     /// Files that a check changes for a moment and another reads, as they were at the start.
     at_start: HashMap<PathBuf, String>,
     scratch: AtomicU32,
+    boot: OnceLock<Result<Boot, String>>,
 }
 
 impl Instance {
@@ -46,7 +48,8 @@ impl Instance {
         let keys = [Path::new("/root"), &user.home].map(|home| home.join(".ssh/authorized_keys"));
         let at_start = keys.into_iter().filter_map(|f| fs::read_to_string(&f).ok().map(|text| (f, text))).collect();
         let facts = Mutex::default();
-        let instance = Self { spec, user, fixtures, facts, at_start, scratch: AtomicU32::new(0) };
+        let (scratch, boot) = (AtomicU32::new(0), OnceLock::new());
+        let instance = Self { spec, user, fixtures, facts, at_start, scratch, boot };
         // An earlier run that was killed may have left these.
         instance.tidy();
         Ok(instance)
@@ -74,6 +77,14 @@ impl Instance {
             Err(_) => return find(),
         };
         fact.get_or_init(find).clone()
+    }
+
+    /// How long the boot took; measured by whoever asks first, if there is a systemd that was asked to start things.
+    pub(crate) fn boot(&self, deadline: Instant) -> Result<Boot, String> {
+        if !self.spec.instance.systemd {
+            return Err("the spec does not ask systemd".to_owned());
+        }
+        self.boot.get_or_init(|| measure::boot(self, deadline)).clone()
     }
 
     /// Runs a program as root.

@@ -5,6 +5,7 @@ mod args;
 mod checks;
 mod exec;
 mod instance;
+mod measure;
 mod network;
 mod runner;
 
@@ -62,6 +63,8 @@ fn judge(args: &Args) -> Result<u8, String> {
     };
     let results = runner::run(checks, &instance, args.jobs, &today, &told);
     let wall_seconds = started.elapsed().as_secs_f64();
+    // Whether a boot that cannot be measured is a failure is for its check; the report then has none.
+    let boot = instance.boot(started + measure::PATIENCE).ok();
     instance.tidy();
     let report = Report {
         schema: 1,
@@ -71,6 +74,7 @@ fn judge(args: &Args) -> Result<u8, String> {
         slowest_seconds: results.iter().map(|c| c.seconds).fold(0.0, f64::max),
         checks: results,
         wall_seconds,
+        boot,
     };
     let render = |format: &str| report.render(format).ok_or_else(|| format!("no report format `{format}`"));
     for (format, file) in &args.outputs {

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::boot::Boot;
+
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,6 +51,9 @@ pub struct Report {
     pub wall_seconds: f64,
     /// The slowest check's time in seconds.
     pub slowest_seconds: f64,
+    /// How long the boot took; absent where it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
 }
 
 impl Report {
@@ -93,6 +98,9 @@ impl Report {
             let _ = if count(outcome) > 0 { write!(out, ", {} {outcome}", count(outcome)) } else { Ok(()) };
         }
         let _ = writeln!(out, " in {:.1} s", self.wall_seconds);
+        if let Some(boot) = &self.boot {
+            let _ = writeln!(out, "boot: {}", boot.line());
+        }
         out
     }
 
@@ -192,6 +200,7 @@ mod tests {
             ],
             wall_seconds: 1.0,
             slowest_seconds: 0.5,
+            boot: Some(Boot { kernel: Some(6.125), ..Boot::default() }),
         }
     }
 
@@ -217,5 +226,13 @@ mod tests {
     fn json_survives_the_way_there_and_back() {
         let text = report().render("json").unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report());
+    }
+
+    #[test]
+    fn a_report_of_before_boots_were_measured_is_read() {
+        let old = Report { boot: None, ..report() };
+        let text = old.render("json").unwrap();
+        assert!(!text.contains("\"boot\""), "{text}");
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), old);
     }
 }

@@ -41,6 +41,8 @@ pub struct Spec {
     pub dispatch: Option<Dispatch>,
     /// The Systems Manager agent.
     pub ssm_agent: Option<SsmAgent>,
+    /// How long a boot may take.
+    pub boot: Option<Boot>,
     /// The root disk.
     pub disk: Option<Disk>,
     /// Nothing of the build may be left.
@@ -176,6 +178,16 @@ pub struct SsmAgent {
     pub restart_secs: u64,
 }
 
+/// `[boot]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// From the kernel's start until sshd accepts connections.
+    pub budget_seconds: f64,
+    /// How many times as long that may take where the processor is emulated.
+    pub emulated_factor: f64,
+}
+
 /// `[disk]`
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -231,6 +243,15 @@ pub fn parse(text: &str) -> Result<Spec, SpecError> {
             return wrong(requirement, format!("`{requirement}` is no requirement; write for example \">=24, <25\""));
         }
     }
+    if let Some(boot) = spec.boot {
+        if !spec.instance.systemd {
+            return wrong("[boot]", "[boot] asks systemd: it wants `systemd = true` below [instance]".to_owned());
+        }
+        if !(boot.budget_seconds > 0.0 && boot.emulated_factor >= 1.0) {
+            let message = "[boot] wants budget_seconds above 0 and an emulated_factor of at least 1";
+            return wrong("budget_seconds", message.to_owned());
+        }
+    }
     for exception in &spec.overrides {
         let dated = exception.expires.as_deref().is_none_or(is_date);
         if !dated || (exception.expires.is_some() && exception.reason.is_none()) {
@@ -274,6 +295,10 @@ mod tests {
         let twice = "[[tool]]\nname = \"git\"\n[[tool]]\nname = \"git\"\n";
         assert_eq!(error(twice), SpecError { line: Some(7), message: "tool git stands there twice".to_owned() });
         assert!(error("[[tool]]\nname = \"git\"\nversion = \"2\"\n").message.contains("is no requirement"));
+        let boot = "[[tool]]\nname = \"git\"\n[boot]\nbudget_seconds = 0\nemulated_factor = 4\n";
+        assert!(error(boot).message.contains("systemd = true"));
+        let with_systemd = format!("{HEAD}systemd = true\n{boot}");
+        assert!(parse(&with_systemd).unwrap_err().message.contains("budget_seconds above 0"));
         let quarantine = "[[tool]]\nname = \"git\"\n[[override]]\ncheck = \"tool-git\"\nexpires = \"2026-12-31\"\n";
         assert!(error(quarantine).message.contains("needs a `reason`"));
     }

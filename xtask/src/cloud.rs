@@ -176,6 +176,10 @@ pub trait Machine {
     fn console(&self) -> String;
     /// Why a first machine, or a first boot of this one, was given up since the last time somebody asked.
     fn second_try(&mut self) -> Option<String>;
+    /// From starting the machine, or from ordering its last restart, until it let us in; nothing where that was not measured.
+    fn boot_seconds(&self) -> Option<f64> {
+        None
+    }
     /// Leaves it running when the run ends, and returns the line that gets a person in.
     fn keep(&mut self) -> Result<String>;
 }

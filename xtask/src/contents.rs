@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
+use smoke::boot::Boot;
 
 use crate::cloud::Image;
 use crate::error::{Exit, Result};
@@ -33,12 +34,14 @@ struct Component {
     purl: String,
 }
 
-/// What is in an image.
+/// What is in an image, and how long its instances boot.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
     manifest: Manifest,
     /// Versions by `deb/jq`, `npm/npm`: several where a package is there several times.
     packages: BTreeMap<String, Vec<String>>,
+    /// Seconds from starting a machine to SSH, by the pass of the smoke test.
+    boots: Vec<(String, f64)>,
 }
 
 /// What became of one thing between two images.
@@ -52,8 +55,19 @@ pub struct Change {
     pub to: Option<String>,
 }
 
+/// How long two images boot; what was not measured is absent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BootChange {
+    /// `first boot`, `after reboot`.
+    pub pass: String,
+    /// Seconds from starting the machine to SSH.
+    pub from: Option<f64>,
+    /// Seconds from starting the machine to SSH.
+    pub to: Option<f64>,
+}
+
 /// What differs between two images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Base image, kernel, system.
     pub system: Vec<Change>,
@@ -63,6 +77,9 @@ pub struct Difference {
     pub packages: Vec<Change>,
     /// Sizes in bytes.
     pub bytes: (u64, u64),
+    /// Boot times, measured or not.
+    #[serde(default)]
+    pub boots: Vec<BootChange>,
 }
 
 impl Contents {
@@ -81,7 +98,13 @@ impl Contents {
             packages.entry(format!("{kind}/{name}")).or_default().push(version);
         }
         packages.values_mut().for_each(|versions| versions.sort());
-        Ok(Self { manifest, packages })
+        Ok(Self { manifest, packages, boots: Vec::new() })
+    }
+
+    /// Adds how long its boots took, as its smoke test measured them: the pass and the boot.
+    #[must_use]
+    pub fn with_boots<'a>(self, boots: impl Iterator<Item = (&'a str, &'a Boot)>) -> Self {
+        Self { boots: boots.filter_map(|(pass, boot)| Some((pass.to_owned(), boot.to_ssh?))).collect(), ..self }
     }
 
     /// The names of all packages, for comparisons that versions do not matter to.
@@ -105,6 +128,7 @@ pub fn difference((a, a_in): (&Image, &Contents), (b, b_in): (&Image, &Contents)
         tools: changes(&a_in.manifest.tools, &b_in.manifest.tools),
         packages: changes(&joined(a_in), &joined(b_in)),
         bytes: (a.disk_bytes, b.disk_bytes),
+        boots: boots(&a_in.boots, &b_in.boots),
     }
 }
 
@@ -115,6 +139,24 @@ fn changes(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Vec<Ch
     let change =
         |name: &&String| Change { name: (*name).clone(), from: a.get(*name).cloned(), to: b.get(*name).cloned() };
     names.iter().map(change).filter(|c| c.from != c.to).collect()
+}
+
+/// Each pass of either, in order.
+fn boots(a: &[(String, f64)], b: &[(String, f64)]) -> Vec<BootChange> {
+    let mut passes: Vec<&String> = a.iter().map(|(pass, _)| pass).collect();
+    passes.extend(b.iter().map(|(pass, _)| pass).filter(|pass| !a.iter().any(|(known, _)| known == *pass)));
+    let time = |boots: &[(String, f64)], pass: &str| boots.iter().find(|(p, _)| p == pass).map(|(_, seconds)| *seconds);
+    let change = |pass: &String| BootChange { pass: pass.clone(), from: time(a, pass), to: time(b, pass) };
+    passes.into_iter().map(change).collect()
+}
+
+impl BootChange {
+    /// `51.0 s -> 33.2 s (-17.8 s)`.
+    pub fn text(&self) -> String {
+        let side = |time: Option<f64>| time.map_or("not measured".to_owned(), |seconds| format!("{seconds:.1} s"));
+        let by = self.from.zip(self.to).map_or(String::new(), |(from, to)| format!(" ({:+.1} s)", to - from));
+        format!("{} -> {}{by}", side(self.from), side(self.to))
+    }
 }
 
 impl Difference {
@@ -142,6 +184,12 @@ impl Difference {
             b / 1_000_000,
             a.abs_diff(b) / 1_000_000
         );
+        if self.boots.is_empty() {
+            let _ = writeln!(text, "machine start to SSH: not measured");
+        }
+        for boot in &self.boots {
+            let _ = writeln!(text, "machine start to SSH, {}: {}", boot.pass, boot.text());
+        }
         text
     }
 }
@@ -210,9 +258,29 @@ mod tests {
           ~ deb/jq  1.6 -> 1.7
           ~ npm/ms  2.0.0 -> 2.0.0, 2.1.0
         size: 2000 MB -> 2150 MB (+150 MB)
+        machine start to SSH: not measured
         ");
         let same = difference((&a, &a_in), (&a, &a_in));
         assert!(same.system.is_empty() && same.tools.is_empty() && same.packages.is_empty());
+    }
+
+    #[test]
+    fn boot_times_are_compared_pass_by_pass() {
+        let image = image("debian-13", 1_000_000);
+        let boot = |seconds| Boot { to_ssh: Some(seconds), ..Boot::default() };
+        let slow = contents(&image, "{}", "[]").with_boots([("first boot", &boot(51.04))].into_iter());
+        let (first, second) = (boot(33.2), boot(20.0));
+        let passes = [("first boot", &first), ("after reboot", &second), ("nothing", &Boot::default())];
+        let fast = contents(&image, "{}", "[]").with_boots(passes.into_iter());
+        let text = difference((&image, &slow), (&image, &fast)).text();
+        let told: Vec<&str> = text.lines().filter(|l| l.starts_with("machine")).collect();
+        assert_eq!(
+            told,
+            [
+                "machine start to SSH, first boot: 51.0 s -> 33.2 s (-17.8 s)",
+                "machine start to SSH, after reboot: not measured -> 20.0 s",
+            ]
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::event::{Event, Observer, Phase, SCHEMA};
 
 mod annotations;
+mod boot;
 pub mod human;
 pub mod markdown;
 pub mod page;

@@ -23,7 +23,7 @@ const VOLATILE: [(&str, &str, &str); 13] = [
     ("/etc/sudoers.d/90-cloud-init-users", "", "cloud-init writes the date into it"),
     ("/usr/", ".pyc", "carries the time at which its source was unpacked"),
     ("/opt/", ".pyc", "carries the time at which its source was unpacked"),
-    ("/usr/local/lib/agent-ami/compile-cache/", "", "Node.js names and stamps its compiled code by time"),
+    ("/var/cache/agent-ami/pm2/", "", "what V8 compiled, named by processor features and written in any order"),
     ("/var/cache/ldconfig/aux-cache", "", "holds inode numbers and times (ldconfig(8))"),
     ("/var/lib/systemd/timers/", "", "when a timer last ran; a container leaves the disk's to its host"),
     ("/var/lib/systemd/timesync", "", "the time of the last synchronisation; a container has its host's clock"),

@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use xtask::process::Cmd;
 
+#[expect(dead_code, reason = "the container test uses the rest")]
 mod support;
 use support::Project;
 

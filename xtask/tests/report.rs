@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use smoke::boot::{Boot, Link, Unit};
+use smoke::report::Report;
 use xtask::cloud::{BaseRecord, Identity, Image, ImageId};
 use xtask::contents::{Change, Difference};
 use xtask::event::{Event, Outcome, Phase};
 use xtask::recipe::Digest;
 use xtask::report::{markdown, page};
+use xtask::stage::smoke::Record;
 use xtask::stage::version::Level;
 use xtask::story::{Since, Story};
 
@@ -94,6 +97,7 @@ fn told(exit: u8) -> Story {
             tools: vec![change("codex", Some("0.168.0"), Some("0.169.0")), change("grok", None, Some("1.0.41"))],
             packages: (0..150).map(|n| change(&format!("deb/p{n}"), Some("1"), Some("2"))).collect(),
             bytes: (2_900_000_000, 3_029_000_000),
+            boots: Vec::new(),
         },
         reasons: vec![(Level::Minor, "grok 1.0.41 is new".to_owned())],
     });
@@ -107,9 +111,60 @@ fn the_summary_has_ids_changes_and_times() {
     assert!(text.contains("- and 50 more") && text.contains("| = 10-base | cached |"), "{text}");
 }
 
+/// The story of an image whose two boots were measured, the second one with a unit of another name.
+fn measured() -> Story {
+    let mut story = told(0);
+    let unit = |name: &str, seconds| Unit { name: name.to_owned(), seconds };
+    let boot = |to_ssh, slowest: &str| Boot {
+        to_ssh: Some(to_ssh),
+        kernel: Some(6.1),
+        userspace: Some(40.0),
+        slowest: vec![unit(slowest, 12.8), unit("ufw.service", 7.3)],
+        ssh_chain: vec![Link { name: "network.target".to_owned(), at: 11.2, seconds: 0.0 }],
+        ..Boot::default()
+    };
+    let report = |boot| Report {
+        schema: 1,
+        boot_id: String::new(),
+        host_keys: Vec::new(),
+        os: "debian 13".to_owned(),
+        checks: Vec::new(),
+        wall_seconds: 80.0,
+        slowest_seconds: 60.0,
+        boot: Some(boot),
+    };
+    story.about.smoke = Some(Record {
+        schema: 1,
+        content: Digest::of(b"disk"),
+        spec_sha256: Digest::of(b"spec"),
+        passed: true,
+        at: String::new(),
+        passes: vec!["first boot".to_owned(), "after reboot".to_owned()],
+        reports: vec![report(boot(51.0, "pm2-ubuntu.service")), report(boot(33.2, HOSTILE))],
+    });
+    story
+}
+
+#[test]
+fn boots_stand_side_by_side() {
+    let text = markdown::render(&measured());
+    let table: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("| boot")).take(7).collect();
+    insta::assert_snapshot!(table.join("\n"));
+    let html = page::render(&measured());
+    for cells in [
+        "<td>machine start to SSH</td><td>51.0 s</td><td>33.2 s</td>",
+        "<td>pm2-ubuntu.service</td><td>12.8 s</td><td>–</td>",
+        "<td>network.target</td><td>11.2 s</td><td>0.0 s</td>",
+    ] {
+        assert!(html.contains(cells), "{cells}: {html}");
+    }
+    let unmeasured = page::render(&told(0));
+    assert!(!unmeasured.contains("<h2>Boot</h2>"), "{unmeasured}");
+}
+
 #[test]
 fn nothing_hostile_is_more_than_text() {
-    for story in [told(0), told(1)] {
+    for story in [told(0), told(1), measured()] {
         let (markdown, html) = (markdown::render(&story), page::render(&story));
         let outside = markdown.split("````").step_by(2).collect::<String>();
         assert!(!outside.contains("<script"), "{markdown}");

@@ -246,6 +246,7 @@ fn our_own_template_gives_the_same_steps_everywhere() {
     55-ufw
     60-fail2ban
     65-unattended-upgrades
+    70-boot
     80-manifest
     90-cleanup
     ");

@@ -55,6 +55,9 @@ pub struct Ec2Machine {
     way: Option<Box<dyn Remote>>,
     target: Target,
     boot_id: String,
+    /// RunInstances was answered, or a restart ordered.
+    began: Option<Instant>,
+    boot_seconds: Option<f64>,
 }
 
 impl Ec2Machine {
@@ -84,6 +87,8 @@ impl Ec2Machine {
             way: None,
             target,
             boot_id: String::new(),
+            began: None,
+            boot_seconds: None,
         };
         let by_ssh = machine.host.settings.via == Via::Ssh;
         if by_ssh {
@@ -111,6 +116,7 @@ impl Ec2Machine {
             Exit::Interrupted => error,
             _ => error.context(format!("the console of {} ends with\n{}", self.id, tail(&self.console(), 15))),
         })?;
+        self.boot_seconds = self.began.map(|began| began.elapsed().as_secs_f64());
         told("waiting for cloud-init");
         let patience = self.host.settings.boot_timeout;
         if way.stream("cloud-init status --wait", Some(patience), &mut |_, _| {})? == Some(Ended::TimedOut) {
@@ -230,6 +236,7 @@ impl Machine for Ec2Machine {
     }
 
     fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+        self.began = Some(Instant::now());
         let _ = self.remote().output("sudo systemctl reboot", b"");
         self.reboot_finished(told)
     }
@@ -266,6 +273,10 @@ impl Machine for Ec2Machine {
 
     fn second_try(&mut self) -> Option<String> {
         None
+    }
+
+    fn boot_seconds(&self) -> Option<f64> {
+        self.boot_seconds
     }
 
     fn keep(&mut self) -> Result<String> {

@@ -129,6 +129,7 @@ pub fn verdict(tags: &BTreeMap<String, String>, content: Digest) -> Option<Recor
         }],
         wall_seconds: 0.0,
         slowest_seconds: 0.0,
+        boot: None,
     };
     Some(Record {
         schema: 1,

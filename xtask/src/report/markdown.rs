@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{clock, title};
+use smoke::boot::Boot;
+
+use super::{boot, clock, title};
 use crate::event::Outcome;
+use crate::stage::smoke::Record;
 use crate::story::{Episode, Since, Story};
 
 /// GitHub takes 1 MiB a step; what is longer is refused whole.
@@ -88,6 +91,22 @@ fn images(text: &mut String, story: &Story) {
     if about.smoke.is_some() {
         text.push('\n');
     }
+    boots(text, story);
+}
+
+/// How long the boots took: one column a boot, one row a part.
+fn boots(text: &mut String, story: &Story) {
+    let boots: Vec<(&str, &Boot)> = story.about.smoke.iter().flat_map(Record::boots).collect();
+    if boots.is_empty() {
+        return;
+    }
+    let passes: String = boots.iter().map(|(pass, _)| format!(" {} |", cell(pass))).collect();
+    let _ = writeln!(text, "| boot |{passes}\n|---|{}", "--:|".repeat(boots.len()));
+    for (name, times) in boot::table(&boots) {
+        let times: String = times.iter().map(|time| format!(" {} |", boot::time(*time))).collect();
+        let _ = writeln!(text, "| {} |{times}", cell(&name));
+    }
+    text.push('\n');
 }
 
 fn changes(text: &mut String, since: &Since) {

@@ -1,10 +1,12 @@
 //! A story as one HTML file that needs no network and runs no script: what a person opens after a release.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use smoke::boot::Boot;
 
-use super::{clock, title};
+use super::{boot, clock, title};
 use crate::contents::Change;
 use crate::event::Outcome;
+use crate::stage::smoke::Record;
 use crate::story::{Episode, Judged, Since, Step, Story};
 
 /// The page's style.
@@ -33,6 +35,7 @@ pub fn render(story: &Story) -> String {
                 (complaints(story))
                 (regions(story))
                 (timeline(story))
+                (boots(story))
                 (checks(story))
                 @if let Some(since) = &story.about.since { (changes(since)) }
                 (files(story))
@@ -162,6 +165,36 @@ fn subject_line(phase: &Episode) -> String {
     format!("{} {}", title(phase.phase), phase.subject).trim_end().to_owned()
 }
 
+/// How long the boots took: one column a boot, one row a part.
+fn boots(story: &Story) -> Markup {
+    let boots: Vec<(&str, &Boot)> = story.about.smoke.iter().flat_map(Record::boots).collect();
+    if boots.is_empty() {
+        return html! {};
+    }
+    let table = boot::table(&boots);
+    html! {
+        section {
+            h2 { "Boot" }
+            table {
+                tr { th {} @for (pass, _) in &boots { th { (pass) } } }
+                @for (name, times) in &table { tr { td { (name) } @for time in times { td { (boot::time(*time)) } } } }
+            }
+            @let chains = boots.iter().filter(|(_, boot)| !boot.ssh_chain.is_empty());
+            @for (pass, boot) in chains {
+                details {
+                    summary { "what sshd waited for, " (pass) }
+                    table {
+                        tr { th { "unit" } th { "active after" } th { "took" } }
+                        @for link in &boot.ssh_chain {
+                            tr { td { (link.name) } td { (boot::time(Some(link.at))) } td { (boot::time(Some(link.seconds))) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn checks(story: &Story) -> Markup {
     let rows = story.by_check();
     if rows.is_empty() {
@@ -214,6 +247,7 @@ fn changes(since: &Since) -> Markup {
                 (table("tools", &difference.tools))
                 details { summary { (difference.packages.len()) " packages" } (table("packages", &difference.packages)) }
             }
+            @for boot in &difference.boots { p { "Machine start to SSH, " (boot.pass) ": " (boot.text()) } }
             p { "Size: " (megabytes(difference.bytes.0)) " MB → " (megabytes(difference.bytes.1)) " MB" }
         }
     }

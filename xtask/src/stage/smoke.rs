@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
+use smoke::boot::Boot;
 use smoke::report::{Check, Outcome as Verdict, Report};
 
 use crate::cloud::{Cloud, Image, Machine};
@@ -73,6 +74,12 @@ impl Record {
 }
 
 impl Record {
+    /// The boots that were measured, by the name of the pass.
+    pub fn boots(&self) -> impl Iterator<Item = (&str, &Boot)> {
+        let passes = self.passes.iter().zip(&self.reports);
+        passes.filter_map(|(pass, report)| Some((pass.as_str(), report.boot.as_ref()?)))
+    }
+
     /// All passes as one report, each check named after its pass: `first-boot/os`, `after-reboot/os`.
     pub fn merged(&self) -> Report {
         let named = |(report, pass): (&Report, &String)| {
@@ -89,6 +96,7 @@ impl Record {
             checks: self.reports.iter().zip(&self.passes).flat_map(named).collect(),
             wall_seconds: times().map(|r| r.wall_seconds).sum(),
             slowest_seconds: times().map(|r| r.slowest_seconds).fold(0.0, f64::max),
+            boot: None,
         }
     }
 }
@@ -143,18 +151,19 @@ fn run_on<C: Cloud>(
     let mut machine = phase(events, Phase::Boot, what, || {
         let mut machine = cloud.launch(image, instance_type, &told)?;
         second_try(events, machine.second_try().as_deref());
-        Ok::<_, Error>((machine, Outcome::Done, format!("instance of {} is up", image.id)))
+        let summary = format!("instance of {} is up{}", image.id, to_ssh(&machine));
+        Ok::<_, Error>((machine, Outcome::Done, summary))
     })?;
     bring_home(cloud, image, machine.remote())?;
     upload(machine.remote(), image, kit)?;
-    let mut reports = vec![pass(machine.remote(), &pass_name(PASSES[0], instance_type), events)?];
+    let mut reports = vec![pass(&machine, &pass_name(PASSES[0], instance_type), events)?];
     if options.reboot {
         phase(events, Phase::Boot, "the instance again", || {
             machine.reboot(&told)?;
             second_try(events, machine.second_try().as_deref());
-            Ok::<_, Error>(((), Outcome::Done, "instance restarted".to_owned()))
+            Ok::<_, Error>(((), Outcome::Done, format!("instance restarted{}", to_ssh(&machine))))
         })?;
-        reports.push(pass(machine.remote(), &pass_name(PASSES[1], instance_type), events)?);
+        reports.push(pass(&machine, &pass_name(PASSES[1], instance_type), events)?);
     }
     let complaints = compare(&reports, &image.builder.host_keys);
     for message in &complaints {
@@ -170,6 +179,11 @@ fn run_on<C: Cloud>(
         events.event(Event::Note { message });
     }
     Ok((reports, complaints))
+}
+
+/// How long the last boot took, for the line that ends its phase.
+fn to_ssh(machine: &dyn Machine) -> String {
+    machine.boot_seconds().map_or(String::new(), |seconds| format!(", SSH after {seconds:.1} s"))
 }
 
 /// Keeps what the image says is in it beside its record. Whether it says so, and truly, is for the checks `manifest` and `sbom`.
@@ -237,7 +251,18 @@ fn progress(line: &str) -> Option<(u64, u64)> {
 }
 
 /// Runs the judge once and brings its report home.
-fn pass(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Report> {
+fn pass(machine: &dyn Machine, name: &str, events: &dyn Observer) -> Result<Report> {
+    let report = judged(machine.remote(), name, events)?;
+    let to_ssh = machine.boot_seconds();
+    if to_ssh.is_none() && report.boot.is_none() {
+        return Ok(report);
+    }
+    let boot = Boot { to_ssh, ..report.boot.unwrap_or_default() };
+    events.event(Event::Note { message: format!("{name}: {}", boot.line()) });
+    Ok(Report { boot: Some(boot), ..report })
+}
+
+fn judged(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Report> {
     phase(events, Phase::Smoke, name, || {
         let (mut json, mut said) = (String::new(), String::new());
         let ended =
@@ -313,6 +338,7 @@ mod tests {
             checks: vec![check],
             wall_seconds: 1.0,
             slowest_seconds: 1.0,
+            boot: None,
         }
     }
 
@@ -346,6 +372,91 @@ mod tests {
         let names: Vec<&str> = merged.checks.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["first-boot/os", "after-reboot/os"]);
         assert_eq!(merged.failed(), ["after-reboot/os"]);
+    }
+
+    /// A machine whose smoke binary prints this, and which was in after 33.2 s.
+    #[derive(Debug)]
+    struct Instance(String);
+
+    impl Remote for Instance {
+        fn output(&self, _: &str, _: &[u8]) -> Result<crate::process::Finished> {
+            unreachable!("the smoke binary is streamed")
+        }
+
+        fn stream(&self, _: &str, _: Option<Duration>, line: &mut dyn FnMut(Stream, &str)) -> Result<Option<Ended>> {
+            line(Stream::Stdout, &self.0);
+            Ok(Some(Ended::Code(0)))
+        }
+
+        fn upload(&self, _: &Path, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        fn login_line(&self) -> String {
+            String::new()
+        }
+
+        fn launch_key(&self) -> Option<PathBuf> {
+            None
+        }
+    }
+
+    impl Machine for Instance {
+        fn remote(&self) -> &dyn Remote {
+            self
+        }
+
+        fn reboot(&mut self, _: &dyn Fn(&str)) -> Result<()> {
+            Ok(())
+        }
+
+        fn reboot_finished(&mut self, _: &dyn Fn(&str)) -> Result<()> {
+            Ok(())
+        }
+
+        fn console(&self) -> String {
+            String::new()
+        }
+
+        fn second_try(&mut self) -> Option<String> {
+            None
+        }
+
+        fn boot_seconds(&self) -> Option<f64> {
+            Some(33.24)
+        }
+
+        fn keep(&mut self) -> Result<String> {
+            Ok(String::new())
+        }
+    }
+
+    #[derive(Default)]
+    struct Notes(std::sync::Mutex<Vec<String>>);
+
+    impl Observer for Notes {
+        fn event(&self, event: Event) {
+            if let Event::Note { message } = event {
+                self.0.lock().unwrap().push(message);
+            }
+        }
+    }
+
+    #[test]
+    fn a_pass_has_the_boot_as_instance_and_starter_measured_it() {
+        let own = Boot { kernel: Some(6.1), ..Boot::default() };
+        for (measured, wanted) in [
+            (Some(own.clone()), "first boot: machine start to SSH 33.2 s, kernel 6.1 s"),
+            (None, "first boot: machine start to SSH 33.2 s"),
+        ] {
+            let said = Report { boot: measured.clone(), ..report("1", &["own"], Verdict::Pass) };
+            let notes = Notes::default();
+            let machine = Instance(said.render("json").unwrap());
+            let found = pass(&machine, "first boot", &notes).unwrap();
+            assert_eq!(found.boot, Some(Boot { to_ssh: Some(33.24), ..measured.unwrap_or_default() }));
+            assert_eq!(*notes.0.lock().unwrap(), [wanted]);
+            assert_eq!(to_ssh(&machine), ", SSH after 33.2 s");
+        }
     }
 
     #[test]

@@ -106,7 +106,14 @@ mod tests {
 
     fn level(system: &[Change], tools: &[Change]) -> Option<Level> {
         let packages = vec![change("deb/jq", "1.6", "1.7")];
-        judge(&Difference { system: system.to_vec(), tools: tools.to_vec(), packages, bytes: (1, 1) }).level
+        judge(&Difference {
+            system: system.to_vec(),
+            tools: tools.to_vec(),
+            packages,
+            bytes: (1, 1),
+            ..Difference::default()
+        })
+        .level
     }
 
     #[test]
@@ -122,14 +129,14 @@ mod tests {
             Some(Level::Patch)
         );
         assert_eq!(level(&[change("base", "ami-1", "ami-2"), change("kernel", "6.1", "6.2")], &[]), Some(Level::Patch));
-        let nothing = Difference { system: Vec::new(), tools: Vec::new(), packages: Vec::new(), bytes: (1, 2) };
+        let nothing = Difference { bytes: (1, 2), ..Difference::default() };
         assert_eq!(judge(&nothing).level, None);
     }
 
     #[test]
     fn the_reason_of_the_highest_level_comes_first() {
         let tools = vec![change("claude", "2.1.0", "2.1.9"), change("node", "24.1.0", "26.0.0")];
-        let judged = judge(&Difference { system: Vec::new(), tools, packages: Vec::new(), bytes: (1, 1) });
+        let judged = judge(&Difference { tools, bytes: (1, 1), ..Difference::default() });
         assert_eq!(judged.reasons[0], (Level::Major, "node 24.1.0 -> 26.0.0".to_owned()));
     }
 

@@ -1,6 +1,7 @@
 //! How an instance comes to be: key pair, subnets, security group, RunInstances where there is room, an address.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use aws_sdk_ec2::types::{
     Filter, InstanceNetworkInterfaceSpecification, InstanceStateName, InstanceType, IpPermission, IpRange, Reservation,
@@ -103,6 +104,7 @@ impl Ec2Machine {
                 self.ordered = true;
                 match self.run_in(order, kind, subnet, groups) {
                     Ok(id) => {
+                        self.began = Some(Instant::now());
                         self.id = id;
                         return Ok(());
                     }

@@ -70,6 +70,10 @@ impl Machine for LocalMachine {
         self.machine_mut().reboot_finished(told)
     }
 
+    fn boot_seconds(&self) -> Option<f64> {
+        self.machine().boot_seconds()
+    }
+
     fn console(&self) -> String {
         self.machine().console()
     }

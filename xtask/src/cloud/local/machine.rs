@@ -65,6 +65,8 @@ pub struct VirtualMachine {
     /// Where on the console the boot that is waited for begins.
     boot_begins: usize,
     second_try: Option<String>,
+    began: Instant,
+    boot_seconds: Option<f64>,
 }
 
 /// How a kernel that gives up says so (Linux, kernel/panic.c).
@@ -94,6 +96,7 @@ impl VirtualMachine {
                 boot: start.boot.clone(),
             };
             let log = dir.join("qemu.log");
+            let began = Instant::now();
             let process = vm.command().start(&log)?;
             if process.wait(Duration::from_millis(400)) {
                 let said = fs::read_to_string(&log).unwrap_or_default();
@@ -127,6 +130,8 @@ impl VirtualMachine {
                 boot_id: String::new(),
                 boot_begins: 0,
                 second_try: None,
+                began,
+                boot_seconds: None,
             });
         }
         let said = last.unwrap_or_default();
@@ -158,6 +163,7 @@ impl VirtualMachine {
                 error.context(format!("the machine's console ends with\n{}", self.last_words()))
             }
         })?;
+        self.boot_seconds = Some(self.began.elapsed().as_secs_f64());
         wait_for_cloud_init(&ssh, patience, told, &|| self.last_words())?;
         self.boot_id = ssh.read("cat /proc/sys/kernel/random/boot_id")?;
         self.ssh = Some(ssh);
@@ -230,6 +236,7 @@ impl Machine for VirtualMachine {
     }
 
     fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+        self.began = Instant::now();
         let _ = self.remote().output("sudo systemctl reboot", b"");
         self.reboot_finished(told)
     }
@@ -255,6 +262,7 @@ impl Machine for VirtualMachine {
                     told("the kernel panicked; resetting the machine");
                     self.second_try = Some(crate::error::plain(&error));
                     self.boot_begins = self.console().len();
+                    self.began = Instant::now();
                     self.disk.control()?.reset()?;
                 }
                 // The boot that is ending let us in and then hung up; a machine that is gone does not come back.
@@ -283,6 +291,10 @@ impl Machine for VirtualMachine {
 
     fn second_try(&mut self) -> Option<String> {
         self.second_try.take()
+    }
+
+    fn boot_seconds(&self) -> Option<f64> {
+        self.boot_seconds
     }
 
     fn keep(&mut self) -> Result<String> {

@@ -5,6 +5,7 @@ use crate::cloud::{Cloud, Image, find};
 use crate::commands::{Context, Finish, Provider};
 use crate::contents::{Contents, MANIFEST, SBOM, difference};
 use crate::error::{Exit, Result};
+use crate::stage::smoke::{DOCUMENT, Record};
 
 /// Runs the command.
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Diff) -> Result<Finish> {
@@ -19,7 +20,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Diff) -> Re
     Ok(Finish::new("", data))
 }
 
-/// What an image says is in it; its smoke test brought that home.
+/// What an image says is in it, and how long it boots: from the documents that its smoke test left.
 pub fn contents<C: Cloud>(cloud: &C, image: &Image) -> Result<Contents> {
     let document = |name: &str| {
         cloud.document(image, name)?.ok_or_else(|| {
@@ -27,5 +28,11 @@ pub fn contents<C: Cloud>(cloud: &C, image: &Image) -> Result<Contents> {
             Exit::Precondition.error(format_args!("what is in {} is not known here: no {name}", image.id), hint)
         })
     };
-    Contents::read(image, &document(MANIFEST)?, &document(SBOM)?)
+    let contents = Contents::read(image, &document(MANIFEST)?, &document(SBOM)?)?;
+    // A record that cannot be read is for `promote` to name; here it measured nothing.
+    let record = cloud.document(image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    Ok(match &record {
+        Some(record) => contents.with_boots(record.boots()),
+        None => contents,
+    })
 }

@@ -90,7 +90,7 @@ fn diff(edit: &Edit) -> String {
 
 /// Which version bump the changes mean, for each image.
 fn bump<'a>(pins: &[Pin], images: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let difference = Difference { system: Vec::new(), tools: edit::changes(pins), packages: Vec::new(), bytes: (0, 0) };
+    let difference = Difference { tools: edit::changes(pins), ..Difference::default() };
     let judgement = version::judge(&difference);
     let Some(level) = judgement.level else { return String::new() };
     let mut text = String::new();

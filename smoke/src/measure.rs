@@ -1,0 +1,208 @@
+//! Measures the boot of the instance: systemd's own time stamps, its slowest units, and cloud-init's stages.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use smoke::boot::{Boot, Link, Unit};
+
+use crate::exec::Output;
+use crate::instance::Instance;
+
+/// How long measuring may take when no check did it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+/// So many units are kept.
+const SLOWEST: usize = 8;
+
+/// systemd's units for sshd. Ubuntu 24.04 starts the service at the first connection, and the socket at boot.
+const SSH: [&str; 2] = ["ssh.service", "ssh.socket"];
+
+/// Measures. What systemd does not tell is an error; what the rest does not tell is left out.
+pub(crate) fn boot(instance: &Instance, deadline: Instant) -> Result<Boot, String> {
+    let ask = |line: &[&str]| instance.root(line, deadline);
+    let answer = |line: &[&str]| ask(line).ok().filter(Output::ok).map(|output| output.stdout).unwrap_or_default();
+    let show = ask(&["systemctl", "show"])?;
+    if !show.ok() {
+        return Err(format!("`systemctl show` {}", show.gist()));
+    }
+    let all = properties(&show.stdout);
+    let mut boot = parts(&all)?;
+    let stamps = ["systemctl", "show", "-p", "ActiveEnterTimestampMonotonic"];
+    let finished = seconds(&all, "FinishTimestampMonotonic");
+    for unit in SSH {
+        let said = answer(&[&stamps[..], &[unit]].concat());
+        let at = seconds(&properties(&said), "ActiveEnterTimestampMonotonic");
+        // One that was started again after the boot says nothing about the boot.
+        let at = at.filter(|at| finished.is_none_or(|finished| *at <= finished));
+        boot.ssh_active = boot.ssh_active.or(at);
+    }
+    // Its exit code is 1 where there is no virtualisation.
+    boot.virtualization = ask(&["systemd-detect-virt", "--vm"])?.stdout.trim().to_owned();
+    boot.slowest = blame(&answer(&["systemd-analyze", "--no-pager", "blame"]));
+    boot.ssh_chain = chain(&answer(&["systemd-analyze", "--no-pager", "critical-chain", SSH[0]]));
+    if instance.spec.instance.cloud_init {
+        boot.cloud_init = stages(&answer(&["cloud-init", "analyze", "show"]));
+    }
+    Ok(boot)
+}
+
+/// `systemctl show`'s lines by name.
+fn properties(text: &str) -> HashMap<&str, &str> {
+    text.lines().filter_map(|line| line.split_once('=')).collect()
+}
+
+/// A time stamp in microseconds as seconds; 0 is none.
+fn seconds(properties: &HashMap<&str, &str>, name: &str) -> Option<f64> {
+    let micros: u64 = properties.get(name)?.parse().ok()?;
+    (micros > 0).then(|| Duration::from_micros(micros).as_secs_f64())
+}
+
+/// The parts of the boot as systemd-analyze(1) reckons them. Firmware and loader count backwards from the kernel's start.
+fn parts(all: &HashMap<&str, &str>) -> Result<Boot, String> {
+    let at = |name: &str| seconds(all, name);
+    let userspace = at("UserspaceTimestampMonotonic").ok_or("systemd does not tell when its first process began")?;
+    let finish = at("FinishTimestampMonotonic").ok_or("the boot has not come to its end: `systemctl list-jobs`")?;
+    let (firmware, loader) = (at("FirmwareTimestampMonotonic"), at("LoaderTimestampMonotonic"));
+    let initrd = at("InitRDTimestampMonotonic");
+    Ok(Boot {
+        firmware: firmware.zip(loader).map(|(firmware, loader)| firmware - loader).filter(|s| *s > 0.0),
+        loader,
+        kernel: Some(initrd.unwrap_or(userspace)),
+        initrd: initrd.map(|initrd| userspace - initrd),
+        userspace: Some(finish - userspace),
+        ..Boot::default()
+    })
+}
+
+/// `systemd-analyze blame`: `1min 2.345s apt-daily.service`, longest first. Devices and mounts wait; they do not work.
+fn blame(text: &str) -> Vec<Unit> {
+    let unit = |line: &str| {
+        let (time, name) = line.trim().rsplit_once(' ')?;
+        Some(Unit { name: name.to_owned(), seconds: duration(time)? })
+    };
+    text.lines().filter_map(unit).filter(|unit| !unit.name.ends_with(".device")).take(SLOWEST).collect()
+}
+
+/// `systemd-analyze critical-chain`: `└─network.target @11.204s +1.2s`, the asked unit first.
+fn chain(text: &str) -> Vec<Link> {
+    let link = |line: &str| {
+        let line = line.trim_start_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        let (name, times) = line.split_once(' ')?;
+        let (at, took) = times.trim().strip_prefix('@').map_or((None, Some(times)), |rest| {
+            let (at, took) = rest.split_once('+').map_or((rest, None), |(at, took)| (at, Some(took)));
+            (Some(at), took)
+        });
+        let took = took.and_then(|took| duration(took.trim().trim_start_matches('+')));
+        let at = at.and_then(|at| duration(at.trim()));
+        if at.is_none() && took.is_none() || !name.contains('.') {
+            return None;
+        }
+        Some(Link { name: name.to_owned(), at: at.unwrap_or_default(), seconds: took.unwrap_or_default() })
+    };
+    text.lines().filter_map(link).collect()
+}
+
+/// systemd's time spans, systemd.time(7): `1min 2.345s`, `345ms`.
+fn duration(text: &str) -> Option<f64> {
+    // Microseconds of each; `s` last, because it also ends others.
+    let units = [("min", 60e6), ("ms", 1e3), ("us", 1.0), ("h", 3600e6), ("s", 1e6)];
+    let mut sum = None;
+    for word in text.split_whitespace() {
+        let (number, micros) = units.iter().find_map(|(unit, micros)| Some((word.strip_suffix(unit)?, micros)))?;
+        sum = Some(sum.unwrap_or(0.0) + number.parse::<f64>().ok()? * micros / 1e6);
+    }
+    sum
+}
+
+/// `cloud-init analyze show`: the stages of the last boot it has a record of.
+fn stages(text: &str) -> Vec<Unit> {
+    let mut stages = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("-- Boot Record") {
+            stages.clear();
+        }
+        let Some((name, time)) = line.strip_prefix("Finished stage: (").and_then(|rest| rest.split_once(')')) else {
+            continue;
+        };
+        if let Some(seconds) = time.trim().strip_suffix(" seconds").and_then(|s| s.parse().ok()) {
+            stages.push(Unit { name: name.to_owned(), seconds });
+        }
+    }
+    stages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(name: &str, seconds: f64) -> Unit {
+        Unit { name: name.to_owned(), seconds }
+    }
+
+    #[test]
+    fn the_parts_of_a_boot_follow_from_systemds_time_stamps() {
+        // With UEFI and an initial RAM disk with systemd in it, as systemd 252 says it.
+        let said = "Version=252\nFirmwareTimestampMonotonic=5500000\nLoaderTimestampMonotonic=1500000\nKernelTimestampMonotonic=0\n\
+                    InitRDTimestampMonotonic=2000000\nUserspaceTimestampMonotonic=6000000\nFinishTimestampMonotonic=46000000\n";
+        let found = parts(&properties(said)).unwrap();
+        let wanted = Boot {
+            firmware: Some(4.0),
+            loader: Some(1.5),
+            kernel: Some(2.0),
+            initrd: Some(4.0),
+            userspace: Some(40.0),
+            ..Boot::default()
+        };
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn a_boot_that_goes_on_is_not_measured() {
+        let said = "InitRDTimestampMonotonic=0\nUserspaceTimestampMonotonic=6000000\nFinishTimestampMonotonic=0\n";
+        assert!(parts(&properties(said)).unwrap_err().contains("not come to its end"));
+    }
+
+    #[test]
+    fn the_slowest_units_are_read_as_systemd_analyze_prints_them() {
+        let said = "1min 2.803s dev-vda1.device\n    12.803s pm2-ubuntu.service\n      7.3s ufw.service\n     945ms ssh.service\n";
+        let wanted = [unit("pm2-ubuntu.service", 12.803), unit("ufw.service", 7.3), unit("ssh.service", 0.945)];
+        assert_eq!(blame(said), wanted);
+        assert_eq!(blame(""), []);
+    }
+
+    #[test]
+    fn the_chain_to_sshd_is_read_without_its_legend() {
+        let said = "The time when unit became active or started is printed after the \"@\" character.\n\
+                    The time the unit took to start is printed after the \"+\" character.\n\n\
+                    ssh.service +8.197s\n└─basic.target @1min 7.882s\n  └─cloud-init-network.service @59.810s +7.846s\n    └─-.mount @9.209s\n";
+        let link = |name: &str, at, seconds| Link { name: name.to_owned(), at, seconds };
+        let wanted = [
+            link("ssh.service", 0.0, 8.197),
+            link("basic.target", 67.882, 0.0),
+            link("cloud-init-network.service", 59.81, 7.846),
+            link("-.mount", 9.209, 0.0),
+        ];
+        assert_eq!(chain(said), wanted);
+    }
+
+    #[test]
+    fn the_stages_of_the_last_boot_count() {
+        let record = |number, seconds| {
+            format!(
+                "-- Boot Record {number} --\nThe total time elapsed since completing an event is printed after the \"@\" character.\n\n\
+                 Starting stage: init-local\n|`->no cache found @00.00100s +00.00000s\n\
+                 Finished stage: (init-local) {seconds} seconds\n\nTotal Time: {seconds} seconds\n\n"
+            )
+        };
+        let said = format!("{}{}2 boot records analyzed\n", record("01", "03.20000"), record("02", "01.50000"));
+        assert_eq!(stages(&said), [unit("init-local", 1.5)]);
+    }
+
+    #[test]
+    fn time_spans_are_read() {
+        assert_eq!(duration("1min 2.5s"), Some(62.5));
+        assert_eq!(duration("345ms"), Some(0.345));
+        assert_eq!(duration("1h 1min"), Some(3660.0));
+        assert_eq!(duration("soon"), None);
+        assert_eq!(duration(""), None);
+    }
+}
