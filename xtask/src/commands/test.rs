@@ -141,12 +141,12 @@ fn verdict(parts: &[Part], ran: &[Ran]) -> Result<String> {
 
 /// Commands of cargo in the project.
 fn cargo(context: &Context) -> Cmd {
-    Cmd::new("cargo").dir(&context.root)
+    Cmd::new("cargo").without_our_crate().dir(&context.root)
 }
 
 /// cargo on the EC2 provider, after everything else that wants a processor.
 fn aws(context: &Context) -> Cmd {
-    Cmd::new("nice").args(["-n", "19", "cargo"]).dir(&context.root)
+    Cmd::new("nice").args(["-n", "19", "cargo"]).without_our_crate().dir(&context.root)
 }
 
 fn parts(context: &Context) -> Vec<Part> {
