@@ -419,6 +419,14 @@ mod tests {
     }
 
     #[test]
+    fn what_cargo_says_of_our_crate_is_not_passed_on() {
+        let said = |cmd: Cmd| cmd.read().unwrap();
+        let script = "echo \"${CARGO_PKG_NAME-none} ${CARGO_MANIFEST_DIR+some} ${PATH:+some}\"";
+        assert_eq!(said(sh(script)), "xtask some some\n");
+        assert_eq!(said(sh(script).without_our_crate()), "none  some\n");
+    }
+
+    #[test]
     fn a_missing_program_is_a_precondition() {
         let error = Cmd::new("no-such-program-7").read().unwrap_err();
         assert_eq!(error.exit(), Exit::Precondition);

@@ -225,3 +225,36 @@ fn parts(context: &Context) -> Vec<Part> {
     let quiet = |part: Part| hidden.iter().fold(part, |part, name| part.env_remove(name));
     parts.into_iter().map(|part| if part.needs.id == "pipeline" { part } else { quiet(part) }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(id: &'static str, name: &'static str) -> Part {
+        Part::new(id, name, When::Always, Cmd::new("true"))
+    }
+
+    fn ran(passed: bool, seconds: f64, end: &str) -> Ran {
+        Ran { passed, seconds, end: end.to_owned(), cmd: Cmd::new("cargo").arg("test") }
+    }
+
+    #[test]
+    fn all_parts_are_in_the_table_with_their_times() {
+        let parts = [part("format", "format"), part("unit", "unit and integration tests")];
+        let text = table(&parts, &[ran(true, 1.24, ""), ran(false, 154.0, "")], 154.2);
+        insta::assert_snapshot!(text, @r"
+        ✓ format            1.2 s  format
+        ✗ unit         2 m 34 s  unit and integration tests
+          all          2 m 34 s  parts that do not compete run side by side
+        ");
+    }
+
+    #[test]
+    fn what_failed_is_told_with_its_end_and_the_command() {
+        let parts = [part("format", "format"), part("unit", "unit tests")];
+        assert_eq!(verdict(&parts, &[ran(true, 1.0, ""), ran(true, 1.0, "")]).unwrap(), "2 parts passed");
+        let error = verdict(&parts, &[ran(true, 1.0, "fine"), ran(false, 1.0, "assertion failed")]).unwrap_err();
+        assert_eq!((error.exit(), error.to_string().as_str()), (Exit::Judged, "failed: unit tests\nassertion failed"));
+        assert!(crate::error::plain(&error).contains("run alone: cargo test"));
+    }
+}
