@@ -1,122 +1,214 @@
-//! How long a small image takes: from nothing, with nothing changed, and after a change in the last script; beside real
-//! `packer build` of the same template on the same base, where Packer with its qemu plugin is there (PATH, or PACKER).
+//! How long a build takes beside the real `packer build`: same template, same base, same variables, same run, one after the other.
 //!
-//! `cargo bench --package xtask --bench build`. Needs a base image: `cargo xtask ami build` makes one. Figures of one run
-//! can be compared with each other; those of two runs on a busy machine cannot.
+//! `cargo bench --package xtask --bench build` builds a small template; with BENCH_TEMPLATE=project the project's own one, which
+//! takes hours where machines are emulated. BENCH_SCENARIOS=cold,change leaves some out, BENCH_SCRIPT names another script to change,
+//! and BENCH_DRY=1 prints what would be built and has Packer validate the template. Needs a base image: `cargo xtask ami build` makes one.
+//! Packer and its plugins are `.ci/packer/provide`'s, which needs Go; without Go only our own figures are printed.
+//!
+//! Packer is run by `ami build --engine packer`: with the seed, key and variables that we would give it. Of that command only the time
+//! in which Packer works counts for it. Figures of one run can be compared with each other; those of two runs on a busy machine cannot.
 
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a benchmark says what it measures and stops where it cannot"
+    reason = "a benchmark prints what it measures and stops where it cannot"
 )]
 
-use std::fs;
-use std::path::PathBuf;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-#[path = "../tests/support/mod.rs"]
-#[expect(dead_code, reason = "the rebuild test uses the rest")]
-mod support;
-use support::Project;
+use serde_json::Value;
 
-/// The project's own sources and their variables: Packer builds on what its users would.
-const SOURCES: &str = include_str!("../../packer/sources.pkr.hcl");
-const VARIABLES: &str = include_str!("../../packer/variables.pkr.hcl");
+#[path = "support/place.rs"]
+mod place;
+use place::{Place, Template};
+
+/// A scenario: its name for BENCH_SCENARIOS, what it is, and how it is measured.
+const SCENARIOS: [(&str, &str); 4] = [
+    ("cold", "cold: from the base to an image"),
+    ("warm", "nothing changed"),
+    ("change", "last script changed, to an image"),
+    ("smoke", "last script changed, to a smoke-tested image"),
+];
+
+/// What one engine did in one scenario.
+struct Measured {
+    seconds: f64,
+    /// Steps that were run.
+    steps: usize,
+    /// What the steps were run in; nothing if none was.
+    builder: String,
+}
 
 fn main() {
     // `cargo test --benches` and the like ask for a list: there is none.
     if std::env::args().any(|a| a == "--list" || a == "--test") {
         return;
     }
-    let project = Project::new("auto");
-    project.script("two", "sleep 2");
-    let timed = |what: &str| {
-        let started = Instant::now();
-        let (code, steps, result) = project.start().end();
-        assert_eq!(code, Some(0), "{what}: {result}");
-        (started.elapsed().as_secs_f64(), steps.iter().filter(|s| *s == "done").count())
+    let template = match std::env::var("BENCH_TEMPLATE").as_deref() {
+        Err(_) | Ok("small") => Template::Small,
+        Ok("project") => Template::Project,
+        Ok(other) => panic!("BENCH_TEMPLATE is `{other}`: small or project"),
     };
-    let cold = timed("cold");
-    let warm = timed("warm");
-    project.script("three", "cat ~/log; echo changed");
-    let change = timed("one change");
-    let packer = std::env::var("PACKER").unwrap_or_else(|_| "packer".to_owned());
-    let packers = packer_builds(&project, &packer);
-    let column = |n: usize| packers.as_ref().map_or("-".to_owned(), |p| format!("{:.1} s", p[n]));
-    println!("\n{:24}{:>10}  {:10}{:>12}", "", "agent-ami", "steps run", "packer");
-    for (n, (name, (seconds, steps))) in
-        [("cold", cold), ("warm, nothing changed", warm), ("the last script changed", change)].into_iter().enumerate()
-    {
-        println!("{name:24}{seconds:>8.1} s  {steps:<10}{:>12}", column(n));
+    let chosen = std::env::var("BENCH_SCENARIOS").unwrap_or_else(|_| "cold,warm,change,smoke".to_owned());
+    let chosen: Vec<&str> = chosen.split(',').collect();
+    if let Some(other) = chosen.iter().find(|name| !SCENARIOS.iter().any(|(known, _)| known == *name)) {
+        panic!("BENCH_SCENARIOS has `{other}`: cold, warm, change, smoke");
     }
-    if packers.is_none() {
-        println!("packer: not here, or without its qemu plugin");
+    let bench = Bench { place: Place::new(template), packer: packer() };
+    if std::env::var_os("BENCH_DRY").is_some() {
+        return bench.dry();
+    }
+    let mut rows = Vec::new();
+    for (scenario, what) in SCENARIOS {
+        if chosen.contains(&scenario) {
+            println!("{what}");
+            rows.push((what, bench.measure(scenario)));
+        }
+    }
+    print_table(&bench, &rows);
+}
+
+fn print_table(bench: &Bench, rows: &[(&str, (Measured, Option<Measured>))]) {
+    println!("\nthe script that was changed: {}", bench.place.script);
+    println!(
+        "{:46}{:>11}  {:>9}  {:10}{:>11}  {:>14}",
+        "", "agent-ami", "steps run", "built in", "packer", "ours / packer"
+    );
+    for (what, (ours, packers)) in rows {
+        let theirs = packers.as_ref().map_or("-".to_owned(), |p| format!("{:.1} s", p.seconds));
+        let ratio = packers.as_ref().map_or("-".to_owned(), |p| format!("{:.4}", ours.seconds / p.seconds));
+        let seconds = format!("{:.1} s", ours.seconds);
+        println!("{what:46}{seconds:>11}  {:>9}  {:10}{theirs:>11}  {ratio:>14}", ours.steps, ours.builder);
+    }
+    if bench.packer.is_none() {
+        println!("packer: .ci/packer/provide could not build it, so there is nothing to compare with");
     }
 }
 
-/// The same three builds by Packer, which knows no layers; `None` where it is not there.
-#[expect(clippy::disallowed_methods, reason = "Packer is run as a person would")]
-fn packer_builds(project: &Project, packer: &str) -> Option<[f64; 3]> {
-    let plugins = Command::new(packer).args(["plugins", "installed"]).output().ok()?;
-    if !String::from_utf8_lossy(&plugins.stdout).contains("packer-plugin-qemu") {
-        return None;
+/// Where Packer and its plugins are, built if need be; nothing without Go.
+#[expect(clippy::disallowed_methods, reason = "the script is run as a person would")]
+fn packer() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let tools = root.join(".agent-ami/packer-tools");
+    let built = Command::new(root.join(".ci/packer/provide")).arg(&tools).status().unwrap();
+    built.success().then_some(tools)
+}
+
+/// The project and who builds in it.
+struct Bench {
+    place: Place,
+    packer: Option<PathBuf>,
+}
+
+impl Bench {
+    /// One scenario: ours, then Packer's from the same files.
+    fn measure(&self, scenario: &str) -> (Measured, Option<Measured>) {
+        let smoke = scenario == "smoke";
+        if smoke || scenario == "change" {
+            self.prepare(smoke);
+            self.place.change(scenario);
+        }
+        let ours = self.ours(smoke);
+        (ours, self.packer.is_some().then(|| self.packers(smoke)))
     }
-    let template = prepare(project);
-    let vars = [
-        ("qemu_base", project.path("base.qcow2").display().to_string()),
-        ("qemu_seed", project.path("seed").display().to_string()),
-        ("qemu_private_key", project.path("key").display().to_string()),
-        ("qemu_accelerator", accelerator(project).to_owned()),
-        ("output_directory", project.path("output").display().to_string()),
-    ];
-    let build = |what: &str| {
-        let _ = fs::remove_dir_all(project.path("output"));
+
+    /// What a change starts from, which is not measured: an image, and the smoke binary, compiled once for whoever builds.
+    fn prepare(&self, smoke: bool) {
+        let (_, built) = self.run(&["ami", "build", "--engine", "native"]);
+        let named = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("smoke-");
+        if smoke && !std::fs::read_dir(self.place.path("state/bin")).unwrap().flatten().any(named) {
+            println!("  the smoke binary is compiled first");
+            self.smoke(&built);
+        }
+    }
+
+    /// Our own build, and the smoke test of what it made.
+    fn ours(&self, smoke: bool) -> Measured {
         let started = Instant::now();
-        let status = Command::new(packer)
-            .args(["build", "-color=false"])
-            .args(vars.iter().flat_map(|(name, value)| ["-var".to_owned(), format!("{name}={value}")]))
-            .arg(&template)
-            .current_dir(project.path(""))
-            .stdout(Stdio::inherit())
+        let (events, result) = self.run(&["ami", "build", "--engine", "native"]);
+        if smoke {
+            self.smoke(&result);
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let steps = events.iter().filter(|e| e["event"] == "step-finished" && e["outcome"] == "done").count();
+        let builder = if steps == 0 { "-".to_owned() } else { built_in(&result) };
+        println!("  agent-ami {seconds:8.1} s, {steps} steps, {builder}");
+        Measured { seconds, steps, builder }
+    }
+
+    /// Packer's build, and the same smoke test. What we do before and after Packer works is not counted.
+    fn packers(&self, smoke: bool) -> Measured {
+        let (events, result) = self.run(&["ami", "build", "--engine", "packer", "--force"]);
+        let built = events.iter().find(|e| e["event"] == "phase-finished" && e["phase"] == "build").unwrap();
+        let mut seconds = built["seconds"].as_f64().unwrap();
+        if smoke {
+            let started = Instant::now();
+            self.smoke(&result);
+            seconds += started.elapsed().as_secs_f64();
+        }
+        let steps = events.iter().filter(|e| e["event"] == "step-finished" && e["outcome"] == "done").count();
+        println!("  packer    {seconds:8.1} s, {steps} steps");
+        Measured { seconds, steps, builder: "vm".to_owned() }
+    }
+
+    fn smoke(&self, built: &Value) {
+        self.run(&["ami", "smoke", built["data"]["image"]["id"].as_str().unwrap()]);
+    }
+
+    /// Runs a command that must succeed; its events and its result.
+    fn run(&self, args: &[&str]) -> (Vec<Value>, Value) {
+        let mut command = self.command(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut events: Vec<Value> =
+            lines.map(|l| serde_json::from_str(&l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+        let code = child.wait().unwrap().code();
+        let result = events.pop().unwrap_or_default();
+        assert_eq!(code, Some(0), "{args:?}: {}", result["error"].as_str().unwrap_or_default());
+        (events, result)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the command line as a person starts it")]
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).args(["--format", "json", "--yes", "--state", "state"]);
+        command.env("CARGO_MANIFEST_DIR", self.place.path("xtask")).current_dir(self.place.path(""));
+        command.env("AGENT_AMI_PACKER_BUILD_TIMEOUT_SECS", "14400").env_remove("AGENT_AMI_LOCAL_STATE_DIR");
+        if let Some(tools) = &self.packer {
+            command.env("AGENT_AMI_PACKER_BINARY_PATH", tools.join("packer"));
+            command.env("PACKER_PLUGIN_PATH", tools.join("plugins"));
+        }
+        command
+    }
+
+    /// What would be built: our plan, and Packer's opinion of the same template.
+    #[expect(clippy::disallowed_methods, reason = "Packer is run as a person would")]
+    fn dry(&self) {
+        let (_, plan) = self.run(&["ami", "plan"]);
+        println!("agent-ami: {}", plan["summary"].as_str().unwrap_or_default());
+        let Some(tools) = &self.packer else { return println!("packer: not here") };
+        let values = ["qemu_base", "qemu_seed", "qemu_private_key", "output_directory"];
+        let values = values.map(|name| format!("{name}={}", self.place.path(name).display()));
+        std::fs::write(self.place.path("qemu_private_key"), "").unwrap();
+        let status = Command::new(tools.join("packer"))
+            .args(["validate", "-only=qemu.locus"])
+            .args(values.iter().flat_map(|value| ["-var", value]))
+            .arg("packer")
+            .env("PACKER_PLUGIN_PATH", tools.join("plugins"))
+            .env("CHECKPOINT_DISABLE", "1")
+            .current_dir(self.place.path(""))
             .status()
             .unwrap();
-        assert!(status.success(), "packer, {what}");
-        started.elapsed().as_secs_f64()
-    };
-    let cold = build("cold");
-    let warm = build("warm");
-    project.script("three", "cat ~/log; echo changed again");
-    Some([cold, warm, build("one change")])
+        println!("packer validate: {status}");
+    }
 }
 
-/// Puts base, seed and key beside the template, and the template together from its steps and the project's qemu source.
-#[expect(clippy::disallowed_methods, reason = "ssh-keygen is run as a person would")]
-fn prepare(project: &Project) -> PathBuf {
-    let base = fs::read_dir(project.path("state/base")).unwrap().flatten().next().unwrap().path().join("disk.qcow2");
-    std::os::unix::fs::symlink(fs::canonicalize(base).unwrap(), project.path("base.qcow2")).unwrap();
-    let key = project.path("key");
-    assert!(
-        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap().success()
-    );
-    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
-    fs::create_dir(project.path("seed")).unwrap();
-    fs::write(project.path("seed/meta-data"), "{\"instance-id\": \"packer\", \"local-hostname\": \"packer\"}\n")
-        .unwrap();
-    let user_data = format!("#cloud-config\nusers: [default]\nssh_authorized_keys: [\"{}\"]\n", public.trim());
-    fs::write(project.path("seed/user-data"), user_data).unwrap();
-    let ours = fs::read_to_string(project.path("mini/mini.pkr.hcl")).unwrap();
-    let build = &ours[ours.find("build {").unwrap()..];
-    // Post-processors look at our own image.
-    let build = format!("{}\n}}\n", build.split("  post-processor").next().unwrap().trim_end());
-    let template = project.path("mini/packer.pkr.hcl");
-    let source = SOURCES[SOURCES.find("source \"qemu\"").unwrap()..].replace("\"locus\"", "\"mini\"");
-    fs::write(&template, format!("{VARIABLES}\n{source}\n{build}")).unwrap();
-    template
-}
-
-/// What our own builds were accelerated by.
-fn accelerator(project: &Project) -> &'static str {
-    let verdict = fs::read_to_string(project.path("state/acceleration.json")).unwrap_or_default();
-    if verdict.contains("\"kvm\"") { "kvm" } else { "tcg" }
+/// What the image's record names as its builder: a container, or a machine where the record does not say.
+fn built_in(result: &Value) -> String {
+    let image = &result["data"]["image"];
+    let named = ["built_in", "builder_kind"].iter().find_map(|field| image[*field].as_str());
+    named.unwrap_or("vm").to_owned()
 }

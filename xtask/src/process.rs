@@ -100,6 +100,15 @@ impl Cmd {
         self
     }
 
+    /// Takes away what the cargo that runs us says of our own crate. Another cargo that inherits it compiles more than one that a person
+    /// starts: build scripts, ring's for one, name these variables as what they depend on.
+    #[must_use]
+    pub fn without_our_crate(self) -> Self {
+        let ours = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(ours);
+        names.fold(self, Self::env_remove)
+    }
+
     /// Sets the child's working folder.
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
@@ -133,6 +142,9 @@ impl Cmd {
     pub fn replace(&self) -> Error {
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
+        for name in &self.env_remove {
+            command.env_remove(name);
+        }
         self.not_started(&command.exec().to_string())
     }
 
@@ -404,6 +416,14 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("exit code 3") && text.contains("\n100"), "{text}");
         assert!(text.contains("\n61\n") && !text.contains("\n60\n"), "only the last 40 lines: {text}");
+    }
+
+    #[test]
+    fn what_cargo_says_of_our_crate_is_not_passed_on() {
+        let said = |cmd: Cmd| cmd.read().unwrap();
+        let script = "echo \"${CARGO_PKG_NAME-none} ${CARGO_MANIFEST_DIR+some} ${PATH:+some}\"";
+        assert_eq!(said(sh(script)), "xtask some some\n");
+        assert_eq!(said(sh(script).without_our_crate()), "none  some\n");
     }
 
     #[test]

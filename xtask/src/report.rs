@@ -78,7 +78,7 @@ fn title(phase: Phase) -> &'static str {
 }
 
 /// Seconds as a person reads them.
-fn clock(seconds: f64) -> String {
+pub fn clock(seconds: f64) -> String {
     if seconds < 10.0 {
         return format!("{seconds:.1} s");
     }

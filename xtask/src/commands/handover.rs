@@ -15,7 +15,8 @@ pub(super) fn run(context: &Context) -> Result<Finish> {
     }
     // Cargo's own progress goes to standard error, where people look and JSON does not.
     let quiet = compiled || context.common.format == Format::Json;
-    let cmd = Cmd::new("cargo").args(["run", "--package", "xtask-aws"]).args(quiet.then_some("--quiet")).arg("--");
+    let cargo = Cmd::new("cargo").without_our_crate();
+    let cmd = cargo.args(["run", "--package", "xtask-aws"]).args(quiet.then_some("--quiet")).arg("--");
     // A command that need not say where, as `resume`, comes to where it belongs.
     let on = (context.common.on == On::Local).then_some("--on=aws");
     Err(cmd.args(std::env::args_os().skip(1)).args(on).hint("the AWS provider is the crate in xtask/aws").replace())

@@ -1,18 +1,58 @@
-//! `test`: the whole suite, as CI runs it. Each part is a command a person can run alone; all parts run, then the verdict.
+//! `test`: the whole suite, as CI runs it. Each part is a command a person can run alone; all parts run, several at a time where they do
+//! not compete, then the verdict.
+
+use std::fmt::Write as _;
 
 use super::{Context, Finish};
 use crate::cli;
 use crate::error::{Exit, Result};
-use crate::event::{Event, Outcome, Phase};
-use crate::process::{Background, Cmd, Ended, TAIL, tail};
+use crate::process::Cmd;
+use crate::report::clock;
+
+mod schedule;
+mod side_by_side;
+
+use schedule::{Needs, Takes};
+use side_by_side::Ran;
 
 /// A part of the suite.
 struct Part {
-    /// For `--part`.
-    id: &'static str,
+    /// Its name for `--part`, what it takes, what it follows.
+    needs: Needs,
     name: &'static str,
     cmd: Cmd,
+    /// What is run where the part that it follows has failed.
+    otherwise: Option<Cmd>,
     when: When,
+}
+
+impl Part {
+    /// A part that takes nothing and follows none.
+    fn new(id: &'static str, name: &'static str, when: When, cmd: Cmd) -> Self {
+        Self { needs: Needs { id, takes: &[], after: None }, name, cmd, otherwise: None, when }
+    }
+
+    fn takes(mut self, takes: &'static [Takes]) -> Self {
+        self.needs.takes = takes;
+        self
+    }
+
+    fn after(mut self, id: &'static str) -> Self {
+        self.needs.after = Some(id);
+        self
+    }
+
+    fn otherwise(mut self, cmd: Cmd) -> Self {
+        self.otherwise = Some(cmd);
+        self
+    }
+
+    /// Takes a variable away from whatever it runs.
+    fn env_remove(mut self, name: &str) -> Self {
+        self.cmd = self.cmd.env_remove(name);
+        self.otherwise = self.otherwise.map(|cmd| cmd.env_remove(name));
+        self
+    }
 }
 
 /// In which suites a part is.
@@ -27,29 +67,14 @@ enum When {
     Named,
 }
 
-/// Where the EC2 provider is compiled for tests: beside the rest, so that cargo's lock does not make the VM parts wait for it.
-const BESIDE: &str = "target/aws";
+/// Has Clippy's driver compile the workspace's crates. Lints and tests are then one compilation, and share all dependencies.
+const LINTED: [&str; 2] = ["--config", ".ci/lint.toml"];
 
 /// Runs the command.
 pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
-    let wanted = |when: When| match when {
-        When::Always => true,
-        When::Vm => !args.no_vm,
-        When::Full => args.full,
-        When::Named => false,
-    };
-    let all = parts(context);
-    if let Some(unknown) = args.parts.iter().find(|name| !all.iter().any(|part| part.id == *name)) {
-        let known: Vec<&str> = all.iter().map(|part| part.id).collect();
-        return Err(
-            Exit::Usage.error(format_args!("no part `{unknown}`"), format_args!("there are: {}", known.join(", ")))
-        );
-    }
-    let chosen =
-        |part: &Part| if args.parts.is_empty() { wanted(part.when) } else { args.parts.iter().any(|n| n == part.id) };
-    let parts: Vec<Part> = all.into_iter().filter(chosen).collect();
+    let parts = chosen(parts(context), args)?;
     if context.common.dry_run {
-        let text = parts.iter().map(|p| format!("{:12} {}\n", p.id, p.cmd)).collect();
+        let text = parts.iter().map(|p| format!("{:12} {}\n", p.needs.id, p.cmd)).collect();
         context.document("plan", serde_json::json!(parts.iter().map(|p| p.cmd.to_string()).collect::<Vec<_>>()), text);
         return Ok(Finish::default());
     }
@@ -57,105 +82,186 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
         true => super::doctor::ensure(context)?,
         false => super::doctor::tools(context)?,
     }
-    let provider = parts.iter().any(|part| part.id == "aws" || part.id == "aws-lint");
-    let _beside = if provider { compile_beside(context)? } else { Vec::new() };
-    let mut failed = Vec::new();
-    let mut rows = Vec::new();
-    for part in &parts {
-        let started = std::time::Instant::now();
-        context.events.event(Event::PhaseStarted { phase: Phase::Test, subject: part.name.to_owned() });
-        let mut said = Vec::new();
-        let ended = part.cmd.stream(None, |stream, line| {
-            said.push(line.to_owned());
-            context.events.event(Event::StepOutput { name: part.name.to_owned(), stream, line: line.to_owned() });
-        })?;
-        let seconds = started.elapsed().as_secs_f64();
-        let passed = ended == Ended::Code(0);
-        let outcome = if passed { Outcome::Done } else { Outcome::Failed };
-        let summary = format!("{}: `{}`", part.name, part.cmd);
-        context.events.event(Event::PhaseFinished { phase: Phase::Test, outcome, seconds, summary });
-        rows.push(serde_json::json!({ "part": part.id, "name": part.name, "passed": passed, "seconds": seconds }));
-        if !passed {
-            failed.push((part, tail(&said.join("\n"), TAIL)));
-        }
+    let started = std::time::Instant::now();
+    let ran = side_by_side::run(&parts, context.events.as_ref())?;
+    let seconds = started.elapsed().as_secs_f64();
+    let rows: Vec<serde_json::Value> = parts
+        .iter()
+        .zip(&ran)
+        .map(|(part, ran)| {
+            serde_json::json!({ "part": part.needs.id, "name": part.name, "passed": ran.passed, "seconds": ran.seconds })
+        })
+        .collect();
+    let data = serde_json::json!({ "parts": rows, "seconds": seconds });
+    context.document("parts", data.clone(), table(&parts, &ran, seconds));
+    verdict(&parts, &ran).map(|summary| Finish::new(summary, data))
+}
+
+/// The parts that were asked for.
+fn chosen(all: Vec<Part>, args: &cli::Test) -> Result<Vec<Part>> {
+    if let Some(unknown) = args.parts.iter().find(|name| !all.iter().any(|part| part.needs.id == *name)) {
+        let known: Vec<&str> = all.iter().map(|part| part.needs.id).collect();
+        return Err(
+            Exit::Usage.error(format_args!("no part `{unknown}`"), format_args!("there are: {}", known.join(", ")))
+        );
     }
+    let wanted = |when: When| match when {
+        When::Always => true,
+        When::Vm => !args.no_vm,
+        When::Full => args.full,
+        When::Named => false,
+    };
+    let named = |part: &Part| args.parts.iter().any(|name| name == part.needs.id);
+    Ok(all.into_iter().filter(|part| if args.parts.is_empty() { wanted(part.when) } else { named(part) }).collect())
+}
+
+/// All parts with their times, for a person.
+fn table(parts: &[Part], ran: &[Ran], seconds: f64) -> String {
+    let mut text = String::new();
+    for (part, ran) in parts.iter().zip(ran) {
+        let mark = if ran.passed { "✓" } else { "✗" };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{mark} {:12} {:>10}  {}", part.needs.id, clock(ran.seconds), part.name);
+    }
+    let _ = writeln!(text, "  {:12} {:>10}  parts that do not compete run side by side", "all", clock(seconds));
+    text
+}
+
+/// The line at the end, or an error that names what failed.
+fn verdict(parts: &[Part], ran: &[Ran]) -> Result<String> {
+    let failed: Vec<(&Part, &Ran)> = parts.iter().zip(ran).filter(|(_, ran)| !ran.passed).collect();
     if failed.is_empty() {
-        return Ok(Finish::new(format!("{} parts passed", parts.len()), serde_json::json!({ "parts": rows })));
+        return Ok(format!("{} parts passed", parts.len()));
     }
     // Hours of output may stand between a part's failure and the end; whoever reads a CI log starts here.
-    let ends: Vec<String> = failed.iter().map(|(p, end)| format!("failed: {}\n{end}", p.name)).collect();
-    let again: Vec<String> = failed.iter().map(|(p, _)| p.cmd.to_string()).collect();
+    let ends: Vec<String> = failed.iter().map(|(part, ran)| format!("failed: {}\n{}", part.name, ran.end)).collect();
+    let again: Vec<String> = failed.iter().map(|(_, ran)| ran.cmd.to_string()).collect();
     Err(Exit::Judged.error(ends.join("\n"), format_args!("run alone: {}", again.join("; "))))
 }
 
-/// Begins to compile the EC2 provider's tests while machines boot, which leaves a processor idle half of the time; whoever runs them
-/// later waits for cargo's lock. Ends with the handles.
-fn compile_beside(context: &Context) -> Result<Vec<Background>> {
-    let log = context.root.join(BESIDE).join("compile.log");
-    fs_err::create_dir_all(context.root.join(BESIDE))?;
-    let start = |cmd: Cmd| cmd.start(&log);
-    [aws(context, "clippy").args(["--all-targets"]), aws(context, "test").args(["--no-run"])]
-        .map(start)
-        .into_iter()
-        .collect()
+/// Commands of cargo in the project.
+fn cargo(context: &Context) -> Cmd {
+    Cmd::new("cargo").without_our_crate().dir(&context.root)
 }
 
 /// cargo on the EC2 provider, after everything else that wants a processor.
-fn aws(context: &Context, verb: &str) -> Cmd {
-    Cmd::new("nice")
-        .args(["-n", "19", "cargo", verb, "--package", "xtask-aws", "--target-dir", BESIDE])
-        .env("CARGO_INCREMENTAL", "0")
-        .dir(&context.root)
+fn aws(context: &Context) -> Cmd {
+    Cmd::new("nice").args(["-n", "19", "cargo"]).without_our_crate().dir(&context.root)
 }
 
 fn parts(context: &Context) -> Vec<Part> {
-    let cargo = || Cmd::new("cargo").dir(&context.root);
-    let part = |id, name, when, cmd| Part { id, name, cmd, when };
-    let ignored = ["--", "--ignored", "--nocapture", "--test-threads=1"];
-    let in_vm = |test: &str| cargo().args(["test", "--package", "xtask", "--test", test]).args(ignored);
-    let on_aws = |test: &str| aws(context, "test").args(["--test", test]).args(ignored);
+    use Takes::{Compiler, Lock, Machines, Program};
     let (always, vm, full) = (When::Always, When::Vm, When::Full);
+    let part = Part::new;
+    let cargo = || cargo(context);
+    // Where the lint has failed its crate is not compiled: rustc alone compiles it, so that its tests run all the same.
+    let tests = |part: Part, cargo: Cmd, lint, args: &[&str]| {
+        let otherwise = cargo.clone().arg("test").args(args);
+        Part { cmd: cargo.arg("test").args(LINTED).args(args), ..part }.after(lint).otherwise(otherwise)
+    };
+    let ignored = ["--", "--ignored", "--nocapture", "--test-threads=1"];
+    let in_vm = |id, name, when, test| {
+        let args = [&["--test", test][..], &ignored].concat();
+        tests(part(id, name, when, cargo()).takes(&[Lock, Program, Machines]), cargo(), "lint", &args)
+    };
+    let on_aws = |id, name, test| {
+        let args = [&["--package", "xtask-aws", "--test", test][..], &ignored].concat();
+        tests(part(id, name, full, cargo()).takes(&[Lock, Machines]), aws(context), "aws-lint", &args)
+    };
     // They become another user, as the scripts do.
     let root = rustix::process::geteuid().is_root();
     let bats = if root { Cmd::new("bats") } else { Cmd::new("sudo").args(["-n", "bats"]) };
+    let lint = ["--all-targets", "--keep-going"];
+    let provider = ["--package", "xtask-aws"];
+    // In this order they are begun, as far as what they take is free.
     let mut parts = vec![
         part("format", "format", always, cargo().args(["fmt", "--all", "--check"])),
-        part("lint", "lint", always, cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"])),
-        part("unit", "unit and integration tests", always, cargo().arg("test")),
-        part("validate", "validate", always, cargo().args(["xtask", "validate"])),
+        part("lint", "lint", always, cargo().arg("build").args(LINTED).args(lint)).takes(&[Compiler, Program]),
+        part("validate", "validate", always, cargo().args(["xtask", "validate"])).takes(&[Lock, Program]),
+        tests(
+            part("unit", "unit and integration tests", always, cargo()).takes(&[Lock, Program]),
+            cargo(),
+            "lint",
+            &[],
+        ),
         part("agents", "the agents' scripts, as root", always, bats.arg("scripts/tests/agent").dir(&context.root)),
-        part("pipeline", "pipeline in a VM", vm, cargo().args(["xtask", "--verbose", "ami", "release", "--yes"])),
-        part("rebuild", "a build killed, interrupted, repeated, changed", vm, in_vm("rebuild")),
-        part("breaks", "every check sees its break", vm, in_vm("vm")),
-        part("workflows", "the release workflow, on local machines", vm, in_vm("workflows")),
-        part("documents", "what the pages say of machines", vm, in_vm("documents")),
+        part(
+            "pipeline",
+            "the pipeline: a release",
+            vm,
+            cargo().args(["xtask", "--verbose", "ami", "release", "--yes"]),
+        )
+        .takes(&[Lock, Program, Machines]),
+        in_vm("rebuild", "a build killed, interrupted, repeated, changed", vm, "rebuild"),
+        in_vm("container", "a container build killed anywhere, and what it reaches", vm, "container"),
+        in_vm("breaks", "every check sees its break", vm, "vm"),
+        in_vm("workflows", "the release workflow, on local machines", vm, "workflows"),
+        in_vm("documents", "what the pages say of machines", vm, "documents"),
         part(
             "aws-lint",
             "lint of the EC2 provider",
             always,
-            aws(context, "clippy").args(["--all-targets", "--", "-D", "warnings"]),
+            aws(context).arg("build").args(LINTED).args(provider).args(lint),
+        )
+        .takes(&[Compiler]),
+        tests(
+            part("aws", "the EC2 provider at an endpoint, with faults", always, cargo()).takes(&[Lock]),
+            aws(context),
+            "aws-lint",
+            &provider,
         ),
-        part("aws", "the EC2 provider at an endpoint, with faults", always, aws(context, "test")),
-        part("disk", "the state folder's disk is full", full, in_vm("full_disk")),
-        part("kill", "a release killed everywhere", full, in_vm("kill")),
-        part("aws-kill", "a release on AWS killed everywhere", full, on_aws("kill")),
-        part("ssm", "a machine entered without SSH", full, on_aws("ssm")),
-        part("packer", "the real Packer, here", full, in_vm("packer")),
-        part("aws-release", "releases on AWS, by both engines", full, on_aws("release")),
+        in_vm("disk", "the state folder's disk is full", full, "full_disk"),
+        in_vm("equality", "a container's image is a virtual machine's", full, "equality"),
+        in_vm("kill", "a release killed everywhere", full, "kill"),
+        on_aws("aws-kill", "a release on AWS killed everywhere", "kill"),
+        on_aws("ssm", "a machine entered without SSH", "ssm"),
+        in_vm("packer", "the real Packer, here", full, "packer"),
+        on_aws("aws-release", "releases on AWS, by both engines", "release"),
     ];
-    // What a job's summary tells is the pipeline; the commands that tests run by the hundred are not a workflow's.
-    for part in parts.iter_mut().filter(|part| part.id != "pipeline") {
-        for name in ["GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"] {
-            part.cmd = part.cmd.clone().env_remove(name);
-        }
-    }
     // Not in any distribution and slow to compile, so it is not asked of everybody; who names it gets it.
     let here = cargo().args(["deny", "--version"]).output().is_ok_and(|f| f.code == 0);
     if !here {
-        let brought = cargo().args(["install", "--locked", "cargo-deny@0.20.2"]);
-        parts.push(part("deny", "cargo deny is brought", When::Named, brought));
+        let install = cargo().args(["install", "--locked", "cargo-deny@0.20.2"]);
+        parts.push(part("deny", "cargo deny is installed", When::Named, install).takes(&[Compiler]));
     }
     let deny = cargo().args(["deny", "check", "bans", "licenses", "sources"]);
-    parts.push(part("deny", "licences and sources", if here { always } else { When::Named }, deny));
-    parts
+    let when = if here { always } else { When::Named };
+    parts.push(part("deny", "licences and sources", when, deny).takes(&[Lock]).after("deny"));
+    // What a job's summary tells is the pipeline; the commands that tests run by the hundred are not a workflow's.
+    let hidden = ["GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"];
+    let quiet = |part: Part| hidden.iter().fold(part, |part, name| part.env_remove(name));
+    parts.into_iter().map(|part| if part.needs.id == "pipeline" { part } else { quiet(part) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(id: &'static str, name: &'static str) -> Part {
+        Part::new(id, name, When::Always, Cmd::new("true"))
+    }
+
+    fn ran(passed: bool, seconds: f64, end: &str) -> Ran {
+        Ran { passed, seconds, end: end.to_owned(), cmd: Cmd::new("cargo").arg("test") }
+    }
+
+    #[test]
+    fn all_parts_are_in_the_table_with_their_times() {
+        let parts = [part("format", "format"), part("unit", "unit and integration tests")];
+        let text = table(&parts, &[ran(true, 1.24, ""), ran(false, 154.0, "")], 154.2);
+        insta::assert_snapshot!(text, @r"
+        ✓ format            1.2 s  format
+        ✗ unit         2 m 34 s  unit and integration tests
+          all          2 m 34 s  parts that do not compete run side by side
+        ");
+    }
+
+    #[test]
+    fn what_failed_is_told_with_its_end_and_the_command() {
+        let parts = [part("format", "format"), part("unit", "unit tests")];
+        assert_eq!(verdict(&parts, &[ran(true, 1.0, ""), ran(true, 1.0, "")]).unwrap(), "2 parts passed");
+        let error = verdict(&parts, &[ran(true, 1.0, "fine"), ran(false, 1.0, "assertion failed")]).unwrap_err();
+        assert_eq!((error.exit(), error.to_string().as_str()), (Exit::Judged, "failed: unit tests\nassertion failed"));
+        assert!(crate::error::plain(&error).contains("run alone: cargo test"));
+    }
 }
