@@ -8,20 +8,17 @@
 # Whatever ends this process ends all of it: the kernel kills the namespace's processes, which frees mounts, loop device and export.
 set -euo pipefail
 
-readonly dir=$1 disk=$2 qmp=$3 lock=$4 gib=$5 name=$6
-# A comma ends an option's value (qemu(1)).
-readonly file=${disk//,/,,}
+readonly dir=$1 disk=$2 qmp=$3 lock=$4 gib=$5 name=$6 work=$1/work
+readonly file=${disk//,/,,} # a comma ends an option's value (qemu(1))
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # until_true TENTHS COMMAND...: waits at most so long.
 until_true() {
   local left=$1
-  shift
-  until "$@" 2>/dev/null; do ((left-- > 0)) || return 1; sleep 0.1; done
+  until "${@:2}" 2>/dev/null; do ((left-- > 0)) || return 1; sleep 0.1; done
 }
 has_bytes() { [[ $(stat -c %s "$1") -gt 0 ]]; }
 
 # The guest's own files are mounted out of sight of the host.
-work=$dir/work
 mkdir -p "$work"
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/root"
@@ -58,8 +55,7 @@ if ((gib > 0)); then
   resize2fs "$loop"
   exec 9<&-
 fi
-readonly offset=$((start * 512))
-mount -t ext4 -o "loop,nodev,offset=$offset,sizelimit=$((size * 512))" "$work/raw" "$work/root" ||
+mount -t ext4 -o "loop,nodev,offset=$((start * 512)),sizelimit=$((size * 512))" "$work/raw" "$work/root" ||
   die "partition $number of $disk is no ext4 file system"
 
 # A control group of its own, so that everything in it can be found; nspawn makes the container's below it.
@@ -87,9 +83,7 @@ find_guest() {
   done
   return 1
 }
-guest=
-until_true 100 find_guest || true
-[[ -n $guest ]] || die "systemd-nspawn did not start the guest"
+if ! until_true 100 find_guest || [[ -z ${guest:-} ]]; then die "systemd-nspawn did not start the guest"; fi
 slirp4netns --configure --mtu=65520 --disable-host-loopback --netns-type=path --api-socket "${qmp%.qmp}.slirp" "/proc/$guest/ns/net" host0 &
 echo "$guest" >"$dir/ready"
 
@@ -99,6 +93,6 @@ wait "$nspawn" && code=0 || code=$?
 fstrim "$work/root" || true
 sync -f "$work/root"
 umount "$work/root"
-e2fsck -n -f "$work/raw?offset=$offset" >"$dir/fsck" 2>&1 || die "the file system has errors after the shutdown: $(tail -n 3 "$dir/fsck")"
+e2fsck -n -f "$work/raw?offset=$((start * 512))" >"$dir/fsck" 2>&1 || die "the file system has errors after the shutdown: $(tail -n 3 "$dir/fsck")"
 kill "$storage"
 wait "$storage" || die "qemu-storage-daemon ended with $?"

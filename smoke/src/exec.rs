@@ -145,7 +145,11 @@ mod tests {
     #[test]
     fn nothing_that_was_written_is_lost() {
         let busy = std::sync::atomic::AtomicBool::new(true);
-        let spin = || while busy.load(std::sync::atomic::Ordering::Relaxed) {};
+        let spin = || {
+            while busy.load(std::sync::atomic::Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(spin);

@@ -346,7 +346,8 @@ mod tests {
     fn machine(dir: &Path, run: &str) -> crate::process::Background {
         let program = dir.join("qemu-system-test");
         if !program.exists() {
-            fs::copy("/bin/sh", &program).unwrap();
+            // Not a copy: one that was just written cannot be executed while another test's child has it open for writing.
+            std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
         }
         let machine = Cmd::new(program).args(["-c", "sleep 60; :", run]).start(&dir.join("log")).unwrap();
         // Its parent goes on as soon as the child has left the parent's memory, and only then the child gets a command line.

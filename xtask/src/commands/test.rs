@@ -251,8 +251,8 @@ mod tests {
         let text = table(&parts, &[ran(true, 1.24, ""), ran(false, 154.0, "")], 154.2);
         insta::assert_snapshot!(text, @r"
         ✓ format            1.2 s  format
-        ✗ unit         2 m 34 s  unit and integration tests
-          all          2 m 34 s  parts that do not compete run side by side
+        ✗ unit           2 m 34 s  unit and integration tests
+          all            2 m 34 s  parts that do not compete run side by side
         ");
     }
 

@@ -38,7 +38,7 @@ pub(super) fn choose(facts: &Facts<'_>) -> Result<Builder> {
     let emulated = acceleration == Acceleration::Tcg;
     match (facts.wanted, facts.beyond, facts.obstacle) {
         (Some(BuilderKind::Container), None, Some(Obstacle { what, remedy })) => {
-            Err(Exit::Precondition.error(format_args!("no container can be built in here: {what}"), remedy))
+            Err(Exit::Precondition.error(format_args!("a container cannot be started here: {what}"), remedy))
         }
         (Some(BuilderKind::Container), None, None) => builder(BuilderKind::Container, "asked for".to_owned()),
         (Some(BuilderKind::Container), Some(beyond), _) => {
@@ -83,6 +83,15 @@ mod tests {
             show(container, Acceleration::Kvm, None, reboot),
             show(container, Acceleration::Kvm, Some(&obstacle), None),
         ];
-        insta::assert_snapshot!(rows.join("\n"), @"");
+        insta::assert_snapshot!(rows.join("\n"), @"
+        vm: KVM accelerates it
+        container: virtual machines are emulated here (kvm does not work)
+        vm: emulated (kvm does not work); a container would be faster, but containers need root; run the command as root
+        vm: step reboot restarts the machine (build.pkr.hcl:7: expect_disconnect), which a container cannot do
+        vm: asked for
+        container: asked for
+        vm: instead of the container that was asked for: step reboot restarts the machine (build.pkr.hcl:7: expect_disconnect)
+        error: a container cannot be started here: containers need root
+        ");
     }
 }
