@@ -1,19 +1,44 @@
 //! The smoke binary: compiled for musl when its sources changed, then kept in the state folder.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fs_err as fs;
 
 use super::Context;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
-use crate::process::{Ended, TAIL, tail};
+use crate::process::{Background, Ended, TAIL, tail};
 use crate::recipe::Digest;
+use crate::signals;
 use crate::state::State;
 use crate::toolchain;
 
 /// The binary is uploaded to every instance, so it stays small.
 const MAX_BYTES: u64 = 2 << 20;
+
+/// Begins to compile the binary beside other work, if it is not there; [`provide`], after [`wait`], finds it done. Ends with the handle.
+/// What goes wrong here, `provide` meets again and reports.
+pub(super) fn begin(context: &Context, state: &State) -> Option<Background> {
+    let hash = sources(&context.root).ok()?;
+    if state.path("bin").join(format!("smoke-{}", hash.short())).exists() {
+        return None;
+    }
+    let plan = toolchain::plan(&toolchain::facts().ok()?, &context.root, &state.path("bin").join("target")).ok()?;
+    let (last, before) = plan.commands.split_last()?;
+    for cmd in before {
+        cmd.read().ok()?;
+    }
+    last.start(&state.path("bin").join("compile.log")).ok()
+}
+
+/// Waits for what [`begin`] began.
+pub(super) fn wait(compiling: Option<Background>) -> Result<()> {
+    while compiling.as_ref().is_some_and(|process| process.ended().is_none()) {
+        signals::pause(Duration::from_millis(100))?;
+    }
+    Ok(())
+}
 
 /// The path of an up-to-date binary.
 pub(super) fn provide(context: &Context, state: &State) -> Result<PathBuf> {

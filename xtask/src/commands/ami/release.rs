@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{build, promote, smoke};
 use crate::cli;
 use crate::cloud::Cloud as _;
-use crate::commands::{Context, Finish, Provider, doctor, validate};
+use crate::commands::{Context, Finish, Provider, doctor, smoke_binary, validate};
 use crate::error::Result;
 
 /// The channel a release ends in.
@@ -25,7 +25,10 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
         return crate::commands::run(again, &inner, provider);
     }
     let run = context.begin_run(&state)?;
+    // The build waits for the network most of the time.
+    let compiling = smoke_binary::begin(context, &state);
     let (image, up_to_date) = build::build(context, provider, &config, &state, &run, &args.build)?;
+    smoke_binary::wait(compiling)?;
     let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
     let known = if up_to_date { smoke::passed_before(context, &cloud, &config, &image, args.no_reboot)? } else { None };
     let record = match known {
