@@ -23,6 +23,18 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
 }
 
 #[test]
+fn a_plan_names_the_builder_and_why() {
+    let project = Project::new();
+    let plan = project.run(&["ami", "plan", "--builder", "vm", "--format", "json"]);
+    plan.says(0, &[]);
+    assert!(plan.stdout.contains(r#""builder":{"kind":"vm","why":"asked for"}"#), "{}", plan.stdout);
+    assert!(plan.stdout.contains(r#""key":"local.builder","origin":"--builder""#), "{}", plan.stdout);
+    project.run(&["ami", "plan", "--builder", "lxc"]).says(2, &["lxc", "auto, vm, container"]);
+    project.edit("ami.toml", "builder = \"auto\"", "builder = \"lxc\"");
+    project.run(&["ami", "plan"]).says(2, &["ami.toml", "`builder`", "lxc"]);
+}
+
+#[test]
 fn broken_hcl_is_refused_with_its_place() {
     let project = Project::new();
     project.edit("packer/locus-ami.pkr.hcl", "build {", "build {{");

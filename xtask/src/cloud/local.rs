@@ -116,8 +116,14 @@ impl Local {
 
     /// What this machine builds in, if the recipe does nothing that asks for another one (`beyond` says what).
     pub fn builder_here(&self, beyond: Option<&str>) -> Result<Builder> {
-        let acceleration = self.acceleration()?;
         let wanted = self.settings.builder;
+        let acceleration = match self.acceleration() {
+            // A plan needs no QEMU; a build meets the same error where it needs it.
+            Err(error) if error.exit() == Exit::Precondition && wanted != Some(BuilderKind::Container) => {
+                return Ok(Builder { kind: BuilderKind::Vm, why: plain(&error) });
+            }
+            acceleration => acceleration?,
+        };
         // A container is out of the question where a virtual machine is as fast, or asked for.
         let useful = wanted.unwrap_or(BuilderKind::Container) == BuilderKind::Container
             && (wanted.is_some() || acceleration.acceleration == Acceleration::Tcg);
