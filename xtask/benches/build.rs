@@ -185,14 +185,17 @@ impl Bench {
     }
 
     /// What would be built: our plan, and Packer's opinion of the same template.
-    #[expect(clippy::disallowed_methods, reason = "Packer is run as a person would")]
+    #[expect(clippy::disallowed_methods, reason = "Packer and ssh-keygen are run as a person would")]
     fn dry(&self) {
         let (_, plan) = self.run(&["ami", "plan"]);
-        println!("agent-ami: {}", plan["summary"].as_str().unwrap_or_default());
+        let steps = plan["data"]["plan"]["steps"].as_array().unwrap();
+        println!("agent-ami: {} steps; changed between builds: {}", steps.len(), self.place.script);
         let Some(tools) = &self.packer else { return println!("packer: not here") };
         let values = ["qemu_base", "qemu_seed", "qemu_private_key", "output_directory"];
         let values = values.map(|name| format!("{name}={}", self.place.path(name).display()));
-        std::fs::write(self.place.path("qemu_private_key"), "").unwrap();
+        let key = self.place.path("qemu_private_key");
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
+        assert!(made.success(), "ssh-keygen: {made}");
         let status = Command::new(tools.join("packer"))
             .args(["validate", "-only=qemu.locus"])
             .args(values.iter().flat_map(|value| ["-var", value]))
@@ -202,7 +205,7 @@ impl Bench {
             .current_dir(self.place.path(""))
             .status()
             .unwrap();
-        println!("packer validate: {status}");
+        assert!(status.success(), "packer validate: {status}");
     }
 }
 
