@@ -35,6 +35,10 @@ pub(crate) fn boot(instance: &Instance, deadline: Instant) -> Result<Boot, Strin
         let at = at.filter(|at| finished.is_none_or(|finished| *at <= finished));
         boot.ssh_active = boot.ssh_active.or(at);
     }
+    // A container has no kernel of its own: the clock is its host's, and its boot begins with its first process.
+    if ask(&["systemd-detect-virt", "--container"])?.ok() {
+        without_kernel(&mut boot);
+    }
     // Its exit code is 1 where there is no virtualisation.
     boot.virtualization = ask(&["systemd-detect-virt", "--vm"])?.stdout.trim().to_owned();
     boot.slowest = blame(&answer(&["systemd-analyze", "--no-pager", "blame"]));
@@ -43,6 +47,12 @@ pub(crate) fn boot(instance: &Instance, deadline: Instant) -> Result<Boot, Strin
         boot.cloud_init = stages(&answer(&["cloud-init", "analyze", "show"]));
     }
     Ok(boot)
+}
+
+/// Counts from the first process on, not from the kernel's start.
+fn without_kernel(boot: &mut Boot) {
+    let before = boot.kernel.take().unwrap_or_default() + boot.initrd.take().unwrap_or_default();
+    boot.ssh_active = boot.ssh_active.map(|at| at - before);
 }
 
 /// `systemctl show`'s lines by name.
@@ -136,6 +146,13 @@ mod tests {
 
     fn unit(name: &str, seconds: f64) -> Unit {
         Unit { name: name.to_owned(), seconds }
+    }
+
+    #[test]
+    fn a_container_boots_from_its_first_process_on() {
+        let mut boot = Boot { kernel: Some(6836.0), userspace: Some(7.0), ssh_active: Some(6840.5), ..Boot::default() };
+        without_kernel(&mut boot);
+        assert_eq!((boot.kernel, boot.userspace, boot.ssh_active), (None, Some(7.0), Some(4.5)));
     }
 
     #[test]

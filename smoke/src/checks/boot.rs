@@ -23,8 +23,8 @@ fn verdict(boot: &Boot, budget: spec::Boot) -> Verdict {
     let (factor, where_to) = if boot.emulated() { (budget.emulated_factor, " (emulated)") } else { (1.0, "") };
     let most = budget.budget_seconds * factor;
     let slowest = boot.slowest_text(3);
-    let message =
-        format!("{took:.1} s from the kernel's start to sshd, budget {most:.0} s{where_to}; slowest units: {slowest}");
+    let from = if boot.kernel.is_some() { "the kernel's start" } else { "the first process" };
+    let message = format!("{took:.1} s from {from} to sshd, budget {most:.0} s{where_to}; slowest units: {slowest}");
     if took <= most { Ok(message) } else { Err(Failure::from(message)) }
 }
 
@@ -40,7 +40,13 @@ mod tests {
         let unit = |name: &str, seconds| Unit { name: name.to_owned(), seconds };
         let slowest =
             vec![unit("a.service", 9.0), unit("b.service", 5.0), unit("c.service", 2.0), unit("d.service", 1.0)];
-        let mut boot = Boot { ssh_active: Some(32.4), slowest, virtualization: "qemu".to_owned(), ..Boot::default() };
+        let mut boot = Boot {
+            ssh_active: Some(32.4),
+            slowest,
+            virtualization: "qemu".to_owned(),
+            kernel: Some(2.0),
+            ..Boot::default()
+        };
         assert!(verdict(&boot, budget).is_ok());
         boot.virtualization = "amazon".to_owned();
         assert_eq!(

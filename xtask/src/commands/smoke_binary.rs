@@ -33,8 +33,8 @@ pub(super) fn begin(context: &Context, state: &State) -> Option<Background> {
 }
 
 /// Waits for what [`begin`] began.
-pub(super) fn wait(compiling: Option<Background>) -> Result<()> {
-    while compiling.as_ref().is_some_and(|process| process.ended().is_none()) {
+pub(super) fn wait(compiling: Option<&Background>) -> Result<()> {
+    while compiling.is_some_and(|process| process.ended().is_none()) {
         signals::pause(Duration::from_millis(100))?;
     }
     Ok(())

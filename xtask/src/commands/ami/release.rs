@@ -28,7 +28,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
     // The build waits for the network most of the time.
     let compiling = smoke_binary::begin(context, &state);
     let (image, up_to_date) = build::build(context, provider, &config, &state, &run, &args.build)?;
-    smoke_binary::wait(compiling)?;
+    smoke_binary::wait(compiling.as_ref())?;
     let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
     let known = if up_to_date { smoke::passed_before(context, &cloud, &config, &image, args.no_reboot)? } else { None };
     let record = match known {
