@@ -45,6 +45,10 @@ schema = 1
 user = "ubuntu"
 arch = "x86_64"
 os = ["ubuntu 22.04", "ubuntu 24.04", "debian 13"]
+
+[[tool]]
+name = "python3"
+version = ">=3.10"
 "#;
 
 /// What is built.
