@@ -15,10 +15,14 @@ use crate::process;
 use crate::recipe::{Digest, Recipe, Source};
 use crate::remote::Remote;
 
+mod builder;
 mod layer;
+mod leftover;
 pub mod local;
 
+pub use builder::{Builder, BuilderKind};
 pub use layer::{Generation, Layer, LayerId, NoGeneration, Standing, StoredLayer, layer_of};
+pub use leftover::{Kind, Leftover};
 
 /// An image's id: `ami-…` on EC2, `ami-local-…` here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,47 +69,6 @@ pub struct Image {
     pub builder: Identity,
     /// Free-form tags.
     pub tags: BTreeMap<String, String>,
-}
-
-/// What a recipe is carried out in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BuilderKind {
-    /// A virtual machine on this host.
-    Vm,
-    /// A container on this host's kernel.
-    Container,
-    /// An EC2 instance.
-    Instance,
-}
-
-impl BuilderKind {
-    /// Its name in ami.toml, in records and for a person.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Vm => "vm",
-            Self::Container => "container",
-            Self::Instance => "instance",
-        }
-    }
-
-    /// What the layer keys of a chain begin with. Each builder has a chain of its own on a base, so that no image is begun in one and
-    /// finished in the other.
-    pub fn root(self, base: Digest) -> Digest {
-        match self {
-            Self::Container => Digest::of_parts([("base", base.bytes()), ("builder", self.name().as_bytes())]),
-            Self::Vm | Self::Instance => base,
-        }
-    }
-}
-
-/// A builder that was chosen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Builder {
-    /// What it is.
-    pub kind: BuilderKind,
-    /// Why, for a person.
-    pub why: String,
 }
 
 /// What tells one machine from another.
@@ -246,66 +209,6 @@ pub struct Copied {
     pub result: Result<(Image, bool)>,
     /// How long it took.
     pub took: Duration,
-}
-
-/// Something a run made that is no image anybody can use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Leftover {
-    /// What it is.
-    pub kind: Kind,
-    /// Its id there.
-    pub id: String,
-    /// Its region.
-    pub region: String,
-    /// The run that made it, as far as that is known.
-    pub run: Option<String>,
-    /// When it may be taken away whatever became of its run, RFC 3339.
-    pub expires: Option<String>,
-    /// How large it is, if it is paid by size.
-    pub bytes: Option<u64>,
-}
-
-/// What a leftover is. In the order in which they are taken away: the first hold the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// An instance, or a QEMU process.
-    Machine,
-    /// A volume of no instance.
-    Volume,
-    /// A key pair.
-    KeyPair,
-    /// A security group.
-    SecurityGroup,
-    /// An image that is being made, or never came to be.
-    UnfinishedImage,
-    /// A snapshot of no image.
-    Snapshot,
-    /// A folder on this machine.
-    Folder,
-    /// A claim on a channel.
-    Claim,
-}
-
-impl Kind {
-    /// Its name for a person.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Machine => "machine",
-            Self::Volume => "volume",
-            Self::KeyPair => "key pair",
-            Self::SecurityGroup => "security group",
-            Self::UnfinishedImage => "unfinished image",
-            Self::Snapshot => "snapshot",
-            Self::Folder => "folder",
-            Self::Claim => "claim",
-        }
-    }
-
-    /// True for what a run needs only while it works; the rest may still become what it was to be.
-    pub fn is_temporary(self) -> bool {
-        !matches!(self, Self::UnfinishedImage | Self::Snapshot | Self::Folder | Self::Claim)
-    }
 }
 
 /// A parameter as it stands.

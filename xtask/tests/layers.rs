@@ -111,7 +111,7 @@ fn gc_lists_each_layer_that_goes_with_reason_and_size_and_removes_it_when_asked(
         ("two", Some(OLD), "a newer layer of the same step is used instead"),
         ("one", Some(OLD), "a newer layer of the same step is used instead"),
         ("before", None, "an older version made it, whose layers are not used any more"),
-        ("dead", Some(NEW), "its step failed or was cut off"),
+        ("dead", Some(NEW), "its step failed or was interrupted"),
         ("three", Some(NEW), "not used for 45 days, kept for 30 (layer_days)"),
     ] {
         let id = generation.map_or(key(name).short(), |generation| format!("{}/{generation}", key(name).short()));

@@ -8,6 +8,8 @@
 //!   tells as much as one at a time: were check B to fail because of A's break, it would in the one round without B's.
 //! - `each` breaks one thing at a time.
 //! - the beginning of a name (`ufw`) breaks those alone, one at a time.
+//!
+//! The instance is a container where images are built in one, else a virtual machine; `AGENT_AMI_BREAKS_IN` is `vm` or `container`.
 
 #![expect(
     clippy::unwrap_used,

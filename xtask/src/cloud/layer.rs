@@ -156,13 +156,13 @@ pub enum Standing {
     Replaced,
     /// What it stands on was replaced, or is no layer any more.
     Stranded,
-    /// The step that was to become it failed or was cut off.
+    /// The step that was to become it failed or was interrupted.
     Unfinished,
     /// Something is wrong with it: what.
     Broken(String),
     /// A version of this program made it that kept no generations.
     OldLayout,
-    /// It was being removed when that was cut off.
+    /// It was being removed when that was interrupted.
     HalfRemoved,
 }
 

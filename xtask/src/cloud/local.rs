@@ -32,12 +32,12 @@ pub mod seed;
 mod store;
 
 use base::{Base, Bases};
-use container::{Container, probe};
+use container::Container;
 pub use either::LocalMachine;
 use layers::Layers;
 pub use machine::{Size, VirtualMachine};
 use machine::{Start, instance_disk};
-use qemu::{Acceleration, Boot, Verdict};
+use qemu::{Acceleration, Boot};
 use seed::Purpose;
 use store::Store;
 
@@ -90,50 +90,6 @@ impl Local {
             settings,
             run,
         }
-    }
-
-    /// What accelerates machines here; found once and remembered.
-    pub fn acceleration(&self) -> Result<Verdict> {
-        let path = self.state.path("acceleration.json");
-        let remembered = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
-        let verdict = qemu::probe(self.settings.acceleration, remembered.as_ref())?;
-        if self.settings.acceleration.is_none() && remembered.as_ref() != Some(&verdict) {
-            fs::write(path, serde_json::to_vec_pretty(&verdict).unwrap_or_default())?;
-        }
-        Ok(verdict)
-    }
-
-    /// Whether containers can be started here; found once and remembered.
-    pub fn containers(&self) -> Result<probe::Verdict> {
-        let path = self.state.path("containers.json");
-        let remembered = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
-        let verdict = probe::probe(remembered.as_ref())?;
-        if !verdict.host.is_empty() && remembered.as_ref() != Some(&verdict) {
-            fs::write(path, serde_json::to_vec_pretty(&verdict).unwrap_or_default())?;
-        }
-        Ok(verdict)
-    }
-
-    /// What this machine builds in, if the recipe does nothing that asks for another one (`beyond` says what).
-    pub fn builder_here(&self, beyond: Option<&str>) -> Result<Builder> {
-        let wanted = self.settings.builder;
-        let acceleration = match self.acceleration() {
-            // A plan needs no QEMU; a build meets the same error where it needs it.
-            Err(error) if error.exit() == Exit::Precondition && wanted != Some(BuilderKind::Container) => {
-                return Ok(Builder { kind: BuilderKind::Vm, why: plain(&error) });
-            }
-            acceleration => acceleration?,
-        };
-        // A container is out of the question where a virtual machine is as fast, or asked for.
-        let useful = wanted.unwrap_or(BuilderKind::Container) == BuilderKind::Container
-            && (wanted.is_some() || acceleration.acceleration == Acceleration::Tcg);
-        let obstacle = if useful { self.containers()?.obstacle } else { None };
-        builder::choose(&builder::Facts {
-            wanted,
-            acceleration: (acceleration.acceleration, &acceleration.why),
-            obstacle: obstacle.as_ref(),
-            beyond,
-        })
     }
 
     fn run(&self) -> Result<&Run> {

@@ -90,10 +90,10 @@ fn useless_for(standing: &Standing) -> String {
         Standing::Listed => String::new(),
         Standing::Replaced => "a newer layer of the same step is used instead".to_owned(),
         Standing::Stranded => "what it stands on was replaced or is gone".to_owned(),
-        Standing::Unfinished => "its step failed or was cut off".to_owned(),
+        Standing::Unfinished => "its step failed or was interrupted".to_owned(),
         Standing::Broken(problem) => format!("it is damaged: {problem}"),
         Standing::OldLayout => "an older version made it, whose layers are not used any more".to_owned(),
-        Standing::HalfRemoved => "its removal was cut off".to_owned(),
+        Standing::HalfRemoved => "its removal was interrupted".to_owned(),
     }
 }
 
@@ -160,9 +160,9 @@ mod tests {
         Remove old-2: what it stands on was replaced or is gone
         Remove old-1: a newer layer of the same step is used instead
         Remove damaged: it is damaged: its disk is gone
-        Remove half: its removal was cut off
+        Remove half: its removal was interrupted
         Remove old: an older version made it, whose layers are not used any more
-        Remove cut-off: its step failed or was cut off
+        Remove cut-off: its step failed or was interrupted
         Keep tip: used 1 days ago, kept for 30
         Keep base: used 1 days ago, kept for 30
         ");
@@ -196,7 +196,7 @@ mod tests {
             with(Standing::Unfinished, layer("cut-off", None, 90)),
         ];
         insta::assert_snapshot!(text(&layers, 90), @"
-        Remove cut-off: its step failed or was cut off
+        Remove cut-off: its step failed or was interrupted
         Remove one-3: least recently used, and the layers take 50.00 GiB, more than 40.00 GiB (layers_gib)
         Keep one-2: used 10 days ago, kept for 30
         Keep two-3: used 1 days ago, kept for 30

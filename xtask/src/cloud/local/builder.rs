@@ -1,10 +1,13 @@
 //! What a recipe is built in on this machine: a virtual machine or a container. The choice is a pure function of what is asked for,
 //! what works here and what the recipe does.
 
+use fs_err as fs;
+
 use super::super::{Builder, BuilderKind};
-use super::container::probe::Obstacle;
-use super::qemu::Acceleration;
-use crate::error::{Exit, Result};
+use super::Local;
+use super::container::probe::{self, Obstacle};
+use super::qemu::{self, Acceleration, Verdict};
+use crate::error::{Exit, Result, plain};
 use crate::recipe::{Action, Recipe};
 
 /// What the choice depends on.
@@ -53,6 +56,52 @@ pub(super) fn choose(facts: &Facts<'_>) -> Result<Builder> {
         (None, None, Some(Obstacle { what, remedy })) => {
             builder(BuilderKind::Vm, format!("emulated ({why}); a container would be faster, but {what}; {remedy}"))
         }
+    }
+}
+
+impl Local {
+    /// What accelerates machines here; found once and remembered.
+    pub fn acceleration(&self) -> Result<Verdict> {
+        let path = self.state.path("acceleration.json");
+        let remembered = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
+        let verdict = qemu::probe(self.settings.acceleration, remembered.as_ref())?;
+        if self.settings.acceleration.is_none() && remembered.as_ref() != Some(&verdict) {
+            fs::write(path, serde_json::to_vec_pretty(&verdict).unwrap_or_default())?;
+        }
+        Ok(verdict)
+    }
+
+    /// Whether containers can be started here; found once and remembered.
+    pub fn containers(&self) -> Result<probe::Verdict> {
+        let path = self.state.path("containers.json");
+        let remembered = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
+        let verdict = probe::probe(remembered.as_ref())?;
+        if !verdict.host.is_empty() && remembered.as_ref() != Some(&verdict) {
+            fs::write(path, serde_json::to_vec_pretty(&verdict).unwrap_or_default())?;
+        }
+        Ok(verdict)
+    }
+
+    /// What this machine builds in, if the recipe does nothing that asks for another one (`beyond` says what).
+    pub fn builder_here(&self, beyond: Option<&str>) -> Result<Builder> {
+        let wanted = self.settings.builder;
+        let acceleration = match self.acceleration() {
+            // A plan needs no QEMU; a build meets the same error where it needs it.
+            Err(error) if error.exit() == Exit::Precondition && wanted != Some(BuilderKind::Container) => {
+                return Ok(Builder { kind: BuilderKind::Vm, why: plain(&error) });
+            }
+            acceleration => acceleration?,
+        };
+        // A container is out of the question where a virtual machine is as fast, or asked for.
+        let useful = wanted.unwrap_or(BuilderKind::Container) == BuilderKind::Container
+            && (wanted.is_some() || acceleration.acceleration == Acceleration::Tcg);
+        let obstacle = if useful { self.containers()?.obstacle } else { None };
+        choose(&Facts {
+            wanted,
+            acceleration: (acceleration.acceleration, &acceleration.why),
+            obstacle: obstacle.as_ref(),
+            beyond,
+        })
     }
 }
 

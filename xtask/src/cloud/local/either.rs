@@ -62,12 +62,12 @@ impl Machine for LocalMachine {
         self.machine().remote()
     }
 
-    fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()> {
-        self.machine_mut().reboot(told)
+    fn reboot(&mut self, on_progress: &dyn Fn(&str)) -> Result<()> {
+        self.machine_mut().reboot(on_progress)
     }
 
-    fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()> {
-        self.machine_mut().reboot_finished(told)
+    fn reboot_finished(&mut self, on_progress: &dyn Fn(&str)) -> Result<()> {
+        self.machine_mut().reboot_finished(on_progress)
     }
 
     fn boot_seconds(&self) -> Option<f64> {

@@ -100,7 +100,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Removes a layer, and refuses where a finished one stands on it. It loses its name first, so that a removal that is cut off leaves
+    /// Removes a layer, and refuses where a finished one stands on it. It loses its name first, so that an interrupted removal leaves
     /// nothing that could be taken for a layer. Only for the holder of the build lock.
     pub(super) fn remove(&self, id: LayerId) -> Result<()> {
         let found = found::all(&self.root)?;

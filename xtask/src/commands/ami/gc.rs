@@ -1,4 +1,4 @@
-//! `ami gc`: the plan of what is retired and pruned, and with `--apply` the deed. Every decision has its reason.
+//! `ami gc`: the plan of what is retired and pruned, and with `--apply` carried out. Every decision has its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
