@@ -218,19 +218,24 @@ fn parts(context: &Context) -> Vec<Part> {
         in_vm("packer", "the real Packer, here", full, "packer"),
         on_aws("aws-release", "releases on AWS, by both engines", "release"),
     ];
-    // Not in any distribution and slow to compile, so it is not asked of everybody; who names it gets it.
-    let here = cargo().args(["deny", "--version"]).output().is_ok_and(|f| f.code == 0);
-    if !here {
-        let install = cargo().args(["install", "--locked", "cargo-deny@0.20.2"]);
-        parts.push(part("deny", "cargo deny is installed", When::Named, install).takes(&[Compiler]));
-    }
-    let deny = cargo().args(["deny", "check", "bans", "licenses", "sources"]);
-    let when = if here { always } else { When::Named };
-    parts.push(part("deny", "licences and sources", when, deny).takes(&[Lock]).after("deny"));
+    parts.extend(deny(&cargo()));
     // What a job's summary tells is the pipeline; the commands that tests run by the hundred are not a workflow's.
     let hidden = ["GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"];
     let quiet = |part: Part| hidden.iter().fold(part, |part, name| part.env_remove(name));
     parts.into_iter().map(|part| if part.needs.id == "pipeline" { part } else { quiet(part) }).collect()
+}
+
+/// cargo-deny is in no distribution and slow to compile, so it is not asked of everybody; who names the part gets it.
+fn deny(cargo: &Cmd) -> Vec<Part> {
+    let here = cargo.clone().args(["deny", "--version"]).output().is_ok_and(|f| f.code == 0);
+    let check = cargo.clone().args(["deny", "check", "bans", "licenses", "sources"]);
+    let when = if here { When::Always } else { When::Named };
+    let check = Part::new("deny", "licences and sources", when, check).takes(&[Takes::Lock]).after("deny");
+    if here {
+        return vec![check];
+    }
+    let install = cargo.clone().args(["install", "--locked", "cargo-deny@0.20.2"]);
+    vec![Part::new("deny", "cargo deny is installed", When::Named, install).takes(&[Takes::Compiler]), check]
 }
 
 #[cfg(test)]
@@ -258,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_told_with_its_end_and_the_command() {
+    fn what_failed_is_named_with_its_end_and_the_command() {
         let parts = [part("format", "format"), part("unit", "unit tests")];
         assert_eq!(verdict(&parts, &[ran(true, 1.0, ""), ran(true, 1.0, "")]).unwrap(), "2 parts passed");
         let error = verdict(&parts, &[ran(true, 1.0, "fine"), ran(false, 1.0, "assertion failed")]).unwrap_err();
