@@ -97,7 +97,7 @@ fn a_container_builds_the_image_that_a_virtual_machine_builds() {
     for (why, count) in &excused {
         println!("{count:5} differ: {why}");
     }
-    println!("{} of {} files are the same", in_vm.len().saturating_sub(different.len()), in_vm.len());
+    println!("{:5} differ in any other way", different.len());
     assert!(different.is_empty(), "{}", different.join("\n"));
     for file in ["/etc/passwd", "/etc/group", "/etc/shadow", "/var/lib/dpkg/status"] {
         assert_eq!(in_container[file], in_vm[file], "{file}");
