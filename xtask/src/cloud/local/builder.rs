@@ -2,6 +2,7 @@
 //! what works here and what the recipe does.
 
 use fs_err as fs;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::super::{Builder, BuilderKind};
 use super::Local;
@@ -62,24 +63,29 @@ pub(super) fn choose(facts: &Facts<'_>) -> Result<Builder> {
 impl Local {
     /// What accelerates machines here; found once and remembered.
     pub fn acceleration(&self) -> Result<Verdict> {
-        let path = self.state.path("acceleration.json");
-        let remembered = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
-        let verdict = qemu::probe(self.settings.acceleration, remembered.as_ref())?;
-        if self.settings.acceleration.is_none() && remembered.as_ref() != Some(&verdict) {
-            fs::write(path, serde_json::to_vec_pretty(&verdict).unwrap_or_default())?;
-        }
-        Ok(verdict)
+        let wanted = self.settings.acceleration;
+        self.remembered("acceleration.json", |known| qemu::probe(wanted, known), |_| wanted.is_none())
     }
 
     /// Whether containers can be started here; found once and remembered.
     pub fn containers(&self) -> Result<probe::Verdict> {
-        let path = self.state.path("containers.json");
-        let remembered = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
-        let verdict = probe::probe(remembered.as_ref())?;
-        if !verdict.host.is_empty() && remembered.as_ref() != Some(&verdict) {
-            fs::write(path, serde_json::to_vec_pretty(&verdict).unwrap_or_default())?;
+        self.remembered("containers.json", probe::probe, |verdict| !verdict.host.is_empty())
+    }
+
+    /// What `find` finds, given what it found the last time; kept in a file of the state folder if it is `lasting`.
+    fn remembered<T: Serialize + DeserializeOwned + PartialEq>(
+        &self,
+        file: &str,
+        find: impl FnOnce(Option<&T>) -> Result<T>,
+        lasting: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
+        let path = self.state.path(file);
+        let known: Option<T> = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
+        let found = find(known.as_ref())?;
+        if lasting(&found) && known.as_ref() != Some(&found) {
+            fs::write(path, serde_json::to_vec_pretty(&found).unwrap_or_default())?;
         }
-        Ok(verdict)
+        Ok(found)
     }
 
     /// What this machine builds in, if the recipe does nothing that asks for another one (`beyond` says what).
