@@ -19,6 +19,10 @@ pub mod parameters;
 pub struct Target {
     /// Its name.
     pub name: String,
+    /// The image of ami.toml that it points at one of: each image has its own pointers in a channel.
+    pub image: String,
+    /// The variable of the env file that holds the image's id; `_<REGION>` is added for each region.
+    pub variable: String,
     /// The env file, and how it is called in messages.
     pub env_file: Option<(PathBuf, String)>,
     /// The parameters' common prefix, `/locus/ami`.
@@ -42,11 +46,9 @@ pub enum Change {
 /// first, what a reader follows after it.
 pub fn plan<C: Cloud>(cloud: &C, target: &Target, images: &[Image]) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
-    if let Some(prefix) = &target.prefix {
-        changes.extend(parameters::plan(cloud, prefix, &target.name, images)?.into_iter().map(Change::Parameter));
-    }
+    changes.extend(parameters::plan(cloud, target, images)?.into_iter().map(Change::Parameter));
     if let Some((file, shown)) = &target.env_file {
-        let change = env_file::plan(file, images)?;
+        let change = env_file::plan(file, &target.variable, images)?;
         if !change.is_empty() {
             changes.push(Change::File(file.clone(), shown.clone(), change));
         }
@@ -69,12 +71,10 @@ pub fn apply<C: Cloud>(cloud: &C, change: &Change) -> Result<()> {
 /// What a channel points at, by region. The parameters win over the env file: they are what every machine sees.
 pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<String, ImageId>> {
     let mut ids = match &target.env_file {
-        Some((file, _)) => env_file::points_at(file, cloud.regions())?,
+        Some((file, _)) => env_file::points_at(file, &target.variable, cloud.regions())?,
         None => BTreeMap::new(),
     };
-    if let Some(prefix) = &target.prefix {
-        ids.extend(parameters::points_at(cloud, prefix, &target.name)?);
-    }
+    ids.extend(parameters::points_at(cloud, target)?);
     Ok(ids)
 }
 
@@ -88,12 +88,10 @@ pub fn references<C: Cloud>(
     let mut references: BTreeMap<ImageId, Vec<String>> = BTreeMap::new();
     for target in targets {
         let mut ids: BTreeSet<ImageId> = match &target.env_file {
-            Some((file, _)) => env_file::names(file)?.into_iter().collect(),
+            Some((file, _)) => env_file::names(file, &target.variable)?.into_iter().collect(),
             None => BTreeSet::new(),
         };
-        if let Some(prefix) = &target.prefix {
-            ids.extend(parameters::points_at(cloud, prefix, &target.name)?.into_values());
-        }
+        ids.extend(parameters::points_at(cloud, target)?.into_values());
         for id in ids {
             references.entry(id).or_default().push(format!("channel {}", target.name));
         }

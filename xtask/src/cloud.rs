@@ -43,6 +43,12 @@ pub struct Image {
     pub region: String,
     /// Which image of `ami.toml` it is.
     pub image: String,
+    /// The architecture of its processors, as EC2 calls it: `x86_64`, `arm64`; `None` in records that are older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// The account that owns it; `None` where there are no accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// Its version in `ami.toml` when it was built.
     pub version: String,
     /// When it was captured, RFC 3339.
@@ -182,6 +188,9 @@ pub struct Start<'a> {
     /// The key of the layer to come.
     pub next: Option<Digest>,
 }
+
+/// The mark of an image whose marks were damaged; its value says where they are.
+pub const DAMAGED: &str = "damaged";
 
 /// How far work is: done and all, in a unit of the teller's.
 pub type Fraction = Option<(u64, u64)>;

@@ -10,6 +10,7 @@ use fs_err as fs;
 
 use crate::error::{Exit, Result};
 
+mod identity;
 mod read;
 
 pub use read::Setting;
@@ -17,6 +18,9 @@ use read::{Reader, Section};
 
 /// The file's name.
 pub const FILE: &str = "ami.toml";
+
+/// The variable that the Locus API reads (guide, section 8).
+const ENV_VARIABLE: &str = "LOCUS_AMI_ID";
 
 /// What flags set; they win over everything.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +60,8 @@ pub struct Image {
     pub version: String,
     /// Smoke spec, relative to the project.
     pub smoke: PathBuf,
+    /// The variable that holds the image's id in the channels' env files; `_<REGION>` is added for each region.
+    pub env_variable: String,
     /// The template's source for `--on local`.
     pub source_local: String,
     /// The template's source for `--on aws`; empty if the image is not built there.
@@ -262,6 +268,7 @@ fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String
             "template",
             "version",
             "smoke",
+            "env_variable",
             "source_local",
             "source_aws",
             "vars",
@@ -270,6 +277,7 @@ fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String
             template: section.text("template", None),
             version: section.text("version", None),
             smoke: section.text("smoke", None).into(),
+            env_variable: section.text("env_variable", Some(ENV_VARIABLE)),
             source_local: section.text("source_local", None),
             source_aws: section.text("source_aws", Some("")),
             vars: section.strings("vars"),
@@ -284,6 +292,7 @@ fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String
             let help = "write MAJOR.MINOR.PATCH; the guide's section 8 says when to raise which";
             section.reader.wrong(section.span("version"), format!("`{}` is no semantic version", image.version), help);
         }
+        identity::check(&section, name.get_ref(), &image, &images);
         images.insert(name.get_ref().to_string(), image);
     }
     if images.is_empty() {

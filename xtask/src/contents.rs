@@ -208,6 +208,8 @@ mod tests {
             name: String::new(),
             region: String::new(),
             image: String::new(),
+            arch: None,
+            account: None,
             version: String::new(),
             created: String::new(),
             recipe_hash: digest,

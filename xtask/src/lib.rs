@@ -5,6 +5,7 @@
 //! `process` alone spawns. `tests/tidy.rs` holds that. `ARCHITECTURE.md` explains why.
 
 pub mod error;
+pub mod durable;
 pub mod event;
 pub mod recipe;
 

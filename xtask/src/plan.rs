@@ -321,6 +321,8 @@ mod tests {
             name: "img-v1.0.0-20261121-0000".to_owned(),
             region: "local-1".to_owned(),
             image: "img".to_owned(),
+            arch: None,
+            account: None,
             version: "1.0.0".to_owned(),
             created: String::new(),
             recipe_hash: recipe.hash(base().digest),

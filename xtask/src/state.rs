@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use fs_err as fs;
 use rustix::process::{Pid, Signal};
@@ -112,6 +113,17 @@ impl State {
     /// The same for who can do without: `Ok(Err(holder))` when another process has it.
     pub fn try_lock(&self, name: &str, what: &str) -> Result<std::result::Result<Lock, String>> {
         Lock::take(&self.path("locks").join(format!("{name}.lock")), what)
+    }
+
+    /// Takes the lock `name` as soon as it is free: for what takes milliseconds.
+    pub fn wait_for_lock(&self, name: &str, what: &str) -> Result<Lock> {
+        let path = self.path("locks").join(format!("{name}.lock"));
+        loop {
+            match Lock::take(&path, what)? {
+                Ok(lock) => return Ok(lock),
+                Err(_) => signals::pause(Duration::from_millis(10))?,
+            }
+        }
     }
 
     /// The journal of all runs of this folder.
@@ -354,7 +366,7 @@ mod tests {
         let line = format!("/proc/{}/cmdline", machine.pid());
         let named = || std::fs::read_to_string(&line).map_or(true, |line| line.contains(run));
         assert!((0..500).any(|_| named() || {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
             false
         }));
         machine
@@ -419,7 +431,7 @@ mod tests {
         (0..100).any(|_| {
             State::open(state).unwrap();
             let gone = !folder.exists();
-            std::thread::sleep(std::time::Duration::from_millis(if gone { 0 } else { 50 }));
+            std::thread::sleep(Duration::from_millis(if gone { 0 } else { 50 }));
             gone
         })
     }
@@ -455,7 +467,7 @@ mod tests {
         fs::write(alive.path("builder/pid"), survivor.pid().to_string()).unwrap();
 
         assert!(swept(dir.path(), &dead));
-        assert!(victim.wait(std::time::Duration::from_secs(5)), "the dead run's machine still runs");
+        assert!(victim.wait(Duration::from_secs(5)), "the dead run's machine still runs");
         assert!(survivor.ended().is_none() && onlooker.ended().is_none());
         assert!(alive.path("").exists());
     }

@@ -53,14 +53,14 @@ fn promote(project: &Project, image: &Image, channel: &str) -> project::Ended {
 fn a_promotion_writes_the_version_first_then_the_channel_and_is_in_the_history() {
     let project = with_parameters();
     let image = project.ready("20261121-0001");
-    promote(&project, &image, "staging").says(0, &["/locus/ami/staging", "read back"]);
+    promote(&project, &image, "staging").says(0, &["/locus/ami/locus-agent/staging", "read back"]);
     assert_eq!(points_at(&project, "staging"), ids(&project, &image));
     let runs = data(&project, &["ami", "runs"])["runs"].as_array().unwrap().clone();
     let run = runs.last().unwrap()["run"]["id"].as_str().unwrap().to_owned();
     let calls = data(&project, &["ami", "show", &run])["calls"].clone();
     let written: Vec<&str> = calls.as_array().unwrap().iter().map(|c| c["subject"].as_str().unwrap()).collect();
     let version = format!("/locus/ami/versions/{}", image.name);
-    let (claim, pointer) = ("/locus/ami/claims/staging", "/locus/ami/staging");
+    let (claim, pointer) = ("/locus/ami/claims/locus-agent/staging", "/locus/ami/locus-agent/staging");
     assert_eq!(written[..6], [claim, &version, &version, pointer, pointer, "staging"]);
     assert_eq!(written.last(), Some(&claim), "the claim is given up at the end");
     let history = data(&project, &["ami", "history", "--channel", "staging"]);
@@ -76,7 +76,7 @@ fn production_wants_staging_and_time_or_a_reason_that_is_written_down() {
     promote(&project, &image, "staging").says(0, &[]);
     promote(&project, &image, "production").says(1, &["48 hours are wanted", "wait 47 h 59 min more", "--override"]);
     let args = ["ami", "promote", &image.id.0, "--channel", "production", "--yes", "--override", "CVE-2026-1"];
-    project.run(&args).says(0, &["/locus/ami/production"]);
+    project.run(&args).says(0, &["/locus/ami/locus-agent/production"]);
     let history = data(&project, &["ami", "history", "--channel", "production"]);
     assert_eq!(history["history"][0]["why"], "override: CVE-2026-1");
     // The same without an override after the time: the mark says since when.
@@ -173,7 +173,7 @@ fn of_two_promotions_at_once_one_wins_and_the_other_is_told() {
 
     // Another machine sees the claim.
     let elsewhere = ["ami", "promote", &two.id.0, "--channel", "staging", "--yes"];
-    let claim = project.path(".agent-ami/parameters/local-1/locus%2Fami%2Fclaims%2Fstaging.json");
+    let claim = project.path(".agent-ami/parameters/local-1/locus%2Fami%2Fclaims%2Flocus-agent%2Fstaging.json");
     let held = format!(r#"{{"value":"run-x by ann at {}","version":1}}"#, jiff::Timestamp::now());
     fs::write(&claim, held).unwrap();
     project.run(&elsewhere).says(3, &["is being moved by somebody else: run-x by ann"]);
@@ -228,9 +228,9 @@ fn a_promotion_that_is_given_up_leaves_no_claim_and_is_told() {
     Stopped::start(&command).kill();
     let plan = data(&project, &["ami", "gc"])["decisions"].clone();
     let claim = plan.as_array().unwrap().iter().find(|d| d["what"] == "claim").unwrap();
-    assert_eq!((&claim["verdict"], &claim["id"]), (&"remove".into(), &"/locus/ami/claims/staging".into()));
+    assert_eq!((&claim["verdict"], &claim["id"]), (&"remove".into(), &"/locus/ami/claims/locus-agent/staging".into()));
     project.run(&["ami", "gc", "--apply", "--yes"]).says(0, &["1 to remove", "staging may point at", "ami promote"]);
-    assert!(!project.path(".agent-ami/parameters/local-1/locus%2Fami%2Fclaims%2Fstaging.json").exists());
+    assert!(!project.path(".agent-ami/parameters/local-1/locus%2Fami%2Fclaims%2Flocus-agent%2Fstaging.json").exists());
     project.run(&["ami", "resume"]).says(2, &["no run was cut off"]);
     project.run(&["ami", "promote", &image.name, "--yes"]).says(0, &[]);
     assert_eq!(points_at(&project, "staging"), ids(&project, &image));

@@ -179,7 +179,7 @@ fn after(before: &Before<'_>) -> Project {
 #[test]
 #[ignore = "boots dozens of VMs"]
 fn a_release_killed_anywhere_ends_as_one_that_was_not() {
-    let release = ["ami", "release", "--no-reboot"];
+    let release = ["ami", "release"];
     let whole = Project::new();
     whole.run(&release);
     let starts =

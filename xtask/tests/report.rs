@@ -22,6 +22,8 @@ fn image(id: &str, region: &str, from: Option<&str>) -> Image {
         name: "locus-agent-v1.1.0-20261122-0900".to_owned(),
         region: region.to_owned(),
         image: "locus-agent".to_owned(),
+        arch: None,
+        account: None,
         version: "1.1.0".to_owned(),
         created: "2026-11-22T09:00:00.5Z".to_owned(),
         recipe_hash: Digest::of(b"recipe"),

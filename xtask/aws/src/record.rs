@@ -186,6 +186,8 @@ fn image(region: &str, id: &ImageId, ami: &Ami) -> Result<Image, String> {
         name: ami.name().unwrap_or_default().to_owned(),
         region: region.to_owned(),
         image: tag(IMAGE)?,
+        arch: ami.architecture().map(|arch| arch.as_str().to_owned()),
+        account: ami.owner_id().map(str::to_owned),
         version: tag("agent-ami:version")?,
         created: ami.creation_date().unwrap_or_default().to_owned(),
         recipe_hash: digest(RECIPE)?,

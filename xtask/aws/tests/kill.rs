@@ -223,5 +223,5 @@ fn a_release_killed_anywhere_ends_as_one_that_was_not() {
     let started = Instant::now();
     let frozen = Arc::new(Frozen::make(&base_disk(&root()), place.path()));
     println!("a machine is frozen after {:.0} s", started.elapsed().as_secs_f64());
-    kill_everywhere(&["ami", "release", "--engine", "native", "--no-reboot"], 20, |_| false, || Account::new(&frozen));
+    kill_everywhere(&["ami", "release", "--engine", "native"], 20, |_| false, || Account::new(&frozen));
 }

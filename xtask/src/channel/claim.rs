@@ -49,7 +49,7 @@ pub fn held<C: Cloud>(cloud: &C, target: &Target) -> Result<Option<Leftover>> {
 /// In the home region, so that there is one.
 fn place<C: Cloud>(cloud: &C, target: &Target) -> Option<(String, String)> {
     let prefix = target.prefix.as_ref()?;
-    Some((cloud.regions().first()?.clone(), format!("{prefix}/claims/{}", target.name)))
+    Some((cloud.regions().first()?.clone(), format!("{prefix}/claims/{}/{}", target.image, target.name)))
 }
 
 fn is_dead(claim: &Parameter) -> bool {

@@ -1,4 +1,4 @@
-//! The env file that the Locus API reads: our lines are set, everything else in it stays as it is.
+//! The env file that the Locus API reads (guide, section 8): our lines are set, everything else in it stays as it is.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,10 +6,8 @@ use std::path::Path;
 use fs_err as fs;
 
 use crate::cloud::{Image, ImageId};
+use crate::durable;
 use crate::error::{Exit, Result};
-
-/// The variable the Locus API reads (guide, section 8); `_<REGION>` is added for each region (section 9).
-const VARIABLE: &str = "LOCUS_AMI_ID";
 
 /// A change to a channel's env file, ready to be shown and written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,27 +18,29 @@ pub struct Change {
     after: String,
 }
 
-fn variable(region: &str) -> String {
-    format!("{VARIABLE}_{}", region.to_uppercase().replace('-', "_"))
+/// The variable of a region (guide, section 9).
+fn of_region(variable: &str, region: &str) -> String {
+    format!("{variable}_{}", region.to_uppercase().replace('-', "_"))
 }
 
 /// What the file says: the image of each of these regions.
-pub fn points_at(file: &Path, regions: &[String]) -> Result<BTreeMap<String, ImageId>> {
-    let settings = settings(file)?;
+pub fn points_at(file: &Path, variable: &str, regions: &[String]) -> Result<BTreeMap<String, ImageId>> {
+    let settings = settings(file, variable)?;
     let value = |name: &str| settings.iter().rfind(|(key, _)| key == name).map(|(_, id)| id.clone());
-    Ok(regions.iter().filter_map(|region| Some((region.clone(), value(&variable(region))?))).collect())
+    Ok(regions.iter().filter_map(|region| Some((region.clone(), value(&of_region(variable, region))?))).collect())
 }
 
 /// Every image that the file names, in a region of ami.toml or in one that is not there any more.
-pub fn names(file: &Path) -> Result<Vec<ImageId>> {
-    Ok(settings(file)?.into_iter().map(|(_, id)| id).collect())
+pub fn names(file: &Path, variable: &str) -> Result<Vec<ImageId>> {
+    Ok(settings(file, variable)?.into_iter().map(|(_, id)| id).collect())
 }
 
 /// Our variables and what they hold.
-fn settings(file: &Path) -> Result<Vec<(String, ImageId)>> {
+fn settings(file: &Path, variable: &str) -> Result<Vec<(String, ImageId)>> {
     let text = read(file)?.unwrap_or_default();
     let assignments = text.lines().filter_map(|l| l.trim_start().trim_start_matches("export ").split_once('='));
-    let ours = assignments.filter(|(name, _)| name.trim().starts_with(VARIABLE));
+    let is_ours = |name: &str| name.strip_prefix(variable).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+    let ours = assignments.filter(|(name, _)| is_ours(name.trim()));
     // As a shell reads it: a quoted text, or all up to a blank.
     let value = |text: &str| match text.trim_start().chars().next().filter(|c| "\"'".contains(*c)) {
         Some(quote) => text.trim_start()[1..].split(quote).next().unwrap_or_default().to_owned(),
@@ -59,11 +59,11 @@ fn read(file: &Path) -> Result<Option<String>> {
 }
 
 /// The change that points a channel at `images`, the home region's first.
-pub fn plan(file: &Path, images: &[Image]) -> Result<Change> {
+pub fn plan(file: &Path, variable: &str, images: &[Image]) -> Result<Change> {
     let before = read(file)?;
     let mut settings: Vec<(String, String)> = Vec::new();
-    settings.extend(images.first().map(|home| (VARIABLE.to_owned(), home.id.to_string())));
-    settings.extend(images.iter().map(|i| (variable(&i.region), i.id.to_string())));
+    settings.extend(images.first().map(|home| (variable.to_owned(), home.id.to_string())));
+    settings.extend(images.iter().map(|i| (of_region(variable, &i.region), i.id.to_string())));
     let after = edit(before.as_deref().unwrap_or_default(), &settings);
     Ok(Change { before, after })
 }
@@ -80,18 +80,7 @@ pub fn apply(file: &Path, change: &Change) -> Result<()> {
             "run the command again and look at the new diff",
         ));
     }
-    let dir = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    let mut staged = tempfile::NamedTempFile::new_in(dir)?;
-    std::io::Write::write_all(&mut staged, change.after.as_bytes())?;
-    staged.as_file().sync_all()?;
-    // A new file is readable as any other; an existing one keeps its mode.
-    let permissions = fs::metadata(file).map(|m| m.permissions()).unwrap_or_else(|_| {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::Permissions::from_mode(0o644)
-    });
-    staged.as_file().set_permissions(permissions)?;
-    staged.persist(file).map_err(|e| e.error)?;
+    durable::replace(file, change.after.as_bytes())?;
     let read_back = fs::read_to_string(file)?;
     if read_back != change.after {
         return Err(Exit::Failed.error(
@@ -187,15 +176,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.env");
         let regions = ["us-east-1".to_owned(), "eu-west-1".to_owned()];
-        assert_eq!(points_at(&file, &regions).unwrap(), BTreeMap::new());
+        assert_eq!(points_at(&file, "LOCUS_AMI_ID", &regions).unwrap(), BTreeMap::new());
         fs::write(&file, "LOCUS_AMI_ID=ami-1\n export LOCUS_AMI_ID_US_EAST_1=ami-1\nLOCUS_AMI_ID_EU_WEST_1=\n")
             .unwrap();
         let wanted = [("us-east-1".to_owned(), ImageId("ami-1".to_owned()))].into();
-        assert_eq!(points_at(&file, &regions).unwrap(), wanted);
+        assert_eq!(points_at(&file, "LOCUS_AMI_ID", &regions).unwrap(), wanted);
         fs::write(&file, "LOCUS_AMI_ID_US_EAST_1=\"ami-1\" # ours\nLOCUS_AMI_ID_SA_EAST_1=ami-2 # gone\nOTHER=ami-3\n")
             .unwrap();
-        assert_eq!(points_at(&file, &regions).unwrap(), wanted);
-        assert_eq!(names(&file).unwrap(), ["ami-1", "ami-2"].map(|id| ImageId(id.to_owned())));
+        assert_eq!(points_at(&file, "LOCUS_AMI_ID", &regions).unwrap(), wanted);
+        assert_eq!(names(&file, "LOCUS_AMI_ID").unwrap(), ["ami-1", "ami-2"].map(|id| ImageId(id.to_owned())));
     }
 
     proptest! {

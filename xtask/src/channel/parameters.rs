@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Target;
-use crate::cloud::{Cloud, Image, ImageId, Parameter};
+use crate::cloud::{Cloud, Image, ImageId, Listed, Parameter};
 use crate::error::{Exit, Result};
 
 /// A change to one parameter in one region.
@@ -25,13 +25,29 @@ fn version(prefix: &str, image: &Image) -> String {
     format!("{prefix}/versions/{}", image.name)
 }
 
-/// The parameter of a channel: `PREFIX/CHANNEL`.
-fn pointer(prefix: &str, channel: &str) -> String {
-    format!("{prefix}/{channel}")
+/// The parameter of an image in a channel: `PREFIX/IMAGE/CHANNEL`.
+fn pointer(prefix: &str, target: &Target) -> String {
+    format!("{prefix}/{}/{}", target.image, target.name)
+}
+
+/// The parameter of a channel before each image had one of its own: `PREFIX/CHANNEL`. Machines may still start from it, so it is moved
+/// along where it is there and holds an image of the same name; it is never made.
+fn shared_pointer<C: Cloud>(
+    cloud: &C,
+    prefix: &str,
+    target: &Target,
+    region: &str,
+) -> Result<Option<(String, Parameter)>> {
+    let name = format!("{prefix}/{}", target.name);
+    let Some(there) = cloud.parameter(region, &name)? else { return Ok(None) };
+    let is_it =
+        |listed: &Listed| matches!(listed, Listed::Image(i) if i.id.0 == there.value && i.image == target.image);
+    Ok(cloud.images(region)?.iter().any(is_it).then_some((name, there)))
 }
 
 /// The changes that are needed, all versions before the first pointer.
-pub fn plan<C: Cloud>(cloud: &C, prefix: &str, channel: &str, images: &[Image]) -> Result<Vec<Change>> {
+pub fn plan<C: Cloud>(cloud: &C, target: &Target, images: &[Image]) -> Result<Vec<Change>> {
+    let Some(prefix) = &target.prefix else { return Ok(Vec::new()) };
     let (mut versions, mut pointers) = (Vec::new(), Vec::new());
     for image in images {
         let (region, after) = (image.region.clone(), image.id.clone());
@@ -46,11 +62,13 @@ pub fn plan<C: Cloud>(cloud: &C, prefix: &str, channel: &str, images: &[Image]) 
                 ));
             }
         }
-        let name = pointer(prefix, channel);
+        let name = pointer(prefix, target);
         let before = cloud.parameter(&region, &name)?;
         if before.as_ref().is_none_or(|there| there.value != after.0) {
-            pointers.push(Change { region, name, before, after });
+            pointers.push(Change { region: region.clone(), name, before, after: after.clone() });
         }
+        let shared = shared_pointer(cloud, prefix, target, &region)?.filter(|(_, there)| there.value != after.0);
+        pointers.extend(shared.map(|(name, there)| Change { region, name, before: Some(there), after }));
     }
     versions.extend(pointers);
     Ok(versions)
@@ -59,7 +77,7 @@ pub fn plan<C: Cloud>(cloud: &C, prefix: &str, channel: &str, images: &[Image]) 
 /// True for what a promotion writes: it keeps no image, the channel does.
 pub fn is_ours(target: &Target, name: &str) -> bool {
     let Some(prefix) = &target.prefix else { return false };
-    name == pointer(prefix, &target.name) || name.starts_with(&format!("{prefix}/versions/"))
+    name == pointer(prefix, target) || name.starts_with(&format!("{prefix}/versions/"))
 }
 
 /// Removes the parameter of the image's version.
@@ -71,13 +89,16 @@ pub fn forget<C: Cloud>(cloud: &C, prefix: &str, image: &Image) -> Result<()> {
     }
 }
 
-/// What the channel's parameter holds in each region.
-pub fn points_at<C: Cloud>(cloud: &C, prefix: &str, channel: &str) -> Result<BTreeMap<String, ImageId>> {
+/// What the channel's parameter holds in each region; before its first promotion under this name, what the shared one holds.
+pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<String, ImageId>> {
+    let Some(prefix) = &target.prefix else { return Ok(BTreeMap::new()) };
     let mut ids = BTreeMap::new();
     for region in cloud.regions() {
-        if let Some(there) = cloud.parameter(region, &pointer(prefix, channel))? {
-            ids.insert(region.clone(), ImageId(there.value));
-        }
+        let there = match cloud.parameter(region, &pointer(prefix, target))? {
+            Some(there) => Some(there),
+            None => shared_pointer(cloud, prefix, target, region)?.map(|(_, there)| there),
+        };
+        ids.extend(there.map(|there| (region.clone(), ImageId(there.value))));
     }
     Ok(ids)
 }

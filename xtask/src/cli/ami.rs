@@ -167,6 +167,9 @@ pub struct Promote {
     /// Promote what this channel points at
     #[arg(long, value_name = "CHANNEL", conflicts_with = "image")]
     pub from: Option<String>,
+    /// Which image of ami.toml --from means, where there are several
+    #[arg(long = "image", value_name = "IMAGE", requires = "from")]
+    pub of: Option<String>,
     /// Promote although it was not long enough in the channel before; the reason is written down. An empty one is none
     #[arg(long = "override", value_name = "REASON")]
     pub overridden: Option<String>,
@@ -208,12 +211,18 @@ pub struct Rollback {
     /// Version, name or id of the image to go back to; the last good one when left out
     #[arg(long, value_name = "VERSION")]
     pub to: Option<String>,
-    /// What is wrong with the image that is there now
+    /// What is wrong with the bad image
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
-    /// Do not put the image that is there now under quarantine
+    /// Version, name or id of an image to put under quarantine (repeatable); what the channel points at when left out
+    #[arg(long, value_name = "VERSION", conflicts_with = "keep")]
+    pub bad: Vec<String>,
+    /// Put no image under quarantine
     #[arg(long)]
     pub keep: bool,
+    /// Which image of ami.toml, where there are several
+    #[arg(long = "image", value_name = "IMAGE")]
+    pub of: Option<String>,
 }
 
 /// `ami watch`
@@ -222,6 +231,9 @@ pub struct Watch {
     /// The channel
     #[arg(long)]
     pub channel: String,
+    /// Only this image of ami.toml; all that the channel points at when left out
+    #[arg(long = "image", value_name = "IMAGE")]
+    pub of: Option<String>,
     /// Look again and again for so long (48h, 30m); once when left out
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub within: Option<Duration>,
@@ -236,6 +248,9 @@ pub struct History {
     /// The channel
     #[arg(long)]
     pub channel: String,
+    /// Which image of ami.toml, where there are several
+    #[arg(long = "image", value_name = "IMAGE")]
+    pub of: Option<String>,
 }
 
 /// `ami release`
@@ -244,9 +259,6 @@ pub struct Release {
     /// What to build.
     #[command(flatten)]
     pub build: Build,
-    /// Do not restart the instance and judge it again
-    #[arg(long)]
-    pub no_reboot: bool,
     /// Release although the version says less than what changed since the last release
     #[arg(long)]
     pub allow_version: bool,

@@ -11,6 +11,7 @@ use super::{
     BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind, Layer, Leftover,
     Listed, Made, Parameter, StoredLayer,
 };
+use crate::durable;
 use crate::error::{Error, Exit, Result, plain};
 use crate::ledger::Intent;
 use crate::process::Cmd;
@@ -25,6 +26,7 @@ mod layers;
 mod live;
 mod machine;
 mod make;
+mod marks;
 mod parameters;
 pub mod qemu;
 mod qmp;
@@ -384,8 +386,10 @@ impl Cloud for Local {
         for region in &self.settings.regions {
             for (path, run) in self.store.unfinished_ones(region)? {
                 let bytes = fs::metadata(path.join(store::DISK)).map(|m| m.len()).ok();
+                // A process that was killed before it could say whose the folder is: after a day nobody works on it.
+                let expires = if run.is_none() { Some(store::a_day_later(&path)?) } else { None };
                 let (id, region) = (path.display().to_string(), region.clone());
-                left.push(Leftover { kind: Kind::Folder, id, region, run, expires: None, bytes });
+                left.push(Leftover { kind: Kind::Folder, id, region, run, expires, bytes });
             }
         }
         // Machines of dead runs were ended when the state was opened; those that are kept were asked for.
@@ -455,9 +459,7 @@ impl Cloud for Local {
     }
 
     fn mark(&self, image: &Image, key: &str, value: &str) -> Result<()> {
-        let mut marks = self.read_marks(image)?;
-        marks.insert(key.to_owned(), value.to_owned());
-        self.put_document(image, parameters::MARKS, &serde_json::to_vec_pretty(&marks).unwrap_or_default())
+        self.add_mark(image, key, value)
     }
 
     fn launchable(&self, image: &Image) -> Result<()> {
@@ -473,10 +475,7 @@ impl Cloud for Local {
 
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {
         self.journal(("PutDocument", &image.region, name, &image.id.0), || {
-            let dir = self.store.dir(image);
-            let staged = dir.join(format!(".{name}"));
-            fs::write(&staged, bytes)?;
-            fs::rename(staged, dir.join(name))?;
+            durable::replace(&self.store.dir(image).join(name), bytes)?;
             Ok(((), image.id.to_string()))
         })
     }

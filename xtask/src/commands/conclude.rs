@@ -8,6 +8,7 @@ use fs_err as fs;
 
 use super::{Context, Finish};
 use crate::channel::output;
+use crate::durable;
 use crate::error::Result;
 use crate::event::Event;
 use crate::report::{markdown, page};
@@ -52,9 +53,9 @@ fn report(context: &Context, story: &Story) -> Result<PathBuf> {
     let folder = folder(context)?;
     let own = folder.join(story.run.as_deref().unwrap_or_default());
     fs::create_dir_all(&own)?;
-    fs::write(own.join(STORY), serde_json::to_vec(story).unwrap_or_default())?;
+    durable::replace(&own.join(STORY), &serde_json::to_vec(story).unwrap_or_default())?;
     let page = own.join(PAGE);
-    fs::write(&page, page::render(story))?;
+    durable::replace(&page, page::render(story).as_bytes())?;
     // A run's id begins with its time, so the oldest come first.
     let mut all: Vec<PathBuf> = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     all.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-")));

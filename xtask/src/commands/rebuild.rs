@@ -55,6 +55,8 @@ fn promotion(state: &State, on: &str, image: &Image, all: &[Image], channel: &st
         run: id.to_owned(),
         on: on.to_owned(),
         channel: channel.to_owned(),
+        of: image.image.clone(),
+        account: image.account.clone(),
         kind: PromotionKind::Promote,
         image: image.name.clone(),
         instead_of: String::new(),
@@ -64,7 +66,8 @@ fn promotion(state: &State, on: &str, image: &Image, all: &[Image], channel: &st
         why: "read from tags".to_owned(),
         at: at.to_owned(),
         ended: None,
+        superseded: None,
     })?;
-    state.ledger().end_promotion(id, channel)?;
+    state.ledger().end_promotion(id, channel, &image.image)?;
     Ok(true)
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Options, native};
 use crate::cloud::{Cloud, Image};
+use crate::durable;
 use crate::error::{Exit, Result};
 use crate::event::Observer;
 use crate::process::Cmd;
@@ -40,7 +41,7 @@ pub(super) fn run<C: Cloud>(
                     "packer_run_uuid": image.run,
                     "custom_data": custom_data,
                 });
-                replace(&path, &appended(before.as_deref(), entry, &image.run)?)?;
+                durable::replace(&path, appended(before.as_deref(), entry, &image.run)?.as_bytes())?;
             }
             PostProcessor::Checksum { types, output } => {
                 for kind in types {
@@ -53,7 +54,7 @@ pub(super) fn run<C: Cloud>(
                         let name = file.file_name().unwrap_or_default().to_string_lossy();
                         text.push_str(&format!("{sum}\t{name}\n"));
                     }
-                    replace(&options.root.join(expanded(output, recipe, kind)), &text)?;
+                    durable::replace(&options.root.join(expanded(output, recipe, kind)), text.as_bytes())?;
                 }
             }
             PostProcessor::ShellLocal(local) => native::run_post(local, options, events)?,
@@ -91,16 +92,6 @@ fn expanded(output: &str, recipe: &Recipe, kind: &str) -> String {
         text.replace(&format!("{{{{{name}}}}}"), value).replace(&format!("{{{{ {name} }}}}"), value)
     };
     values.into_iter().fold(output.to_owned(), one)
-}
-
-/// Writes a file so that it is there whole or not at all.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    let mut staged = tempfile::NamedTempFile::new_in(dir)?;
-    std::io::Write::write_all(&mut staged, text.as_bytes())?;
-    staged.persist(path).map_err(|e| e.error)?;
-    Ok(())
 }
 
 #[cfg(test)]

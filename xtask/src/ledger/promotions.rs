@@ -16,6 +16,10 @@ pub struct Promotion {
     pub on: String,
     /// The channel.
     pub channel: String,
+    /// The image's name in ami.toml. A channel points at one image of each.
+    pub of: String,
+    /// The account that owns the image; `None` where there are no accounts, and in rows that are older than this column.
+    pub account: Option<String>,
     /// Forward or back.
     pub kind: PromotionKind,
     /// The image's name.
@@ -34,6 +38,8 @@ pub struct Promotion {
     pub at: String,
     /// When all was written and read back.
     pub ended: Option<String>,
+    /// The run that moved the channel after this promotion was interrupted: it must not be finished any more.
+    pub superseded: Option<String>,
 }
 
 /// Which way a channel was moved.
@@ -56,30 +62,53 @@ impl PromotionKind {
     }
 }
 
+impl Promotion {
+    /// True if it was interrupted and nothing has moved the channel since.
+    pub fn is_half_done(&self) -> bool {
+        self.ended.is_none() && self.superseded.is_none()
+    }
+
+    /// True if it moves this channel of this image.
+    pub fn moves(&self, channel: &str, of: &str) -> bool {
+        self.channel == channel && self.of == of
+    }
+}
+
 impl Ledger {
     /// Writes down that a channel is about to be pointed elsewhere. The same run doing the same again goes on with what it began.
     pub fn begin_promotion(&self, promotion: &Promotion) -> Result<()> {
-        let Promotion { run, channel, kind, image, instead_of, version, ids, who, why, at, .. } = promotion;
+        let Promotion { run, channel, of, account, kind, image, instead_of, version, ids, who, why, at, .. } =
+            promotion;
+        let ids = serde_json::json!(ids).to_string();
         self.write(
-            "INSERT INTO promotion (run, channel, kind, image, version, ids, who, why, at, instead_of)
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+            "INSERT INTO promotion
+                (run, channel, kind, image, version, ids, who, why, at, instead_of, kind_of_image, account)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
              WHERE NOT EXISTS (SELECT 1 FROM promotion WHERE run = ?1 AND channel = ?2 AND image = ?4 AND ended IS NULL)",
-            params![run, channel, kind.name(), image, version, serde_json::json!(ids).to_string(), who, why, at, instead_of],
+            params![run, channel, kind.name(), image, version, ids, who, why, at, instead_of, of, account],
         )
     }
 
-    /// Writes down that it points there now, in every region.
-    pub fn end_promotion(&self, run: &str, channel: &str) -> Result<()> {
+    /// Writes down that the channel points there now, in every region, and that earlier promotions of the same image in it, which were
+    /// interrupted, must not be finished any more.
+    pub fn end_promotion(&self, run: &str, channel: &str, of: &str) -> Result<()> {
         self.write(
-            "UPDATE promotion SET ended = ?3 WHERE run = ?1 AND channel = ?2 AND ended IS NULL",
-            params![run, channel, now()],
+            "UPDATE promotion SET superseded = ?1
+             WHERE run <> ?1 AND channel = ?2 AND kind_of_image = ?3 AND ended IS NULL AND superseded IS NULL
+               AND run IN (SELECT id FROM run WHERE provider = (SELECT provider FROM run WHERE id = ?1))",
+            params![run, channel, of],
+        )?;
+        self.write(
+            "UPDATE promotion SET ended = ?4 WHERE run = ?1 AND channel = ?2 AND kind_of_image = ?3 AND ended IS NULL",
+            params![run, channel, of, now()],
         )
     }
 
     /// All promotions at a provider, oldest first.
     pub fn promotions(&self, on: &str) -> Result<Vec<Promotion>> {
         self.read(
-            "SELECT run, provider, channel, kind, image, version, ids, who, why, at, promotion.ended, instead_of
+            "SELECT run, provider, channel, kind, image, version, ids, who, why, at, promotion.ended, instead_of,
+                    superseded, account, kind_of_image
              FROM promotion JOIN run ON run.id = promotion.run WHERE provider = ?1 ORDER BY seq",
             params![on],
             promotion,
@@ -104,5 +133,8 @@ fn promotion(row: &Row<'_>) -> rusqlite::Result<Promotion> {
         why: row.get(8)?,
         at: row.get(9)?,
         ended: row.get(10)?,
+        superseded: row.get(12)?,
+        account: row.get(13)?,
+        of: row.get(14)?,
     })
 }

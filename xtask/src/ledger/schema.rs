@@ -7,7 +7,8 @@ use fs_err as fs;
 use rusqlite::{Connection, ErrorCode};
 
 /// One batch for each version of the layout, in order; a journal of version n has seen the first n.
-const VERSIONS: &[&str] = &["
+const VERSIONS: &[&str] = &[
+    "
     CREATE TABLE run (
         id TEXT PRIMARY KEY,
         command TEXT NOT NULL,
@@ -60,7 +61,15 @@ const VERSIONS: &[&str] = &["
     CREATE TABLE filled_again (
         provider TEXT PRIMARY KEY
     ) STRICT;
-"];
+",
+    "
+    ALTER TABLE promotion ADD COLUMN superseded TEXT;
+    ALTER TABLE promotion ADD COLUMN account TEXT;
+    ALTER TABLE promotion ADD COLUMN kind_of_image TEXT NOT NULL DEFAULT '';
+    -- A name is IMAGE-vVERSION-YYYYMMDD-HHmm.
+    UPDATE promotion SET kind_of_image = substr(image, 1, length(image) - length('-v' || version) - 14);
+",
+];
 
 /// Opens a journal and brings it to the newest layout.
 pub(super) fn open(file: &Path) -> rusqlite::Result<Connection> {

@@ -7,12 +7,32 @@ use jiff::{SignedDuration, Timestamp};
 use super::smoke::Record;
 use crate::cloud::Image;
 use crate::error::{Exit, Result};
+use crate::recipe::Digest;
+
+/// How an image was judged, and what a promotion asks of that.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The last smoke test with all passes.
+    pub record: Option<Record>,
+    /// The last one without some.
+    pub partial: Option<Record>,
+    /// The smoke spec of today.
+    pub spec: Digest,
+    /// The passes that are wanted: each boot on each instance type.
+    pub passes: Vec<String>,
+}
 
 /// What is known of an image beyond its records.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Standing {
     /// Why it must not be used any more.
     pub quarantined: Option<String>,
+    /// Where its marks are, if they were damaged: it may be under quarantine.
+    pub damaged: Option<String>,
+    /// How it was judged.
+    pub smoke: Verdict,
+    /// What the channel points at, if it is there.
+    pub instead_of: Option<Image>,
     /// What it must have gone through before.
     pub before: Option<Before>,
 }
@@ -32,9 +52,9 @@ pub struct Before {
     pub overridden: Option<String>,
 }
 
-/// Judges whether an image may be promoted: smoke passed for exactly this disk, every region has it, nobody put it under quarantine,
-/// and it was long enough where it had to be before.
-pub fn gate(images: &[Image], regions: &[String], record: Option<&Record>, standing: &Standing) -> Result<()> {
+/// Judges whether an image may be promoted: it passed the whole smoke test of today with exactly this disk, every region has it, nobody
+/// put it under quarantine, it runs where the image runs that it replaces, and it was long enough where it had to be before.
+pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result<()> {
     let Some(home) = images.first() else {
         return Err(Exit::Usage.error("no image to promote", "build one with `cargo xtask ami build`"));
     };
@@ -47,18 +67,14 @@ pub fn gate(images: &[Image], regions: &[String], record: Option<&Record>, stand
             "promote another image: `cargo xtask ami list`".to_owned(),
         );
     }
-    let smoke = format!("run `cargo xtask ami smoke {}`", home.id);
-    match record {
-        None => return refuse("it has no smoke report".to_owned(), smoke),
-        Some(record) if record.content != home.content => {
-            return refuse("its smoke report was made for another disk".to_owned(), smoke);
-        }
-        Some(record) if !record.passed => return refuse("its smoke test failed".to_owned(), smoke),
-        // A record that says `passed` over reports that do not is not believed.
-        Some(record) if record.reports.is_empty() || !record.reports.iter().all(::smoke::report::Report::passed) => {
-            return refuse("its smoke report holds a failed or empty pass".to_owned(), smoke);
-        }
-        Some(_) => {}
+    if let Some(damaged) = &standing.damaged {
+        return refuse(
+            format!("its marks were damaged, so it may be under quarantine: {damaged}"),
+            "look at them; where none says that it is, remove marks.json beside the image's record".to_owned(),
+        );
+    }
+    if let Err(what) = smoked(home, &standing.smoke) {
+        return refuse(what, format!("run `cargo xtask ami smoke {}`", home.id));
     }
     let missing: Vec<&str> =
         regions.iter().filter(|r| !images.iter().any(|i| i.region == **r)).map(String::as_str).collect();
@@ -74,9 +90,55 @@ pub fn gate(images: &[Image], regions: &[String], record: Option<&Record>, stand
             format!("delete {} and copy again", other.id),
         );
     }
+    let other_arch = |i: &&Image| i.arch.is_some() && home.arch.is_some() && i.arch != home.arch;
+    if let Some(other) = standing.instead_of.iter().chain(images).find(other_arch) {
+        let arch = |i: &Image| i.arch.clone().unwrap_or_default();
+        return refuse(
+            format!("it is for {}, and {} in the channel is for {}", arch(home), other.name, arch(other)),
+            "give each architecture an image of its own in ami.toml".to_owned(),
+        );
+    }
     match &standing.before {
         Some(before) => soaked(before).or_else(|(what, hint)| refuse(what, hint)),
         None => Ok(()),
+    }
+}
+
+/// Why the smoke test does not speak for an image, if it does not.
+fn smoked(image: &Image, smoke: &Verdict) -> std::result::Result<(), String> {
+    let Some(record) = &smoke.record else {
+        return Err(match smoke.partial {
+            Some(_) => "it has no smoke report of all passes, only one of `--no-reboot`".to_owned(),
+            None => "it has no smoke report".to_owned(),
+        });
+    };
+    if record.content != image.content {
+        return Err("its smoke report was made for another disk".to_owned());
+    }
+    if !record.passed {
+        return Err("its smoke test failed".to_owned());
+    }
+    // A record that says `passed` over reports that do not is not believed.
+    if record.reports.is_empty() || !record.reports.iter().all(::smoke::report::Report::passed) {
+        return Err("its smoke report holds a failed or empty pass".to_owned());
+    }
+    if record.spec_sha256 != smoke.spec {
+        return Err(format!(
+            "it was held against another smoke spec ({}) than today's ({})",
+            record.spec_sha256.short(),
+            smoke.spec.short()
+        ));
+    }
+    if !record.covers(image, smoke.spec, &smoke.passes) {
+        let lacking = smoke.passes.iter().filter(|pass| !record.passes.contains(pass)).cloned().collect::<Vec<_>>();
+        return Err(format!("its smoke report lacks passes: {}", lacking.join(", ")));
+    }
+    let at = |record: &Record| record.at.parse::<Timestamp>().ok();
+    match &smoke.partial {
+        Some(later) if !later.passed && later.content == image.content && at(later) > at(record) => {
+            Err(format!("a later smoke test without all passes failed at {}", later.at))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -98,5 +160,106 @@ fn soaked(before: &Before) -> std::result::Result<(), (String, String)> {
             Err((what, format!("wait {} h {} min more, {hint}", left.as_hours(), left.as_mins() % 60)))
         }
         Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::{BaseRecord, Identity, ImageId};
+    use ::smoke::report::{Check, Outcome, Report};
+    use std::collections::BTreeMap;
+
+    fn image() -> Image {
+        Image {
+            schema: 1,
+            id: ImageId("ami-1".to_owned()),
+            name: "v1".to_owned(),
+            region: "a".to_owned(),
+            image: "locus-agent".to_owned(),
+            arch: Some("x86_64".to_owned()),
+            account: None,
+            version: "1.0.0".to_owned(),
+            created: String::new(),
+            recipe_hash: Digest::of(b"recipe"),
+            base: BaseRecord::local("base", Digest::of(b"base")),
+            content: Digest::of(b"disk"),
+            disk_bytes: 1,
+            copied_from: None,
+            run: "run-1".to_owned(),
+            engine: "native".to_owned(),
+            built_in: None,
+            builder: Identity::default(),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    fn record(passes: &[&str], at: &str, outcome: Outcome) -> Record {
+        let check = Check { name: "os".to_owned(), outcome, seconds: 0.1, message: String::new() };
+        let report = Report {
+            schema: 1,
+            boot_id: "b".to_owned(),
+            host_keys: Vec::new(),
+            os: "debian 13".to_owned(),
+            checks: vec![check],
+            wall_seconds: 0.1,
+            slowest_seconds: 0.1,
+            boot: None,
+        };
+        Record {
+            schema: 1,
+            content: Digest::of(b"disk"),
+            spec_sha256: Digest::of(b"spec"),
+            passed: outcome == Outcome::Pass,
+            at: at.to_owned(),
+            passes: passes.iter().map(|p| (*p).to_owned()).collect(),
+            reports: passes.iter().map(|_| report.clone()).collect(),
+        }
+    }
+
+    fn standing(record: Option<Record>) -> Standing {
+        let passes = ["first boot", "after reboot"].map(str::to_owned).into();
+        Standing {
+            quarantined: None,
+            damaged: None,
+            smoke: Verdict { record, partial: None, spec: Digest::of(b"spec"), passes },
+            instead_of: None,
+            before: None,
+        }
+    }
+
+    const FULL: [&str; 2] = ["first boot", "after reboot"];
+
+    fn refused(standing: &Standing) -> String {
+        let error = gate(&[image()], &["a".to_owned()], standing).unwrap_err();
+        assert_eq!(error.exit(), Exit::Judged);
+        error.to_string()
+    }
+
+    #[test]
+    fn only_the_whole_smoke_test_of_today_opens_the_gate() {
+        let good = record(&FULL, "2026-11-01T00:00:00Z", Outcome::Pass);
+        gate(&[image()], &["a".to_owned()], &standing(Some(good.clone()))).unwrap();
+        assert!(refused(&standing(None)).contains("no smoke report"));
+        let first_only = record(&FULL[..1], "2026-11-01T00:00:00Z", Outcome::Pass);
+        assert!(refused(&standing(Some(first_only))).contains("lacks passes: after reboot"));
+        let of_old_spec = Record { spec_sha256: Digest::of(b"old"), ..good.clone() };
+        assert!(refused(&standing(Some(of_old_spec))).contains("another smoke spec"));
+        let mut later = standing(Some(good.clone()));
+        later.smoke.partial = Some(record(&FULL[..1], "2026-11-02T00:00:00Z", Outcome::Fail));
+        assert!(refused(&later).contains("a later smoke test without all passes failed"));
+        later.smoke.partial = Some(record(&FULL[..1], "2026-10-01T00:00:00Z", Outcome::Fail));
+        gate(&[image()], &["a".to_owned()], &later).unwrap();
+    }
+
+    #[test]
+    fn lost_marks_and_another_architecture_close_it() {
+        let good = record(&FULL, "2026-11-01T00:00:00Z", Outcome::Pass);
+        let mut with = standing(Some(good));
+        with.damaged = Some("they are in x".to_owned());
+        assert!(refused(&with).contains("they are in x"));
+        with.damaged = None;
+        with.instead_of = Some(Image { name: "v0".to_owned(), arch: Some("arm64".to_owned()), ..image() });
+        assert!(refused(&with).contains("it is for x86_64, and v0 in the channel is for arm64"));
     }
 }

@@ -254,6 +254,8 @@ mod tests {
             name: name.to_owned(),
             region: "us-east-1".to_owned(),
             image: "locus-agent".to_owned(),
+            arch: None,
+            account: None,
             version: "1.0.0".to_owned(),
             created: day(on).to_string(),
             recipe_hash: Digest::of(b"recipe"),

@@ -80,6 +80,8 @@ impl Project {
             name: format!("locus-agent-v1.0.0-{content}"),
             region: region.to_owned(),
             image: "locus-agent".to_owned(),
+            arch: None,
+            account: None,
             version: "1.0.0".to_owned(),
             // The later the name, the later it was made.
             created: match content.get(content.len().saturating_sub(2)..).and_then(|n| n.parse::<u32>().ok()) {
@@ -116,8 +118,10 @@ impl Project {
             "schema": 1, "boot_id": "b", "host_keys": [], "os": "debian 13", "checks": [check],
             "wall_seconds": 0.1, "slowest_seconds": 0.1
         });
+        let spec = Digest::of(&fs::read(self.path("smoke/specs/locus-agent.toml")).unwrap());
         let record = serde_json::json!({
-            "schema": 1, "content": disk, "spec_sha256": disk, "passed": true, "at": "now", "reports": [report]
+            "schema": 1, "content": disk, "spec_sha256": spec, "passed": true, "at": "2026-11-21T00:00:00Z",
+            "passes": ["first boot", "after reboot"], "reports": [report, report]
         });
         let dir = self.path(&format!(".agent-ami/regions/{}/{}", image.region, image.id));
         fs::write(dir.join("smoke.json"), record.to_string()).unwrap();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{BaseRecord, sha256_file};
 use super::qemu::Boot;
+use crate::durable;
 use crate::error::{Error, Exit, Result};
 use crate::event::Stream;
 use crate::process::{Cmd, Ended, tail};
@@ -188,7 +189,8 @@ impl Bases {
         let files = [(DISK.to_owned(), RecordFile { sha256: found })].into();
         let record = serde_json::to_string_pretty(&Record { files, root_label: None }).unwrap_or_default();
         fs::write(staged.join(RECORD), record)?;
-        Ok(fs::rename(staged, self.root.join(name.name()))?)
+        durable::sync_files(&staged)?;
+        durable::rename(&staged, &self.root.join(name.name()))
     }
 
     fn make_debian(&self, told: &dyn Fn(&str)) -> Result<()> {

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use fs_err as fs;
 
 use super::super::{Generation, Layer, LayerId, StoredLayer};
+use crate::durable;
 use crate::error::{Error, Exit, Result};
 use crate::process::Cmd;
 use crate::recipe::Digest;
@@ -96,8 +97,9 @@ impl Layers {
         let record = Record { generation, parent_generation, layer: layer.clone() };
         let text = serde_json::to_string_pretty(&record).unwrap_or_default();
         fs::write(dir.join(HALF_RECORD), text)?;
-        fs::rename(dir.join(HALF_RECORD), dir.join(RECORD))?;
-        Ok(())
+        // The disk before the record: a record that survives a power loss must not name a disk that did not.
+        durable::sync_files(dir)?;
+        durable::rename(&dir.join(HALF_RECORD), &dir.join(RECORD))
     }
 
     /// Removes a layer, and refuses where a finished one stands on it. It loses its name first, so that an interrupted removal leaves

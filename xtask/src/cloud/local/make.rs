@@ -1,13 +1,15 @@
 //! Images of this machine made: from a builder's disk, and from an image in another region.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
 use super::super::{BaseRecord, Capture, Cloud as _, Image, ImageId, Listed, sha256_file};
-use super::{Local, store};
+use super::Local;
+use super::store::{self, Store};
 use crate::error::{Exit, Result};
 use crate::process::{Cmd, Ended};
+use crate::signals::{self, DoomedPath};
 
 impl Local {
     pub(super) fn copy_to(&self, image: &Image, region: &str, told: &dyn Fn(u64, u64)) -> Result<(Image, bool)> {
@@ -27,12 +29,11 @@ impl Local {
 
     fn make_copy(&self, image: &Image, region: &str, id: &ImageId, told: &dyn Fn(u64, u64)) -> Result<Image> {
         let from = self.store.dir(image);
-        let unfinished = self.store.unfinished(region, id, self.run()?.id())?;
-        let disk = unfinished.join(store::DISK);
+        let unfinished = Unfinished::begin(&self.store, region, id, self.run()?.id())?;
+        let disk = unfinished.path.join(store::DISK);
         copy_file(&from.join(store::DISK), &disk, told)?;
         let found = sha256_file(&disk)?;
         if found != image.content {
-            fs::remove_dir_all(&unfinished)?;
             return Err(Exit::Failed.error(
                 format_args!("the copy of {} to {region} has SHA-256 {found}, not {}", image.id, image.content),
                 format_args!("the source may be damaged: delete {} and build again", image.id),
@@ -45,7 +46,7 @@ impl Local {
             copied_from: Some(image.id.clone()),
             ..image.clone()
         };
-        self.store.publish(&unfinished, &copy)?;
+        self.store.publish(&unfinished.path, &copy)?;
         Ok(copy)
     }
 
@@ -73,8 +74,9 @@ impl Local {
         capture: &Capture,
         told: &dyn Fn(&str),
     ) -> Result<Image> {
-        let unfinished = self.store.unfinished(&capture.region, &ImageId(name.to_owned()), self.run()?.id())?;
-        let target = unfinished.join(store::DISK);
+        let id = ImageId(name.to_owned());
+        let unfinished = Unfinished::begin(&self.store, &capture.region, &id, self.run()?.id())?;
+        let target = unfinished.path.join(store::DISK);
         told("flattening the layers into one disk");
         convert(disk, &target, told)?;
         told("hashing the disk");
@@ -85,6 +87,8 @@ impl Local {
             name: name.to_owned(),
             region: capture.region.clone(),
             image: capture.image.clone(),
+            arch: Some(arch()),
+            account: None,
             version: capture.version.clone(),
             created: jiff::Timestamp::now().to_string(),
             recipe_hash: capture.recipe_hash,
@@ -98,7 +102,7 @@ impl Local {
             builder: capture.builder.clone(),
             tags: [("ManagedBy".to_owned(), "agent-ami".to_owned())].into(),
         };
-        self.store.publish(&unfinished, &image)?;
+        self.store.publish(&unfinished.path, &image)?;
         Ok(image)
     }
 
@@ -118,6 +122,32 @@ impl Local {
             at += jiff::SignedDuration::from_mins(1);
         }
     }
+}
+
+/// The folder of an image that is being made. It is removed when the work ends without an image: by an error, by a first signal, and
+/// by a second one.
+struct Unfinished {
+    path: PathBuf,
+    _doomed: DoomedPath,
+}
+
+impl Unfinished {
+    fn begin(store: &Store, region: &str, id: &ImageId, run: &str) -> Result<Self> {
+        let doomed = signals::doom_path(store.unfinished_dir(region, id));
+        Ok(Self { path: store.unfinished(region, id, run)?, _doomed: doomed })
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // An image that was published has another name. What cannot be removed now bears the run's id, by which `gc` finds it.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// The architecture of this host, of its machines and of what is built in them, in EC2's word.
+fn arch() -> String {
+    if std::env::consts::ARCH == "aarch64" { "arm64".to_owned() } else { std::env::consts::ARCH.to_owned() }
 }
 
 /// Writes the chain of overlays as one disk.
@@ -149,7 +179,7 @@ fn copy_file(from: &Path, to: &Path, told: &dyn Fn(u64, u64)) -> Result<()> {
     let mut buffer = vec![0; 4 << 20];
     let mut done = 0;
     loop {
-        crate::signals::check()?;
+        signals::check()?;
         let n = source.read(&mut buffer)?;
         if n == 0 {
             return Ok(target.sync_all()?);

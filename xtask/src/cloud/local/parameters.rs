@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use fs_err as fs;
 
-use super::super::{Cloud as _, Image, ImageId, Listed, Parameter, changed_in_between};
+use super::super::{Cloud as _, ImageId, Listed, Parameter, changed_in_between};
 use super::Local;
+use crate::durable;
 use crate::error::{Exit, Result};
 
 impl Local {
@@ -52,7 +53,7 @@ impl Local {
     }
 
     pub(super) fn write_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
-        let _lock = self.state.lock("parameters", "writing a parameter")?;
+        let _lock = self.state.wait_for_lock("parameters", "writing a parameter")?;
         let there = self.read_parameter(region, name)?;
         if there.as_ref().map(|p| p.version) != expected {
             return Err(changed_in_between(region, name, there.as_ref()));
@@ -67,38 +68,18 @@ impl Local {
         }
         let parameter = Parameter { value: value.to_owned(), version: expected.unwrap_or(0) + 1 };
         self.journal(("PutParameter", region, name, value), || {
-            let file = self.parameter_file(region, name)?;
-            let dir = self.state.path("parameters").join(region);
-            fs::create_dir_all(&dir)?;
-            let mut staged = tempfile::NamedTempFile::new_in(dir)?;
-            serde_json::to_writer_pretty(&mut staged, &parameter).map_err(std::io::Error::from)?;
-            staged.as_file().sync_all()?;
-            staged.persist(file).map_err(|e| e.error)?;
+            let text = serde_json::to_vec_pretty(&parameter).map_err(std::io::Error::from)?;
+            durable::replace(&self.parameter_file(region, name)?, &text)?;
             Ok(((), format!("{name} version {}", parameter.version)))
         })
     }
 
     pub(super) fn remove_parameter(&self, region: &str, name: &str) -> Result<()> {
-        let _lock = self.state.lock("parameters", "removing a parameter")?;
+        let _lock = self.state.wait_for_lock("parameters", "removing a parameter")?;
         let file = self.parameter_file(region, name)?;
         self.journal(("DeleteParameter", region, name, ""), || match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(((), name.to_owned())),
         })
     }
-
-    pub(super) fn read_marks(&self, image: &Image) -> Result<std::collections::BTreeMap<String, String>> {
-        match self.document(image, MARKS)? {
-            None => Ok(std::collections::BTreeMap::new()),
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
-                Exit::Failed.error(
-                    format_args!("{MARKS} of {} is damaged: {e}", image.id),
-                    format_args!("delete the image, or mend the file in {}", self.store.dir(image).display()),
-                )
-            }),
-        }
-    }
 }
-
-/// The document that holds an image's marks.
-pub(super) const MARKS: &str = "marks.json";

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::super::{Corrupt, Image, ImageId, Listed};
+use crate::durable;
 use crate::error::{Exit, Result};
 use crate::recipe::Digest;
 
@@ -35,9 +36,14 @@ impl Store {
         self.root.join(&image.region).join(&image.id.0)
     }
 
+    /// Where an image is put together.
+    pub(super) fn unfinished_dir(&self, region: &str, id: &ImageId) -> PathBuf {
+        self.root.join(region).join(format!("{UNFINISHED}{id}"))
+    }
+
     /// A fresh folder to put an image together in.
     pub(super) fn unfinished(&self, region: &str, id: &ImageId, run: &str) -> Result<PathBuf> {
-        let dir = self.root.join(region).join(format!("{UNFINISHED}{id}"));
+        let dir = self.unfinished_dir(region, id);
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
         }
@@ -69,10 +75,12 @@ impl Store {
             Exit::Failed.error(format_args!("cannot write the image record: {e}"), "this is a defect; please report it")
         })?;
         fs::write(unfinished.join(RECORD), text)?;
-        fs::remove_file(unfinished.join(RUN))?;
-        sync(unfinished)?;
-        fs::rename(unfinished, self.dir(image))?;
-        Ok(())
+        durable::sync_files(unfinished)?;
+        let dir = self.dir(image);
+        durable::rename(unfinished, &dir)?;
+        // Last of all: as long as the folder is no image, it must say whose it is. In an image nobody reads the marker.
+        fs::remove_file(dir.join(RUN))?;
+        durable::sync_folder(&dir)
     }
 
     /// All images of a region. Unfinished ones are left out; a dead run's are removed by the next copy or capture.
@@ -120,6 +128,14 @@ pub(super) fn id(region: &str, name: &str, disk: Digest) -> ImageId {
     ImageId(format!("ami-local-{}", digest.short()))
 }
 
+/// A day after the last change of a folder, RFC 3339.
+pub(super) fn a_day_later(dir: &Path) -> Result<String> {
+    let changed = jiff::Timestamp::try_from(fs::metadata(dir)?.modified()?).map_err(|e| {
+        Exit::Failed.error(format_args!("the time of {} cannot be used: {e}", dir.display()), "remove that folder")
+    })?;
+    Ok((changed + jiff::SignedDuration::from_hours(24)).to_string())
+}
+
 fn read(dir: &Path, region: &str) -> std::result::Result<Image, String> {
     let text = std::fs::read_to_string(dir.join(RECORD)).map_err(|e| format!("{RECORD}: {e}"))?;
     let image: Image = serde_json::from_str(&text).map_err(|e| format!("{RECORD}: {e}"))?;
@@ -134,12 +150,4 @@ fn read(dir: &Path, region: &str) -> std::result::Result<Image, String> {
         return Err(format!("{DISK} has {bytes} bytes, the record says {}", image.disk_bytes));
     }
     Ok(image)
-}
-
-/// Asks the kernel to write a folder's files out, so that a record never outlives its disk in a power cut.
-fn sync(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir)? {
-        fs::File::open(entry?.path())?.sync_all()?;
-    }
-    Ok(())
 }

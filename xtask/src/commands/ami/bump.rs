@@ -10,6 +10,7 @@ use crate::cloud::{self, Cloud, Image};
 use crate::commands::{Context, Finish, Provider};
 use crate::config::FILE;
 use crate::contents::difference;
+use crate::durable;
 use crate::error::{Exit, Result};
 use crate::event::Event;
 use crate::stage::version::{self, Level};
@@ -150,7 +151,7 @@ fn write_version(context: &Context, image: &str, version: &Version) -> Result<()
     if let (Some(value), Some(decor)) = (item.as_value_mut(), decor) {
         *value.decor_mut() = decor;
     }
-    Ok(fs::write(file, document.to_string())?)
+    durable::replace(&file, document.to_string().as_bytes())
 }
 
 /// Puts an entry above the newest one.
@@ -164,5 +165,5 @@ fn write_entry(context: &Context, image: &str, version: &Version, reasons: &[(Le
     }
     entry.push('\n');
     let at = before.find("\n## ").map_or(before.len(), |at| at + 1);
-    Ok(fs::write(file, format!("{}{entry}{}", &before[..at], &before[at..]))?)
+    durable::replace(&file, format!("{}{entry}{}", &before[..at], &before[at..]).as_bytes())
 }

@@ -7,10 +7,11 @@ use crate::channel::{self, Change, Target, claim};
 use crate::cli;
 use crate::cloud::{self, Cloud, Image, ImageId};
 use crate::commands::Context;
-use crate::config::{Channel, Config};
+use crate::config::{Channel, Config, Image as ImageConfig};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Outcome};
 use crate::ledger::{Intent, Promotion, PromotionKind};
+use crate::stage::rollback::{self, Stands};
 use crate::state::{Run, State};
 
 /// The mark that says since when a channel has pointed at an image: `promoted:staging`.
@@ -29,21 +30,33 @@ pub fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a Channel> {
     })
 }
 
-/// Its sinks.
-pub fn target(context: &Context, name: &str, channel: &Channel) -> Target {
+/// The sinks of a channel for one image of ami.toml.
+pub fn target(context: &Context, config: &Config, image: &str, name: &str) -> Result<Target> {
+    let channel = configured(config, name)?;
+    let (image, configured) = context.image(config, Some(image))?;
+    Ok(sinks(context, (image, configured), (name, channel)))
+}
+
+fn sinks(context: &Context, (image, configured): (&str, &ImageConfig), (name, channel): (&str, &Channel)) -> Target {
     let set = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
     let shown = channel.env_file.display().to_string();
     Target {
         name: name.to_owned(),
+        image: image.to_owned(),
+        variable: configured.env_variable.clone(),
         env_file: set(&shown).map(|shown| (context.root.join(&channel.env_file), shown)),
         prefix: set(&channel.ssm_prefix),
         output: context.env.get("GITHUB_OUTPUT").filter(|_| channel.github_output).map(PathBuf::from),
     }
 }
 
-/// All channels' sinks.
+/// The sinks of all channels for all images.
 pub fn targets(context: &Context, config: &Config) -> Vec<Target> {
-    config.channels.iter().map(|(name, channel)| target(context, name, channel)).collect()
+    let of = |(name, channel): (&String, &Channel)| {
+        let images = config.images.iter();
+        images.map(|(image, at)| sinks(context, (image, at), (name, channel))).collect::<Vec<_>>()
+    };
+    config.channels.iter().flat_map(of).collect()
 }
 
 /// Everything that refers to an image: channels, parameters, instances, launch templates.
@@ -102,9 +115,17 @@ pub fn required<C: Cloud>(
     Ok(required)
 }
 
-/// The name of the image that a channel points at, if it is there.
-pub fn name_of(all: &[Image], now: &BTreeMap<String, ImageId>) -> Option<String> {
-    all.iter().find(|i| now.values().any(|id| *id == i.id)).map(|i| i.name.clone())
+/// What a channel points at. Regions that may lack an image keep what they had, so they need not agree with the others.
+pub fn stands<C: Cloud>(cloud: &C, all: &[Image], target: &Target) -> Result<Stands> {
+    let regions: Vec<String> = cloud.regions().iter().filter(|r| !cloud.best_effort().contains(r)).cloned().collect();
+    Ok(rollback::stands(all, &channel::points_at(cloud, target)?, &regions))
+}
+
+/// The last promotion of the channel that was interrupted in this state folder, if nothing has moved the channel since.
+pub fn half_done<C: Cloud>(cloud: &C, state: &State, target: &Target, run: &str) -> Result<Option<Promotion>> {
+    let mut all = state.ledger().promotions(cloud.name())?;
+    all.retain(|p| p.moves(&target.name, &target.image) && p.is_half_done() && p.run != run);
+    Ok(all.pop())
 }
 
 /// What moves a channel.
@@ -136,8 +157,16 @@ pub fn point<C: Cloud>(
     let ids: BTreeMap<String, String> = images.iter().map(|i| (i.region.clone(), i.id.to_string())).collect();
     let shown = ids.values().cloned().collect::<Vec<_>>().join(", ");
     let changes = channel::plan(cloud, target, images)?;
-    let unfinished = state.ledger().promotions(cloud.name())?;
-    let unfinished = unfinished.iter().any(|p| p.run == run.id() && p.channel == *channel && p.ended.is_none());
+    let mine = state.ledger().promotions(cloud.name())?;
+    let mine = mine.into_iter().rfind(|p| p.run == run.id() && p.moves(channel, &target.image));
+    if let Some(by) = mine.as_ref().and_then(|p| p.superseded.as_deref()) {
+        return Err(Exit::Precondition.error(
+            format_args!("{channel} was moved by {by} after {} was interrupted", run.id()),
+            format_args!("`cargo xtask ami history --channel {channel}` shows it; promote again what you want there"),
+        ));
+    }
+    let unfinished = mine.is_some_and(|p| p.is_half_done());
+    same_account(cloud, state, target, images)?;
     if changes.is_empty() && !unfinished {
         return Ok((Outcome::UpToDate, format!("{channel} points at {shown} already")));
     }
@@ -152,12 +181,45 @@ pub fn point<C: Cloud>(
     if !step.asked && !unfinished {
         context.confirm(&format!("Point {channel} at {name}?"))?;
     }
+    free_dead_claim(context, cloud, state, run, target)?;
     claim::take(cloud, target, run.id(), &who(context))?;
     let moved = moved(context, cloud, state, run, step, &changes, ids);
     let released = claim::release(cloud, target);
     moved.and(released)?;
-    state.ledger().end_promotion(run.id(), channel)?;
+    state.ledger().end_promotion(run.id(), channel, &target.image)?;
     Ok((Outcome::Done, format!("{channel} points at {shown}")))
+}
+
+/// Refuses to mix accounts in one channel: its env file is on this machine, and whoever reads it expects ids of one account.
+fn same_account<C: Cloud>(cloud: &C, state: &State, target: &Target, images: &[Image]) -> Result<()> {
+    let Some(account) = images.first().and_then(|i| i.account.as_deref()) else { return Ok(()) };
+    let mut all = state.ledger().promotions(cloud.name())?;
+    all.retain(|p| p.moves(&target.name, &target.image) && p.ended.is_some());
+    let last = all.iter().rev().find_map(|p| p.account.as_deref());
+    match last.filter(|last| *last != account) {
+        None => Ok(()),
+        Some(last) => Err(Exit::Precondition.error(
+            format_args!(
+                "{} of {} was last pointed at images of account {last}, and these are of account {account}",
+                target.name, target.image
+            ),
+            format_args!(
+                "use another profile, or give each account a state folder and env files of its own: --state DIR, AGENT_AMI_CHANNELS_{}_ENV_FILE",
+                target.name.to_uppercase().replace('-', "_")
+            ),
+        )),
+    }
+}
+
+/// Gives up the claim of a run of this state folder whose process is dead: nobody else will, and a rollback must not wait an hour.
+fn free_dead_claim<C: Cloud>(context: &Context, cloud: &C, state: &State, run: &Run, target: &Target) -> Result<()> {
+    let Some(holder) = claim::held(cloud, target)?.and_then(|claim| claim.run) else { return Ok(()) };
+    if holder == run.id() || state.ledger().run(&holder)?.is_none() || state.is_alive(&holder)? {
+        return Ok(());
+    }
+    let message = format!("{holder} was interrupted while it moved {}; its claim is given up", target.name);
+    context.events.event(Event::Note { message });
+    claim::release(cloud, target)
 }
 
 /// Makes the changes and reads back what they made of the channel. The caller holds the claim on it.
@@ -210,6 +272,8 @@ fn promotion<C: Cloud>(
         run: run.id().to_owned(),
         on: cloud.name().to_owned(),
         channel: step.target.name.clone(),
+        of: step.target.image.clone(),
+        account: home.and_then(|i| i.account.clone()),
         kind: step.kind,
         image: home.map(|i| i.name.clone()).unwrap_or_default(),
         instead_of: step.instead_of.unwrap_or_default().to_owned(),
@@ -219,6 +283,7 @@ fn promotion<C: Cloud>(
         why: step.why.to_owned(),
         at: jiff::Timestamp::now().to_string(),
         ended: None,
+        superseded: None,
     }
 }
 

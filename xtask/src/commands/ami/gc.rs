@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::channel::{self, QUARANTINED};
 use crate::channel::{claim, references};
 use crate::cli;
-use crate::cloud::{self, Cloud, Image, ImageId, Kind, Leftover};
+use crate::cloud::{self, Cloud, DAMAGED, Image, ImageId, Kind, Leftover};
 use crate::commands::{Context, Finish, Provider};
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
@@ -104,11 +104,12 @@ impl Planned {
 /// Tells of channels that a run was moving when it was cut off: nobody will finish that any more.
 fn half_moved<C: Cloud>(context: &Context, state: &State, cloud: &C, run: &str) -> Result<()> {
     let all = state.ledger().promotions(cloud.name())?;
-    for promotion in all.iter().filter(|p| p.run == run && p.ended.is_none()) {
+    for promotion in all.iter().filter(|p| p.run == run && p.is_half_done()) {
         let (channel, image) = (&promotion.channel, &promotion.image);
         let message = format!("{channel} may point at {image} in some regions and at what it had in others");
-        let hint =
-            format!("`cargo xtask ami promote {image} --channel {channel}`, or `ami rollback --channel {channel}`");
+        let hint = format!(
+            "`cargo xtask ami promote {image} --channel {channel}`, or `ami rollback --channel {channel} --to VERSION`"
+        );
         context.events.event(Event::Warning { message, hint });
     }
     Ok(())
@@ -158,18 +159,18 @@ fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State,
     facts.users = by_id(references(cloud, &targets, &BTreeSet::new())?);
     for promotion in state.ledger().promotions(cloud.name())? {
         if let Ok(at) = promotion.at.parse() {
-            facts.promoted.entry(promotion.image).or_default().push((promotion.channel, at));
+            facts.promoted.entry(promotion.image).or_default().push((pointer(&promotion.of, &promotion.channel), at));
         }
     }
     for image in facts.images.clone() {
         for (key, value) in cloud.marks(&image)? {
-            if key == QUARANTINED {
+            if key == QUARANTINED || key == DAMAGED {
                 facts.quarantined.insert(image.name.clone(), value);
             } else if key == DEPRECATED {
                 facts.deprecated.extend(value.parse().ok().map(|at| (image.id.to_string(), at)));
             } else if let (Some(channel), Some(at)) = (key.strip_prefix("promoted:"), value.split(' ').next()) {
                 let moves = facts.promoted.entry(image.name.clone()).or_default();
-                moves.extend(at.parse().ok().map(|at: Timestamp| (channel.to_owned(), at)));
+                moves.extend(at.parse().ok().map(|at: Timestamp| (pointer(&image.image, channel), at)));
             }
         }
     }
@@ -185,6 +186,11 @@ fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State,
     }
     facts.users = users;
     Ok(facts)
+}
+
+/// A channel's pointer to one of an image: only what it points at next replaces what it points at now.
+fn pointer(of: &str, channel: &str) -> String {
+    format!("{of}/{channel}")
 }
 
 fn by_id(references: BTreeMap<ImageId, Vec<String>>) -> BTreeMap<String, Vec<String>> {

@@ -1,21 +1,24 @@
 //! `ami promote`: gate, diff, ask, write, read back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::channel::{self, Move, QUARANTINED, promoted};
-use super::smoke::chosen;
+use super::smoke::{chosen, spec_path};
 use crate::channel::points_at;
 use crate::cli;
-use crate::cloud::{self, Cloud, Image};
+use crate::cloud::{self, Cloud, DAMAGED, Image, ImageId};
 use crate::commands::{Context, Finish, Provider};
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Phase, phase};
 use crate::ledger::PromotionKind;
-use crate::stage::promote::{self as stage, Before, Standing};
-use crate::stage::smoke::DOCUMENT;
+use crate::recipe::Digest;
+use crate::stage::promote::{self as stage, Before, Standing, Verdict};
+use crate::stage::rollback::Stands;
+use crate::stage::smoke::{self, DOCUMENT, PARTIAL, Record};
 use crate::state::{Run, State};
 
 /// Points the channel of `args` at `image` and its copies. `asked` is true when a person has agreed already.
@@ -31,23 +34,26 @@ pub fn promote<P: Provider>(
     asked: bool,
 ) -> Result<serde_json::Value> {
     let name = args.channel.as_str();
-    let configured = channel::configured(config, name)?;
-    let target = channel::target(context, name, configured);
+    let target = channel::target(context, config, &image.image, name)?;
     let cloud = provider.open(context, config, state, Some(Arc::clone(run)))?;
     let events = context.events.as_ref();
     let _lock = state.lock(&format!("channel-{name}"), &context.line)?;
     phase(events, Phase::Promote, name, || {
         let images = channel::everywhere(&cloud, image)?;
-        let record = cloud.document(image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let (all, _) = cloud::all_images(&cloud)?;
         let required = channel::required(context, &cloud, &images, &args.best_effort)?;
+        let mut marks = cloud.marks(image)?;
         let standing = Standing {
-            quarantined: cloud.marks(image)?.remove(QUARANTINED),
+            quarantined: marks.remove(QUARANTINED),
+            damaged: marks.remove(DAMAGED),
+            smoke: verdict(context, &cloud, config, image)?,
             before: before(context, &cloud, config, name, &images, args.overridden.as_deref())?,
+            instead_of: pointed_at(&all, &points_at(&cloud, &target)?).cloned(),
         };
-        stage::gate(&images, &required, record.as_ref(), &standing)?;
+        stage::gate(&images, &required, &standing)?;
         let why = args.overridden.as_ref().map(|why| format!("override: {why}")).unwrap_or_default();
-        let now = channel::name_of(&cloud::all_images(&cloud)?.0, &points_at(&cloud, &target)?);
-        let (instead_of, kind) = (now.as_deref(), PromotionKind::Promote);
+        let stands = channel::stands(&cloud, &all, &target)?;
+        let (instead_of, kind) = (stands.name(), PromotionKind::Promote);
         let step = Move { target: &target, images: &images, instead_of, kind, why: &why, asked };
         let (outcome, summary) = channel::point(context, &cloud, state, run, &step)?;
         context.about(|about| about.show(name, &images));
@@ -69,17 +75,16 @@ fn before<C: Cloud>(
     if configured.after.is_empty() {
         return Ok(None);
     }
-    let earlier = channel::configured(config, &configured.after)?;
-    let there = points_at(cloud, &channel::target(context, &configured.after, earlier))?;
+    let Some(home) = images.first() else { return Ok(None) };
+    let there = points_at(cloud, &channel::target(context, config, &home.image, &configured.after)?)?;
     let exactly = images.iter().all(|i| there.get(&i.region) == Some(&i.id));
-    let since = match images.first().filter(|_| exactly) {
+    let since = if exactly {
         // Without a mark nobody knows since when: the time begins now.
-        Some(home) => {
-            let mark = cloud.marks(home)?.remove(&promoted(&configured.after)).unwrap_or_default();
-            let at = mark.split(' ').next().and_then(|at| at.parse().ok());
-            Some(at.unwrap_or_else(Timestamp::now))
-        }
-        None => None,
+        let mark = cloud.marks(home)?.remove(&promoted(&configured.after)).unwrap_or_default();
+        let at = mark.split(' ').next().and_then(|at| at.parse().ok());
+        Some(at.unwrap_or_else(Timestamp::now))
+    } else {
+        None
     };
     Ok(Some(Before {
         channel: configured.after.clone(),
@@ -90,12 +95,36 @@ fn before<C: Cloud>(
     }))
 }
 
-/// What a channel points at, by its copy in the first region where it points at anything.
-fn pointed_at<C: Cloud>(context: &Context, cloud: &C, config: &Config, from: &str) -> Result<Image> {
-    let there = points_at(cloud, &channel::target(context, from, channel::configured(config, from)?))?;
-    let id = cloud.regions().iter().find_map(|region| there.get(region));
-    let found = cloud::all_images(cloud)?.0.into_iter().find(|image| Some(&image.id) == id);
-    found.ok_or_else(|| {
+/// How the image was judged, and what a promotion asks of that.
+fn verdict<C: Cloud>(context: &Context, cloud: &C, config: &Config, image: &Image) -> Result<Verdict> {
+    let read = |name| -> Result<Option<Record>> {
+        Ok(cloud.document(image, name)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    };
+    Ok(Verdict {
+        record: read(DOCUMENT)?,
+        partial: read(PARTIAL)?,
+        spec: Digest::of(&fs_err::read(spec_path(context, config, image)?)?),
+        passes: smoke::passes(&cloud.instance_types(), true),
+    })
+}
+
+/// The image among `all` that a channel points at in the first region where it points at one.
+fn pointed_at<'a>(all: &'a [Image], now: &BTreeMap<String, ImageId>) -> Option<&'a Image> {
+    all.iter().find(|image| now.get(&image.region) == Some(&image.id))
+}
+
+/// What a channel points at.
+fn from<C: Cloud>(context: &Context, cloud: &C, config: &Config, from: &str, of: Option<&str>) -> Result<Image> {
+    let (of, _) = context.image(config, of)?;
+    let target = channel::target(context, config, of, from)?;
+    let all = cloud::all_images(cloud)?.0;
+    // Half of the regions may be another image's: which of them was meant is not ours to say.
+    if let Stands::Split(names) = channel::stands(cloud, &all, &target)? {
+        let names = names.into_keys().collect::<Vec<_>>().join(", ");
+        let hint = "name the image instead of --from, or finish what was interrupted: `cargo xtask ami resume`";
+        return Err(Exit::Precondition.error(format_args!("{from} points at different images: {names}"), hint));
+    }
+    pointed_at(&all, &points_at(cloud, &target)?).cloned().ok_or_else(|| {
         let hint = format!("`cargo xtask ami promote IMAGE --channel {from}` points it at one");
         Exit::Judged.error(format_args!("{from} points at no image that is there"), hint)
     })
@@ -107,7 +136,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Promote) ->
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;
     let image = match &args.from {
-        Some(from) => pointed_at(context, &cloud, &config, from)?,
+        Some(channel) => from(context, &cloud, &config, channel, args.of.as_deref())?,
         None => chosen(&cloud, args.image.as_deref())?,
     };
     // A workflow's input that nobody filled in is an empty text.

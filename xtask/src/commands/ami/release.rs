@@ -30,13 +30,13 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
     let (image, up_to_date) = build::build(context, provider, &config, &state, &run, &args.build)?;
     smoke_binary::wait(compiling.as_ref())?;
     let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
-    let known = if up_to_date { smoke::passed_before(context, &cloud, &config, &image, args.no_reboot)? } else { None };
+    let known = if up_to_date { smoke::passed_before(context, &cloud, &config, &image, false)? } else { None };
     let record = match known {
         Some(record) => record,
         None => {
             let args = cli::Smoke {
                 image: None,
-                no_reboot: args.no_reboot,
+                no_reboot: false,
                 unless_passed: false,
                 spec: None,
                 output: Vec::new(),
@@ -58,6 +58,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
         image: None,
         channel: CHANNEL.to_owned(),
         from: None,
+        of: None,
         overridden: None,
         best_effort: args.best_effort.clone(),
     };

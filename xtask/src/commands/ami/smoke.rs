@@ -10,6 +10,7 @@ use crate::cloud::{self, Cloud, Image};
 use crate::commands::{Context, Finish, Provider, smoke_binary};
 use crate::config::Config;
 use crate::contents::{MANIFEST, SBOM};
+use crate::durable;
 use crate::error::{Exit, Result};
 use crate::event::{Event, Outcome, Phase};
 use crate::recipe::Digest;
@@ -34,7 +35,8 @@ pub fn judge<P: Provider>(
     // A run with another spec is a look, not a verdict on the image.
     if args.spec.is_none() {
         let text = serde_json::to_vec_pretty(&record).unwrap_or_default();
-        cloud.put_document(image, stage::DOCUMENT, &text)?;
+        let name = if options.reboot { stage::DOCUMENT } else { stage::PARTIAL };
+        cloud.put_document(image, name, &text)?;
     }
     write_outputs(&record, &args.output)?;
     context.about(|about| about.judged(image, &record));
@@ -126,7 +128,7 @@ fn write_outputs(record: &Record, outputs: &[(String, String)]) -> Result<()> {
                     .error(format_args!("no report format `{other}`"), "write json=FILE, junit=FILE or tap=FILE"));
             }
         };
-        fs::write(file, text)?;
+        durable::replace(&file, text.as_bytes())?;
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! `ami watch`: a promoted image stays what it was: there, unchanged and launchable, in every region. For a scheduled workflow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::channel;
-use crate::channel::points_at;
+use crate::channel::{Target, points_at};
 use crate::cli;
 use crate::cloud::{Cloud, ImageId, Listed};
 use crate::commands::{Context, Finish, Provider};
@@ -16,45 +16,62 @@ use crate::signals;
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Watch) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let target = channel::target(context, &args.channel, channel::configured(&config, &args.channel)?);
+    channel::configured(&config, &args.channel)?;
+    let mut targets = channel::targets(context, &config);
+    targets.retain(|t| t.name == args.channel);
+    if let Some(of) = &args.of {
+        let (of, _) = context.image(&config, Some(of))?;
+        targets.retain(|t| t.image == of);
+    }
     let cloud = provider.open(context, &config, &state, None)?;
-    let wanted = points_at(&cloud, &target)?;
-    if wanted.is_empty() {
+    let mut watched = Vec::new();
+    for target in targets {
+        let wanted = points_at(&cloud, &target)?;
+        if !wanted.is_empty() {
+            watched.push((target, wanted));
+        }
+    }
+    if watched.is_empty() {
         let hint = format!("`cargo xtask ami promote --channel {}` points it at one", args.channel);
         return Err(Exit::Judged.error(format_args!("{} points at no image", args.channel), hint));
     }
+    let regions: BTreeSet<&String> = watched.iter().flat_map(|(_, wanted)| wanted.keys()).collect();
     let (started, mut looks) = (Instant::now(), 0_u32);
     loop {
         looks += 1;
-        let now = points_at(&cloud, &target)?;
-        let mut wrong = Vec::new();
-        for region in cloud.regions() {
-            if let Some(what) = wrong_in(&cloud, region, &wanted, &now)? {
-                wrong.push(format!("{region}: {what}"));
-            }
-        }
-        if !wrong.is_empty() {
-            let hint = format!(
-                "`cargo xtask ami rollback --channel {} --reason ...` goes back to the last good image",
-                args.channel
-            );
-            return Err(
-                Exit::Judged.error(format_args!("{} is not as it was\n{}", args.channel, wrong.join("\n")), hint)
-            );
+        for (target, wanted) in &watched {
+            look(&cloud, target, wanted)?;
         }
         let left = args.within.unwrap_or_default().saturating_sub(started.elapsed());
         if left.is_zero() {
             break;
         }
-        let message = format!("look {looks}: all {} regions well, {} min left", wanted.len(), left.as_secs() / 60);
+        let message = format!("look {looks}: all {} regions well, {} min left", regions.len(), left.as_secs() / 60);
         context.events.event(Event::Progress { phase: Phase::Promote, message, fraction: None });
         pause(left.min(args.every))?;
     }
-    let regions: Vec<&String> = wanted.keys().collect();
+    let images: Vec<_> = watched.iter().map(|(t, ids)| serde_json::json!({ "image": t.image, "ids": ids })).collect();
     Ok(Finish::new(
-        format!("{} is well in {} regions, {looks} looks", args.channel, wanted.len()),
-        serde_json::json!({ "channel": args.channel, "regions": regions, "images": wanted, "looks": looks }),
+        format!("{} is well in {} regions, {looks} looks", args.channel, regions.len()),
+        serde_json::json!({ "channel": args.channel, "regions": regions, "images": images, "looks": looks }),
     ))
+}
+
+/// Looks once at what a channel pointed at when the watch began.
+fn look<C: Cloud>(cloud: &C, target: &Target, wanted: &BTreeMap<String, ImageId>) -> Result<()> {
+    let now = points_at(cloud, target)?;
+    let mut wrong = Vec::new();
+    for region in cloud.regions() {
+        wrong.extend(wrong_in(cloud, region, wanted, &now)?.map(|what| format!("{region}: {what}")));
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let Target { name, image, .. } = target;
+    let hint = format!(
+        "`cargo xtask ami rollback --channel {name} --image {image} --reason ...` goes back to the last good image"
+    );
+    Err(Exit::Judged.error(format_args!("{name} of {image} is not as it was\n{}", wrong.join("\n")), hint))
 }
 
 /// What is wrong with the channel in a region, if anything is.

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use fs_err as fs;
 use semver::Version;
 
 use super::{bases, due, looked, oldest, propose, table, tools};
 use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::contents::Difference;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::freshness::Pin;
@@ -63,11 +63,11 @@ pub(in crate::commands) fn run<P: Provider>(context: &Context, provider: &P, arg
 /// All of them, or none: what was written already is put back when one fails.
 fn write(context: &Context, edits: &[Edit]) -> Result<()> {
     for (n, edit) in edits.iter().enumerate() {
-        if let Err(error) = fs::write(context.root.join(&edit.file), &edit.after) {
+        if let Err(error) = durable::replace(&context.root.join(&edit.file), edit.after.as_bytes()) {
             for done in &edits[..=n] {
-                fs::write(context.root.join(&done.file), &done.before)?;
+                durable::replace(&context.root.join(&done.file), done.before.as_bytes())?;
             }
-            return Err(error.into());
+            return Err(error);
         }
     }
     Ok(())
