@@ -13,6 +13,7 @@ pub mod process;
 
 pub mod ledger;
 
+pub mod partition;
 pub mod config;
 pub mod template;
 

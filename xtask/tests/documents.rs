@@ -44,7 +44,16 @@ const COMMANDS: &[(&str, Who)] = &[
     ("cargo xtask pins check", Test("xtask/tests/pins.rs", "\"pins\", \"check\"")),
     ("cargo xtask pins update", Test("xtask/tests/pins.rs", "\"pins\", \"update\"")),
     ("cargo xtask iam-policy > policy.json", Test("xtask/aws/tests/release.rs", "policy")),
-    ("cargo xtask iam-policy --trust OWNER/REPOSITORY > trust.json", Here),
+    ("cargo xtask iam-policy --job plan > plan.json", Test("xtask/aws/src/policy/tests.rs", "Job::Plan")),
+    (
+        "cargo xtask iam-policy --job build --job promote > staging.json",
+        Test("xtask/aws/src/policy/tests.rs", "Job::Build"),
+    ),
+    (
+        "cargo xtask iam-policy --job promote --job gc > production.json",
+        Test("xtask/aws/src/policy/tests.rs", "[Job::Promote, Job::Gc]"),
+    ),
+    ("cargo xtask iam-policy --trust OWNER/REPOSITORY --environment plan > trust.json", Here),
     ("cargo xtask ami bump", Here),
     ("git tag v1.1.0 && git push origin v1.1.0", Test(".github/workflows/release.yml", "tags: [\"v*\"]")),
     ("cargo xtask ami promote --from staging --channel production", Here),
