@@ -21,13 +21,15 @@ pub use scope::{Key, Scope};
 /// The tag that everything of ours bears, and its value.
 const OURS: (&str, &str) = ("ManagedBy", "agent-ami");
 
-/// What is read everywhere; EC2 and Auto Scaling know no narrower resource for it. No value of a parameter is among it.
+/// What is read everywhere, by Packer too; EC2 and Auto Scaling know no narrower resource for it. No value of a parameter is among it.
 const READ: &[&str] = &[
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeLaunchConfigurations",
+    "ec2:DescribeImageAttribute",
     "ec2:DescribeImageReferences",
     "ec2:DescribeImages",
     "ec2:DescribeInstanceStatus",
+    "ec2:DescribeInstanceTypeOfferings",
     "ec2:DescribeInstances",
     "ec2:DescribeKeyPairs",
     "ec2:DescribeLaunchTemplateVersions",
@@ -36,7 +38,9 @@ const READ: &[&str] = &[
     "ec2:DescribeSecurityGroups",
     "ec2:DescribeSnapshots",
     "ec2:DescribeSubnets",
+    "ec2:DescribeTags",
     "ec2:DescribeVolumes",
+    "ec2:DescribeVpcs",
     "ec2:ListImagesInRecycleBin",
     "ec2:ListSnapshotsInRecycleBin",
     "rbin:ListRules",
@@ -53,26 +57,18 @@ const READ_REFERENCES: &[&str] = &[
     "ssm:GetParameters",
 ];
 
-/// What Packer reads beyond that.
-const READ_PACKER: &[&str] =
-    &["ec2:DescribeImageAttribute", "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeTags", "ec2:DescribeVpcs"];
+/// What makes something new.
+const MAKE: &[&str] =
+    &["ec2:CreateImage", "ec2:CreateKeyPair", "ec2:CreateSecurityGroup", "ec2:ImportKeyPair", "ec2:RunInstances"];
+/// What is new then; each action knows only some of these.
+const MADE: &[&str] =
+    &["image", "instance", "key-pair", "security-group", "snapshot", "spot-instances-request", "volume"];
 
-/// What makes something new, each with the resources that are new.
-const MAKE: &[(&str, &[&str])] = &[
-    ("ec2:RunInstances", &["instance", "volume", "spot-instances-request"]),
-    ("ec2:ImportKeyPair", &["key-pair"]),
-    ("ec2:CreateKeyPair", &["key-pair"]),
-    ("ec2:CreateSecurityGroup", &["security-group"]),
-    ("ec2:CreateImage", &["image", "snapshot"]),
-];
-
-/// What such a call uses that is there already. Of CopyImage it is also what is new: the copy has its source's tags from EC2, and a
-/// condition on the request's tags would refuse it.
-const USE: &[(&str, &[&str])] = &[
-    ("ec2:RunInstances", &["image", "key-pair", "network-interface", "security-group", "snapshot", "subnet"]),
-    ("ec2:CreateSecurityGroup", &["vpc"]),
-    ("ec2:CopyImage", &["image", "snapshot"]),
-];
+/// What uses what is there already. Of CopyImage it is also what is new: the copy has its source's tags from EC2, and a condition on the
+/// request's tags would refuse it.
+const USE: &[&str] = &["ec2:CopyImage", "ec2:RunInstances"];
+/// What is used then.
+const USED: &[&str] = &["image", "key-pair", "network-interface", "security-group", "snapshot", "subnet"];
 
 /// The calls that may tag what they make.
 const TAGGING: &[&str] =
@@ -140,10 +136,19 @@ impl Statement {
         let mut fields = Map::new();
         fields.insert("Sid".to_owned(), json!(self.sid));
         fields.insert("Effect".to_owned(), json!("Allow"));
-        fields.insert("Action".to_owned(), json!(self.actions));
-        fields.insert("Resource".to_owned(), json!(self.resources));
+        let actions: Vec<String> = self.actions.iter().map(|action| (*action).to_owned()).collect();
+        fields.insert("Action".to_owned(), one_or_more(&actions));
+        fields.insert("Resource".to_owned(), one_or_more(&self.resources));
         fields.extend(self.condition.clone().map(|condition| ("Condition".to_owned(), condition)));
         Value::Object(fields)
+    }
+}
+
+/// IAM takes a single text in the place of a list; a policy has no characters to spare.
+fn one_or_more(texts: &[String]) -> Value {
+    match texts {
+        [one] => json!(one),
+        more => json!(more),
     }
 }
 
@@ -204,7 +209,6 @@ fn reading(scope: &Scope) -> Vec<Statement> {
         Statement::new("ReadReferences", EVERY, READ_REFERENCES, anything())
             .when(json!({ "ForAnyValue:StringEquals": { "aws:CalledVia": ["ec2-images.amazonaws.com"] } })),
         Statement::new("ReadParameters", EVERY, &["ssm:GetParameter", "ssm:GetParameters"], parameters),
-        Statement::new("ReadAsPacker", BUILD, READ_PACKER, anything()),
     ]
 }
 
@@ -214,14 +218,11 @@ fn parameter(scope: &Scope, prefix: &str) -> String {
 }
 
 fn making(scope: &Scope) -> Vec<Statement> {
-    let name = |action: &str| action.trim_start_matches("ec2:").to_owned();
-    let made = MAKE.iter().map(|(action, kinds)| {
-        Statement::new(format!("Make{}", name(action)), BUILD, &[action], of_kinds(scope, kinds)).when(becomes_ours())
-    });
-    let used = USE.iter().map(|(action, kinds)| {
-        Statement::new(format!("UseIn{}", name(action)), BUILD, &[action], of_kinds(scope, kinds))
-    });
-    let mut statements: Vec<Statement> = made.chain(used).collect();
+    let mut statements = vec![
+        Statement::new("MakeTagged", BUILD, MAKE, of_kinds(scope, MADE)).when(becomes_ours()),
+        Statement::new("UseImages", BUILD, USE, of_kinds(scope, USED)),
+        Statement::new("UseNetworks", BUILD, &["ec2:CreateSecurityGroup"], of_kinds(scope, &["vpc"])),
+    ];
     // CreateImage also needs the instance: of any other one it would be a copy of that instance's disks.
     statements.push(
         Statement::new("ImageOfOurs", BUILD, &["ec2:CreateImage"], of_kinds(scope, &["instance"])).when(is_ours()),

@@ -113,7 +113,7 @@ fn nothing_becomes_ours_that_was_not_made_by_us() {
 #[test]
 fn what_changes_something_is_limited_to_what_is_ours_or_becomes_it() {
     // What a call uses without changing it, and what of CopyImage is new.
-    let used = ["UseInRunInstances", "UseInCreateSecurityGroup", "UseInCopyImage", "CommandsAsShell", "PointChannels"];
+    let used = ["UseImages", "UseNetworks", "CommandsAsShell", "PointChannels"];
     let policy = policy(&[Job::All], &full());
     for (sid, actions, resources, statement) in all(&policy) {
         for action in &actions {
@@ -127,9 +127,14 @@ fn what_changes_something_is_limited_to_what_is_ours_or_becomes_it() {
         let keys = ["ec2:CreateAction", "kms:ViaService"];
         assert!(limits.iter().chain(&keys).any(|key| condition.contains(key)), "{sid} on {resources:?}: {condition}");
     }
-    for (sid, actions, _, statement) in all(&policy) {
-        let made = actions == ["ec2:CreateImage"] && sid.starts_with("Make") || sid == "MakeRunInstances";
-        assert!(!made || statement.pointer(NEW).is_some_and(|tag| tag == "agent-ami"), "{sid}");
+    let found: BTreeMap<&str, &Value> = all(&policy).into_iter().map(|(sid, _, _, s)| (sid, s)).collect();
+    assert_eq!(found["MakeTagged"].pointer(NEW).unwrap(), "agent-ami");
+    // Without the tag no instance can be started and no image made, whatever is used for it.
+    for (sid, actions, resources, _) in all(&policy) {
+        let makes = actions.contains(&"ec2:RunInstances") || actions.contains(&"ec2:CreateImage");
+        let made =
+            resources.iter().any(|resource| resource.ends_with(":instance/*") || resource.ends_with(":volume/*"));
+        assert!(!(makes && made) || ["MakeTagged", "ImageOfOurs"].contains(&sid), "{sid}");
     }
 }
 
