@@ -115,8 +115,8 @@ impl Ignored {
         }
     }
 
-    /// The end of the run.
-    pub(crate) fn error(&self, removed: Result<(), Fault>) -> Error {
+    /// What happened, and what became of it.
+    fn told(&self, removed: Result<(), Fault>) -> String {
         let Self { region, action, made } = self;
         let what = match (made, removed) {
             (Made::Nothing, _) => String::new(),
@@ -125,9 +125,15 @@ impl Ignored {
                 format!(": it made {}, which could not be removed ({fault}); remove it by hand", made.name())
             }
         };
-        Exit::Precondition.error(
-            format_args!("the endpoint of {region} carries out {action} when it is asked as a DryRun{what}"),
-            "every permission is asked for that way before something is made: use an endpoint that knows DryRun, or unset AWS_ENDPOINT_URL",
-        )
+        format!("the endpoint of {region} carries out {action} when it is asked as a DryRun{what}")
     }
+}
+
+/// The end of a run whose endpoint ignores DryRun: what each such call made, and whether it was removed.
+pub(crate) fn stop(undone: Vec<(&Ignored, Result<(), Fault>)>) -> Error {
+    let lines: Vec<String> = undone.into_iter().map(|(ignored, removed)| ignored.told(removed)).collect();
+    Exit::Precondition.error(
+        lines.join("\n"),
+        "every permission is asked for that way before something is made: use an endpoint that knows DryRun, or unset AWS_ENDPOINT_URL",
+    )
 }

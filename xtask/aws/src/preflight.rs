@@ -79,7 +79,7 @@ pub fn check(
         order: Order::builder(blueprint, base.as_deref().unwrap_or(NO_IMAGE), settings),
         owner: Owner { run: NAME, purpose: "preflight", lifetime: settings.lifetime },
     };
-    let found = driver.wait(asked.everywhere())?.map_err(|ignored| stopped(driver, clients, ignored))?;
+    let found = driver.wait(asked.everywhere())?.map_err(|ignored| stopped(driver, clients, &ignored))?;
     let (spared, rest): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|(region, _)| region != home && settings.best_effort.contains(region));
     problems.extend(rest.into_iter().map(|(region, problem)| format!("{region}: {problem}")));
@@ -120,19 +120,20 @@ fn problem(fault: &Fault) -> String {
 }
 
 /// The end of a run whose endpoint ignores DryRun. What it made is removed at once: no run knows of it.
-fn stopped(driver: &Driver, clients: &Clients, ignored: Ignored) -> Error {
-    let removed = driver.finish(ignored.undo(clients));
-    ignored.error(removed)
+fn stopped(driver: &Driver, clients: &Clients, ignored: &[Ignored]) -> Error {
+    let undone = ignored.iter().map(|one| (one, driver.finish(one.undo(clients))));
+    dry::stop(undone.collect())
 }
 
 impl Asked<'_> {
     /// The problems of all regions, home first. An endpoint that ignores DryRun ends the asking.
-    async fn everywhere(&self) -> Result<Vec<(String, String)>, Ignored> {
+    async fn everywhere(&self) -> Result<Vec<(String, String)>, Vec<Ignored>> {
         let home = self.clients.ec2(self.home);
         // Asked first, because nothing is made where it is ignored.
         let probe = home.describe_images().owners("self").max_results(5).dry_run(true).send();
         let mut found = Vec::new();
-        found.extend(dry::ask(self.home, probe, "ec2:DescribeImages", |_| Made::Nothing).await?);
+        let probe = dry::ask(self.home, probe, "ec2:DescribeImages", |_| Made::Nothing).await;
+        found.extend(probe.map_err(|ignored| vec![ignored])?);
         let mut problems: Vec<(String, String)> =
             found.iter().map(|fault| (self.home.to_owned(), problem(fault))).collect();
         let (usable, closed) = match self.enabled(&home).await {
@@ -144,13 +145,18 @@ impl Asked<'_> {
         };
         problems.extend(closed);
         if usable.iter().any(|region| region == self.home) {
-            let at_home = self.at_home(&home).await?;
+            let at_home = self.at_home(&home).await.map_err(|ignored| vec![ignored])?;
             problems.extend(at_home.into_iter().map(|problem| (self.home.to_owned(), problem)));
         }
+        // All are asked at once, so more than one may have made something.
+        let mut ignored = Vec::new();
         for answer in join_all(usable.iter().map(|region| self.in_region(region))).await {
-            problems.extend(answer?);
+            match answer {
+                Ok(found) => problems.extend(found),
+                Err(one) => ignored.push(one),
+            }
         }
-        Ok(problems)
+        if ignored.is_empty() { Ok(problems) } else { Err(ignored) }
     }
 
     /// The regions that can be used, and those that cannot, with the reason.
@@ -292,7 +298,7 @@ pub(crate) fn capturable(
         .send();
     let made = |answer: CreateImageOutput| Made::image(answer.image_id());
     match driver.wait(dry::ask(region, call, "ec2:CreateImage", made))? {
-        Err(ignored) => Err(stopped(driver, clients, ignored)),
+        Err(ignored) => Err(stopped(driver, clients, &[ignored])),
         Ok(Some(fault)) => Err(fault.into()),
         Ok(None) => Ok(()),
     }
@@ -308,7 +314,7 @@ pub(crate) fn launchable(driver: &Driver, clients: &Clients, settings: &Settings
     let ec2 = clients.ec2(&image.region);
     let call = request::instance(&ec2, &order, owner, kind, subnet, &order.groups).dry_run(true).send();
     match driver.wait(dry::answer(&image.region, call, "ec2:RunInstances", Made::instances))? {
-        Err(ignored) => Err(stopped(driver, clients, ignored)),
+        Err(ignored) => Err(stopped(driver, clients, &[ignored])),
         Ok(fault) if fault.kind == Kind::WouldSucceed => Ok(()),
         Ok(fault) if fault.kind == Kind::Denied => driver.wait(readable(&ec2, image))?,
         Ok(fault) => Err(fault.into()),

@@ -58,8 +58,8 @@ fn an_account_that_is_ready_is_and_nothing_is_made() {
 fn the_problems_of_all_regions_are_listed_at_once_each_with_its_remedy() {
     let account = Account::new();
     let closed = Strike::Rewrite(
-        "(?s)<regionName>ap-southeast-1</regionName>(.*?)<optInStatus>[^<]*</optInStatus>",
-        "<regionName>ap-southeast-1</regionName>$1<optInStatus>not-opted-in</optInStatus>",
+        "<optInStatus>[^<]*</optInStatus>(\\s*)<regionName>ap-southeast-1</regionName>",
+        "<optInStatus>not-opted-in</optInStatus>$1<regionName>ap-southeast-1</regionName>",
     );
     let empty = Strike::Rewrite("(?s)<subnetSet>.*</subnetSet>", "<subnetSet/>");
     let plans = vec![
