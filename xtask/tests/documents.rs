@@ -220,6 +220,10 @@ fn every_command_does_what_the_page_says() {
     );
     fs::write(&shim, script).unwrap();
     fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+    // Nobody is signed in at GitHub.
+    let github = project.path("bin/gh");
+    fs::write(&github, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&github, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
 
     for name in ["README.md", "CONTRIBUTING.md"] {
@@ -247,7 +251,7 @@ fn every_command_does_what_the_page_says() {
         }
     }
     let read = |file: &str| fs::read_to_string(project.path(file)).unwrap();
-    assert!(read("trust.json").contains("repo:OWNER/REPOSITORY:environment:production"));
+    assert!(read("trust.json").contains("repo:OWNER/REPOSITORY:environment:plan"));
     assert!(
         read("CHANGELOG.md").contains("codex 0.168.0 -> 0.169.0") && read("ami.toml").contains("version = \"1.1.0\"")
     );

@@ -243,7 +243,11 @@ mod tests {
             From::CredentialsHttp,
             From::CredentialsImds,
         ] {
-            assert_eq!(ends(&credentials(Some("token"), soon, &[renewed.clone()]), soon), None, "{renewed:?}");
+            assert_eq!(
+                ends(&credentials(Some("token"), soon, std::slice::from_ref(&renewed)), soon),
+                None,
+                "{renewed:?}"
+            );
         }
         let environment = [From::CredentialsEnvVars];
         assert_eq!(ends(&credentials(Some("token"), None, &environment), soon), soon);

@@ -32,7 +32,7 @@ pub(crate) struct Ignored {
 }
 
 impl Made {
-    pub(crate) fn instances(answer: RunInstancesOutput) -> Self {
+    pub(crate) fn instances(answer: &RunInstancesOutput) -> Self {
         Self::Instances(answer.instances().iter().filter_map(|i| i.instance_id().map(str::to_owned)).collect())
     }
 
@@ -56,13 +56,13 @@ pub(crate) async fn answer<T, E>(
     region: &str,
     call: impl Future<Output = Result<T, SdkError<E>>>,
     action: &'static str,
-    made: impl FnOnce(T) -> Made,
+    made: impl FnOnce(&T) -> Made,
 ) -> Result<Fault, Ignored>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     match call.await.called(action) {
-        Ok(answer) => Err(Ignored { region: region.to_owned(), action, made: made(answer) }),
+        Ok(answer) => Err(Ignored { region: region.to_owned(), action, made: made(&answer) }),
         Err(fault) => Ok(fault),
     }
 }
@@ -73,7 +73,7 @@ pub(crate) async fn ask<T, E>(
     region: &str,
     call: impl Future<Output = Result<T, SdkError<E>>>,
     action: &'static str,
-    made: impl FnOnce(T) -> Made,
+    made: impl FnOnce(&T) -> Made,
 ) -> Result<Option<Fault>, Ignored>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,

@@ -214,7 +214,7 @@ impl Asked<'_> {
                 let vpc = subnet.as_ref().and_then(Subnet::vpc_id).map(str::to_owned);
                 let call = ec2.create_security_group().group_name(NAME).description("preflight").set_vpc_id(vpc);
                 let call = call.tag_specifications(tags(ResourceType::SecurityGroup)).dry_run(true).send();
-                let made = |answer: CreateSecurityGroupOutput| {
+                let made = |answer: &CreateSecurityGroupOutput| {
                     Made::SecurityGroup(answer.group_id().unwrap_or_default().to_owned())
                 };
                 faults.extend(dry::ask(self.home, call, "ec2:CreateSecurityGroup", made).await?);
@@ -233,7 +233,7 @@ impl Asked<'_> {
             .name(NAME)
             .dry_run(true)
             .send();
-        let made = |answer: CreateImageOutput| Made::image(answer.image_id());
+        let made = |answer: &CreateImageOutput| Made::image(answer.image_id());
         let refused = dry::ask(self.home, call, "ec2:CreateImage", made).await?;
         // The policy allows images of our instances, and this one is nobody's: what it says of that instance says nothing of the builder.
         faults.extend(refused.filter(|fault| !fault.message.contains(&format!("instance/{NO_INSTANCE}"))));
@@ -259,7 +259,7 @@ impl Asked<'_> {
                 .set_kms_key_id(self.settings.kms_keys.get(region).cloned())
                 .dry_run(true)
                 .send();
-            let made = |answer: CopyImageOutput| Made::image(answer.image_id());
+            let made = |answer: &CopyImageOutput| Made::image(answer.image_id());
             faults.extend(dry::ask(region, call, "ec2:CopyImage", made).await?);
         }
         let ssm = self.clients.ssm(region);
@@ -296,7 +296,7 @@ pub(crate) fn capturable(
         .tag_specifications(tags(ResourceType::Snapshot))
         .dry_run(true)
         .send();
-    let made = |answer: CreateImageOutput| Made::image(answer.image_id());
+    let made = |answer: &CreateImageOutput| Made::image(answer.image_id());
     match driver.wait(dry::ask(region, call, "ec2:CreateImage", made))? {
         Err(ignored) => Err(stopped(driver, clients, &[ignored])),
         Ok(Some(fault)) => Err(fault.into()),

@@ -255,7 +255,7 @@ fn config(edits: &[(&str, &str)]) -> Config {
     Config::load(dir.path(), &Overrides::default(), &BTreeMap::new()).unwrap()
 }
 
-fn source(settings: Value) -> Source {
+fn source(settings: &Value) -> Source {
     let mut all = serde_json::json!({
         "region": "us-east-1", "instance_type": "t3.medium", "ami_name": "x", "ssh_username": "ubuntu", "source_ami": "ami-1",
     });
@@ -272,7 +272,7 @@ fn profiles_and_keys_of_ami_toml_and_of_the_template_reach_the_policy() {
     let profile = ("ssm_instance_profile = \"\"", "ssm_instance_profile = \"ssm\"");
     let keys = ("kms_key_ids = {}", "kms_key_ids = { us-west-2 = \"alias/copies\" }");
     let roles = ("instance_profile_roles = {}", "instance_profile_roles = { builder = \"images/builder-role\" }");
-    let source = source(serde_json::json!({
+    let source = source(&serde_json::json!({
         "iam_instance_profile": "builder",
         "launch_block_device_mappings": [{ "device_name": "/dev/sda1", "kms_key_id": "alias/builds" }],
     }));

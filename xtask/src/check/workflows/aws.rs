@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{CHECK, Job, Workflow, words};
+use super::{CHECK, Concurrency, Job, Workflow, words};
 use crate::check::{Finding, line_of};
 use crate::config::Config;
 
@@ -40,7 +40,7 @@ fn shared(workflows: &[(PathBuf, String, Workflow)]) -> Vec<Finding> {
     for (file, text, workflow) in workflows {
         let groups =
             workflow.concurrency.iter().chain(workflow.jobs.values().filter_map(|job| job.concurrency.as_ref()));
-        for group in groups.map(|concurrency| concurrency.group()) {
+        for group in groups.map(Concurrency::group) {
             let first = *seen.entry(group.to_lowercase()).or_insert(file);
             if first != file {
                 let message = format!(
