@@ -116,7 +116,7 @@ impl Ignored {
     }
 
     /// What happened, and what became of it.
-    fn told(&self, removed: Result<(), Fault>) -> String {
+    fn message(&self, removed: Result<(), Fault>) -> String {
         let Self { region, action, made } = self;
         let what = match (made, removed) {
             (Made::Nothing, _) => String::new(),
@@ -131,7 +131,7 @@ impl Ignored {
 
 /// The end of a run whose endpoint ignores DryRun: what each such call made, and whether it was removed.
 pub(crate) fn stop(undone: Vec<(&Ignored, Result<(), Fault>)>) -> Error {
-    let lines: Vec<String> = undone.into_iter().map(|(ignored, removed)| ignored.told(removed)).collect();
+    let lines: Vec<String> = undone.into_iter().map(|(ignored, removed)| ignored.message(removed)).collect();
     Exit::Precondition.error(
         lines.join("\n"),
         "every permission is asked for that way before something is made: use an endpoint that knows DryRun, or unset AWS_ENDPOINT_URL",

@@ -144,7 +144,7 @@ impl Statement {
     }
 }
 
-/// IAM takes a single text in the place of a list; a policy has no characters to spare.
+/// IAM takes a single text in the place of a list, and a managed policy has at most 6,144 characters.
 fn one_or_more(texts: &[String]) -> Value {
     match texts {
         [one] => json!(one),

@@ -107,48 +107,48 @@ fn a_region_that_does_not_exist_is_named() {
 
 /// An endpoint that does not know DryRun of one action: what asks for it arrives there without.
 #[derive(Clone, Debug)]
-struct Deaf {
+struct NoDryRun {
     inner: SharedHttpClient,
     url: String,
     action: &'static str,
 }
 
 #[derive(Clone, Debug)]
-struct DeafConnector {
+struct NoDryRunConnector {
     inner: SharedHttpConnector,
-    deaf: Deaf,
+    no_dry_run: NoDryRun,
 }
 
-impl HttpClient for Deaf {
+impl HttpClient for NoDryRun {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         let inner = self.inner.http_connector(settings, components);
-        SharedHttpConnector::new(DeafConnector { inner, deaf: self.clone() })
+        SharedHttpConnector::new(NoDryRunConnector { inner, no_dry_run: self.clone() })
     }
 }
 
-impl HttpConnector for DeafConnector {
+impl HttpConnector for NoDryRunConnector {
     fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
-        if body.contains(&format!("Action={}&", self.deaf.action)) {
+        if body.contains(&format!("Action={}&", self.no_dry_run.action)) {
             let body = body.replace("&DryRun=true", "");
             request.headers_mut().insert("content-length", body.len().to_string());
             *request.body_mut() = SdkBody::from(body);
         }
-        request.set_uri(format!("{}/", self.deaf.url)).unwrap();
+        request.set_uri(format!("{}/", self.no_dry_run.url)).unwrap();
         self.inner.call(request)
     }
 }
 
-fn deaf(account: &Account, action: &'static str) -> Clients {
-    let deaf = Deaf { inner: http_client(), url: account.moto.url.clone(), action };
-    account.driver.finish(async { clients_over(SharedHttpClient::new(deaf), Vec::new()) })
+fn without_dry_run(account: &Account, action: &'static str) -> Clients {
+    let no_dry_run = NoDryRun { inner: http_client(), url: account.moto.url.clone(), action };
+    account.driver.finish(async { clients_over(SharedHttpClient::new(no_dry_run), Vec::new()) })
 }
 
 #[test]
 fn what_a_dry_run_makes_is_removed_at_once_and_the_run_stops() {
     for action in ["DescribeImages", "ImportKeyPair", "CreateSecurityGroup", "RunInstances", "CopyImage"] {
         let account = Account::new();
-        let error = checked(&account, &deaf(&account, action), &settings(&REGIONS)).unwrap_err();
+        let error = checked(&account, &without_dry_run(&account, action), &settings(&REGIONS)).unwrap_err();
         assert_eq!(error.exit(), Exit::Precondition, "{action}: {}", plain(&error));
         let said = error.to_string();
         assert!(said.contains(&format!("carries out ec2:{action} when it is asked as a DryRun")), "{said}");
