@@ -117,7 +117,7 @@ pub fn all(
         findings.extend(hcl::check(root, Path::new(&image.template), &config.packer.binary_path, &clean)?);
     }
     findings.extend(scripts::check(root, &clean)?);
-    findings.extend(workflows::check(root, &clean, commands)?);
+    findings.extend(workflows::check(root, config, &clean, commands)?);
     Ok(findings)
 }
 

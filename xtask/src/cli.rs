@@ -8,8 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::fleet::Target;
 
 mod ami;
+mod iam;
 
 pub use ami::*;
+pub use iam::*;
 
 /// Build, test and ship machine images with coding agents pre-installed.
 #[derive(Debug, Parser)]
@@ -136,17 +138,6 @@ pub enum Ssm {
     Keepalive(SsmKeepalive),
 }
 
-/// `iam-policy`
-#[derive(Clone, Debug, Args)]
-pub struct IamPolicy {
-    /// Print the role's trust policy instead: the workflows of this GitHub repository, by OpenID Connect, and nobody else
-    #[arg(long, value_name = "OWNER/REPOSITORY", value_parser = repository)]
-    pub trust: Option<String>,
-    /// Only jobs of this environment (repeatable)
-    #[arg(long = "environment", value_name = "NAME", default_values = ["plan", "staging", "production"], requires = "trust")]
-    pub environments: Vec<String>,
-}
-
 /// `pins …`
 #[derive(Debug, Subcommand)]
 pub enum Pins {
@@ -233,15 +224,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::Span = text.parse().map_err(wrong)?;
     let parsed = parsed.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
     Duration::try_from(parsed).map_err(|_| "a time cannot be negative".to_owned())
-}
-
-/// `OWNER/REPOSITORY` and nothing that could widen the condition that it goes into.
-fn repository(text: &str) -> Result<String, String> {
-    let name = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    match text.split_once('/') {
-        Some((owner, repository)) if name(owner) && name(repository) => Ok(text.to_owned()),
-        _ => Err("write it as OWNER/REPOSITORY".to_owned()),
-    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -21,7 +21,7 @@ mod test;
 mod validate;
 
 pub use context::{Context, project_root};
-pub use provider::{OnLocal, Provider};
+pub use provider::{OnLocal, Provider, local_settings};
 pub use start::start;
 
 /// What a command that succeeded says at the end.

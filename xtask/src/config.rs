@@ -12,6 +12,7 @@ use crate::error::{Exit, Result};
 
 mod identity;
 mod read;
+mod regions;
 
 pub use read::Setting;
 use read::{Reader, Section};
@@ -153,6 +154,8 @@ pub struct Aws {
     pub via: String,
     /// Instance profile for Systems Manager; empty for what the template says.
     pub ssm_instance_profile: String,
+    /// The role of an instance profile, by the profile's name, where the two are not named alike: a name, with its path if it has one.
+    pub instance_profile_roles: BTreeMap<String, String>,
     /// Networks that temporary security groups let in; empty for the caller's own address.
     pub ssh_cidrs: Vec<String>,
     /// Address to use instead of an instance's own; empty for its own.
@@ -190,8 +193,6 @@ pub struct Packer {
     pub build_subnet_id: String,
     /// Longest build in seconds.
     pub build_timeout_secs: u64,
-    /// Where the template comes from.
-    pub template_source: String,
 }
 
 impl Config {
@@ -236,7 +237,7 @@ impl Config {
         ]);
         let images = images(&root, exists);
         let regions = root.table("regions", "regions").only(&["local", "aws"]);
-        let regions = Regions { local: regions.list("local"), aws: regions.any_list("aws") };
+        let regions = regions::read(&regions);
         let channels = channels(&root);
         let retention =
             root.table("retention", "retention").only(&["keep_days", "keep_last", "deprecate_days", "max_removals"]);
@@ -407,6 +408,7 @@ fn aws(root: &Section<'_>, regions: &[String]) -> Aws {
         "smoke_instance_types",
         "via",
         "ssm_instance_profile",
+        "instance_profile_roles",
         "ssh_cidrs",
         "ssh_host",
         "ssh_port",
@@ -427,6 +429,7 @@ fn aws(root: &Section<'_>, regions: &[String]) -> Aws {
             s.reader.unknown(s.span(key), "region", region, &known);
         }
     }
+    regions::check_keys(&s, &kms_key_ids);
     let copy_completion_minutes = s.number("copy_completion_minutes", 0, 0..=2880);
     if !copy_completion_minutes.is_multiple_of(15) {
         let help = "EC2 takes 15 to 2880 minutes in steps of 15; 0 asks for none";
@@ -444,6 +447,7 @@ fn aws(root: &Section<'_>, regions: &[String]) -> Aws {
         smoke_instance_types,
         via: s.word("via", "ssh", &["ssh", "ssm"]),
         ssm_instance_profile: s.text("ssm_instance_profile", Some("")),
+        instance_profile_roles: s.strings("instance_profile_roles"),
         ssh_cidrs: s.any_list("ssh_cidrs"),
         ssh_host: s.text("ssh_host", Some("")),
         ssh_port: u16::try_from(s.number("ssh_port", 0, 0..=65535)).unwrap_or(0),
@@ -465,7 +469,6 @@ fn packer(root: &Section<'_>) -> Packer {
         "build_instance_type",
         "build_subnet_id",
         "build_timeout_secs",
-        "template_source",
     ]);
     Packer {
         binary_path: s.text("binary_path", Some("packer")),
@@ -477,7 +480,6 @@ fn packer(root: &Section<'_>) -> Packer {
         build_instance_type: s.text("build_instance_type", Some("t3.medium")),
         build_subnet_id: s.text("build_subnet_id", Some("")),
         build_timeout_secs: s.number("build_timeout_secs", 1800, 60..=86400),
-        template_source: s.text("template_source", Some("packer")),
     }
 }
 

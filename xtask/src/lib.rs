@@ -14,6 +14,7 @@ pub mod process;
 
 pub mod ledger;
 
+pub mod partition;
 pub mod config;
 pub mod template;
 

@@ -20,7 +20,6 @@ use stopped::Stopped;
 fn with_parameters() -> Project {
     let project = Project::new();
     project.edit("ami.toml", "ssm_prefix = \"\"", "ssm_prefix = \"/locus/ami\"");
-    project.edit("ami.toml", "after = \"staging\"", "ssm_prefix = \"/locus/ami\"\nafter = \"staging\"");
     project
 }
 

@@ -44,7 +44,16 @@ const COMMANDS: &[(&str, Who)] = &[
     ("cargo xtask pins check", Test("xtask/tests/pins.rs", "\"pins\", \"check\"")),
     ("cargo xtask pins update", Test("xtask/tests/pins.rs", "\"pins\", \"update\"")),
     ("cargo xtask iam-policy > policy.json", Test("xtask/aws/tests/release.rs", "policy")),
-    ("cargo xtask iam-policy --trust OWNER/REPOSITORY > trust.json", Here),
+    ("cargo xtask iam-policy --job plan > plan.json", Test("xtask/aws/src/policy/tests.rs", "Job::Plan")),
+    (
+        "cargo xtask iam-policy --job build --job promote > staging.json",
+        Test("xtask/aws/src/policy/tests.rs", "Job::Build"),
+    ),
+    (
+        "cargo xtask iam-policy --job promote --job gc > production.json",
+        Test("xtask/aws/src/policy/tests.rs", "[Job::Promote, Job::Gc]"),
+    ),
+    ("cargo xtask iam-policy --trust OWNER/REPOSITORY --environment plan > trust.json", Here),
     ("cargo xtask ami bump", Here),
     ("git tag v1.1.0 && git push origin v1.1.0", Test(".github/workflows/release.yml", "tags: [\"v*\"]")),
     ("cargo xtask ami promote --from staging --channel production --image locus-agent", Here),
@@ -211,6 +220,10 @@ fn every_command_does_what_the_page_says() {
     );
     fs::write(&shim, script).unwrap();
     fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+    // Nobody is signed in at GitHub.
+    let github = project.path("bin/gh");
+    fs::write(&github, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&github, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
 
     for name in ["README.md", "CONTRIBUTING.md"] {
@@ -238,7 +251,7 @@ fn every_command_does_what_the_page_says() {
         }
     }
     let read = |file: &str| fs::read_to_string(project.path(file)).unwrap();
-    assert!(read("trust.json").contains("repo:OWNER/REPOSITORY:environment:production"));
+    assert!(read("trust.json").contains("repo:OWNER/REPOSITORY:environment:plan"));
     assert!(
         read("CHANGELOG.md").contains("codex 0.168.0 -> 0.169.0") && read("ami.toml").contains("version = \"1.1.0\"")
     );

@@ -17,12 +17,12 @@ use assert_cmd::Command;
 use clap::Parser as _;
 use regex_lite::Regex;
 use serde_json::Value;
-use xtask::check::workflows::{FOLDER, Step, Workflow, words};
+use xtask::check::workflows::{Concurrency, FOLDER, Step, Workflow, words};
 use xtask::cli::Cli;
 
 #[path = "support/project.rs"]
 mod project;
-use project::{Project, copy};
+use project::{Ended, Project, copy, ended};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -54,6 +54,8 @@ fn every_line_that_is_run_is_a_command_that_exists_with_flags_that_exist() {
 fn a_line_that_does_not_exist_is_found_with_its_place() {
     let project = Project::new();
     copy(&root().join(".github"), &project.path(".github"));
+    project.run(&["validate"]).says(2, &["the channel staging has no parameters in Systems Manager"]);
+    project.edit("ami.toml", "ssm_prefix = \"\"", "ssm_prefix = \"/agent-ami\"");
     project.run(&["validate"]).says(0, &[]);
     project.edit(".github/workflows/gc.yml", "ami gc --apply", "ami gc --really");
     let text = fs::read_to_string(project.path(".github/workflows/gc.yml")).unwrap();
@@ -65,8 +67,8 @@ fn a_line_that_does_not_exist_is_found_with_its_place() {
 #[test]
 fn who_gets_a_token_is_in_an_environment_that_the_trust_policy_names() {
     let project = Project::new();
-    let policy = project.run(&["iam-policy", "--trust", "you/it"]);
-    policy.says(0, &["put yours where it says ACCOUNT"]);
+    let policy = trusted(&project, "you/it", "exit 1", &[]);
+    policy.says(0, &["put yours where it says ACCOUNT", "the ids of you/it are not known"]);
     let mut jobs = 0;
     for name in ["release.yml", "gc.yml", "watch.yml", "freshness.yml"] {
         for (id, job) in workflow(name).jobs {
@@ -78,6 +80,68 @@ fn who_gets_a_token_is_in_an_environment_that_the_trust_policy_names() {
     }
     assert_eq!(jobs, 7);
     project.run(&["iam-policy", "--trust", "you/*"]).says(2, &["OWNER/REPOSITORY"]);
+}
+
+/// `iam-policy --trust` where `gh` is this script.
+fn trusted(project: &Project, repository: &str, gh: &str, env: &[(&str, &str)]) -> Ended {
+    let bin = project.path("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let program = bin.join("gh");
+    fs::write(&program, format!("#!/bin/sh\n{gh}\n")).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut command = project.command(&["iam-policy", "--trust", repository]);
+    command.env("PATH", format!("{}:{path}", bin.display())).envs(env.iter().copied());
+    ended(&mut command)
+}
+
+/// GitHub sends ids in the subject of repositories that were made since 2026-07-15 (case `oidc-immutable-subject`).
+#[test]
+fn the_subject_has_ids_where_github_sends_them() {
+    let project = Project::new();
+    let ids = "\"repo:you@1/it@2:environment:staging\"";
+    let names = "\"repo:you/it:environment:staging\"";
+    let given = trusted(&project, "you@1/it@2", "exit 1", &[]);
+    assert!(given.code == 0 && given.stdout.contains(ids) && !given.stdout.contains(names), "{}", given.stdout);
+    let answer = |made: &str| {
+        let answer = format!(r#"{{"id": 2, "full_name": "you/it", "owner": {{"id": 1}}, "created_at": "{made}"}}"#);
+        format!("test \"$1 $2\" = 'api repos/you/it' && echo '{answer}'")
+    };
+    let young = trusted(&project, "you/it", &answer("2026-08-01T00:00:00Z"), &[]);
+    assert!(young.stdout.contains(ids) && !young.stdout.contains(names), "{}{}", young.stdout, young.stderr);
+    let old = trusted(&project, "you/it", &answer("2024-01-01T00:00:00Z"), &[]);
+    assert!(old.stdout.contains(ids) && old.stdout.contains(names), "{}", old.stdout);
+    let env = [("GITHUB_REPOSITORY", "you/it"), ("GITHUB_REPOSITORY_ID", "2"), ("GITHUB_REPOSITORY_OWNER_ID", "1")];
+    let here = trusted(&project, "you/it", "exit 1", &env);
+    assert!(here.stdout.contains(ids) && here.stdout.contains(names), "{}", here.stdout);
+}
+
+/// GitHub cancels what waits in a group when something later comes (case `release-concurrency`).
+#[test]
+fn no_release_is_cancelled_for_another_run_and_none_is_held_by_one_that_waits_for_reviewers() {
+    let release = workflow("release.yml");
+    assert_eq!(release.concurrency, None, "it would be held while production waits for its reviewers");
+    assert_eq!(release.jobs["production"].concurrency, None, "as above");
+    let Some(Concurrency::Group { group, queue }) = &release.jobs["staging"].concurrency else {
+        panic!("two releases of an image may come to staging in the wrong order")
+    };
+    assert!(group.contains("${{ matrix.image }}"), "{group}: the images of one release would cancel one another");
+    assert_eq!(queue.as_deref(), Some("max"));
+    for name in ["gc.yml", "watch.yml", "freshness.yml"] {
+        let other = workflow(name).concurrency.unwrap();
+        assert!(!other.group().starts_with("release"), "{name}: {}", other.group());
+    }
+}
+
+/// What is optional comes after, or does not fail, what is not.
+#[test]
+fn production_does_not_depend_on_an_attestation() {
+    let staging = &workflow("release.yml").jobs["staging"];
+    let attests = |step: &&Step| step.uses.as_ref().is_some_and(|uses| uses.value.starts_with("actions/attest"));
+    let steps: Vec<&Step> = staging.steps.iter().filter(attests).collect();
+    assert_eq!(steps.len(), 1);
+    let goes_on = steps[0].continue_on_error.as_ref().and_then(Value::as_str);
+    assert_eq!(goes_on, Some("${{ github.event.repository.private }}"));
 }
 
 /// Puts values into `${{ … }}`, as far as our workflows use it: paths, `fromJSON(…)`, `… || 'text'`.
@@ -132,7 +196,7 @@ fn the_release_runs_here_as_it_runs_there() {
     // Channels of this test's own: parameters, and no file in the checkout.
     for channel in ["STAGING", "PRODUCTION"] {
         let prefix = format!("/workflow-{}", std::process::id());
-        assert!(env.insert(format!("AGENT_AMI_CHANNELS_{channel}_SSM_PREFIX"), prefix).is_some());
+        env.insert(format!("AGENT_AMI_CHANNELS_{channel}_SSM_PREFIX"), prefix);
         env.insert(format!("AGENT_AMI_CHANNELS_{channel}_ENV_FILE"), String::new());
     }
     let mut known = BTreeMap::from([("inputs.override".to_owned(), "a test does not wait two days".to_owned())]);

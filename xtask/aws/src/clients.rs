@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature;
+use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sdk_ec2::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents, SharedHttpClient};
@@ -41,11 +44,17 @@ pub struct Call {
     pub host: String,
 }
 
+/// The variable that says when the credentials in the environment end, RFC 3339 (AWS CLI, `aws configure export-credentials`). The SDK does
+/// not read it.
+const EXPIRATION: &str = "AWS_CREDENTIAL_EXPIRATION";
+
 /// The clients.
 #[derive(Clone, Debug)]
 pub struct Clients {
     config: SdkConfig,
     calls: Calls,
+    /// When credentials that stand in the environment end.
+    environment_ends: Option<SystemTime>,
     /// `None` for clients whose calls nobody writes down: a test's own.
     journal: Option<Option<Arc<Run>>>,
 }
@@ -61,12 +70,13 @@ impl Clients {
         if let Some(profile) = &settings.profile {
             loader = loader.profile_name(profile);
         }
-        Self::new(loader.load().await)
+        let ends = std::env::var(EXPIRATION).ok().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        Self { environment_ends: ends.map(SystemTime::from), ..Self::new(loader.load().await) }
     }
 
     /// Clients over a configuration that a test made.
     pub fn new(config: SdkConfig) -> Self {
-        Self { config, calls: Calls::default(), journal: None }
+        Self { config, calls: Calls::default(), environment_ends: None, journal: None }
     }
 
     /// The same clients for a run: what they change is in its ledger before it is sent. Without a run they change nothing.
@@ -105,15 +115,52 @@ impl Clients {
         aws_sdk_sts::Client::from_conf(config.build())
     }
 
-    /// The credentials' provider, to ask how long they last.
-    pub fn config(&self) -> &SdkConfig {
-        &self.config
+    /// The same clients without a ledger: for taking away at once what a DryRun made, which no run knows of.
+    #[must_use]
+    pub(crate) fn unrecorded(&self) -> Self {
+        Self { journal: None, ..self.clone() }
+    }
+
+    /// When the credentials end for good. `None` for keys that never end, for credentials that the SDK renews, and where nobody says.
+    pub async fn credentials_end(&self) -> Option<SystemTime> {
+        let credentials = self.config.credentials_provider()?.provide_credentials().await.ok()?;
+        ends(&credentials, self.environment_ends)
     }
 
     /// The calls made so far.
     pub fn calls(&self) -> &Calls {
         &self.calls
     }
+}
+
+/// When credentials end that the SDK cannot renew: those of the environment, of a profile with a session token, and of a caller's own
+/// provider. All other providers of the SDK are asked again before what they gave expires: IAM Identity Center, assumed roles, web
+/// identity, processes, containers, instances.
+fn ends(credentials: &Credentials, environment_ends: Option<SystemTime>) -> Option<SystemTime> {
+    use AwsCredentialFeature as From;
+    let renewed = |from: &From| {
+        matches!(
+            from,
+            From::CredentialsEnvVarsStsWebIdToken
+                | From::CredentialsStsAssumeRole
+                | From::CredentialsStsAssumeRoleSaml
+                | From::CredentialsStsAssumeRoleWebId
+                | From::CredentialsProfileStsWebIdToken
+                | From::CredentialsProfileSso
+                | From::CredentialsSso
+                | From::CredentialsProfileProcess
+                | From::CredentialsProcess
+                | From::CredentialsHttp
+                | From::CredentialsImds
+        )
+    };
+    let sources = credentials.get_property::<Vec<From>>().map(Vec::as_slice).unwrap_or_default();
+    if sources.iter().any(renewed) {
+        return None;
+    }
+    let environment = environment_ends.filter(|_| sources.contains(&From::CredentialsEnvVars));
+    // Long-term keys have no token.
+    credentials.session_token().and(credentials.expiry().or(environment))
 }
 
 /// Connections by rustls with ring and the host's own trusted certificates.
@@ -170,5 +217,44 @@ impl Intercept for Calls {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Call { action, host });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(token: Option<&str>, expiry: Option<SystemTime>, from: &[AwsCredentialFeature]) -> Credentials {
+        let mut credentials = Credentials::new("key", "secret", token.map(str::to_owned), expiry, "test");
+        credentials.get_property_mut_or_default::<Vec<AwsCredentialFeature>>().extend(from.iter().cloned());
+        credentials
+    }
+
+    #[test]
+    fn what_the_sdk_renews_has_no_end_and_the_rest_the_one_that_is_known() {
+        use AwsCredentialFeature as From;
+        let soon = Some(SystemTime::now() + Duration::from_secs(300));
+        let later = Some(SystemTime::now() + Duration::from_secs(7200));
+        for renewed in [
+            From::CredentialsSso,
+            From::CredentialsStsAssumeRole,
+            From::CredentialsStsAssumeRoleWebId,
+            From::CredentialsProcess,
+            From::CredentialsHttp,
+            From::CredentialsImds,
+        ] {
+            assert_eq!(
+                ends(&credentials(Some("token"), soon, std::slice::from_ref(&renewed)), soon),
+                None,
+                "{renewed:?}"
+            );
+        }
+        let environment = [From::CredentialsEnvVars];
+        assert_eq!(ends(&credentials(Some("token"), None, &environment), soon), soon);
+        assert_eq!(ends(&credentials(Some("token"), None, &environment), None), None, "nobody says");
+        assert_eq!(ends(&credentials(None, None, &environment), soon), None, "long-term keys");
+        // The variable is the environment's, and says nothing of a profile's credentials.
+        assert_eq!(ends(&credentials(Some("token"), None, &[From::CredentialsProfile]), soon), None);
+        assert_eq!(ends(&credentials(Some("token"), later, &[]), soon), later, "a provider of one's own");
     }
 }

@@ -18,7 +18,7 @@ use xtask::state::{Run, State};
 use crate::blueprint::Blueprint;
 use crate::clients::Clients;
 use crate::drive::Driver;
-use crate::fault::{Called as _, Kind};
+use crate::fault::Called as _;
 use crate::instance::{Ec2Machine, Host};
 use crate::order::Order;
 use crate::settings::Settings;
@@ -73,62 +73,6 @@ impl Ec2 {
     fn folder(&self, image: &Image) -> PathBuf {
         // What copies share, not their ids: a document belongs to all of them.
         self.state.path("aws").join(image.content.to_string())
-    }
-}
-
-/// What the blueprint and ami.toml say about the builder.
-fn builder(blueprint: &Blueprint, base: &BaseRecord, settings: &Settings) -> Order {
-    let mut types = vec![blueprint.instance_type.clone()];
-    types.extend(settings.more_builder_types.iter().filter(|t| **t != blueprint.instance_type).cloned());
-    Order {
-        purpose: "builder".to_owned(),
-        image: base.id.clone(),
-        types,
-        subnet: blueprint.subnet_id.clone(),
-        zone: blueprint.availability_zone.clone(),
-        groups: blueprint.security_group_ids.clone(),
-        cidrs: match blueprint.temporary_security_group_source_cidrs.as_slice() {
-            [] => settings.ssh_cidrs.clone(),
-            named => named.to_vec(),
-        },
-        profile: Some(&blueprint.iam_instance_profile)
-            .filter(|p| !p.is_empty())
-            .unwrap_or(&settings.ssm_profile)
-            .clone(),
-        public: blueprint.associate_public_ip_address,
-        metadata: blueprint.metadata_options.first().cloned(),
-        disks: blueprint.launch_block_device_mappings.clone(),
-        spot: blueprint.spot_price.clone(),
-        user: blueprint.ssh_username.clone(),
-        host: blueprint.ssh_host.clone(),
-        port: blueprint.ssh_port,
-        interface: blueprint.ssh_interface.clone(),
-        tags: blueprint.run_tags.clone(),
-        volume_tags: blueprint.run_volume_tags.clone(),
-    }
-}
-
-/// What a smoke instance is: as a customer would start it.
-fn instance(image: &Image, instance_type: &str, settings: &Settings) -> Order {
-    Order {
-        purpose: format!("smoke-{instance_type}"),
-        image: image.id.to_string(),
-        types: vec![instance_type.to_owned()],
-        subnet: settings.subnet.clone(),
-        zone: String::new(),
-        groups: Vec::new(),
-        cidrs: settings.ssh_cidrs.clone(),
-        profile: settings.ssm_profile.clone(),
-        public: None,
-        metadata: None,
-        disks: Vec::new(),
-        spot: String::new(),
-        user: "ubuntu".to_owned(),
-        host: String::new(),
-        port: 22,
-        interface: String::new(),
-        tags: [("Name".to_owned(), format!("smoke of {}", image.name))].into(),
-        volume_tags: [].into(),
     }
 }
 
@@ -192,6 +136,7 @@ impl Cloud for Ec2 {
 
     fn start_builder(&self, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
         let mut machine = self.begin(start, told)?;
+        preflight::capturable(&self.driver, &self.clients, &self.settings, self.home(), machine.id())?;
         machine.enter(told)?;
         Ok(machine)
     }
@@ -266,7 +211,7 @@ impl Cloud for Ec2 {
 
     fn launch(&self, image: &Image, instance_type: &str, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
         let mut machine =
-            Ec2Machine::begin(self.host(&image.region)?, &instance(image, instance_type, &self.settings), told)?;
+            Ec2Machine::begin(self.host(&image.region)?, &Order::smoke(image, instance_type, &self.settings), told)?;
         let entered = machine.enter(told);
         match entered {
             Ok(()) => Ok(machine),
@@ -416,14 +361,7 @@ impl Cloud for Ec2 {
     }
 
     fn launchable(&self, image: &Image) -> Result<()> {
-        let kind = self.settings.smoke_types.first().map_or("t3.micro", String::as_str);
-        let call = self.clients.ec2(&image.region).run_instances().dry_run(true).image_id(&image.id.0);
-        let call = call.instance_type(kind.into()).min_count(1).max_count(1);
-        match self.driver.wait(call.send())?.called("ec2:RunInstances") {
-            Err(fault) if fault.kind == Kind::WouldSucceed => Ok(()),
-            Err(fault) => Err(fault.into()),
-            Ok(_) => Err(Exit::Failed.error("EC2 answered a dry run with an instance", "look at the account at once")),
-        }
+        preflight::launchable(&self.driver, &self.clients, &self.settings, image)
     }
 
     fn deprecate(&self, image: &Image) -> Result<()> {
@@ -471,7 +409,7 @@ impl Ec2 {
     /// Starts a builder and waits until it runs, not until it lets us in.
     pub fn begin(&self, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
         let blueprint = Blueprint::read(start.source)?;
-        let order = builder(&blueprint, start.base, &self.settings);
+        let order = Order::builder(&blueprint, &start.base.id, &self.settings);
         Ec2Machine::begin(self.host(self.home())?, &order, told)
     }
 

@@ -4,9 +4,11 @@
 
 use std::fmt;
 
-use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use xtask::error::{Error, Exit};
 
+use crate::causes::{causes, in_one_line};
 use crate::journal::NotWritten;
 
 /// The kinds of failure a caller decides on.
@@ -24,8 +26,12 @@ pub enum Kind {
     Throttled,
     /// The credentials have expired.
     Expired,
-    /// There are no credentials, or wrong ones.
+    /// No credentials were found anywhere.
+    NoCredentials,
+    /// The credentials are wrong, or could not be loaded.
     Credentials,
+    /// The region is not enabled for the account.
+    NotEnabled,
     /// The identity may not do this.
     Denied,
     /// `DryRunOperation`: it would have been done.
@@ -71,8 +77,8 @@ fn kind_of(code: &str, status: Option<u16>) -> Kind {
         | "InvalidClientTokenId"
         | "UnrecognizedClientException"
         | "SignatureDoesNotMatch"
-        | "MissingAuthenticationToken"
-        | "OptInRequired" => Kind::Credentials,
+        | "MissingAuthenticationToken" => Kind::Credentials,
+        "OptInRequired" => Kind::NotEnabled,
         "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" => Kind::Denied,
         "InvocationDoesNotExist" | "ParameterNotFound" => Kind::NotFound,
         _ if code.ends_with(".NotFound") || code.ends_with(".Malformed") && code.starts_with("InvalidAMIID") => {
@@ -88,14 +94,16 @@ fn kind_of(code: &str, status: Option<u16>) -> Kind {
 
 /// Why the ledger refused a call, if it did: the SDK hands on what our interceptor said.
 fn not_written(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(refusal) = error.downcast_ref::<NotWritten>() {
-            return Some(refusal.to_string());
-        }
-        cause = error.source();
-    }
-    None
+    causes(error).find_map(|cause| cause.downcast_ref::<NotWritten>()).map(ToString::to_string)
+}
+
+/// Why there are no credentials, if that is what stopped a call.
+fn without_credentials(error: &(dyn std::error::Error + 'static)) -> Option<(Kind, String)> {
+    let found = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>())?;
+    Some(match found {
+        CredentialsError::CredentialsNotLoaded(_) => (Kind::NoCredentials, "no AWS credentials were found".to_owned()),
+        other => (Kind::Credentials, format!("the credentials could not be loaded: {}", in_one_line(other))),
+    })
 }
 
 /// Turns an SDK result into ours.
@@ -115,12 +123,14 @@ where
             if let Some(why) = not_written(&error) {
                 return Fault { kind: Kind::NotWritten, action, code: None, message: why };
             }
+            if let Some((kind, message)) = without_credentials(&error) {
+                return Fault { kind, action, code: None, message };
+            }
             let kind = match (&error, &code) {
                 (SdkError::ServiceError(_), Some(code)) => kind_of(code, status),
                 (SdkError::ServiceError(_) | SdkError::ResponseError(_), _) if status.is_some_and(|s| s >= 500) => {
                     Kind::Server
                 }
-                (SdkError::DispatchFailure(failure), _) if failure.is_other() => Kind::Credentials,
                 (SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) | SdkError::ResponseError(_), _) => {
                     Kind::Transport
                 }
@@ -128,7 +138,7 @@ where
             };
             let message = match error.as_service_error().and_then(|e| e.message()) {
                 Some(message) => message.to_owned(),
-                None => DisplayErrorContext(&error).to_string(),
+                None => in_one_line(&error),
             };
             Fault { kind, action, code, message }
         })
@@ -141,11 +151,14 @@ impl Fault {
         matches!(self.kind, Kind::Throttled | Kind::Transport | Kind::Server)
     }
 
-    fn hint(&self) -> String {
+    /// What a person can do about it.
+    pub(crate) fn remedy(&self) -> String {
         match self.kind {
             Kind::Expired => "renew the credentials (`aws sso login`, or assume the role again), then run the same command again: what was made is found by its tags".to_owned(),
-            Kind::Credentials => "check that AWS_PROFILE, AWS_ACCESS_KEY_ID or the instance's role is what you mean, and that the endpoint can be reached".to_owned(),
-            Kind::Denied => format!("let the identity do {}; `cargo xtask iam-policy` prints all that is needed", self.action),
+            Kind::NoCredentials => "set AWS_PROFILE to a profile (after `aws sso login`, if it is one of IAM Identity Center), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is attached: an instance, a container, a workflow with OpenID Connect".to_owned(),
+            Kind::Credentials => "check AWS_PROFILE, AWS_ACCESS_KEY_ID or the attached role; `aws sso login` renews a session of IAM Identity Center".to_owned(),
+            Kind::NotEnabled => "enable the region (`aws account enable-region --region-name NAME`), or take it out of [regions] in ami.toml".to_owned(),
+            Kind::Denied => format!("let the identity do {} (`cargo xtask iam-policy`)", self.action),
             Kind::Quota => "ask for a higher quota (Service Quotas), or end what is not needed any more".to_owned(),
             Kind::Capacity => "name further `build_instance_types` in ami.toml, or try later".to_owned(),
             Kind::Throttled => "other programs of this account use up the request rate; run the same command again later".to_owned(),
@@ -158,7 +171,13 @@ impl Fault {
 
     fn exit(&self) -> Exit {
         match self.kind {
-            Kind::Expired | Kind::Credentials | Kind::Denied | Kind::Quota | Kind::NotWritten => Exit::Precondition,
+            Kind::Expired
+            | Kind::NoCredentials
+            | Kind::Credentials
+            | Kind::NotEnabled
+            | Kind::Denied
+            | Kind::Quota
+            | Kind::NotWritten => Exit::Precondition,
             _ => Exit::Failed,
         }
     }
@@ -167,6 +186,8 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.code {
+            // It is the same for every action.
+            None if self.kind == Kind::NoCredentials => f.write_str(&self.message),
             Some(code) => write!(f, "{} was refused: {code}: {}", self.action, self.message),
             None => write!(f, "{} failed: {}", self.action, self.message),
         }
@@ -177,7 +198,7 @@ impl std::error::Error for Fault {}
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
-        let hint = fault.hint();
+        let hint = fault.remedy();
         fault.exit().error(&fault, hint)
     }
 }
@@ -204,6 +225,36 @@ mod tests {
             assert_eq!(kind_of(code, Some(400)), kind, "{code}");
         }
         assert_eq!(kind_of("SomethingNew", Some(503)), Kind::Server);
+    }
+
+    /// An error with a cause, as the SDK nests them.
+    #[derive(Debug)]
+    struct Outer(CredentialsError);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("dispatch failure")
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn no_credentials_is_one_line_with_the_usual_remedies() {
+        let (kind, message) = without_credentials(&Outer(CredentialsError::not_loaded("no providers"))).unwrap();
+        let error = Error::from(Fault { kind, action: "sts:GetCallerIdentity", code: None, message });
+        assert_eq!((error.exit(), error.to_string()), (Exit::Precondition, "no AWS credentials were found".to_owned()));
+        let text = xtask::error::plain(&error);
+        for remedy in ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "role is attached"] {
+            assert!(text.contains(remedy), "{remedy}: {text}");
+        }
+        let (kind, _) =
+            without_credentials(&Outer(CredentialsError::provider_error("the session has expired"))).unwrap();
+        assert_eq!(kind, Kind::Credentials);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use xtask::error::plain;
 use xtask::ledger::{Intent, Ticket};
 use xtask::state::Run;
 
+use crate::causes::in_one_line;
+
 /// Verbs whose calls change nothing.
 const LOOKS: [&str; 5] = ["Describe", "Get", "List", "Search", "Assume"];
 /// What a call makes, as its ids begin (EC2 user guide, "Resource IDs").
@@ -109,7 +111,7 @@ impl Intercept for Journal {
         let body = String::from_utf8_lossy(body);
         let outcome = match context.output_or_error() {
             Some(Ok(_)) => Ok(made(operation.name(), &body)),
-            Some(Err(error)) => Err(code(&body).unwrap_or_else(|| format!("{error:?}"))),
+            Some(Err(error)) => Err(code(&body).unwrap_or_else(|| in_one_line(error))),
             None => Err("it ended without an answer".to_owned()),
         };
         run.ledger().settle(*ticket, &outcome).map_err(|error| NotWritten(plain(&error)).into())
@@ -168,8 +170,13 @@ fn made(operation: &str, body: &str) -> Vec<String> {
     ids
 }
 
-/// The service's own words of refusal.
+/// The service's own words of refusal: EC2's are XML, those of Systems Manager JSON.
 fn code(body: &str) -> Option<String> {
+    if let Ok(answer) = serde_json::from_str::<serde_json::Value>(body) {
+        let kind = answer.get("__type")?.as_str()?;
+        let message = answer.get("message").or_else(|| answer.get("Message")).and_then(|m| m.as_str());
+        return Some(format!("{}: {}", kind.rsplit('#').next().unwrap_or(kind), message.unwrap_or_default()));
+    }
     let between = |tag: &str| {
         let (_, rest) = body.split_once(&format!("<{tag}>"))?;
         rest.split_once("</").map(|(text, _)| text.to_owned())
@@ -208,5 +215,8 @@ mod tests {
         assert_eq!(made("TerminateInstances", body), [""; 0]);
         let refusal = "<Errors><Error><Code>VcpuLimitExceeded</Code><Message>too many</Message></Error></Errors>";
         assert_eq!(code(refusal).as_deref(), Some("VcpuLimitExceeded: too many"));
+        let refusal = r#"{"__type": "com.amazonaws.ssm#AccessDeniedException", "Message": "not authorized"}"#;
+        assert_eq!(code(refusal).as_deref(), Some("AccessDeniedException: not authorized"));
+        assert_eq!(code("<html>bad gateway</html>"), None);
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod blueprint;
 
+mod causes;
 pub mod journal;
 pub mod fault;
 pub mod clients;
@@ -18,6 +19,8 @@ pub mod image;
 pub mod leftovers;
 pub mod copy;
 pub mod order;
+mod request;
+mod dry;
 pub mod parameters;
 pub mod ssm;
 pub mod fleet;

@@ -9,7 +9,10 @@ use aws_sdk_ec2::types::{
     VolumeType,
 };
 
-use crate::blueprint::{BlockDevice, MetadataOptions};
+use xtask::cloud::Image;
+
+use crate::blueprint::{BlockDevice, Blueprint, MetadataOptions};
+use crate::settings::Settings;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -50,6 +53,64 @@ pub struct Order {
     pub tags: BTreeMap<String, String>,
     /// Tags of its volumes.
     pub volume_tags: BTreeMap<String, String>,
+}
+
+impl Order {
+    /// What the blueprint and ami.toml say about the builder, started from this image.
+    pub(crate) fn builder(blueprint: &Blueprint, image: &str, settings: &Settings) -> Self {
+        let mut types = vec![blueprint.instance_type.clone()];
+        types.extend(settings.more_builder_types.iter().filter(|t| **t != blueprint.instance_type).cloned());
+        Self {
+            purpose: "builder".to_owned(),
+            image: image.to_owned(),
+            types,
+            subnet: blueprint.subnet_id.clone(),
+            zone: blueprint.availability_zone.clone(),
+            groups: blueprint.security_group_ids.clone(),
+            cidrs: match blueprint.temporary_security_group_source_cidrs.as_slice() {
+                [] => settings.ssh_cidrs.clone(),
+                named => named.to_vec(),
+            },
+            profile: Some(&blueprint.iam_instance_profile)
+                .filter(|p| !p.is_empty())
+                .unwrap_or(&settings.ssm_profile)
+                .clone(),
+            public: blueprint.associate_public_ip_address,
+            metadata: blueprint.metadata_options.first().cloned(),
+            disks: blueprint.launch_block_device_mappings.clone(),
+            spot: blueprint.spot_price.clone(),
+            user: blueprint.ssh_username.clone(),
+            host: blueprint.ssh_host.clone(),
+            port: blueprint.ssh_port,
+            interface: blueprint.ssh_interface.clone(),
+            tags: blueprint.run_tags.clone(),
+            volume_tags: blueprint.run_volume_tags.clone(),
+        }
+    }
+
+    /// What a smoke instance is: as a customer would start it.
+    pub(crate) fn smoke(image: &Image, instance_type: &str, settings: &Settings) -> Self {
+        Self {
+            purpose: format!("smoke-{instance_type}"),
+            image: image.id.to_string(),
+            types: vec![instance_type.to_owned()],
+            subnet: settings.subnet.clone(),
+            zone: String::new(),
+            groups: Vec::new(),
+            cidrs: settings.ssh_cidrs.clone(),
+            profile: settings.ssm_profile.clone(),
+            public: None,
+            metadata: None,
+            disks: Vec::new(),
+            spot: String::new(),
+            user: "ubuntu".to_owned(),
+            host: String::new(),
+            port: 22,
+            interface: String::new(),
+            tags: [("Name".to_owned(), format!("smoke of {}", image.name))].into(),
+            volume_tags: [].into(),
+        }
+    }
 }
 
 pub(crate) fn disk(disk: &BlockDevice) -> BlockDeviceMapping {

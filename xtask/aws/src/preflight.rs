@@ -1,24 +1,52 @@
-//! What must hold before the first mutating call: who we are, where, for how long, and whether EC2 would let us.
+//! What must hold before the first mutating call, in every region: identity, account, lifetime of the credentials, permissions, network.
 //!
-//! All failures are told at once, each with its remedy; finding them one by one costs a release each.
+//! All problems are listed at once, each with its remedy; finding them one by one costs a release each. Permissions are asked for by DryRun,
+//! with the parameters of the real calls (EC2 API reference, "DryRun"). What has no DryRun is read: KMS keys and quotas of EC2 are known
+//! only when they are used.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::config::ProvideCredentials as _;
-use aws_sdk_ec2::types::{InstanceType, ResourceType, Tag, TagSpecification};
+use aws_sdk_ec2::operation::copy_image::CopyImageOutput;
+use aws_sdk_ec2::operation::create_image::CreateImageOutput;
+use aws_sdk_ec2::operation::create_security_group::CreateSecurityGroupOutput;
+use aws_sdk_ec2::types::{ResourceType, Subnet};
+use futures_util::future::join_all;
+use xtask::cloud::Image;
 use xtask::error::{Error, Exit, Result};
 
 use crate::blueprint::Blueprint;
 use crate::clients::Clients;
 use crate::drive::Driver;
+use crate::dry::{self, Ignored, Made};
 use crate::fault::{Called as _, Fault, Kind};
-use crate::settings::Settings;
+use crate::order::Order;
+use crate::request::{self, Owner};
+use crate::settings::{Settings, Via};
+use crate::{base, image, parameters, record};
 
 /// How long a release takes on EC2, generously: build, image, two boots, copies.
 const RELEASE: Duration = Duration::from_secs(60 * 60);
+/// An id that nothing has, for a call whose subject is not there yet.
+const NO_INSTANCE: &str = "i-00000000";
+/// The same for the image that is copied, where the base image is not known either.
+const NO_IMAGE: &str = "ami-00000000";
+/// A public key of which nobody has the private one: the curve's base point.
+const PUBLIC_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFhmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZm";
+/// What a preflight's requests are named and tagged with.
+const NAME: &str = "agent-ami-preflight";
 
-/// Judges identity, account, lifetime and permissions; returns who we are.
+/// What everything is asked about.
+struct Asked<'a> {
+    clients: &'a Clients,
+    settings: &'a Settings,
+    home: &'a str,
+    order: Order,
+    owner: Owner<'a>,
+}
+
+/// Looks at identity, account, lifetime, regions, network and permissions; returns the identity.
 pub fn check(
     driver: &Driver,
     clients: &Clients,
@@ -35,108 +63,291 @@ pub fn check(
             "the credentials are for account {account}, which `accounts` in ami.toml does not list: use another profile, or list it"
         ));
     }
-    if let Some(left) = driver.wait(lifetime(clients))?
-        && left < RELEASE
-    {
-        problems.push(format!(
-            "the credentials end in {} min and cannot be renewed; a release may take {} min: sign in again before you start",
-            left.as_secs() / 60,
-            RELEASE.as_secs() / 60
-        ));
-    }
-    let ec2 = clients.ec2(home);
-    for fault in driver.wait(denied(&ec2, blueprint))? {
-        problems.push(format!("{fault}: let the identity do {}", fault.action));
-    }
+    problems.extend(lifetime(driver.wait(clients.credentials_end())?));
+    let base = match base::find(driver, clients, home, blueprint) {
+        Ok(base) => Some(base.id),
+        Err(error) if error.exit() == Exit::Interrupted => return Err(error),
+        Err(error) => {
+            problems.push(with_help(&error));
+            None
+        }
+    };
+    let asked = Asked {
+        clients,
+        settings,
+        home,
+        order: Order::builder(blueprint, base.as_deref().unwrap_or(NO_IMAGE), settings),
+        owner: Owner { run: NAME, purpose: "preflight", lifetime: settings.lifetime },
+    };
+    let found = driver.wait(asked.everywhere())?.map_err(|ignored| stopped(driver, clients, &ignored))?;
+    let (spared, rest): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|(region, _)| region != home && settings.best_effort.contains(region));
+    problems.extend(rest.into_iter().map(|(region, problem)| format!("{region}: {problem}")));
     if problems.is_empty() {
-        return Ok(format!("working as {arn} in account {account}"));
+        let spared = spared.iter().map(|(region, problem)| format!("\n{region}, best effort: {problem}"));
+        return Ok(format!("working as {arn} in account {account}{}", spared.collect::<String>()));
     }
     let list: String = problems.iter().map(|p| format!("\n- {p}")).collect();
     Err(Exit::Precondition.error(
-        format_args!("EC2 is not ready for {arn}:{list}"),
+        format_args!("AWS is not ready for {arn}:{list}"),
         "`cargo xtask iam-policy` prints the policy that the pipeline needs",
     ))
 }
 
-/// How long credentials that cannot be renewed still hold; `None` for those that can, or never end.
-async fn lifetime(clients: &Clients) -> Option<Duration> {
-    let provider = clients.config().credentials_provider()?;
-    let credentials = provider.provide_credentials().await.ok()?;
-    // A provider that renews gives new ones when asked late enough; keys from the environment never change.
-    let fixed = std::env::var_os("AWS_SESSION_TOKEN").is_some();
-    let end = credentials.expiry().filter(|_| fixed)?;
-    Some(end.duration_since(SystemTime::now()).unwrap_or_default())
+/// The problem of credentials that end before a release does.
+fn lifetime(end: Option<SystemTime>) -> Option<String> {
+    let left = end?.duration_since(SystemTime::now()).unwrap_or_default();
+    (left < RELEASE).then(|| {
+        format!(
+            "the credentials end in {} min and cannot be renewed by this program; a release may take {} min: sign in again first, or use a profile, \
+             whose credentials are renewed",
+            left.as_secs() / 60,
+            RELEASE.as_secs() / 60
+        )
+    })
 }
 
-/// The calls of a build, asked as DryRun: those that would be refused.
-async fn denied(ec2: &Client, blueprint: &Blueprint) -> Vec<Fault> {
-    let kind = InstanceType::from(blueprint.instance_type.as_str());
-    // Ids that need not exist: permission is judged first.
-    let image = if blueprint.source_ami.starts_with("ami-") { &blueprint.source_ami } else { "ami-00000000" };
-    // The least-privilege policy allows making only what is tagged as ours in the same call.
-    let ours = |kind: ResourceType| {
-        let tag = Tag::builder().key("ManagedBy").value("agent-ami").build();
-        TagSpecification::builder().resource_type(kind).tags(tag).build()
+fn with_help(error: &Error) -> String {
+    match error.report().help() {
+        Some(help) => format!("{error}: {help}"),
+        None => error.to_string(),
+    }
+}
+
+/// A fault that stops a release, with its remedy.
+fn problem(fault: &Fault) -> String {
+    format!("{fault}: {}", fault.remedy())
+}
+
+/// The end of a run whose endpoint ignores DryRun. What it made is removed at once: no run knows of it.
+fn stopped(driver: &Driver, clients: &Clients, ignored: &[Ignored]) -> Error {
+    let undone = ignored.iter().map(|one| (one, driver.finish(one.undo(clients))));
+    dry::stop(undone.collect())
+}
+
+impl Asked<'_> {
+    /// The problems of all regions, home first. An endpoint that ignores DryRun ends the asking.
+    async fn everywhere(&self) -> Result<Vec<(String, String)>, Vec<Ignored>> {
+        let home = self.clients.ec2(self.home);
+        // Asked first, because nothing is made where it is ignored.
+        let probe = home.describe_images().owners("self").max_results(5).dry_run(true).send();
+        let mut found = Vec::new();
+        let probe = dry::ask(self.home, probe, "ec2:DescribeImages", |_| Made::Nothing).await;
+        found.extend(probe.map_err(|ignored| vec![ignored])?);
+        let mut problems: Vec<(String, String)> =
+            found.iter().map(|fault| (self.home.to_owned(), problem(fault))).collect();
+        let (usable, closed) = match self.enabled(&home).await {
+            Ok(regions) => regions,
+            Err(fault) => {
+                problems.push((self.home.to_owned(), problem(&fault)));
+                (self.settings.regions.clone(), Vec::new())
+            }
+        };
+        problems.extend(closed);
+        if usable.iter().any(|region| region == self.home) {
+            let at_home = self.at_home(&home).await.map_err(|ignored| vec![ignored])?;
+            problems.extend(at_home.into_iter().map(|problem| (self.home.to_owned(), problem)));
+        }
+        // All are asked at once, so more than one may have made something.
+        let mut ignored = Vec::new();
+        for answer in join_all(usable.iter().map(|region| self.in_region(region))).await {
+            match answer {
+                Ok(found) => problems.extend(found),
+                Err(one) => ignored.push(one),
+            }
+        }
+        if ignored.is_empty() { Ok(problems) } else { Err(ignored) }
+    }
+
+    /// The regions that can be used, and those that cannot, with the reason.
+    async fn enabled(&self, home: &Client) -> Result<(Vec<String>, Vec<(String, String)>), Fault> {
+        let answer = home.describe_regions().all_regions(true).send().await.called("ec2:DescribeRegions")?;
+        let (mut usable, mut closed) = (Vec::new(), Vec::new());
+        for region in &self.settings.regions {
+            let known = answer.regions().iter().find(|known| known.region_name() == Some(region));
+            match known.map(|known| known.opt_in_status()) {
+                None => {
+                    let why =
+                        format!("EC2 in {} knows no region of this name: correct [regions] in ami.toml", self.home);
+                    closed.push((region.clone(), why));
+                }
+                Some(Some("not-opted-in")) => {
+                    let why = format!(
+                        "the region is not enabled for this account: `aws account enable-region --region-name {region}`, or take it out of \
+                         [regions] in ami.toml"
+                    );
+                    closed.push((region.clone(), why));
+                }
+                Some(_) => usable.push(region.clone()),
+            }
+        }
+        Ok((usable, closed))
+    }
+
+    /// What the home region alone is asked: a builder, and an image of it.
+    async fn at_home(&self, ec2: &Client) -> Result<Vec<String>, Ignored> {
+        let mut faults = Vec::new();
+        let mut problems = Vec::new();
+        let subnets = request::subnets(ec2, &self.order).into_paginator().items().send();
+        let subnets: std::result::Result<Vec<Subnet>, _> = subnets.collect().await;
+        let subnet = match subnets.called("ec2:DescribeSubnets") {
+            Ok(subnets) if subnets.is_empty() => {
+                problems.push(
+                    "the account has no default subnet: set `build_subnet_id` below [packer] in ami.toml, or make a default VPC (`aws ec2 \
+                     create-default-vpc`)"
+                        .to_owned(),
+                );
+                None
+            }
+            Ok(subnets) => subnets.into_iter().next(),
+            Err(fault) => {
+                problems.push(problem(&fault));
+                None
+            }
+        };
+        let tags = |kind: ResourceType| self.owner.tags(kind, &self.order.tags);
+        if self.settings.via == Via::Ssh {
+            let call = ec2.import_key_pair().key_name(NAME).public_key_material(PUBLIC_KEY.as_bytes().to_vec().into());
+            let call = call.tag_specifications(tags(ResourceType::KeyPair)).dry_run(true).send();
+            faults.extend(dry::ask(self.home, call, "ec2:ImportKeyPair", |_| Made::KeyPair(NAME.to_owned())).await?);
+            if self.order.groups.is_empty() {
+                let vpc = subnet.as_ref().and_then(Subnet::vpc_id).map(str::to_owned);
+                let call = ec2.create_security_group().group_name(NAME).description("preflight").set_vpc_id(vpc);
+                let call = call.tag_specifications(tags(ResourceType::SecurityGroup)).dry_run(true).send();
+                let made = |answer: &CreateSecurityGroupOutput| {
+                    Made::SecurityGroup(answer.group_id().unwrap_or_default().to_owned())
+                };
+                faults.extend(dry::ask(self.home, call, "ec2:CreateSecurityGroup", made).await?);
+            }
+        }
+        let kind = self.order.types.first().map(String::as_str).unwrap_or_default();
+        let place = subnet.as_ref().and_then(Subnet::subnet_id);
+        let call =
+            request::instance(ec2, &self.order, self.owner, kind, place, &self.order.groups).dry_run(true).send();
+        faults.extend(dry::ask(self.home, call, "ec2:RunInstances", Made::instances).await?);
+        let call = ec2
+            .create_image()
+            .tag_specifications(tags(ResourceType::Image))
+            .tag_specifications(tags(ResourceType::Snapshot))
+            .instance_id(NO_INSTANCE)
+            .name(NAME)
+            .dry_run(true)
+            .send();
+        let made = |answer: &CreateImageOutput| Made::image(answer.image_id());
+        let refused = dry::ask(self.home, call, "ec2:CreateImage", made).await?;
+        // The policy allows images of our instances, and this one is nobody's: what it says of that instance says nothing of the builder.
+        faults.extend(refused.filter(|fault| !fault.message.contains(&format!("instance/{NO_INSTANCE}"))));
+        problems.extend(faults.iter().map(problem));
+        Ok(problems)
+    }
+
+    /// What every region is asked: a copy into it, and the channels' parameters.
+    async fn in_region(&self, region: &str) -> Result<Vec<(String, String)>, Ignored> {
+        let mut faults = Vec::new();
+        if region != self.home {
+            let call = self
+                .clients
+                .ec2(region)
+                .copy_image()
+                .name(NAME)
+                .source_region(self.home)
+                .source_image_id(&self.order.image)
+                .copy_image_tags(true)
+                .tag_specifications(self.owner.tags(ResourceType::Image, &self.order.tags))
+                .tag_specifications(self.owner.tags(ResourceType::Snapshot, &self.order.tags))
+                .encrypted(true)
+                .set_kms_key_id(self.settings.kms_keys.get(region).cloned())
+                .dry_run(true)
+                .send();
+            let made = |answer: &CopyImageOutput| Made::image(answer.image_id());
+            faults.extend(dry::ask(region, call, "ec2:CopyImage", made).await?);
+        }
+        let ssm = self.clients.ssm(region);
+        for prefix in &self.settings.prefixes {
+            // Nothing is there under this name, which is answer enough.
+            faults.extend(parameters::get(&ssm, &format!("{prefix}/{NAME}")).await.err());
+        }
+        if self.settings.via == Via::Ssm && region == self.home {
+            let call = ssm.describe_instance_information().max_results(5).send();
+            faults.extend(call.await.called("ssm:DescribeInstanceInformation").err());
+        }
+        Ok(faults.iter().map(|fault| (region.to_owned(), problem(fault))).collect())
+    }
+}
+
+/// An error if no image may be made of the builder, asked as soon as there is one: the policy allows it of our own instances alone, so before
+/// that nobody can say.
+pub(crate) fn capturable(
+    driver: &Driver,
+    clients: &Clients,
+    settings: &Settings,
+    region: &str,
+    builder: &str,
+) -> Result<()> {
+    let owner = Owner { run: NAME, purpose: "preflight", lifetime: settings.lifetime };
+    let tags = |kind: ResourceType| owner.tags(kind, &BTreeMap::new());
+    let call = clients
+        .ec2(region)
+        .create_image()
+        .instance_id(builder)
+        .name(NAME)
+        .no_reboot(true)
+        .tag_specifications(tags(ResourceType::Image))
+        .tag_specifications(tags(ResourceType::Snapshot))
+        .dry_run(true)
+        .send();
+    let made = |answer: &CreateImageOutput| Made::image(answer.image_id());
+    match driver.wait(dry::ask(region, call, "ec2:CreateImage", made))? {
+        Err(ignored) => Err(stopped(driver, clients, &[ignored])),
+        Ok(Some(fault)) => Err(fault.into()),
+        Ok(None) => Ok(()),
+    }
+}
+
+/// True if an instance of an image would start, asked as a DryRun with all that a smoke instance is started with. A role that may only read
+/// cannot ask: then the image must be available, and its snapshots there.
+pub(crate) fn launchable(driver: &Driver, clients: &Clients, settings: &Settings, image: &Image) -> Result<()> {
+    let kind = settings.smoke_types.first().map_or("t3.micro", String::as_str);
+    let order = Order::smoke(image, kind, settings);
+    let owner = Owner { run: &image.run, purpose: &order.purpose, lifetime: settings.lifetime };
+    let subnet = Some(order.subnet.as_str()).filter(|subnet| !subnet.is_empty());
+    let ec2 = clients.ec2(&image.region);
+    let call = request::instance(&ec2, &order, owner, kind, subnet, &order.groups).dry_run(true).send();
+    match driver.wait(dry::answer(&image.region, call, "ec2:RunInstances", Made::instances))? {
+        Err(ignored) => Err(stopped(driver, clients, &[ignored])),
+        Ok(fault) if fault.kind == Kind::WouldSucceed => Ok(()),
+        Ok(fault) if fault.kind == Kind::Denied => driver.wait(readable(&ec2, image))?,
+        Ok(fault) => Err(fault.into()),
+    }
+}
+
+/// An error unless the image is available and all snapshots of its mapping are there.
+async fn readable(ec2: &Client, image: &Image) -> Result<()> {
+    let found = image::by_ids(ec2, std::slice::from_ref(&image.id.0)).await?;
+    let Some(ami) = found.first() else {
+        return Err(
+            Exit::Failed.error(format_args!("{} is gone from {}", image.id, image.region), "promote another image")
+        );
     };
-    let answers = [
-        ec2.import_key_pair()
-            .tag_specifications(ours(ResourceType::KeyPair))
-            .key_name("agent-ami-preflight")
-            .public_key_material(b"ssh-ed25519 AAAA".to_vec().into())
-            .dry_run(true)
-            .send()
-            .await
-            .called("ec2:ImportKeyPair")
-            .err(),
-        ec2.create_security_group()
-            .tag_specifications(ours(ResourceType::SecurityGroup))
-            .group_name("agent-ami-preflight")
-            .description("preflight")
-            .dry_run(true)
-            .send()
-            .await
-            .called("ec2:CreateSecurityGroup")
-            .err(),
-        ec2.run_instances()
-            .tag_specifications(ours(ResourceType::Instance))
-            .tag_specifications(ours(ResourceType::Volume))
-            .image_id(image)
-            .instance_type(kind)
-            .min_count(1)
-            .max_count(1)
-            .dry_run(true)
-            .send()
-            .await
-            .called("ec2:RunInstances")
-            .err(),
-        ec2.create_image()
-            .tag_specifications(ours(ResourceType::Image))
-            .tag_specifications(ours(ResourceType::Snapshot))
-            .instance_id("i-00000000")
-            .name("agent-ami-preflight")
-            .dry_run(true)
-            .send()
-            .await
-            .called("ec2:CreateImage")
-            .err(),
-        ec2.describe_images()
-            .owners("self")
-            .max_results(5)
-            .dry_run(true)
-            .send()
-            .await
-            .called("ec2:DescribeImages")
-            .err(),
-    ];
-    answers
-        .into_iter()
-        .flatten()
-        .filter(|fault| matches!(fault.kind, Kind::Denied | Kind::Credentials | Kind::Expired))
-        .collect()
+    let state = ami.state().map_or("in no known state", |state| state.as_str());
+    if state != "available" {
+        return Err(Exit::Failed.error(format_args!("{} is {state}", image.id), "promote another image"));
+    }
+    let snapshots = record::snapshots(ami);
+    let call = ec2.describe_snapshots().set_snapshot_ids(Some(snapshots));
+    call.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.called("ec2:DescribeSnapshots")?;
+    Ok(())
 }
 
-/// The identity, for `doctor` and for messages.
-pub fn identity(driver: &Driver, clients: &Clients) -> Result<String, Error> {
-    let answer = driver.wait(clients.sts().get_caller_identity().send())?.called("sts:GetCallerIdentity")?;
-    Ok(answer.arn().unwrap_or_default().to_owned())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_that_end_within_a_release_are_a_problem() {
+        let at = |minutes: u64| lifetime(Some(SystemTime::now() + Duration::from_secs(60 * minutes + 30)));
+        assert!(at(5).unwrap().contains("end in 5 min"), "{:?}", at(5));
+        assert!(lifetime(Some(SystemTime::UNIX_EPOCH)).unwrap().contains("end in 0 min"));
+        assert_eq!((at(61), lifetime(None)), (None, None));
+    }
 }

@@ -1,20 +1,22 @@
 //! `--on aws` as commands need it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use xtask::cli::{self, On};
+use xtask::cli::{self, Job, On};
 use xtask::commands::{Context, Provider};
 use xtask::config::{Config, Image as ImageConfig};
 use xtask::error::{Exit, Result};
 use xtask::fleet::Fleet;
+use xtask::recipe::Source;
 use xtask::state::{Run, State};
 
 use crate::clients::{self, Clients};
 use crate::cloud::Ec2;
 use crate::drive::Driver;
-use crate::fleet;
 use crate::settings::{Patiences, Settings, Via};
+use crate::{fleet, policy};
 
 /// The provider, opened as often as a command likes: driver and clients are made once.
 #[derive(Debug, Default)]
@@ -65,12 +67,8 @@ impl Provider for OnAws {
         settings
     }
 
-    fn iam_policy(&self, config: &Config) -> Option<serde_json::Value> {
-        let mut prefixes: Vec<String> = config.channels.values().map(|c| c.ssm_prefix.clone()).collect();
-        prefixes.retain(|prefix| !prefix.is_empty());
-        prefixes.sort();
-        prefixes.dedup();
-        Some(crate::policy::policy(&prefixes))
+    fn iam_policy(&self, config: &Config, jobs: &[Job], sources: &[Source]) -> Result<Option<serde_json::Value>> {
+        Ok(Some(policy::policy(jobs, &policy::Scope::of(config, sources)?)))
     }
 
     fn has_fleet(&self) -> bool {
@@ -115,6 +113,14 @@ pub fn settings(config: &Config) -> Settings {
         ssh_cidrs: aws.ssh_cidrs.clone(),
         ssh_host: set(&aws.ssh_host),
         ssh_port: Some(aws.ssh_port).filter(|p| *p != 0),
+        prefixes: config
+            .channels
+            .values()
+            .map(|c| c.ssm_prefix.clone())
+            .filter(|p| !p.is_empty())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         kms_keys: aws.kms_key_ids.clone(),
         copy_within: Some(Duration::from_secs(aws.copy_completion_minutes * 60)).filter(|d| !d.is_zero()),
         lifetime: Duration::from_secs(aws.instance_lifetime_minutes * 60),

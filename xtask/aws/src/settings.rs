@@ -32,6 +32,8 @@ pub struct Settings {
     pub ssh_host: Option<String>,
     /// Port to use with it.
     pub ssh_port: Option<u16>,
+    /// What the names of the channels' parameters begin with, `/agent-ami`.
+    pub prefixes: Vec<String>,
     /// KMS key of the copies in a region; the region's default key where none is named.
     pub kms_keys: BTreeMap<String, String>,
     /// Ask for copies within this time (time-based copies, 15-minute steps).

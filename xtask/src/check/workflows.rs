@@ -11,8 +11,11 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::{Clean, Finding};
+use crate::config::Config;
 use crate::error::Result;
 use crate::process::Cmd;
+
+mod aws;
 
 /// Where GitHub looks for them.
 pub const FOLDER: &str = ".github/workflows";
@@ -30,8 +33,36 @@ pub struct Workflow {
     /// Environment of all jobs.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// What may not run at the same time as the whole workflow.
+    #[serde(default)]
+    pub concurrency: Option<Concurrency>,
     /// The jobs by id.
     pub jobs: BTreeMap<String, Job>,
+}
+
+/// A concurrency group: its name alone, or with how it is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Concurrency {
+    /// The name. One run waits, and a further one replaces it.
+    Name(String),
+    /// The name and more.
+    Group {
+        /// The name.
+        group: String,
+        /// `max`: up to a hundred wait. Else one waits, and a further one replaces it.
+        #[serde(default)]
+        queue: Option<String>,
+    },
+}
+
+impl Concurrency {
+    /// The group's name. GitHub compares it without regard to case.
+    pub fn group(&self) -> &str {
+        match self {
+            Self::Name(group) | Self::Group { group, .. } => group,
+        }
+    }
 }
 
 /// A job.
@@ -47,6 +78,12 @@ pub struct Job {
     /// The environment whose rules it obeys; part of the identity that AWS sees.
     #[serde(default)]
     pub environment: Option<String>,
+    /// What may not run at the same time.
+    #[serde(default)]
+    pub concurrency: Option<Concurrency>,
+    /// Environment of its steps.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
     /// Its steps in order.
     #[serde(default)]
     pub steps: Vec<Step>,
@@ -54,6 +91,7 @@ pub struct Job {
 
 /// A step.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Step {
     /// What other steps call it.
     #[serde(default)]
@@ -67,13 +105,16 @@ pub struct Step {
     /// The action's inputs.
     #[serde(default)]
     pub with: BTreeMap<String, Value>,
+    /// Whether the job goes on when it fails: a bool, or an expression.
+    #[serde(default)]
+    pub continue_on_error: Option<Value>,
     /// Its environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }
 
 /// Judges all workflows of the project.
-pub fn check(root: &Path, clean: &Clean, commands: Commands<'_>) -> Result<Vec<Finding>> {
+pub fn check(root: &Path, config: &Config, clean: &Clean, commands: Commands<'_>) -> Result<Vec<Finding>> {
     let folder = root.join(FOLDER);
     if !folder.exists() {
         return Ok(Vec::new());
@@ -90,6 +131,7 @@ pub fn check(root: &Path, clean: &Clean, commands: Commands<'_>) -> Result<Vec<F
         }
     }
     files.sort();
+    findings.extend(aws::check(&files, config));
     for linter in LINTERS {
         findings.extend(linter.ask(root, clean, &files)?);
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Context;
-use crate::cli::On;
+use crate::cli::{Job, On};
 use crate::cloud::local::{Local, Settings, Size, base, qemu::Acceleration};
 use crate::cloud::{BuilderKind, Cloud};
 use crate::config::{Config, Image as ImageConfig};
 use crate::error::{Exit, Result};
 use crate::fleet::Fleet;
+use crate::recipe::Source;
 use crate::state::{Run, State};
 
 /// A provider that can be opened.
@@ -28,9 +29,9 @@ pub trait Provider {
     /// Template variables that follow from ami.toml and the run, for a template that declares them.
     fn settings(&self, config: &Config, run: Option<&Run>) -> Vec<(&'static str, String)>;
 
-    /// The IAM policy that it needs, if it is the one that needs one.
-    fn iam_policy(&self, _: &Config) -> Option<serde_json::Value> {
-        None
+    /// The IAM policy of a role with these jobs that builds these sources, if it is the provider that needs one.
+    fn iam_policy(&self, _: &Config, _: &[Job], _: &[Source]) -> Result<Option<serde_json::Value>> {
+        Ok(None)
     }
 
     /// The source of an image's template that it builds, `type.name`.
@@ -59,7 +60,7 @@ impl Provider for OnLocal {
     }
 
     fn open(&self, context: &Context, config: &Config, state: &State, run: Option<Arc<Run>>) -> Result<Local> {
-        Ok(Local::new(state, settings(config), &context.root, run))
+        Ok(Local::new(state, local_settings(config), &context.root, run))
     }
 
     fn settings(&self, _: &Config, _: Option<&Run>) -> Vec<(&'static str, String)> {
@@ -72,7 +73,7 @@ impl Provider for OnLocal {
 }
 
 /// `[local]` in the provider's own types.
-fn settings(config: &Config) -> Settings {
+pub fn local_settings(config: &Config) -> Settings {
     let local = &config.local;
     Settings {
         regions: config.regions.local.clone(),

@@ -47,6 +47,8 @@ impl Project {
         let project = Self { dir };
         // No machine is started, so none needs room.
         project.edit("ami.toml", "build_gib = 12", "build_gib = 1");
+        // Channels are files alone, unless a test sets more.
+        project.edit("ami.toml", "ssm_prefix = \"/agent-ami\"", "ssm_prefix = \"\"");
         project
     }
 

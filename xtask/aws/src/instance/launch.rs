@@ -4,32 +4,26 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use aws_sdk_ec2::types::{
-    Filter, InstanceNetworkInterfaceSpecification, InstanceStateName, InstanceType, IpPermission, IpRange, Reservation,
-    ResourceType, ShutdownBehavior, Subnet, TagSpecification,
+    Filter, InstanceStateName, IpPermission, IpRange, Reservation, ResourceType, Subnet, TagSpecification,
 };
-use aws_smithy_types::base64;
 use xtask::error::{Exit, Result};
 use xtask::process::Cmd;
 use xtask::signals;
 
 use super::Ec2Machine;
 use crate::fault::{Called as _, Fault, Kind};
-use crate::order::{self, Order};
-use crate::record::{EXPIRES, PURPOSE, RUN, sdk_tags};
+use crate::order::Order;
+use crate::record::{PURPOSE, RUN};
+use crate::request::{self, Owner};
 use crate::wait::{Look, retried, retried_not_found, until};
 
 impl Ec2Machine {
+    fn owner(&self) -> Owner<'_> {
+        Owner { run: self.host.run.id(), purpose: &self.purpose, lifetime: self.host.settings.lifetime }
+    }
+
     fn tags(&self, kind: ResourceType, tags: &BTreeMap<String, String>) -> TagSpecification {
-        let mut tags = tags.clone();
-        tags.retain(|_, value| !value.is_empty());
-        let expires = jiff::Timestamp::now() + self.host.settings.lifetime;
-        tags.extend([
-            (RUN.to_owned(), self.host.run.id().to_owned()),
-            (PURPOSE.to_owned(), self.purpose.clone()),
-            (EXPIRES.to_owned(), expires.to_string()),
-            ("ManagedBy".to_owned(), "agent-ami".to_owned()),
-        ]);
-        TagSpecification::builder().resource_type(kind).set_tags(Some(sdk_tags(&tags))).build()
+        self.owner().tags(kind, tags)
     }
 
     /// `agent-ami-run-20261121-100000-abcdef-builder`: the same for everything temporary.
@@ -49,13 +43,7 @@ impl Ec2Machine {
 
     /// The subnets that may be tried: the one that is named, or the default ones of each zone.
     pub(super) fn subnets(&self, order: &Order) -> Result<Vec<Subnet>> {
-        let call = self.host.ec2.describe_subnets();
-        let call = if order.subnet.is_empty() {
-            let call = call.filters(filter("default-for-az", "true"));
-            if order.zone.is_empty() { call } else { call.filters(filter("availability-zone", &order.zone)) }
-        } else {
-            call.subnet_ids(&order.subnet)
-        };
+        let call = request::subnets(&self.host.ec2, order);
         let found =
             self.host.driver.wait(call.into_paginator().items().send().collect::<std::result::Result<Vec<_>, _>>())?;
         let mut subnets = found.called("ec2:DescribeSubnets")?;
@@ -138,37 +126,9 @@ impl Ec2Machine {
             ("type", kind.as_bytes()),
             ("subnet", subnet_id.as_bytes()),
         ]);
-        let network = InstanceNetworkInterfaceSpecification::builder()
-            .device_index(0)
-            .subnet_id(subnet_id)
-            .set_groups(Some(groups.to_vec()))
-            .set_associate_public_ip_address(order.public)
-            .delete_on_termination(true)
-            .build();
-        let call = self
-            .host
-            .ec2
-            .run_instances()
+        let call = request::instance(&self.host.ec2, order, self.owner(), kind, Some(subnet_id), groups)
             .client_token(token.to_string())
-            .image_id(&order.image)
-            .instance_type(InstanceType::from(kind))
-            .min_count(1)
-            .max_count(1)
-            .set_key_name(self.key.clone())
-            .network_interfaces(network)
-            .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
-            .metadata_options(order::metadata(order.metadata.as_ref()))
-            .set_block_device_mappings(Some(order.disks.iter().map(order::disk).collect()))
-            .user_data(base64::encode(order::user_data(self.host.settings.lifetime)))
-            .tag_specifications(self.tags(ResourceType::Instance, &order.tags))
-            .tag_specifications(self.tags(ResourceType::Volume, &order.volume_tags))
-            .set_instance_market_options(order::spot(&order.spot));
-        let call = if order.profile.is_empty() {
-            call
-        } else {
-            let profile = aws_sdk_ec2::types::IamInstanceProfileSpecification::builder();
-            call.iam_instance_profile(profile.name(&order.profile).build())
-        };
+            .set_key_name(self.key.clone());
         let done = self.host.driver.finish(retried_not_found(|| call.clone().send(), "ec2:RunInstances"))?;
         let id = done.instances().first().and_then(|i| i.instance_id()).unwrap_or_default();
         Ok(id.to_owned())

@@ -33,6 +33,7 @@ pub(crate) fn settings(regions: &[&str]) -> Settings {
         ssh_cidrs: vec!["192.0.2.0/24".to_owned()],
         ssh_host: None,
         ssh_port: None,
+        prefixes: Vec::new(),
         kms_keys: BTreeMap::new(),
         copy_within: None,
         lifetime: Duration::from_secs(3600),

@@ -1,0 +1,139 @@
+//! DryRun: would the call be allowed? (EC2 API reference, "Common query parameters".) An endpoint that ignores it carries the call out.
+
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::operation::run_instances::RunInstancesOutput;
+use xtask::error::{Error, Exit};
+
+use crate::clients::Clients;
+use crate::fault::{Called as _, Fault, Kind};
+use crate::{image, leftovers};
+
+/// What a DryRun made that was none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It only reads.
+    Nothing,
+    /// A key pair, by its name.
+    KeyPair(String),
+    /// A security group, by its id.
+    SecurityGroup(String),
+    /// Instances, by their ids.
+    Instances(Vec<String>),
+    /// An image, by its id.
+    Image(String),
+}
+
+/// A DryRun that was carried out.
+#[derive(Clone, Debug)]
+pub(crate) struct Ignored {
+    region: String,
+    action: &'static str,
+    made: Made,
+}
+
+impl Made {
+    pub(crate) fn instances(answer: &RunInstancesOutput) -> Self {
+        Self::Instances(answer.instances().iter().filter_map(|i| i.instance_id().map(str::to_owned)).collect())
+    }
+
+    pub(crate) fn image(id: Option<&str>) -> Self {
+        Self::Image(id.unwrap_or_default().to_owned())
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Nothing => "nothing".to_owned(),
+            Self::KeyPair(name) => format!("the key pair {name}"),
+            Self::SecurityGroup(id) => format!("the security group {id}"),
+            Self::Instances(ids) => format!("the instance {}", ids.join(", ")),
+            Self::Image(id) => format!("the image {id}"),
+        }
+    }
+}
+
+/// The fault that a DryRun is answered with, `DryRunOperation` among them.
+pub(crate) async fn answer<T, E>(
+    region: &str,
+    call: impl Future<Output = Result<T, SdkError<E>>>,
+    action: &'static str,
+    made: impl FnOnce(&T) -> Made,
+) -> Result<Fault, Ignored>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    match call.await.called(action) {
+        Ok(answer) => Err(Ignored { region: region.to_owned(), action, made: made(&answer) }),
+        Err(fault) => Ok(fault),
+    }
+}
+
+/// The fault of a DryRun that would stop the call itself. That something it names is not there yet, or that a parameter is only a stand-in,
+/// would not.
+pub(crate) async fn ask<T, E>(
+    region: &str,
+    call: impl Future<Output = Result<T, SdkError<E>>>,
+    action: &'static str,
+    made: impl FnOnce(&T) -> Made,
+) -> Result<Option<Fault>, Ignored>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let fault = answer(region, call, action, made).await?;
+    Ok(match fault.kind {
+        Kind::WouldSucceed | Kind::NotFound | Kind::Duplicate | Kind::Capacity | Kind::Other => None,
+        Kind::Denied
+        | Kind::NoCredentials
+        | Kind::Credentials
+        | Kind::Expired
+        | Kind::NotEnabled
+        | Kind::NotWritten
+        | Kind::Quota
+        | Kind::Throttled
+        | Kind::Transport
+        | Kind::Server => Some(fault),
+    })
+}
+
+impl Ignored {
+    /// Removes what was made.
+    pub(crate) async fn undo(&self, clients: &Clients) -> Result<(), Fault> {
+        let ec2 = clients.unrecorded().ec2(&self.region);
+        match &self.made {
+            Made::Nothing => Ok(()),
+            Made::KeyPair(name) => {
+                ec2.delete_key_pair().key_name(name).send().await.called("ec2:DeleteKeyPair").map(drop)
+            }
+            Made::SecurityGroup(id) => leftovers::delete_group(&ec2, id).await,
+            Made::Instances(ids) => {
+                let call = ec2.terminate_instances().set_instance_ids(Some(ids.clone()));
+                call.send().await.called("ec2:TerminateInstances").map(drop)
+            }
+            Made::Image(id) => match image::remove(&ec2, id).await {
+                Ok(()) => Ok(()),
+                Err(faults) => faults.into_iter().next().map_or(Ok(()), Err),
+            },
+        }
+    }
+
+    /// What happened, and what became of it.
+    fn message(&self, removed: Result<(), Fault>) -> String {
+        let Self { region, action, made } = self;
+        let what = match (made, removed) {
+            (Made::Nothing, _) => String::new(),
+            (made, Ok(())) => format!(": it made {}, which was removed again", made.name()),
+            (made, Err(fault)) => {
+                format!(": it made {}, which could not be removed ({fault}); remove it by hand", made.name())
+            }
+        };
+        format!("the endpoint of {region} carries out {action} when it is asked as a DryRun{what}")
+    }
+}
+
+/// The end of a run whose endpoint ignores DryRun: what each such call made, and whether it was removed.
+pub(crate) fn stop(undone: Vec<(&Ignored, Result<(), Fault>)>) -> Error {
+    let lines: Vec<String> = undone.into_iter().map(|(ignored, removed)| ignored.message(removed)).collect();
+    Exit::Precondition.error(
+        lines.join("\n"),
+        "every permission is asked for that way before something is made: use an endpoint that knows DryRun, or unset AWS_ENDPOINT_URL",
+    )
+}

@@ -1,0 +1,257 @@
+//! What is found before anything is made: in every region, all of it at once; and what becomes of an endpoint that ignores DryRun.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
+
+use std::fs;
+use std::path::Path;
+
+use aws_sdk_ec2::config::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use xtask::cloud::{BuilderKind, Cloud as _, Start};
+use xtask::error::{Error, Exit, plain};
+use xtask::process::{Cmd, Finished};
+use xtask_aws::blueprint::Blueprint;
+use xtask_aws::clients::{Clients, http_client};
+use xtask_aws::preflight;
+use xtask_aws::settings::Settings;
+
+mod support;
+#[path = "support/settings.rs"]
+mod settings;
+#[path = "support/account.rs"]
+mod account;
+use account::{Account, REGIONS};
+use settings::{settings, source};
+use support::{Plan, Strike, clients, clients_over, root};
+
+const ALWAYS: usize = usize::MAX / 2;
+
+fn checked(account: &Account, clients: &Clients, settings: &Settings) -> Result<String, Error> {
+    let blueprint = Blueprint::read(&source()).unwrap();
+    preflight::check(&account.driver, clients, settings, REGIONS[0], &blueprint)
+}
+
+fn denied(action: &'static str) -> Plan {
+    Plan::next(action, ALWAYS, Strike::Refuse(403, "UnauthorizedOperation"))
+}
+
+#[test]
+fn an_account_that_is_ready_is_and_nothing_is_made() {
+    let account = Account::new();
+    let clients = clients(&account.moto.url, Vec::new());
+    let settings = Settings { prefixes: vec!["/agent-ami".to_owned()], ..settings(&REGIONS) };
+    let who = checked(&account, &clients, &settings).unwrap();
+    assert!(who.starts_with("working as arn:aws:"), "{who}");
+    account.assert_left(&[]);
+    // Each region was asked, the home region for a builder.
+    let counts = clients.calls().counts();
+    let times = |action: &str| counts.get(action).copied().unwrap_or_default();
+    assert_eq!((times("ec2:CopyImage"), times("ssm:GetParameter"), times("ec2:RunInstances")), (3, 4, 1), "{counts:?}");
+}
+
+#[test]
+fn the_problems_of_all_regions_are_listed_at_once_each_with_its_remedy() {
+    let account = Account::new();
+    let closed = Strike::Rewrite(
+        "<optInStatus>[^<]*</optInStatus>(\\s*)<regionName>ap-southeast-1</regionName>",
+        "<optInStatus>not-opted-in</optInStatus>$1<regionName>ap-southeast-1</regionName>",
+    );
+    let empty = Strike::Rewrite("(?s)<subnetSet>.*</subnetSet>", "<subnetSet/>");
+    let plans = vec![
+        Plan::next("DescribeRegions", ALWAYS, closed),
+        Plan::next("DescribeSubnets", ALWAYS, empty),
+        denied("RunInstances"),
+        denied("CopyImage").only_in("eu-west-1"),
+    ];
+    let clients = clients(&account.moto.url, plans);
+    let settings = Settings { accounts: vec!["999999999999".to_owned()], ..settings(&REGIONS) };
+    let error = checked(&account, &clients, &settings).unwrap_err();
+    assert_eq!(error.exit(), Exit::Precondition);
+    let text: String = plain(&error).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    for wanted in [
+        "`accounts` in ami.toml does not list",
+        "ap-southeast-1: the region is not enabled for this account: `aws account enable-region",
+        "us-east-1: the account has no default subnet: set `build_subnet_id`",
+        "us-east-1: ec2:RunInstances was refused: UnauthorizedOperation",
+        "eu-west-1: ec2:CopyImage was refused: UnauthorizedOperation",
+        "let the identity do ec2:CopyImage",
+    ] {
+        assert!(text.contains(wanted), "{wanted} is not in {text}");
+    }
+    assert!(!text.contains("us-west-2:"), "{text}");
+    account.assert_left(&[]);
+}
+
+#[test]
+fn a_region_that_may_fail_does_not_stop_a_release() {
+    let account = Account::new();
+    let plans = || vec![denied("CopyImage").only_in("eu-west-1")];
+    let spared = Settings { best_effort: vec!["eu-west-1".to_owned()], ..settings(&REGIONS) };
+    let said = checked(&account, &clients(&account.moto.url, plans()), &spared).unwrap();
+    assert!(said.contains("eu-west-1, best effort: ec2:CopyImage was refused"), "{said}");
+    checked(&account, &clients(&account.moto.url, plans()), &settings(&REGIONS)).unwrap_err();
+}
+
+#[test]
+fn a_region_that_does_not_exist_is_named() {
+    let account = Account::new();
+    let clients = clients(&account.moto.url, Vec::new());
+    let error = checked(&account, &clients, &settings(&["us-east-1", "us-esat-2"])).unwrap_err();
+    assert!(plain(&error).contains("us-esat-2: EC2 in us-east-1 knows no region of this name"), "{}", plain(&error));
+}
+
+/// An endpoint that does not know DryRun of one action: what asks for it arrives there without.
+#[derive(Clone, Debug)]
+struct NoDryRun {
+    inner: SharedHttpClient,
+    url: String,
+    action: &'static str,
+}
+
+#[derive(Clone, Debug)]
+struct NoDryRunConnector {
+    inner: SharedHttpConnector,
+    no_dry_run: NoDryRun,
+}
+
+impl HttpClient for NoDryRun {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let inner = self.inner.http_connector(settings, components);
+        SharedHttpConnector::new(NoDryRunConnector { inner, no_dry_run: self.clone() })
+    }
+}
+
+impl HttpConnector for NoDryRunConnector {
+    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+        let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
+        if body.contains(&format!("Action={}&", self.no_dry_run.action)) {
+            let body = body.replace("&DryRun=true", "");
+            request.headers_mut().insert("content-length", body.len().to_string());
+            *request.body_mut() = SdkBody::from(body);
+        }
+        request.set_uri(format!("{}/", self.no_dry_run.url)).unwrap();
+        self.inner.call(request)
+    }
+}
+
+fn without_dry_run(account: &Account, action: &'static str) -> Clients {
+    let no_dry_run = NoDryRun { inner: http_client(), url: account.moto.url.clone(), action };
+    account.driver.finish(async { clients_over(SharedHttpClient::new(no_dry_run), Vec::new()) })
+}
+
+#[test]
+fn what_a_dry_run_makes_is_removed_at_once_and_the_run_stops() {
+    for action in ["DescribeImages", "ImportKeyPair", "CreateSecurityGroup", "RunInstances", "CopyImage"] {
+        let account = Account::new();
+        let error = checked(&account, &without_dry_run(&account, action), &settings(&REGIONS)).unwrap_err();
+        assert_eq!(error.exit(), Exit::Precondition, "{action}: {}", plain(&error));
+        let said = error.to_string();
+        assert!(said.contains(&format!("carries out ec2:{action} when it is asked as a DryRun")), "{said}");
+        assert_eq!(said.contains("which was removed again"), action != "DescribeImages", "{said}");
+        account.assert_left(&[]);
+    }
+}
+
+#[test]
+fn an_image_is_launchable_by_a_dry_run_or_by_what_can_be_read() {
+    let account = Account::new();
+    let image = account.build(&account.with(Vec::new())).unwrap();
+    let before = account.left();
+    account.with(Vec::new()).launchable(&image).unwrap();
+    // A role that may only read.
+    let ec2 = account.with(vec![denied("RunInstances")]);
+    ec2.launchable(&image).unwrap();
+    let gone = Strike::Refuse(400, "InvalidSnapshot.NotFound");
+    let ec2 = account.with(vec![denied("RunInstances"), Plan::next("DescribeSnapshots", ALWAYS, gone)]);
+    assert!(ec2.launchable(&image).unwrap_err().to_string().contains("InvalidSnapshot.NotFound"));
+    let failed = Strike::Rewrite("<imageState>available</imageState>", "<imageState>disabled</imageState>");
+    let ec2 = account.with(vec![denied("RunInstances"), Plan::next("DescribeImages", ALWAYS, failed)]);
+    assert!(ec2.launchable(&image).unwrap_err().to_string().contains("is disabled"));
+    assert_eq!(account.left(), before);
+}
+
+/// What the policy says of an instance that is not there says nothing of the builder, which is asked about when there is one.
+#[test]
+fn an_image_of_the_builder_is_asked_for_as_soon_as_there_is_one() {
+    let account = Account::new();
+    let ec2 = account.with(vec![denied("CreateImage")]);
+    let source = source();
+    let base = ec2.base(&source, &|_| {}).unwrap();
+    let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
+    let Err(error) = ec2.start_builder(start, &|_| {}) else { panic!("nothing can be made of it") };
+    assert_eq!(error.exit(), Exit::Precondition, "{}", plain(&error));
+    assert!(error.to_string().contains("ec2:CreateImage"), "{error}");
+    assert!(!ec2.clients().calls().counts().contains_key("ec2:GetConsoleOutput"), "it was not entered");
+    account.assert_left(&[]);
+}
+
+/// The binary with an environment of its own.
+fn ran(dir: &Path, env: &[(&str, &str)]) -> Finished {
+    let mut cmd = Cmd::new(env!("CARGO_BIN_EXE_xtask-aws")).args(["ami", "build", "--on", "aws", "--engine", "native"]);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("AGENT_AMI_")) {
+        cmd = cmd.env_remove(name);
+    }
+    let env = env.iter().copied().chain([("AWS_EC2_METADATA_DISABLED", "true")]);
+    let cmd = env.fold(cmd, |cmd, (name, value)| cmd.env(name, value));
+    cmd.env("HOME", dir).env("CARGO_MANIFEST_DIR", dir.join("xtask")).dir(dir).output().unwrap()
+}
+
+/// A copy of the project's configuration and template.
+fn project() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for part in ["ami.toml", "packer", "scripts", "smoke", "xtask", "Cargo.toml", "Cargo.lock"] {
+        std::os::unix::fs::symlink(root().join(part), dir.path().join(part)).unwrap();
+    }
+    dir
+}
+
+/// The most common first error (and no text of the SDK's own structures, whatever the error is).
+#[test]
+fn no_credentials_at_all_is_one_line_with_the_remedies() {
+    let dir = project();
+    let ended = ran(dir.path(), &[]);
+    let said: String = ended.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    for wanted in ["no AWS credentials were found", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "a role is attached"] {
+        assert!(said.contains(wanted), "{wanted}: {}", ended.stderr);
+    }
+    for text in ["DispatchFailure", "ConnectorError", "CredentialsNotLoaded", "source:", "Some("] {
+        assert!(!ended.stderr.contains(text), "{text}: {}", ended.stderr);
+    }
+    assert!(ended.stderr.lines().count() < 14, "{}", ended.stderr);
+}
+
+/// Case `credentials-end-soon`: a session in the environment that ends in five minutes.
+#[test]
+fn credentials_that_end_during_a_release_stop_it_before_anything_is_made() {
+    let account = Account::new();
+    let dir = project();
+    let run = |minutes: i64| {
+        let end = (jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes)).to_string();
+        let env = [
+            ("AWS_ENDPOINT_URL", account.moto.url.as_str()),
+            ("AWS_ACCESS_KEY_ID", "ASIATEST"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_SESSION_TOKEN", "token"),
+            ("AWS_CREDENTIAL_EXPIRATION", end.as_str()),
+            // The first thing after the preflight, so that it ends there.
+            ("AGENT_AMI_AWS_SSH_CIDRS", "192.0.2.0/24"),
+            ("AGENT_AMI_AWS_ACCOUNTS", "999999999999"),
+        ];
+        ran(dir.path(), &env)
+    };
+    let soon = run(5);
+    assert_eq!(soon.code, 3, "{}", soon.stderr);
+    let said: String = soon.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    assert!(said.contains("the credentials end in 4 min and cannot be renewed"), "{}", soon.stderr);
+    let later = run(120);
+    assert!(later.stderr.contains("does not list") && !later.stderr.contains("credentials end in"), "{}", later.stderr);
+    account.assert_left(&[]);
+    let journal = dir.path().join(".agent-ami");
+    assert!(fs::metadata(journal).is_ok(), "it ran in the project's folder");
+}

@@ -1,0 +1,74 @@
+//! Regions and what belongs to one region: all of one partition.
+
+use std::collections::BTreeMap;
+
+use super::Regions;
+use super::read::Section;
+use crate::partition::Partition;
+
+/// `[regions]`.
+pub(super) fn read(section: &Section<'_>) -> Regions {
+    let regions = Regions { local: section.list("local"), aws: section.any_list("aws") };
+    if let Some(home) = regions.aws.first()
+        && let Some(other) = regions.aws.iter().find(|region| Partition::of(region) != Partition::of(home))
+    {
+        let (one, two) = (Partition::of(home), Partition::of(other));
+        let message =
+            format!("{home} is in {one} and {other} in {two}: no image is copied from one partition to another");
+        let help = "keep the regions of one partition here, and the others in another project's ami.toml";
+        section.reader.wrong(section.span("aws"), message, help);
+    }
+    regions
+}
+
+/// A key named by an ARN must be one of its region: EBS encrypts a snapshot with no other (EBS user guide, "Amazon EBS encryption").
+pub(super) fn check_keys(section: &Section<'_>, keys: &BTreeMap<String, String>) {
+    for (region, key) in keys {
+        // arn:PARTITION:kms:REGION:ACCOUNT:key/ID; a key's id and an alias's name are the region's by themselves.
+        let Some(arn) = key.strip_prefix("arn:") else { continue };
+        let parts: Vec<&str> = arn.splitn(5, ':').collect();
+        if parts.first() != Some(&Partition::of(region).name()) || parts.get(2) != Some(&region.as_str()) {
+            let message = format!("`kms_key_ids` has {key} for {region}, which is not a key of that region");
+            section.reader.wrong(section.span("kms_key_ids"), message, "name a key of the region, or its alias");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+
+    const GOOD: &str = include_str!("../../../ami.toml");
+
+    fn parse(text: &str) -> Result<Config> {
+        Config::parse(text, &Overrides::default(), &BTreeMap::new(), &|_| true)
+    }
+
+    fn refused(text: &str) -> String {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        crate::error::plain(&error)
+    }
+
+    #[test]
+    fn regions_of_two_partitions_are_refused() {
+        let ours = "aws = [\"us-east-1\", \"us-west-2\", \"eu-west-1\", \"ap-southeast-1\"]";
+        assert!(GOOD.contains(ours));
+        let said = refused(&GOOD.replace(ours, "aws = [\"us-east-1\", \"us-gov-west-1\"]"));
+        assert!(said.contains("us-east-1 is in aws and us-gov-west-1 in aws-us-gov"), "{said}");
+        parse(&GOOD.replace(ours, "aws = [\"us-gov-west-1\", \"us-gov-east-1\"]")).unwrap();
+    }
+
+    #[test]
+    fn a_key_of_another_region_is_refused() {
+        let with = |key: &str| GOOD.replace("kms_key_ids = {}", &format!("kms_key_ids = {{ us-west-2 = \"{key}\" }}"));
+        let key = "arn:aws:kms:us-west-2:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+        for good in [key, "1234abcd-12ab-34cd-56ef-1234567890ab", "alias/images"] {
+            assert_eq!(parse(&with(good)).unwrap().aws.kms_key_ids["us-west-2"], good);
+        }
+        for other in [key.replace("us-west-2", "us-east-1"), key.replace("arn:aws:", "arn:aws-cn:")] {
+            let said = refused(&with(&other));
+            assert!(said.contains("not a key of that region"), "{said}");
+        }
+    }
+}
