@@ -452,3 +452,31 @@ pub fn sha256_file(path: &Path) -> Result<Digest> {
         Exit::Failed.error(format_args!("{program} printed no digest: {e}"), "check that the disk is healthy")
     })
 }
+
+#[cfg(test)]
+impl Image {
+    /// An image for tests, which change what they are about.
+    pub(crate) fn sample() -> Self {
+        Self {
+            schema: 1,
+            id: ImageId("ami-1".to_owned()),
+            name: "v1".to_owned(),
+            region: "us-east-1".to_owned(),
+            image: "locus-agent".to_owned(),
+            arch: None,
+            account: None,
+            version: "1.0.0".to_owned(),
+            created: String::new(),
+            recipe_hash: Digest::of(b"recipe"),
+            base: BaseRecord::local("base", Digest::of(b"base")),
+            content: Digest::of(b"disk"),
+            disk_bytes: 1,
+            copied_from: None,
+            run: "run-1".to_owned(),
+            engine: "native".to_owned(),
+            built_in: None,
+            builder: Identity::default(),
+            tags: BTreeMap::new(),
+        }
+    }
+}

@@ -197,31 +197,18 @@ impl Difference {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::{BaseRecord, Identity, ImageId};
+    use crate::cloud::{BaseRecord, ImageId};
     use crate::recipe::Digest;
 
     fn image(base: &str, disk_bytes: u64) -> Image {
         let digest = Digest::of(base.as_bytes());
         Image {
-            schema: 1,
             id: ImageId(format!("ami-{base}")),
-            name: String::new(),
-            region: String::new(),
-            image: String::new(),
-            arch: None,
-            account: None,
-            version: String::new(),
-            created: String::new(),
             recipe_hash: digest,
             base: BaseRecord::local(base, digest),
             content: digest,
             disk_bytes,
-            copied_from: None,
-            run: String::new(),
-            engine: String::new(),
-            built_in: None,
-            builder: Identity::default(),
-            tags: BTreeMap::new(),
+            ..Image::sample()
         }
     }
 

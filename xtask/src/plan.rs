@@ -207,7 +207,7 @@ pub fn render(plan: &BuildPlan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::{Identity, layer_of};
+    use crate::cloud::layer_of;
     use crate::recipe::{Action, Script, Shell, Source};
     use std::time::Duration;
 
@@ -316,25 +316,14 @@ mod tests {
         let recipe = recipe(three());
         let mut facts = built(&recipe);
         facts.images = vec![Image {
-            schema: 1,
             id: ImageId("ami-local-1".to_owned()),
             name: "img-v1.0.0-20261121-0000".to_owned(),
             region: "local-1".to_owned(),
             image: "img".to_owned(),
-            arch: None,
-            account: None,
-            version: "1.0.0".to_owned(),
-            created: String::new(),
             recipe_hash: recipe.hash(base().digest),
             base: base(),
             content: base().digest,
-            disk_bytes: 1,
-            copied_from: None,
-            run: "run-1".to_owned(),
-            engine: "native".to_owned(),
-            built_in: None,
-            builder: Identity::default(),
-            tags: BTreeMap::new(),
+            ..Image::sample()
         }];
         let plan = build("img", "1.0.0", &recipe, &facts);
         assert_eq!(plan.up_to_date, Some(ImageId("ami-local-1".to_owned())));

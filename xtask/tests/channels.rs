@@ -23,20 +23,12 @@ fn with_parameters() -> Project {
     project
 }
 
-/// What a command found, as data.
-fn data(project: &Project, args: &[&str]) -> Value {
-    let ended = project.run(&[args, &["--format", "json"]].concat());
-    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
-    let last: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
-    last["data"].clone()
-}
-
 fn points_at(project: &Project, channel: &str) -> Value {
-    data(project, &["ami", "history", "--channel", channel])["now"].clone()
+    project.data(&["ami", "history", "--channel", channel])["now"].clone()
 }
 
 fn ids(project: &Project, image: &Image) -> Value {
-    let images = data(project, &["ami", "list"])["images"].as_array().unwrap().clone();
+    let images = project.data(&["ami", "list"])["images"].as_array().unwrap().clone();
     images
         .iter()
         .filter(|i| i["name"] == image.name)
@@ -54,15 +46,15 @@ fn a_promotion_writes_the_version_first_then_the_channel_and_is_in_the_history()
     let image = project.ready("20261121-0001");
     promote(&project, &image, "staging").says(0, &["/locus/ami/locus-agent/staging", "read back"]);
     assert_eq!(points_at(&project, "staging"), ids(&project, &image));
-    let runs = data(&project, &["ami", "runs"])["runs"].as_array().unwrap().clone();
+    let runs = project.data(&["ami", "runs"])["runs"].as_array().unwrap().clone();
     let run = runs.last().unwrap()["run"]["id"].as_str().unwrap().to_owned();
-    let calls = data(&project, &["ami", "show", &run])["calls"].clone();
+    let calls = project.data(&["ami", "show", &run])["calls"].clone();
     let written: Vec<&str> = calls.as_array().unwrap().iter().map(|c| c["subject"].as_str().unwrap()).collect();
     let version = format!("/locus/ami/versions/{}", image.name);
     let (claim, pointer) = ("/locus/ami/claims/locus-agent/staging", "/locus/ami/locus-agent/staging");
     assert_eq!(written[..6], [claim, &version, &version, pointer, pointer, "staging"]);
     assert_eq!(written.last(), Some(&claim), "the claim is given up at the end");
-    let history = data(&project, &["ami", "history", "--channel", "staging"]);
+    let history = project.data(&["ami", "history", "--channel", "staging"]);
     assert_eq!((&history["history"][0]["image"], &history["history"][0]["run"]), (&image.name.into(), &run.into()));
     project.run(&["ami", "history", "--channel", "staging"]).says(0, &[]);
 }
@@ -76,7 +68,7 @@ fn production_wants_staging_and_time_or_a_reason_that_is_written_down() {
     promote(&project, &image, "production").says(1, &["48 hours are wanted", "wait 47 h 59 min more", "--override"]);
     let args = ["ami", "promote", &image.id.0, "--channel", "production", "--yes", "--override", "CVE-2026-1"];
     project.run(&args).says(0, &["/locus/ami/locus-agent/production"]);
-    let history = data(&project, &["ami", "history", "--channel", "production"]);
+    let history = project.data(&["ami", "history", "--channel", "production"]);
     assert_eq!(history["history"][0]["why"], "override: CVE-2026-1");
     // The same without an override after the time: the mark says since when.
     let next = project.ready("20261121-0002");
@@ -113,7 +105,7 @@ fn a_workflow_resumes_and_cleans_up_whether_or_not_there_is_anything() {
     Stopped::start(&command).kill();
     project.run(&["ami", "resume", "--if-any", "--yes"]).says(0, &[]);
     assert_eq!(points_at(&project, "staging"), ids(&project, &image));
-    let mine = data(&project, &["ami", "gc", "--mine", "--apply", "--yes"]);
+    let mine = project.data(&["ami", "gc", "--mine", "--apply", "--yes"]);
     assert_eq!(mine["decisions"].as_array().unwrap().len(), 0, "{mine}");
 }
 
@@ -129,7 +121,7 @@ fn a_rollback_goes_back_everywhere_and_the_bad_image_stays_away() {
     project.run(&back).says(0, &["under quarantine", &old.name]);
     assert_eq!(points_at(&project, "staging"), ids(&project, &old));
     promote(&project, &bad, "staging").says(1, &["under quarantine: boots no more"]);
-    let history = data(&project, &["ami", "history", "--channel", "staging"])["history"].clone();
+    let history = project.data(&["ami", "history", "--channel", "staging"])["history"].clone();
     let kinds: Vec<&Value> = history.as_array().unwrap().iter().map(|p| &p["kind"]).collect();
     assert_eq!(kinds, ["promote", "promote", "rollback"]);
     assert_eq!(history[2]["why"], "boots no more");
@@ -204,13 +196,13 @@ fn a_promotion_that_is_killed_anywhere_is_finished_by_resume() {
             let mut command = project.command(&["ami", "promote", &image.id.0, "--yes"]);
             command.env("LEDGER_PAUSE_AT", format!("{when}:{point}"));
             Stopped::start(&command).kill();
-            let runs = data(&project, &["ami", "runs", "--unfinished"])["runs"].clone();
+            let runs = project.data(&["ami", "runs", "--unfinished"])["runs"].clone();
             assert_eq!(runs[0]["standing"], "cut off", "{when} {point}");
             project.run(&["ami", "resume", "--yes"]).says(0, &[]);
             let now =
                 (points_at(&project, "staging"), fs::read_to_string(project.path("channels/staging.env")).unwrap());
             assert_eq!(now, whole, "{when} {point}");
-            let history = data(&project, &["ami", "history", "--channel", "staging"])["history"].clone();
+            let history = project.data(&["ami", "history", "--channel", "staging"])["history"].clone();
             assert_eq!(history.as_array().unwrap().len(), 1, "{when} {point}: {history}");
             assert!(history[0]["ended"].is_string());
             project.run(&["ami", "resume"]).says(2, &["no run was cut off"]);
@@ -225,7 +217,7 @@ fn a_promotion_that_is_given_up_leaves_no_claim_and_is_told() {
     let mut command = project.command(&["ami", "promote", &image.id.0, "--yes"]);
     command.env("LEDGER_PAUSE_AT", "after:4");
     Stopped::start(&command).kill();
-    let plan = data(&project, &["ami", "gc"])["decisions"].clone();
+    let plan = project.data(&["ami", "gc"])["decisions"].clone();
     let claim = plan.as_array().unwrap().iter().find(|d| d["what"] == "claim").unwrap();
     assert_eq!((&claim["verdict"], &claim["id"]), (&"remove".into(), &"/locus/ami/claims/locus-agent/staging".into()));
     project.run(&["ami", "gc", "--apply", "--yes"]).says(0, &["1 to remove", "staging may point at", "ami promote"]);
@@ -251,7 +243,7 @@ fn a_rollback_that_is_killed_anywhere_goes_back_once_not_twice() {
             project.run(&["ami", "resume", "--yes"]).says(0, &[]);
             assert_eq!(points_at(&project, "staging"), ids(&project, &images[1]), "{when} {point}");
             promote(&project, &images[2], "staging").says(1, &["under quarantine"]);
-            let history = data(&project, &["ami", "history", "--channel", "staging"])["history"].clone();
+            let history = project.data(&["ami", "history", "--channel", "staging"])["history"].clone();
             assert_eq!(history.as_array().unwrap().len(), 4, "{when} {point}: {history}");
         }
     }
@@ -266,7 +258,7 @@ fn a_deletion_that_is_killed_anywhere_is_finished_by_resume() {
         command.env("LEDGER_PAUSE_AT", format!("{when}:1"));
         Stopped::start(&command).kill();
         project.run(&["ami", "resume", "--yes"]).says(0, &[]);
-        assert_eq!(data(&project, &["ami", "list"])["images"], serde_json::json!([]));
+        assert_eq!(project.data(&["ami", "list"])["images"], serde_json::json!([]));
         project.run(&["ami", "gc"]).says(0, &["0 to remove"]);
     }
 }
@@ -294,7 +286,7 @@ fn the_next_version_is_proposed_by_what_changed_and_written_with_its_reasons() {
     project.contents(&new, &[("node", "24.1.0"), ("claude", "2.1.0")]);
     project.run(&["ami", "bump", &new.id.0]).says(0, &["no new version is needed"]);
     project.contents(&new, &[("node", "26.0.0"), ("claude", "2.1.9"), ("gemini", "1.0.0")]);
-    let proposed = data(&project, &["ami", "bump", &new.id.0, "--dry-run"]);
+    let proposed = project.data(&["ami", "bump", &new.id.0, "--dry-run"]);
     assert_eq!(
         (&proposed["from"], &proposed["to"], &proposed["level"]),
         (&"1.0.0".into(), &"2.0.0".into(), &"major".into())
@@ -385,7 +377,7 @@ proptest! {
                     prop_assert!([0, 2, 3].contains(&ended.code), "{}", ended.stderr);
                 }
             }
-            let there = data(&project, &["ami", "list"])["images"].clone();
+            let there = project.data(&["ami", "list"])["images"].clone();
             let there: Vec<&str> = there.as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap()).collect();
             for channel in ["staging", "production"] {
                 for (region, id) in points_at(&project, channel).as_object().unwrap() {
@@ -404,8 +396,8 @@ fn collecting_tells_why_and_is_done_only_when_asked() {
     project.edit("ami.toml", "deprecate_days = 7", "deprecate_days = 0");
     let (old, new) = (project.ready("20261121-0001"), project.ready("20261121-0002"));
     promote(&project, &new, "staging").says(0, &[]);
-    let images = || data(&project, &["ami", "list"])["images"].as_array().unwrap().len();
-    let plan = data(&project, &["ami", "gc"])["decisions"].clone();
+    let images = || project.data(&["ami", "list"])["images"].as_array().unwrap().len();
+    let plan = project.data(&["ami", "gc"])["decisions"].clone();
     let of = |name: &str| plan.as_array().unwrap().iter().find(|d| d["of"] == name).unwrap().clone();
     assert_eq!((&of(&old.name)["verdict"], &of(&new.name)["verdict"]), (&"deprecate".into(), &"keep".into()));
     assert_eq!(of(&new.name)["reason"], "in use: channel staging");
@@ -455,10 +447,10 @@ fn a_half_made_copy_of_a_dead_run_is_found_and_taken_away() {
     Stopped::start(&command).kill();
     // Killed in the middle of the copy: its folder is there and no image.
     let half = project.path(&format!(".agent-ami/regions/local-2/.unfinished-{}", image.id));
-    let run = data(&project, &["ami", "runs"])["runs"][0]["run"]["id"].as_str().unwrap().to_owned();
+    let run = project.data(&["ami", "runs"])["runs"][0]["run"]["id"].as_str().unwrap().to_owned();
     fs::create_dir_all(&half).unwrap();
     fs::write(half.join("run"), &run).unwrap();
-    let plan = data(&project, &["ami", "gc"])["decisions"].clone();
+    let plan = project.data(&["ami", "gc"])["decisions"].clone();
     let found = plan.as_array().unwrap().iter().find(|d| d["what"] == "folder").unwrap().clone();
     assert_eq!((&found["verdict"], &found["of"]), (&"remove".into(), &run.clone().into()));
     project.run(&["ami", "gc", "--apply", "--yes", "--run", &run]).says(0, &["1 to remove"]);

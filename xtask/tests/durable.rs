@@ -6,7 +6,6 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use xtask::cloud::Cloud as _;
 use xtask::cloud::local::{Local, Settings, Size};
 use xtask::state::{Asked, State};
@@ -14,13 +13,6 @@ use xtask::state::{Asked, State};
 #[path = "support/project.rs"]
 mod project;
 use project::Project;
-
-fn data(project: &Project, args: &[&str]) -> Value {
-    let ended = project.run(&[args, &["--format", "json"]].concat());
-    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
-    let last: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
-    last["data"].clone()
-}
 
 #[test]
 fn one_damaged_file_of_marks_stops_neither_gc_nor_rollback_and_is_named() {
@@ -33,7 +25,7 @@ fn one_damaged_file_of_marks_stops_neither_gc_nor_rollback_and_is_named() {
         }
         let folder = project.path(&format!(".agent-ami/regions/local-1/{}", other.id));
         fs::write(folder.join("marks.json"), damage).unwrap();
-        let plan = data(&project, &["ami", "gc"])["decisions"].clone();
+        let plan = project.data(&["ami", "gc"])["decisions"].clone();
         let of = plan.as_array().unwrap().iter().find(|d| d["id"] == other.id.0.as_str()).unwrap();
         assert_eq!(of["verdict"], "keep");
         assert!(of["reason"].as_str().unwrap().contains("marks.json.damaged-"), "{of}");
@@ -119,7 +111,7 @@ fn an_unfinished_folder_that_says_not_whose_it_is_goes_after_a_day() {
     let folder = project.path(".agent-ami/regions/local-1/.unfinished-ami-local-1");
     fs::create_dir_all(&folder).unwrap();
     let found = || {
-        let plan = data(&project, &["ami", "gc"])["decisions"].clone();
+        let plan = project.data(&["ami", "gc"])["decisions"].clone();
         plan.as_array().unwrap().iter().find(|d| d["what"] == "folder").unwrap()["verdict"].clone()
     };
     assert_eq!(found(), "keep");

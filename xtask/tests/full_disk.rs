@@ -8,7 +8,6 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use serde_json::Value;
 use xtask::process::Cmd;
 
 #[path = "support/project.rs"]
@@ -45,13 +44,6 @@ impl Drop for Disk {
     }
 }
 
-fn data(project: &Project, args: &[&str]) -> Value {
-    let ended = project.run(&[args, &["--format", "json"]].concat());
-    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
-    let last: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
-    last["data"].clone()
-}
-
 #[test]
 #[ignore = "mounts a disk: wants root"]
 fn what_cannot_be_written_down_is_not_done() {
@@ -80,9 +72,9 @@ fn what_cannot_be_written_down_is_not_done() {
         let ledger = rusqlite::Connection::open(project.path(".agent-ami/ledger.db")).unwrap();
         let verdict: String = ledger.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(verdict, "ok");
-        let runs = data(&project, &["ami", "runs", "--unfinished"])["runs"].clone();
+        let runs = project.data(&["ami", "runs", "--unfinished"])["runs"].clone();
         project.run(&["ami", "resume", runs[0]["run"]["id"].as_str().unwrap(), "--yes"]).says(0, &["read back"]);
-        let history = data(&project, &["ami", "history", "--channel", "staging"]);
+        let history = project.data(&["ami", "history", "--channel", "staging"]);
         assert_eq!(history["now"]["local-1"], image.id.0.as_str(), "{point}");
         assert_eq!(history["history"].as_array().unwrap().len(), 1, "{point}");
     }

@@ -40,15 +40,8 @@ fn tiny(project: &Project, content: &str) -> Image {
     image
 }
 
-fn data(project: &Project, args: &[&str]) -> Value {
-    let ended = project.run(&[args, &["--format", "json"]].concat());
-    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
-    let last: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
-    last["data"].clone()
-}
-
 fn home(project: &Project, of: &str) -> Value {
-    data(project, &["ami", "history", "--channel", "staging", "--image", of])["now"]["local-1"].clone()
+    project.data(&["ami", "history", "--channel", "staging", "--image", of])["now"]["local-1"].clone()
 }
 
 #[test]
@@ -99,7 +92,7 @@ fn an_image_is_not_replaced_by_one_of_another_kind() {
         fs::remove_file(project.path(&file)).unwrap();
     }
     fs::remove_file(project.path("channels/staging.env")).unwrap();
-    let plan = data(&project, &["ami", "gc"])["decisions"].clone();
+    let plan = project.data(&["ami", "gc"])["decisions"].clone();
     let of = |name: &str| plan.as_array().unwrap().iter().find(|d| d["of"] == name).unwrap()["reason"].clone();
     assert_eq!(of(&agent.name), "nothing has replaced it");
 }
@@ -110,7 +103,7 @@ fn the_pointer_that_all_images_shared_is_read_and_moved_along() {
     let (old, new) = (project.ready("20261121-0001"), project.ready("20261121-0002"));
     let shared = |region: &str| project.path(&format!(".agent-ami/parameters/{region}/locus%2Fami%2Fstaging.json"));
     let copy = |image: &Image, region: &str| {
-        let images = data(&project, &["ami", "list"])["images"].clone();
+        let images = project.data(&["ami", "list"])["images"].clone();
         let found =
             images.as_array().unwrap().iter().find(|i| i["name"] == image.name && i["region"] == region).unwrap();
         found["id"].as_str().unwrap().to_owned()

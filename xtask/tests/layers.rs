@@ -20,14 +20,6 @@ use project::Project;
 const OLD: &str = "20261101-000000-000000-000001";
 const NEW: &str = "20261102-000000-000000-000002";
 
-/// What a command found, as data.
-fn data(project: &Project, args: &[&str]) -> Value {
-    let ended = project.run(&[args, &["--format", "json"]].concat());
-    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
-    let last: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
-    last["data"].clone()
-}
-
 /// A step's key, or a base's digest.
 fn key(name: &str) -> Digest {
     Digest::of(name.as_bytes())
@@ -130,8 +122,8 @@ fn gc_lists_each_layer_that_goes_with_reason_and_size_and_removes_it_when_asked(
     project.run(&["ami", "gc", "--apply", "--yes"]).says(0, &["layers: 5 to remove"]);
     assert_eq!(left(&project), ["one 20261102", "two 20261102"]);
     assert_eq!(fs::read_dir(project.path(".agent-ami/layers")).unwrap().count(), 2, "folders that hold nothing stay");
-    let run = data(&project, &["ami", "runs"])["runs"][0]["run"]["id"].as_str().unwrap().to_owned();
-    let calls = data(&project, &["ami", "show", &run])["calls"].clone();
+    let run = project.data(&["ami", "runs"])["runs"][0]["run"]["id"].as_str().unwrap().to_owned();
+    let calls = project.data(&["ami", "show", &run])["calls"].clone();
     let removals = calls.as_array().unwrap().iter().filter(|call| call["action"] == "local:DeleteLayer");
     let removed: Vec<&str> = removals.map(|call| call["subject"].as_str().unwrap()).collect();
     assert_eq!(removed.len(), 5, "{calls}");
@@ -159,7 +151,7 @@ fn layers_are_left_alone_while_somebody_may_use_them_and_where_only_a_runs_thing
     let all = left(&project);
     let state = State::open(project.path(".agent-ami")).unwrap();
     let held = state.lock("build", "cargo xtask ami build").unwrap();
-    let found = data(&project, &["ami", "gc", "--apply", "--yes"]);
+    let found = project.data(&["ami", "gc", "--apply", "--yes"]);
     assert!(found["layers_left_alone"].as_str().unwrap().contains("cargo xtask ami build"), "{found}");
     assert_eq!(found["decisions"], serde_json::json!([]));
     project.run(&["ami", "gc"]).says(0, &["layers are left alone: a build may use them: process"]);
@@ -178,7 +170,7 @@ fn layers_are_left_alone_while_somebody_may_use_them_and_where_only_a_runs_thing
     while !fs::read_to_string(format!("/proc/{}/cmdline", machine.pid())).unwrap().contains(run) {
         std::thread::sleep(Duration::from_millis(10));
     }
-    let found = data(&project, &["ami", "gc", "--apply", "--yes"]);
+    let found = project.data(&["ami", "gc", "--apply", "--yes"]);
     assert_eq!(found["layers_left_alone"], format!("the machine that {run} kept may use them"));
     assert_eq!(left(&project), all);
     drop(machine);

@@ -36,17 +36,10 @@ fn killed(project: &Project, image: &Image, point: &str) {
     Stopped::start(&command).kill();
 }
 
-fn data(project: &Project, args: &[&str]) -> Value {
-    let ended = project.run(&[args, &["--format", "json"]].concat());
-    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
-    let last: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
-    last["data"].clone()
-}
-
 /// The names of the images that the channel points at, one for each region.
 fn points_at(project: &Project) -> Vec<String> {
-    let images = data(project, &["ami", "list"])["images"].as_array().unwrap().clone();
-    let now = data(project, &["ami", "history", "--channel", "staging"])["now"].clone();
+    let images = project.data(&["ami", "list"])["images"].as_array().unwrap().clone();
+    let now = project.data(&["ami", "history", "--channel", "staging"])["now"].clone();
     let name = |id: &Value| images.iter().find(|i| i["id"] == *id).map(|i| i["name"].as_str().unwrap().to_owned());
     now.as_object().unwrap().values().map(|id| name(id).unwrap()).collect()
 }
@@ -68,7 +61,7 @@ fn a_promotion_that_died_anywhere_never_makes_a_rollback_quarantine_the_good_ima
         let now = points_at(&project);
         let moved = now.iter().all(|name| *name == images[2].name);
         let untouched =
-            data(&project, &["ami", "history", "--channel", "staging"])["history"].as_array().unwrap().len() == 2;
+            project.data(&["ami", "history", "--channel", "staging"])["history"].as_array().unwrap().len() == 2;
         let plain = project.run(&rollback(&[]));
         if moved {
             plain.says(0, &[&images[1].name]);
@@ -98,7 +91,7 @@ fn a_promotion_that_was_interrupted_is_not_finished_after_another_one() {
     project.run(&promote(&newest)).says(0, &["its claim is given up"]);
     project.run(&["ami", "resume", "--yes"]).says(3, &["staging was moved by run-", "after run-"]);
     assert_eq!(points_at(&project), [newest.name.clone(), newest.name.clone()]);
-    let history = data(&project, &["ami", "history", "--channel", "staging"])["history"].clone();
+    let history = project.data(&["ami", "history", "--channel", "staging"])["history"].clone();
     assert_eq!(history[2]["superseded"], history[3]["run"]);
     project.run(&["ami", "history", "--channel", "staging"]).says(0, &[]);
     // Rolled back, it goes to v2: v3 was never in the channel.

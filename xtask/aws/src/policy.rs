@@ -232,7 +232,7 @@ fn making(scope: &Scope) -> Vec<Statement> {
             .when(json!({ "StringEquals": { "ec2:CreateAction": TAGGING } })),
     );
     if !scope.roles.is_empty() {
-        // EC2's principal bears the suffix of the partition in China.
+        // The service principal of EC2 has the partition's DNS suffix in China.
         let services: &[&str] = match scope.partition {
             Partition::China => &["ec2.amazonaws.com", "ec2.amazonaws.com.cn"],
             Partition::Commercial | Partition::GovCloud | Partition::EuropeanSovereign => &["ec2.amazonaws.com"],

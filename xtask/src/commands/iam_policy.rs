@@ -47,16 +47,7 @@ fn sources<P: Provider>(context: &Context, provider: &P, config: &Config) -> Res
     let built = config.images.iter().filter(|(_, image)| !image.source_aws.is_empty());
     built
         .map(|(name, image)| {
-            let request = template::Request {
-                path: context.root.join(&image.template),
-                source: provider.source(name, image)?.to_owned(),
-                settings: super::ami::plan::settings(image),
-                vars: Vec::new(),
-                var_files: Vec::new(),
-                env: context.env.clone(),
-                now: jiff::Timestamp::now(),
-                root: context.root.clone(),
-            };
+            let request = super::ami::plan::request(context, image, provider.source(name, image)?.to_owned());
             Ok(template::evaluate(&request)?.source)
         })
         .collect()

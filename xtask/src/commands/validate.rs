@@ -35,17 +35,7 @@ fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
     let sources = |image: &'_ crate::config::Image| [image.source_local.clone(), image.source_aws.clone()];
     let all = config.images.values().flat_map(|i| sources(i).map(|s| (i, s))).filter(|(_, s)| !s.is_empty());
     for (image, source) in all {
-        let request = template::Request {
-            path: context.root.join(&image.template),
-            source,
-            settings: super::ami::plan::settings(image),
-            vars: Vec::new(),
-            var_files: Vec::new(),
-            env: context.env.clone(),
-            now: jiff::Timestamp::now(),
-            root: context.root.clone(),
-        };
-        if let Err(error) = template::evaluate(&request) {
+        if let Err(error) = template::evaluate(&super::ami::plan::request(context, image, source)) {
             context.events.event(Event::Warning {
                 message: crate::error::plain(&error),
                 hint: "the template cannot be evaluated".to_owned(),

@@ -1,4 +1,4 @@
-//! What tells the images of ami.toml apart in a channel: the name in parameters, the variable in env files.
+//! What distinguishes the images of ami.toml in a channel: the name in parameters, the variable in env files.
 
 use std::collections::BTreeMap;
 

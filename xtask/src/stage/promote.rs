@@ -9,7 +9,7 @@ use crate::cloud::Image;
 use crate::error::{Exit, Result};
 use crate::recipe::Digest;
 
-/// How an image was judged, and what a promotion asks of that.
+/// An image's smoke reports, and what a promotion requires of them.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// The last smoke test with all passes.
@@ -29,7 +29,7 @@ pub struct Standing {
     pub quarantined: Option<String>,
     /// Where its marks are, if they were damaged: it may be under quarantine.
     pub damaged: Option<String>,
-    /// How it was judged.
+    /// Its smoke reports.
     pub smoke: Verdict,
     /// What the channel points at, if it is there.
     pub instead_of: Option<Image>,
@@ -52,7 +52,7 @@ pub struct Before {
     pub overridden: Option<String>,
 }
 
-/// Judges whether an image may be promoted: it passed the whole smoke test of today with exactly this disk, every region has it, nobody
+/// An error unless an image may be promoted: it passed the whole smoke test of today with exactly this disk, every region has it, nobody
 /// put it under quarantine, it runs where the image runs that it replaces, and it was long enough where it had to be before.
 pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result<()> {
     let Some(home) = images.first() else {
@@ -166,32 +166,10 @@ fn soaked(before: &Before) -> std::result::Result<(), (String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::{BaseRecord, Identity, ImageId};
     use ::smoke::report::{Check, Outcome, Report};
-    use std::collections::BTreeMap;
 
     fn image() -> Image {
-        Image {
-            schema: 1,
-            id: ImageId("ami-1".to_owned()),
-            name: "v1".to_owned(),
-            region: "a".to_owned(),
-            image: "locus-agent".to_owned(),
-            arch: Some("x86_64".to_owned()),
-            account: None,
-            version: "1.0.0".to_owned(),
-            created: String::new(),
-            recipe_hash: Digest::of(b"recipe"),
-            base: BaseRecord::local("base", Digest::of(b"base")),
-            content: Digest::of(b"disk"),
-            disk_bytes: 1,
-            copied_from: None,
-            run: "run-1".to_owned(),
-            engine: "native".to_owned(),
-            built_in: None,
-            builder: Identity::default(),
-            tags: BTreeMap::new(),
-        }
+        Image { region: "a".to_owned(), arch: Some("x86_64".to_owned()), ..Image::sample() }
     }
 
     fn record(passes: &[&str], at: &str, outcome: Outcome) -> Record {

@@ -232,7 +232,7 @@ fn began(run: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::{BaseRecord, Identity, ImageId};
+    use crate::cloud::ImageId;
     use crate::recipe::Digest;
 
     const POLICY: Policy = Policy {
@@ -249,25 +249,13 @@ mod tests {
 
     fn made(name: &str, on: i64) -> Image {
         Image {
-            schema: 1,
             id: ImageId(format!("ami-{name}")),
             name: name.to_owned(),
-            region: "us-east-1".to_owned(),
-            image: "locus-agent".to_owned(),
-            arch: None,
-            account: None,
-            version: "1.0.0".to_owned(),
             created: day(on).to_string(),
-            recipe_hash: Digest::of(b"recipe"),
-            base: BaseRecord::local("base", Digest::of(b"base")),
             content: Digest::of(name.as_bytes()),
             disk_bytes: 20 << 30,
-            copied_from: None,
             run: format!("run-{name}"),
-            engine: "native".to_owned(),
-            built_in: None,
-            builder: Identity::default(),
-            tags: BTreeMap::new(),
+            ..Image::sample()
         }
     }
 

@@ -136,8 +136,7 @@ pub fn decide(channel: &str, known: Known<'_>, wanted: Wanted<'_>) -> Result<Bac
         return Ok(Back { to, bad: Vec::new() });
     }
     if !wanted.bad.is_empty() {
-        let bad: Result<Vec<String>> = wanted.bad.iter().map(|bad| named(known.candidates, bad)).collect();
-        let bad = bad?;
+        let bad = named(known.candidates, wanted.bad)?;
         if bad.contains(&to) {
             return Err(Exit::Usage.error(format_args!("--bad and --to both name {to}"), "name another one in --to"));
         }
@@ -178,8 +177,9 @@ fn find<'a>(candidates: &'a [Candidate], wanted: &str) -> Result<&'a Candidate> 
     })
 }
 
-fn named(candidates: &[Candidate], wanted: &str) -> Result<String> {
-    find(candidates, wanted).map(|candidate| candidate.name.clone())
+/// The names of the images that a person named.
+pub fn named(candidates: &[Candidate], wanted: &[String]) -> Result<Vec<String>> {
+    wanted.iter().map(|one| find(candidates, one).map(|candidate| candidate.name.clone())).collect()
 }
 
 /// The image to go back to: the one that was asked for, or the last good one before the one that is there now.

@@ -22,7 +22,7 @@ pub const FOLDER: &str = "/var/tmp/agent-ami-smoke";
 const PATIENCE: Duration = Duration::from_secs(900);
 /// The passes in order.
 const PASSES: [&str; 2] = ["first boot", "after reboot"];
-/// The document beside an image that says how it was judged in all passes.
+/// The document beside an image that holds its last smoke report of all passes.
 pub const DOCUMENT: &str = "smoke.json";
 /// The same for a run that left passes out: it says something, but never replaces a whole verdict.
 pub const PARTIAL: &str = "smoke-partial.json";

@@ -74,6 +74,15 @@ impl Project {
         ended(&mut self.command(args))
     }
 
+    /// The data of a command's result, which must succeed.
+    #[track_caller]
+    pub(crate) fn data(&self, args: &[&str]) -> serde_json::Value {
+        let ended = self.run(&[args, &["--format", "json"]].concat());
+        assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+        let last: serde_json::Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+        last["data"].clone()
+    }
+
     /// Puts an image with this content into the store.
     pub(crate) fn image(&self, region: &str, content: &str) -> Image {
         let image = Image {

@@ -140,7 +140,7 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // An image that was published has another name. What cannot be removed now bears the run's id, by which `gc` finds it.
+        // A published image has another name. What cannot be removed now names its run in a file, and `gc` removes it.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::channel::{self, Change, Target, claim};
 use crate::cli;
-use crate::cloud::{self, Cloud, Image, ImageId};
+use crate::cloud::{Cloud, Image, ImageId};
 use crate::commands::Context;
 use crate::config::{Channel, Config, Image as ImageConfig};
 use crate::error::{Exit, Result};
@@ -85,13 +85,11 @@ pub fn delete<C: Cloud>(context: &Context, cloud: &C, config: &Config, image: &I
 }
 
 /// The image in every region, home first: the same name, and in other regions copies of it.
-pub fn everywhere<C: Cloud>(cloud: &C, image: &Image) -> Result<Vec<Image>> {
-    let (all, _) = cloud::all_images(cloud)?;
-    let mut images: Vec<Image> = all.into_iter().filter(|i| i.name == image.name && i.region != image.region).collect();
-    images.insert(0, image.clone());
-    let order = |i: &Image| cloud.regions().iter().position(|r| *r == i.region);
-    images.sort_by_key(order);
-    Ok(images)
+pub fn everywhere<C: Cloud>(cloud: &C, all: &[Image], image: &Image) -> Vec<Image> {
+    let copies = all.iter().filter(|i| i.name == image.name && i.region != image.region);
+    let mut images: Vec<Image> = std::iter::once(image).chain(copies).cloned().collect();
+    images.sort_by_key(|i| cloud.regions().iter().position(|r| *r == i.region));
+    images
 }
 
 /// The regions that must have the image; those that may lack it and do are told.
@@ -115,10 +113,11 @@ pub fn required<C: Cloud>(
     Ok(required)
 }
 
-/// What a channel points at. Regions that may lack an image keep what they had, so they need not agree with the others.
-pub fn stands<C: Cloud>(cloud: &C, all: &[Image], target: &Target) -> Result<Stands> {
+/// What a channel points at, of what its pointers hold `now`. Regions that may lack an image keep what they had, so they need not agree
+/// with the others.
+pub fn stands<C: Cloud>(cloud: &C, all: &[Image], now: &BTreeMap<String, ImageId>) -> Stands {
     let regions: Vec<String> = cloud.regions().iter().filter(|r| !cloud.best_effort().contains(r)).cloned().collect();
-    Ok(rollback::stands(all, &channel::points_at(cloud, target)?, &regions))
+    rollback::stands(all, now, &regions)
 }
 
 /// The last promotion of the channel that was interrupted in this state folder, if nothing has moved the channel since.
@@ -157,16 +156,17 @@ pub fn point<C: Cloud>(
     let ids: BTreeMap<String, String> = images.iter().map(|i| (i.region.clone(), i.id.to_string())).collect();
     let shown = ids.values().cloned().collect::<Vec<_>>().join(", ");
     let changes = channel::plan(cloud, target, images)?;
-    let mine = state.ledger().promotions(cloud.name())?;
-    let mine = mine.into_iter().rfind(|p| p.run == run.id() && p.moves(channel, &target.image));
-    if let Some(by) = mine.as_ref().and_then(|p| p.superseded.as_deref()) {
+    let mut history = state.ledger().promotions(cloud.name())?;
+    history.retain(|p| p.moves(channel, &target.image));
+    let mine = history.iter().rfind(|p| p.run == run.id());
+    if let Some(by) = mine.and_then(|p| p.superseded.as_deref()) {
         return Err(Exit::Precondition.error(
             format_args!("{channel} was moved by {by} after {} was interrupted", run.id()),
             format_args!("`cargo xtask ami history --channel {channel}` shows it; promote again what you want there"),
         ));
     }
-    let unfinished = mine.is_some_and(|p| p.is_half_done());
-    same_account(cloud, state, target, images)?;
+    let unfinished = mine.is_some_and(Promotion::is_half_done);
+    same_account(&history, target, images)?;
     if changes.is_empty() && !unfinished {
         return Ok((Outcome::UpToDate, format!("{channel} points at {shown} already")));
     }
@@ -191,11 +191,9 @@ pub fn point<C: Cloud>(
 }
 
 /// Refuses to mix accounts in one channel: its env file is on this machine, and whoever reads it expects ids of one account.
-fn same_account<C: Cloud>(cloud: &C, state: &State, target: &Target, images: &[Image]) -> Result<()> {
+fn same_account(history: &[Promotion], target: &Target, images: &[Image]) -> Result<()> {
     let Some(account) = images.first().and_then(|i| i.account.as_deref()) else { return Ok(()) };
-    let mut all = state.ledger().promotions(cloud.name())?;
-    all.retain(|p| p.moves(&target.name, &target.image) && p.ended.is_some());
-    let last = all.iter().rev().find_map(|p| p.account.as_deref());
+    let last = history.iter().rev().filter(|p| p.ended.is_some()).find_map(|p| p.account.as_deref());
     match last.filter(|last| *last != account) {
         None => Ok(()),
         Some(last) => Err(Exit::Precondition.error(

@@ -10,6 +10,20 @@ use crate::recipe::Recipe;
 use crate::state::Run;
 use crate::template;
 
+/// The template of an image for one of its sources, with the variables that ami.toml sets.
+pub fn request(context: &Context, image: &ImageConfig, source: String) -> template::Request {
+    template::Request {
+        path: context.root.join(&image.template),
+        source,
+        settings: settings(image),
+        vars: Vec::new(),
+        var_files: Vec::new(),
+        env: context.env.clone(),
+        now: jiff::Timestamp::now(),
+        root: context.root.clone(),
+    }
+}
+
 /// Evaluates the template of an image for the provider's source. The request says what it was made from.
 pub fn recipe<P: Provider>(
     context: &Context,
@@ -30,16 +44,9 @@ pub fn recipe<P: Provider>(
         origin: "ami.toml".to_owned(),
         optional: true,
     }));
-    let request = template::Request {
-        path: context.root.join(&image.template),
-        source: provider.source(name, image)?.to_owned(),
-        settings,
-        vars,
-        var_files: args.var_file.clone(),
-        env: context.env.clone(),
-        now: jiff::Timestamp::now(),
-        root: context.root.clone(),
-    };
+    let source = provider.source(name, image)?.to_owned();
+    let request =
+        template::Request { settings, vars, var_files: args.var_file.clone(), ..request(context, image, source) };
     Ok((template::evaluate(&request)?, request))
 }
 

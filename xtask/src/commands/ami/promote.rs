@@ -39,8 +39,9 @@ pub fn promote<P: Provider>(
     let events = context.events.as_ref();
     let _lock = state.lock(&format!("channel-{name}"), &context.line)?;
     phase(events, Phase::Promote, name, || {
-        let images = channel::everywhere(&cloud, image)?;
         let (all, _) = cloud::all_images(&cloud)?;
+        let images = channel::everywhere(&cloud, &all, image);
+        let now = points_at(&cloud, &target)?;
         let required = channel::required(context, &cloud, &images, &args.best_effort)?;
         let mut marks = cloud.marks(image)?;
         let standing = Standing {
@@ -48,11 +49,11 @@ pub fn promote<P: Provider>(
             damaged: marks.remove(DAMAGED),
             smoke: verdict(context, &cloud, config, image)?,
             before: before(context, &cloud, config, name, &images, args.overridden.as_deref())?,
-            instead_of: pointed_at(&all, &points_at(&cloud, &target)?).cloned(),
+            instead_of: pointed_at(&all, &now).cloned(),
         };
         stage::gate(&images, &required, &standing)?;
         let why = args.overridden.as_ref().map(|why| format!("override: {why}")).unwrap_or_default();
-        let stands = channel::stands(&cloud, &all, &target)?;
+        let stands = channel::stands(&cloud, &all, &now);
         let (instead_of, kind) = (stands.name(), PromotionKind::Promote);
         let step = Move { target: &target, images: &images, instead_of, kind, why: &why, asked };
         let (outcome, summary) = channel::point(context, &cloud, state, run, &step)?;
@@ -95,7 +96,7 @@ fn before<C: Cloud>(
     }))
 }
 
-/// How the image was judged, and what a promotion asks of that.
+/// The image's smoke reports, and what a promotion requires of them.
 fn verdict<C: Cloud>(context: &Context, cloud: &C, config: &Config, image: &Image) -> Result<Verdict> {
     let read = |name| -> Result<Option<Record>> {
         Ok(cloud.document(image, name)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
@@ -118,13 +119,14 @@ fn from<C: Cloud>(context: &Context, cloud: &C, config: &Config, from: &str, of:
     let (of, _) = context.image(config, of)?;
     let target = channel::target(context, config, of, from)?;
     let all = cloud::all_images(cloud)?.0;
+    let now = points_at(cloud, &target)?;
     // Half of the regions may be another image's: which of them was meant is not ours to say.
-    if let Stands::Split(names) = channel::stands(cloud, &all, &target)? {
+    if let Stands::Split(names) = channel::stands(cloud, &all, &now) {
         let names = names.into_keys().collect::<Vec<_>>().join(", ");
         let hint = "name the image instead of --from, or finish what was interrupted: `cargo xtask ami resume`";
         return Err(Exit::Precondition.error(format_args!("{from} points at different images: {names}"), hint));
     }
-    pointed_at(&all, &points_at(cloud, &target)?).cloned().ok_or_else(|| {
+    pointed_at(&all, &now).cloned().ok_or_else(|| {
         let hint = format!("`cargo xtask ami promote IMAGE --channel {from}` points it at one");
         Exit::Judged.error(format_args!("{from} points at no image that is there"), hint)
     })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::channel::{self, Move, QUARANTINED, promoted};
-use crate::channel::Target;
+use crate::channel::{Target, points_at};
 use crate::cli;
 use crate::cloud::{self, Cloud, DAMAGED, Image};
 use crate::commands::{Context, Finish, Provider};
@@ -24,14 +24,14 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -
     let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
     let _lock = state.lock(&format!("channel-{name}"), &context.line)?;
     let events = context.events.as_ref();
-    let (bad, images) = phase(events, Phase::Promote, name, || {
+    let (bad, images, all) = phase(events, Phase::Promote, name, || {
         let (mut all, _) = cloud::all_images(&cloud)?;
         all.retain(|image| image.image == of);
         let back = back(&cloud, &state, &run, &target, &all, args)?;
         let Some(home) = all.iter().find(|i| i.name == back.to) else {
             return Err(Exit::Failed.error(format_args!("{} is gone", back.to), "run the same command again"));
         };
-        let images = channel::everywhere(&cloud, home)?;
+        let images = channel::everywhere(&cloud, &all, home);
         if !back.bad.is_empty() {
             let message = format!("to be put under quarantine: {}", back.bad.join(", "));
             events.event(Event::Note { message });
@@ -40,12 +40,11 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -
         let (instead_of, kind) = (back.bad.first().map(String::as_str), PromotionKind::Rollback);
         let step = Move { target: &target, images: &images, instead_of, kind, why: &args.reason, asked: false };
         let (outcome, summary) = channel::point(context, &cloud, &state, &run, &step)?;
-        Ok::<_, Error>(((back.bad, images), outcome, summary))
+        Ok::<_, Error>(((back.bad, images, all), outcome, summary))
     })?;
     context.about(|about| about.show(name, &images));
     let mut quarantined = Vec::new();
     if !context.common.dry_run {
-        let (all, _) = cloud::all_images(&cloud)?;
         for image in all.iter().filter(|i| bad.contains(&i.name)) {
             cloud.mark(image, QUARANTINED, &args.reason)?;
             quarantined.push(image.id.clone());
@@ -78,13 +77,12 @@ fn back<C: Cloud>(
         // The channel may point back already, so it does not say any more what was bad.
         let mut bad: Vec<String> = Some(begun.instead_of).filter(|bad| !bad.is_empty()).into_iter().collect();
         if !args.bad.is_empty() {
-            let named = |c: &&Candidate| args.bad.iter().any(|b| c.name == *b || c.version == *b || c.ids.contains(b));
-            bad = candidates.iter().filter(named).map(|c| c.name.clone()).collect();
+            bad = stage::named(&candidates, &args.bad)?;
         }
         bad.retain(|name| !args.keep && *name != begun.image);
         return Ok(Back { to: begun.image, bad });
     }
-    let stands = channel::stands(cloud, all, target)?;
+    let stands = channel::stands(cloud, all, &points_at(cloud, target)?);
     let half_done = channel::half_done(cloud, state, target, run.id())?;
     let half_done = half_done.map(|p| HalfDone { run: p.run, image: p.image });
     let known =
