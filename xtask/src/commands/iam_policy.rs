@@ -50,7 +50,7 @@ fn sources<P: Provider>(context: &Context, provider: &P, config: &Config) -> Res
             let request = template::Request {
                 path: context.root.join(&image.template),
                 source: provider.source(name, image)?.to_owned(),
-                settings: super::ami::plan::settings(image),
+                settings: super::ami::plan::settings(name, image),
                 vars: Vec::new(),
                 var_files: Vec::new(),
                 env: context.env.clone(),

@@ -33,12 +33,13 @@ pub(super) fn ensure(context: &Context) -> Result<()> {
 fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let sources = |image: &'_ crate::config::Image| [image.source_local.clone(), image.source_aws.clone()];
-    let all = config.images.values().flat_map(|i| sources(i).map(|s| (i, s))).filter(|(_, s)| !s.is_empty());
-    for (image, source) in all {
+    let all =
+        config.images.iter().flat_map(|(name, i)| sources(i).map(|s| (name, i, s))).filter(|(.., s)| !s.is_empty());
+    for (name, image, source) in all {
         let request = template::Request {
             path: context.root.join(&image.template),
             source,
-            settings: super::ami::plan::settings(image),
+            settings: super::ami::plan::settings(name, image),
             vars: Vec::new(),
             var_files: Vec::new(),
             env: context.env.clone(),
