@@ -70,7 +70,7 @@ fn who_gets_a_token_is_in_an_environment_that_the_trust_policy_names() {
     let policy = trusted(&project, "you/it", "exit 1", &[]);
     policy.says(0, &["put yours where it says ACCOUNT", "the ids of you/it are not known"]);
     let mut jobs = 0;
-    for name in ["release.yml", "gc.yml", "watch.yml", "freshness.yml"] {
+    for name in ["release.yml", "gc.yml", "watch.yml", "freshness.yml", "canary.yml"] {
         for (id, job) in workflow(name).jobs {
             let environment = job.environment.unwrap_or_else(|| panic!("{name}, {id} has no environment"));
             let subject = format!("\"repo:you/it:environment:{environment}\"");
@@ -78,7 +78,7 @@ fn who_gets_a_token_is_in_an_environment_that_the_trust_policy_names() {
             jobs += 1;
         }
     }
-    assert_eq!(jobs, 7);
+    assert_eq!(jobs, 8);
     project.run(&["iam-policy", "--trust", "you/*"]).says(2, &["OWNER/REPOSITORY"]);
 }
 
@@ -127,10 +127,27 @@ fn no_release_is_cancelled_for_another_run_and_none_is_held_by_one_that_waits_fo
     };
     assert!(group.contains("${{ matrix.image }}"), "{group}: the images of one release would cancel one another");
     assert_eq!(queue.as_deref(), Some("max"));
-    for name in ["gc.yml", "watch.yml", "freshness.yml"] {
+    for name in ["gc.yml", "watch.yml", "freshness.yml", "canary.yml"] {
         let other = workflow(name).concurrency.unwrap();
         assert!(!other.group().starts_with("release"), "{name}: {}", other.group());
     }
+}
+
+/// Whatever happens, nothing of a canary is left: its image is deleted and what its run made is taken away, after a failure too.
+#[test]
+fn a_canary_removes_everything_whatever_happens() {
+    let text = fs::read_to_string(root().join(FOLDER).join("canary.yml")).unwrap();
+    let canary = workflow("canary.yml");
+    let steps = &canary.jobs["canary"].steps;
+    let runs: Vec<&str> = steps.iter().filter_map(|step| Some(step.run.as_ref()?.value.trim())).collect();
+    let at = |words: &str| runs.iter().position(|run| run.contains(words)).unwrap_or_else(|| panic!("no `{words}`"));
+    assert!(at("ami build --force") < at("ami smoke") && at("ami smoke") < at("ami delete"), "{runs:?}");
+    assert!(at("ami delete") < at("ami gc --mine --apply"), "{runs:?}");
+    for words in ["ami delete", "ami gc --mine --apply"] {
+        let before = text.split(words).next().unwrap().rsplit("- name:").next().unwrap();
+        assert!(before.contains("if: always()"), "`{words}` is left out after a failure");
+    }
+    assert!(!text.contains("ami copy") && !text.contains("ami promote"), "one region, and no channel");
 }
 
 /// What is optional comes after, or does not fail, what is not.

@@ -18,7 +18,7 @@ mod settings;
 mod account;
 use account::{Account, REGIONS};
 use settings::{settings, source};
-use support::{Plan, Strike, clients};
+use support::{AS_AWS, Moto, Plan, Strike, owner};
 
 const ONE_IMAGE: [(&str, usize); 2] = [("images in us-east-1", 1), ("snapshots in us-east-1", 1)];
 
@@ -57,6 +57,15 @@ fn without_a_fault_there_is_one_image_a_region_and_nothing_else() {
     }
     ec2.delete(&image).unwrap();
     account.assert_left(&[]);
+}
+
+#[test]
+fn a_build_and_its_copies_wait_for_what_aws_shows_late() {
+    let account = Account::at(Moto::start_with(&AS_AWS));
+    let ec2 = account.with(Vec::new());
+    let image = account.build(&ec2).unwrap();
+    assert!(account.copy(&ec2, &image).iter().all(|c| c.result.is_ok()));
+    assert_everywhere(&account);
 }
 
 #[test]
@@ -243,7 +252,7 @@ fn an_image_in_use_is_named() {
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();
     assert_eq!(ec2.users(&image).unwrap(), [""; 0]);
-    let raw = clients(&account.moto.url, Vec::new()).ec2("us-east-1");
+    let raw = owner(&account.moto.url).ec2("us-east-1");
     let call = raw.run_instances().image_id(&image.id.0).min_count(1).max_count(1);
     let started = account.driver.finish(call.send()).unwrap();
     let id = started.instances()[0].instance_id().unwrap();

@@ -45,10 +45,10 @@ impl Place {
         format!("http://127.0.0.1:{}/{path}", self.moto.agents_port)
     }
 
-    /// Registers a node.
+    /// Registers a node that is tagged as ours, without which the policy allows no command on it.
     fn node(&self, id: &str, region: &str, ping: &str, role: &str) {
         let node = json!({
-            "Region": region, "PingStatus": ping, "Tags": { "Role": role }, "AgentVersion": "3.3.40.0", "PlatformType": "Linux",
+            "Region": region, "PingStatus": ping, "Tags": { "Role": role, "ManagedBy": "agent-ami" }, "AgentVersion": "3.3.40.0", "PlatformType": "Linux",
             "PlatformName": "Ubuntu", "PlatformVersion": "22.04", "ComputerName": format!("host-{role}"), "LastPingDateTime": 1_795_305_600,
         });
         send("PUT", &self.at(id), &node);

@@ -25,7 +25,7 @@ use frozen::{Frozen, Thawed};
 #[path = "../../tests/support/points.rs"]
 mod points;
 use points::{EndState, SPEC, Stage, kill_everywhere};
-use support::{Moto, clients, free_port, inventory, root};
+use support::{Moto, free_port, inventory, owner, root};
 
 const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
 const KEY: &str = "AKIARELEASE000000000";
@@ -92,7 +92,7 @@ impl Room {
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let ec2 = clients(&url, Vec::new()).ec2(REGIONS[0]);
+            let ec2 = owner(&url).ec2(REGIONS[0]);
             let mut machines: HashMap<String, Option<Thawed>> = HashMap::new();
             while !stopped.load(Ordering::SeqCst) {
                 let answer = runtime.block_on(ec2.describe_instances().send()).unwrap();
@@ -162,7 +162,7 @@ impl Account {
 
     fn inventory(moto: &Moto) -> BTreeMap<String, usize> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(inventory(&clients(&moto.url, Vec::new()), &REGIONS.map(str::to_owned)))
+        runtime.block_on(inventory(&owner(&moto.url), &REGIONS.map(str::to_owned)))
     }
 }
 

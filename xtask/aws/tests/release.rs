@@ -26,7 +26,7 @@ mod follow;
 mod room;
 use follow::follow;
 use room::{Plan, Room, base_disk};
-use support::{Moto, added, clients, free_port, inventory, root};
+use support::{Moto, added, free_port, inventory, owner, root};
 
 const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
 
@@ -88,7 +88,7 @@ impl Stage {
 
     fn inventory(moto: &Moto) -> BTreeMap<String, usize> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(inventory(&clients(&moto.url, Vec::new()), &REGIONS.map(str::to_owned)))
+        runtime.block_on(inventory(&owner(&moto.url), &REGIONS.map(str::to_owned)))
     }
 }
 

@@ -30,7 +30,7 @@ mod room;
 #[path = "support/settings.rs"]
 mod settings;
 use room::{Plan, Room, base_disk};
-use support::{Moto, clients, free_port, inventory, root};
+use support::{Moto, clients, free_port, inventory, owner, root};
 
 /// A unit as the package's, with a program that does nothing.
 const AGENT_UNIT: &str = "\
@@ -63,7 +63,7 @@ fn a_machine_is_worked_on_without_ssh() {
     wanted.patience.command = Duration::from_secs(1);
     wanted.boot_timeout = Duration::from_secs(600);
     let driver = Arc::new(Driver::new().unwrap());
-    let left = || driver.finish(inventory(&clients(&moto.url, Vec::new()), std::slice::from_ref(&region)));
+    let left = || driver.finish(inventory(&owner(&moto.url), std::slice::from_ref(&region)));
     let before = left();
     let state = State::open(dir.path().join("state")).unwrap();
     let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());

@@ -14,7 +14,7 @@ use xtask_aws::drive::Driver;
 use xtask_aws::settings::Settings;
 
 use super::settings::{settings, source};
-use super::support::{Moto, Plan, added, clients, inventory};
+use super::support::{Moto, Plan, added, clients, inventory, owner};
 
 pub(crate) const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
 
@@ -29,7 +29,12 @@ pub(crate) struct Account {
 
 impl Account {
     pub(crate) fn new() -> Self {
-        let (moto, driver) = (Moto::start(), Arc::new(Driver::new().unwrap()));
+        Self::at(Moto::start())
+    }
+
+    /// One at this endpoint.
+    pub(crate) fn at(moto: Moto) -> Self {
+        let driver = Arc::new(Driver::new().unwrap());
         let mut account = Self { moto, driver, dir: tempfile::tempdir().unwrap(), before: BTreeMap::new() };
         account.before = account.left();
         account
@@ -47,7 +52,7 @@ impl Account {
 
     /// What is there now and was not before.
     pub(crate) fn left(&self) -> BTreeMap<String, usize> {
-        let untouched = clients(&self.moto.url, Vec::new());
+        let untouched = owner(&self.moto.url);
         let regions = REGIONS.map(str::to_owned);
         added(self.driver.finish(inventory(&untouched, &regions)), &self.before)
     }

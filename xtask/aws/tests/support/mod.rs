@@ -20,8 +20,32 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
+use serde_json::Value;
+use xtask::cli::Job;
+use xtask::partition::Partition;
 use xtask::process::{Background, Cmd};
 use xtask_aws::clients::{Clients, http_client, retries, timeouts};
+use xtask_aws::policy::{Scope, policy};
+
+/// Signs the calls of the pipeline that runs in this process. 20 characters, else moto does not see a key.
+pub(crate) const PIPELINE: &str = "AKIAPIPELINE00000000";
+/// Signs a test's own calls: the account owner's, whom no policy restricts.
+pub(crate) const OWNER: &str = "AKIAOWNER00000000000";
+
+/// What the pipeline's calls are evaluated against: the policy of a role with all jobs, for the parameters that tests write.
+pub(crate) fn policies() -> Vec<Value> {
+    let prefixes = ["agent-ami", "locus", "tiny"].map(str::to_owned).to_vec();
+    vec![policy(&[Job::All], &Scope { prefixes, ..Scope::full(Partition::Commercial) })]
+}
+
+/// Environment variables of `serve.py` that make the endpoint take the times that AWS takes, in tenths of a second.
+pub(crate) const AS_AWS: [(&str, &str); 5] = [
+    ("CONSISTENCY_SECONDS", "0.3"),
+    ("SSM_ASYNC_SECONDS", "0.3"),
+    ("SSM_NAME_SECONDS", "0.6"),
+    ("COPY_SECONDS", "0.2"),
+    ("COOLDOWN_SECONDS", "0.6"),
+];
 
 /// The repository.
 pub(crate) fn root() -> PathBuf {
@@ -39,13 +63,26 @@ pub(crate) struct Moto {
 }
 
 impl Moto {
-    /// Starts one on a free loopback port.
+    /// Starts one on a free loopback port, on which the calls of every key but the owner's are evaluated against [`policies`].
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts one that is slow, or otherwise as `serve.py` says.
+    /// Starts one with these variables of `serve.py`.
     pub(crate) fn start_with(env: &[(&str, &str)]) -> Self {
+        Self::under(&policies(), env)
+    }
+
+    /// Starts one with other policies.
+    pub(crate) fn under(policies: &[Value], env: &[(&str, &str)]) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        serde_json::to_writer(&file, policies).unwrap();
+        let path = file.path().to_str().unwrap();
+        Self::unrestricted(&[&[("POLICY_FILE", path), ("OWNER_KEY", OWNER)], env].concat())
+    }
+
+    /// Starts one on which everybody may do everything.
+    pub(crate) fn unrestricted(env: &[(&str, &str)]) -> Self {
         let python = provided("moto").join("python");
         let dir = tempfile::tempdir().unwrap();
         let (port, agents_port) = (free_port(), free_port());
@@ -74,7 +111,7 @@ impl Moto {
 }
 
 impl Moto {
-    /// The calls that were made with this access key (20 characters, else moto does not see it), `ec2:RunInstances`, and how often.
+    /// The calls that were made with this access key, `ec2:RunInstances`, and how often.
     pub(crate) fn calls(&self, access_key: &str) -> BTreeMap<String, usize> {
         let log = std::fs::read_to_string(self.dir.path().join("calls")).unwrap();
         let mut counts = BTreeMap::new();
@@ -241,16 +278,25 @@ fn refusal(status: u16, code: &str) -> HttpResponse {
     HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))
 }
 
-/// Clients of an endpoint, with faults on the way and retries that do not wait.
+/// The pipeline's clients of an endpoint, with faults on the way and retries that do not wait.
 pub(crate) fn clients(url: &str, plans: Vec<Plan>) -> Clients {
-    let config = settings(Faults::new(plans)).into_builder().endpoint_url(url);
+    clients_of(PIPELINE, url, plans)
+}
+
+/// The account owner's clients of an endpoint.
+pub(crate) fn owner(url: &str) -> Clients {
+    clients_of(OWNER, url, Vec::new())
+}
+
+fn clients_of(key: &str, url: &str, plans: Vec<Plan>) -> Clients {
+    let config = settings(key, Faults::new(plans)).into_builder().endpoint_url(url);
     let retries = RetryConfig::standard().with_max_attempts(4).with_initial_backoff(Duration::from_millis(5));
     Clients::new(config.retry_config(retries).build())
 }
 
 /// Clients of something in this process, with faults on the way, the retries of every day and tokio's clock.
 pub(crate) fn clients_over(inner: SharedHttpClient, plans: Vec<Plan>) -> Clients {
-    let config = settings(Faults::over(inner, plans)).into_builder().retry_config(retries());
+    let config = settings(PIPELINE, Faults::over(inner, plans)).into_builder().retry_config(retries());
     Clients::new(
         config.time_source(SharedTimeSource::new(Clock(SystemTime::now(), tokio::time::Instant::now()))).build(),
     )
@@ -266,8 +312,8 @@ impl TimeSource for Clock {
     }
 }
 
-fn settings(faults: Faults) -> SdkConfig {
-    let credentials = Credentials::new("test", "test", None, None, "test");
+fn settings(key: &str, faults: Faults) -> SdkConfig {
+    let credentials = Credentials::new(key, "test", None, None, "test");
     let sleep = aws_smithy_async::rt::sleep::TokioSleep::new();
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())

@@ -19,7 +19,7 @@ use xtask::cloud::local::qemu::{self, Boot, Vm};
 use xtask::cloud::local::seed;
 use xtask::process::{Background, Cmd};
 
-use super::clients;
+use super::owner;
 
 /// What the room is made of.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ impl Room {
             let mut images = HashMap::from([(plan.base_ami.clone(), plan.base_disk.clone())]);
             while !stopped.load(Ordering::SeqCst) {
                 for region in &plan.regions {
-                    let ec2 = clients(&plan.url, Vec::new()).ec2(region);
+                    let ec2 = owner(&plan.url).ec2(region);
                     runtime.block_on(look(&plan, &ec2, &mut machines, &mut images));
                 }
                 std::thread::sleep(Duration::from_millis(500));

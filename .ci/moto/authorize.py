@@ -1,0 +1,373 @@
+"""What EC2, Systems Manager and KMS ask IAM about a call: each action with each resource and its context keys.
+
+Service Authorization Reference, "Actions, resources, and condition keys" for Amazon EC2, AWS Systems Manager, AWS KMS and AWS Identity and
+Access Management: which resources an action needs, and which of them have aws:RequestTag (what the call makes) or aws:ResourceTag (what is
+there). EC2 API reference, "DryRun": the permission is checked first. A call that no table here knows is refused, so that none passes
+without a decision.
+"""
+
+import fnmatch
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from policy import Context, Decision, Request, evaluate
+
+
+class World(Protocol):
+    """What is there, as far as a decision depends on it."""
+
+    def tags(self, region: str, kind: str, name: str) -> dict[str, str]: ...
+
+    def owner(self, region: str, kind: str, name: str) -> str | None: ...
+
+    def roles(self, profile: dict[str, str]) -> list[str]:
+        """The ARNs of an instance profile's roles; none for a profile that is not there."""
+
+    def group(self, region: str, name: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call as it arrived. `params` are named as in the API reference."""
+
+    service: str
+    action: str
+    region: str
+    account: str
+    partition: str
+    principal: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Denied:
+    """What the policies do not allow."""
+
+    request: Request
+    decision: Decision
+    principal: str
+
+    def message(self) -> str:
+        """As the services word it (IAM user guide, "Troubleshoot access denied error messages")."""
+        asked = self.request
+        if self.decision.statement is None:
+            why = f"because no identity-based policy allows the {asked.action} action"
+        else:
+            why = "with an explicit deny in an identity-based policy"
+        return f"User: {self.principal} is not authorized to perform: {asked.action} on resource: {asked.resource} {why}"
+
+
+class UnknownCall(Exception):
+    """A call whose resources are not in the tables."""
+
+    def __init__(self, call: Call):
+        super().__init__(f"the endpoint does not know what {call.service}:{call.action} asks IAM about: add it to .ci/moto/authorize.py")
+
+
+def denied(policies: list[dict], call: Call, world: World) -> Denied | None:
+    """The first thing that the policies do not allow, if there is one."""
+    for request in Checks(call, world).all():
+        decision = evaluate(policies, request)
+        if not decision.allowed:
+            return Denied(request, decision, call.principal)
+    return None
+
+
+# Actions without resource types: their resource is "*".
+ANYTHING = [
+    "autoscaling:Describe*",
+    "ec2:ListImagesInRecycleBin",
+    "ec2:ListSnapshotsInRecycleBin",
+    "rbin:ListRules",
+    "ssm:DescribeInstanceInformation",
+    "ssm:DescribeParameters",
+    "ssm:GetCommandInvocation",
+]
+
+# Actions of EC2 on what is there: the kind of resource and the parameter that names it.
+EXISTING = {
+    "AuthorizeSecurityGroupIngress": ("security-group", "GroupId"),
+    "DeleteKeyPair": ("key-pair", "KeyName"),
+    "DeleteSecurityGroup": ("security-group", "GroupId"),
+    "DeleteSnapshot": ("snapshot", "SnapshotId"),
+    "DeleteVolume": ("volume", "VolumeId"),
+    "DeregisterImage": ("image", "ImageId"),
+    "DescribeImageAttribute": ("image", "ImageId"),
+    "DescribeInstanceAttribute": ("instance", "InstanceId"),
+    "DisableImage": ("image", "ImageId"),
+    "DisableImageDeprecation": ("image", "ImageId"),
+    "DisableImageDeregistrationProtection": ("image", "ImageId"),
+    "EnableImage": ("image", "ImageId"),
+    "EnableImageDeprecation": ("image", "ImageId"),
+    "EnableImageDeregistrationProtection": ("image", "ImageId"),
+    "GetConsoleOutput": ("instance", "InstanceId"),
+    "ModifyImageAttribute": ("image", "ImageId"),
+    "ModifyInstanceAttribute": ("instance", "InstanceId"),
+    "RebootInstances": ("instance", "InstanceIds"),
+    "RevokeSecurityGroupIngress": ("security-group", "GroupId"),
+    "StartInstances": ("instance", "InstanceIds"),
+    "StopInstances": ("instance", "InstanceIds"),
+    "TerminateInstances": ("instance", "InstanceIds"),
+}
+
+# EC2 user guide, "Resource IDs".
+KINDS = {
+    "ami": "image",
+    "eni": "network-interface",
+    "i": "instance",
+    "key": "key-pair",
+    "lt": "launch-template",
+    "sg": "security-group",
+    "sir": "spot-instances-request",
+    "snap": "snapshot",
+    "subnet": "subnet",
+    "vol": "volume",
+    "vpc": "vpc",
+}
+
+# ARNs of these have no account (Service Authorization Reference, "Resource types defined by Amazon EC2").
+NO_ACCOUNT = ["image", "snapshot"]
+
+# EBS user guide, "Requirements for Amazon EBS encryption": what EBS does with a key for its caller.
+USES_OF_KEY = ["CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo"]
+
+# What DescribeImageReferences reads for its caller (managed policy AmazonEC2ImageReferencesAccessPolicy).
+REFERENCES = {
+    "ec2:Instance": ["ec2:DescribeInstances"],
+    "ec2:LaunchTemplate": ["ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions"],
+    "ssm:Parameter": ["ssm:DescribeParameters", "ssm:GetParameters"],
+    "imagebuilder:ImageRecipe": ["imagebuilder:ListImageRecipes"],
+    "imagebuilder:ContainerRecipe": ["imagebuilder:ListContainerRecipes", "imagebuilder:GetContainerRecipe"],
+}
+
+
+def as_list(value: Any) -> list:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def tagged(keys: tuple[str, ...], tags: dict[str, str]) -> Context:
+    """Tags as context keys: `aws:RequestTag/KEY`."""
+    return {f"{key}/{name}": value for key in keys for name, value in tags.items()}
+
+
+class Checks:
+    """The requests that a call makes of IAM."""
+
+    def __init__(self, call: Call, world: World):
+        self.call, self.world, self.params = call, world, call.params
+        self.requests: list[Request] = []
+        self.common: Context = {
+            "aws:PrincipalAccount": call.account,
+            "aws:PrincipalArn": call.principal,
+            "aws:RequestedRegion": call.region,
+            "aws:SecureTransport": "true",
+        }
+        if call.service == "ec2":
+            self.common["ec2:Region"] = call.region
+
+    def all(self) -> list[Request]:
+        call = self.call
+        name = f"{call.service}:{call.action}"
+        own = getattr(self, f"{call.service}_{call.action}", None)
+        if own is not None:
+            own()
+        elif call.service == "ec2" and call.action in EXISTING:
+            kind, parameter = EXISTING[call.action]
+            self.existing(kind, self.named(kind, parameter))
+        elif any(fnmatch.fnmatchcase(name, known) for known in ANYTHING) or self.describes():
+            self.ask(name, "*", {})
+        else:
+            raise UnknownCall(call)
+        return self.requests
+
+    def describes(self) -> bool:
+        """EC2 has no resource types for its Describe actions, but for those of attributes."""
+        action = self.call.action
+        return self.call.service == "ec2" and action.startswith("Describe") and not action.endswith("Attribute")
+
+    def ask(self, action: str, resource: str, context: Context) -> None:
+        self.requests.append(Request(action, resource, {**self.common, **context}))
+
+    def arn(self, kind: str, name: str, region: str | None = None) -> str:
+        account = "" if kind in NO_ACCOUNT else self.call.account
+        return f"arn:{self.call.partition}:ec2:{region or self.call.region}:{account}:{kind}/{name}"
+
+    def named(self, kind: str, parameter: str) -> list[str]:
+        """The names in a parameter; a group may also be named by its name, a key pair by its id."""
+        names = as_list(self.params.get(parameter))
+        if not names and kind == "security-group" and self.params.get("GroupName"):
+            names = [self.world.group(self.call.region, self.params["GroupName"])]
+        return names or as_list(self.params.get("KeyPairId")) or ["*"]
+
+    def existing(self, kind: str, names: list[str], context: Context | None = None) -> None:
+        """The call's action on resources that are there, with their tags and owner."""
+        region = self.call.region
+        for name in names:
+            found = tagged(("aws:ResourceTag", "ec2:ResourceTag"), self.world.tags(region, kind, name))
+            owner = self.world.owner(region, kind, name)
+            if owner is not None:
+                found |= {"aws:ResourceAccount": owner, "ec2:Owner": owner}
+            self.ask(f"ec2:{self.call.action}", self.arn(kind, name), {**found, **(context or {})})
+
+    def made(self, kind: str, name: str = "*", context: Context | None = None) -> None:
+        """The call's action on a resource that it makes, and ec2:CreateTags on it where the call tags it ("Supported resource-level
+        permissions to tag resources during creation")."""
+        arn, tags = self.arn(kind, name), self.request_tags(kind)
+        asked = {**self.requested(tags), **(context or {})}
+        # A spot request is made by RunInstances, which has no resource type for it: only its tags are asked about.
+        if kind != "spot-instances-request":
+            self.ask(f"ec2:{self.call.action}", arn, asked)
+        if tags:
+            self.ask("ec2:CreateTags", arn, {**asked, "ec2:CreateAction": self.call.action})
+
+    def request_tags(self, kind: str) -> dict[str, str]:
+        """The tags that the call puts on what it makes of a kind. Tags of another kind are no request tags of this one."""
+        specifications = [s for s in as_list(self.params.get("TagSpecifications")) if s.get("ResourceType") == kind]
+        return {t["Key"]: t.get("Value", "") for s in specifications for t in s.get("Tags", [])}
+
+    def requested(self, tags: dict[str, str]) -> Context:
+        return {**tagged(("aws:RequestTag",), tags), "aws:TagKeys": list(tags)} if tags else {}
+
+    def ec2_RunInstances(self) -> None:
+        params, interfaces = self.params, as_list(self.params.get("NetworkInterfaces"))
+        self.existing("image", [params.get("ImageId", "*")])
+        profile = params.get("IamInstanceProfile") or {}
+        instance: Context = {"ec2:InstanceType": params.get("InstanceType", "m1.small")}
+        if profile:
+            instance["ec2:InstanceProfile"] = profile.get("Arn") or (
+                f"arn:{self.call.partition}:iam::{self.call.account}:instance-profile/{profile.get('Name')}"
+            )
+        self.made("instance", context=instance)
+        self.made("volume")
+        used = [i["NetworkInterfaceId"] for i in interfaces if i.get("NetworkInterfaceId")]
+        self.existing("network-interface", used)
+        if not used:
+            self.made("network-interface")
+        subnets = [s for s in [params.get("SubnetId"), *(i.get("SubnetId") for i in interfaces)] if s]
+        self.existing("subnet", subnets or ["*"])
+        groups = [*as_list(params.get("SecurityGroupIds")), *(g for i in interfaces for g in as_list(i.get("Groups")))]
+        groups += [self.world.group(self.call.region, name) for name in as_list(params.get("SecurityGroups"))]
+        self.existing("security-group", groups or ["*"])
+        self.existing("key-pair", as_list(params.get("KeyName")))
+        disks = [m["Ebs"] for m in as_list(params.get("BlockDeviceMappings")) if m.get("Ebs")]
+        self.existing("snapshot", [d["SnapshotId"] for d in disks if d.get("SnapshotId")])
+        template = params.get("LaunchTemplate") or {}
+        self.existing("launch-template", as_list(template.get("LaunchTemplateId")))
+        if (params.get("InstanceMarketOptions") or {}).get("MarketType") == "spot":
+            self.made("spot-instances-request")
+        for role in self.world.roles(profile) if profile else []:
+            # IAM user guide, "Grant a user permissions to pass a role to an AWS service".
+            self.ask("iam:PassRole", role, {"iam:PassedToService": "ec2.amazonaws.com"})
+        for disk in disks:
+            self.key(disk.get("KmsKeyId"))
+
+    def ec2_CreateImage(self) -> None:
+        self.existing("instance", [self.params.get("InstanceId", "*")])
+        self.made("image")
+        self.made("snapshot")
+
+    def ec2_CopyImage(self) -> None:
+        """The source is an image of its own region, without aws:ResourceTag; the copy has the request's tags."""
+        source, region = self.params.get("SourceImageId", "*"), self.params.get("SourceRegion")
+        owner = self.world.owner(region or self.call.region, "image", source)
+        context: Context = {"ec2:ImageID": source} | ({"ec2:Owner": owner} if owner else {})
+        self.ask("ec2:CopyImage", self.arn("image", source, region), context)
+        self.made("image")
+        self.made("snapshot")
+        self.key(self.params.get("KmsKeyId"))
+
+    def ec2_CreateSecurityGroup(self) -> None:
+        self.made("security-group")
+        self.existing("vpc", as_list(self.params.get("VpcId")))
+
+    def ec2_ImportKeyPair(self) -> None:
+        self.made("key-pair", self.params.get("KeyName", "*"))
+
+    ec2_CreateKeyPair = ec2_ImportKeyPair
+
+    def ec2_CreateTags(self) -> None:
+        tags = {t["Key"]: t.get("Value", "") for t in as_list(self.params.get("Tags"))}
+        for name in as_list(self.params.get("Resources")):
+            kind = KINDS.get(name.split("-")[0])
+            if kind is None:
+                raise UnknownCall(self.call)
+            self.existing(kind, [name], self.requested(tags))
+
+    ec2_DeleteTags = ec2_CreateTags
+
+    def ec2_DescribeImageReferences(self) -> None:
+        self.ask("ec2:DescribeImageReferences", "*", {})
+        wanted = [t["ResourceType"] for t in as_list(self.params.get("ResourceTypes"))]
+        for kind, actions in REFERENCES.items():
+            if self.params.get("IncludeAllResourceTypes") or kind in wanted:
+                for action in actions:
+                    self.ask(action, "*", {"aws:CalledVia": ["ec2-images.amazonaws.com"]})
+
+    def key(self, key: str | None) -> None:
+        """A customer managed key, by id, ARN or alias. A DryRun does not use it."""
+        if not key or self.params.get("DryRun"):
+            return
+        call = self.call
+        names: Context = {}
+        if "alias/" in key:
+            # IAM knows a key by its alias only through a context key (KMS developer guide, "kms:ResourceAliases").
+            names = {"kms:ResourceAliases": [key[key.index("alias/") :]]}
+            key = "00000000-0000-0000-0000-000000000000"
+        arn = key if key.startswith("arn:") else f"arn:{call.partition}:kms:{call.region}:{call.account}:key/{key}"
+        via = {"kms:CallerAccount": call.account, "kms:ViaService": f"ec2.{call.region}.amazonaws.com"}
+        for action in USES_OF_KEY:
+            grant = {"kms:GrantIsForAWSResource": "true"} if action == "CreateGrant" else {}
+            self.ask(f"kms:{action}", arn, {**via, **names, **grant})
+
+    def parameter(self, name: str, action: str | None = None, context: Context | None = None) -> None:
+        """A parameter by name, by ARN or with a selector ("PARAMETER:VERSION"); a public one belongs to no account (Systems Manager user
+        guide, "Calling AMI public parameters")."""
+        call = self.call
+        path = name.split(":parameter", 1)[1] if name.startswith("arn:") else name
+        path = path.split(":")[0].lstrip("/")
+        account = "" if path.startswith("aws/service/") else call.account
+        tags = self.world.tags(call.region, "parameter", "/" + path if "/" in path else path)
+        self.ask(
+            f"ssm:{action or call.action}",
+            f"arn:{call.partition}:ssm:{call.region}:{account}:parameter/{path}",
+            {**tagged(("aws:ResourceTag", "ssm:resourceTag"), tags), **(context or {})},
+        )
+
+    def ssm_GetParameter(self) -> None:
+        self.parameter(self.params["Name"])
+
+    ssm_DeleteParameter = ssm_GetParameter
+    ssm_GetParameterHistory = ssm_GetParameter
+
+    def ssm_GetParameters(self) -> None:
+        for name in self.params["Names"]:
+            self.parameter(name)
+
+    ssm_DeleteParameters = ssm_GetParameters
+
+    def ssm_GetParametersByPath(self) -> None:
+        self.parameter(self.params["Path"])
+
+    def ssm_PutParameter(self) -> None:
+        tags = {t["Key"]: t["Value"] for t in self.params.get("Tags") or []}
+        context = {**self.requested(tags), "ssm:Overwrite": str(bool(self.params.get("Overwrite"))).lower()}
+        self.parameter(self.params["Name"], context=context)
+        if tags:
+            self.parameter(self.params["Name"], "AddTagsToResource", self.requested(tags))
+        if self.params.get("DataType") == "aws:ec2:image":
+            # Systems Manager user guide, "Grant permissions to create a parameter of aws:ec2:image data type".
+            self.ask("ec2:DescribeImages", "*", {})
+
+    def ssm_SendCommand(self) -> None:
+        call, document = self.call, self.params["DocumentName"]
+        owner = "" if document.startswith("AWS-") else call.account
+        self.ask("ssm:SendCommand", f"arn:{call.partition}:ssm:{call.region}:{owner}:document/{document}", {})
+        for node in as_list(self.params.get("InstanceIds")) or ["*"]:
+            managed = node.startswith("mi-")
+            kind, service = ("managed-instance", "ssm") if managed else ("instance", "ec2")
+            tags = self.world.tags(call.region, kind, node)
+            arn = f"arn:{call.partition}:{service}:{call.region}:{call.account}:{kind}/{node}"
+            self.ask("ssm:SendCommand", arn, tagged(("aws:ResourceTag", "ssm:resourceTag"), tags))
+
+    def sts_GetCallerIdentity(self) -> None:
+        """API reference: no permissions are required, and a Deny does not change that."""

@@ -1,0 +1,60 @@
+"""Client tokens (EC2 developer guide, "Ensuring idempotency in Amazon EC2 API requests").
+
+The same token with the same parameters is answered as the first time, whatever has become of what was made; other parameters are
+`IdempotentParameterMismatch`. Region and Availability Zone are not compared: a token in another one is another request.
+"""
+
+import threading
+from typing import Any, Callable
+
+from moto.ec2.exceptions import EC2ClientError
+
+ACTIONS = ["CopyImage", "RunInstances"]
+LOCK = threading.Lock()
+# A lock for each token: an answer that is on its way is waited for.
+TOKENS: dict[tuple, tuple[threading.Lock, dict[str, Any]]] = {}
+
+
+class IdempotentParameterMismatch(EC2ClientError):
+    def __init__(self, token: str):
+        super().__init__(
+            "IdempotentParameterMismatch",
+            f"The client token {token} was used with other parameters than those of this request",
+        )
+
+
+def zone(response: Any) -> str:
+    """The Availability Zone that a request names, by itself or by its subnet."""
+    interfaces = response._get_param("NetworkInterfaces", [])
+    subnets = [response._get_param("SubnetId"), *(i.get("SubnetId") for i in interfaces)]
+    for subnet in filter(None, subnets):
+        for name, there in response.ec2_backend.subnets.items():
+            if subnet in there:
+                return name
+    return (response._get_param("Placement") or {}).get("AvailabilityZone", "")
+
+
+def parameters(response: Any) -> str:
+    """A request's parameters, as far as they are compared."""
+    compared = {k: v for k, v in response.params.items() if k not in ("ClientToken", "DryRun")}
+    return repr(sorted(compared.items()))
+
+
+def replayed(response: Any, act: Callable[[], Any]) -> Any:
+    """Carries a call out, or answers it again."""
+    token = response._get_param("ClientToken")
+    if response.service_name != "ec2" or response._get_action() not in ACTIONS or not token:
+        return act()
+    key = (response.current_account, response.region, zone(response), response._get_action(), token)
+    with LOCK:
+        lock, known = TOKENS.setdefault(key, (threading.Lock(), {}))
+    with lock:
+        if not known:
+            answer = act()
+            if int(answer[0]) >= 300:
+                return answer
+            known.update(answer=answer, parameters=parameters(response))
+        elif known["parameters"] != parameters(response):
+            raise IdempotentParameterMismatch(token)
+    status, headers, body = known["answer"]
+    return status, dict(headers), body
