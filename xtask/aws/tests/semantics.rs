@@ -22,7 +22,7 @@ mod settings;
 mod account;
 use account::{REGIONS, capture};
 use settings::{settings, source};
-use support::{Moto, Plan, Strike, clients};
+use support::{Moto, Plan, Strike, clients, owner};
 
 const HOME: &str = REGIONS[0];
 const AWAY: &str = REGIONS[1];
@@ -227,7 +227,7 @@ fn groups_that_stand_at_nothing_use_what_they_are_pinned_to() {
     let world = World::new(&[]);
     let ec2 = world.ec2();
     let (pinned, configured, unused) = (world.image(&ec2), ImageId("ami-0configured".to_owned()), "ami-0newest");
-    let raw = clients(&world.moto.url, Vec::new());
+    let raw = owner(&world.moto.url);
     let (raw_ec2, groups) = (raw.ec2(HOME), raw.autoscaling(HOME));
     world.driver.finish(async {
         let data = |id: &str| RequestLaunchTemplateData::builder().image_id(id).build();
@@ -260,7 +260,7 @@ fn an_image_that_was_launched_lately_is_in_use_when_its_instances_are_gone() {
     let ec2 = world.ec2();
     let image = world.image(&ec2);
     assert_eq!(ec2.users(&image).unwrap(), [""; 0]);
-    let raw = clients(&world.moto.url, Vec::new()).ec2(HOME);
+    let raw = owner(&world.moto.url).ec2(HOME);
     world.driver.finish(async {
         let call = raw.run_instances().image_id(&image.id.0).min_count(1).max_count(1);
         let id = call.send().await.unwrap().instances()[0].instance_id().unwrap().to_owned();
@@ -271,14 +271,32 @@ fn an_image_that_was_launched_lately_is_in_use_when_its_instances_are_gone() {
 }
 
 #[test]
-fn a_text_parameter_that_is_an_id_is_a_reference() {
+fn a_text_parameter_that_is_an_id_is_a_reference_where_it_may_be_read() {
     let world = World::new(&[]);
     let ec2 = world.ec2();
-    let raw = clients(&world.moto.url, Vec::new()).ssm(HOME);
-    let put = raw.put_parameter().name("/app/image").value("ami-0123456789abcdef0").r#type("String".into());
-    world.driver.finish(put.send()).unwrap();
+    let raw = owner(&world.moto.url).ssm(HOME);
+    let put = |name: &str| raw.put_parameter().name(name).value("ami-0123456789abcdef0").r#type("String".into()).send();
+    world.driver.finish(put("/locus/app/image")).unwrap();
+    world.driver.finish(put("/app/image")).unwrap();
     let id = ImageId("ami-0123456789abcdef0".to_owned());
-    assert_eq!(ec2.parameters(HOME).unwrap(), [("/app/image".to_owned(), id)]);
+    assert_eq!(ec2.parameters(HOME).unwrap(), [("/locus/app/image".to_owned(), id)]);
+}
+
+#[test]
+fn a_parameter_that_may_not_be_read_is_known_to_ec2_or_counts_as_a_user() {
+    let world = World::new(&[]);
+    let ec2 = world.ec2();
+    let image = world.image(&ec2);
+    let raw = owner(&world.moto.url).ssm(HOME);
+    let put = raw.put_parameter().name("/app/image").value(&image.id.0).r#type("String".into());
+    world.driver.finish(put.data_type("aws:ec2:image").send()).unwrap();
+    assert_eq!(ec2.parameters(HOME).unwrap(), []);
+    let users = ec2.users(&image).unwrap();
+    assert!(users.len() == 1 && users[0].contains("parameter/app/image"), "{users:?}");
+    let refused = Plan::next("DescribeImageReferences", 1, Strike::Refuse(403, "UnauthorizedOperation"));
+    let without = world.provider(&world.run(), vec![refused]);
+    assert_eq!(without.users(&image).unwrap(), ["perhaps parameter /app/image, which may not be read"]);
+    assert!(without.caveats()[0].contains("EC2 Image Builder"), "{:?}", without.caveats());
 }
 
 #[test]
