@@ -3,11 +3,11 @@
 variable "ami_name_prefix" {
   type        = string
   default     = "locus-agent"
-  description = "First part of the image's name"
+  description = "First part of the image's name; agent-ami sets it to the name in ami.toml"
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]+$", var.ami_name_prefix))
-    error_message = "Use lower-case letters, digits and dashes."
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._-]*$", var.ami_name_prefix))
+    error_message = "Use letters, digits, dots, underscores and dashes."
   }
 }
 

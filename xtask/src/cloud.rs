@@ -323,12 +323,12 @@ pub trait Cloud {
     fn images(&self, region: &str) -> Result<Vec<Listed>>;
 
     /// Copies an image to some regions. A copy that is there already is returned as it is; a region that fails does not stop the
-    /// others. `told` gets the region and a fraction, and `done` each region's result as soon as it is known.
+    /// others. `told` gets the region, what happens there and a fraction, and `done` each region's result as soon as it is known.
     fn copy(
         &self,
         image: &Image,
         regions: &[String],
-        told: &dyn Fn(&str, Fraction),
+        told: &dyn Fn(&str, &str, Fraction),
         done: &mut dyn FnMut(Copied) -> Result<()>,
     ) -> Result<()>;
 
@@ -344,8 +344,14 @@ pub trait Cloud {
     /// The image's files on this host, if it lies here.
     fn files(&self, image: &Image) -> Vec<PathBuf>;
 
-    /// What refers to the image outside of channels: instances, launch templates.
+    /// What refers to the image outside of channels and parameters: instances, launch templates. A list that could not be read is among
+    /// them, because it may hold a user.
     fn users(&self, image: &Image) -> Result<Vec<String>>;
+
+    /// What a person should know of the calls so far: what [`Cloud::users`] could not look at, and what was removed and is kept all the same.
+    fn caveats(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Removes an image and all that belongs to it.
     fn delete(&self, image: &Image) -> Result<()>;
@@ -356,11 +362,11 @@ pub trait Cloud {
     /// A parameter of a region that holds an image's id, or a line of text.
     fn parameter(&self, region: &str, name: &str) -> Result<Option<Parameter>>;
 
-    /// Writes a parameter if its version is still `expected`, `None` for one that is not there yet; else somebody else was faster, and
-    /// that is the error.
+    /// Writes a parameter if its version is still `expected`, `None` for one that is not there yet, and reads it back; else somebody else
+    /// was faster, and that is the error.
     fn put_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()>;
 
-    /// All parameters of a region that hold an image's id, whoever wrote them: names and ids.
+    /// The parameters of a region that hold an image's id and can be read, whoever wrote them: names and ids.
     fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>>;
 
     /// Removes a parameter; one that is gone already is no failure.
@@ -377,6 +383,11 @@ pub trait Cloud {
 
     /// Tells everybody that an image should not be started with any more; those who do still can.
     fn deprecate(&self, image: &Image) -> Result<()>;
+
+    /// Protects an image from removal by whoever may remove images, or no more. On EC2 it cannot be removed for another day after that.
+    fn protect(&self, _: &Image, _: bool) -> Result<()> {
+        Ok(())
+    }
 
     /// Keeps a document that belongs to an image: smoke report, manifest, SBOM.
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()>;

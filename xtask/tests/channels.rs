@@ -221,7 +221,13 @@ fn a_promotion_that_is_given_up_leaves_no_claim_and_is_told() {
     let claim = plan.as_array().unwrap().iter().find(|d| d["what"] == "claim").unwrap();
     assert_eq!((&claim["verdict"], &claim["id"]), (&"remove".into(), &"/locus/ami/claims/locus-agent/staging".into()));
     project.run(&["ami", "gc", "--apply", "--yes"]).says(0, &["1 to remove", "staging may point at", "ami promote"]);
-    assert!(!project.path(".agent-ami/parameters/local-1/locus%2Fami%2Fclaims%2Flocus-agent%2Fstaging.json").exists());
+    let claim = project.path(".agent-ami/parameters/local-1/locus%2Fami%2Fclaims%2Flocus-agent%2Fstaging.json");
+    let claim = fs::read_to_string(claim).unwrap();
+    assert!(claim.contains("\"free since "), "a claim is given up, not deleted: {claim}");
+    assert_eq!(
+        data(&project, &["ami", "gc"])["decisions"].as_array().unwrap().iter().find(|d| d["what"] == "claim"),
+        None
+    );
     project.run(&["ami", "resume"]).says(2, &["no run was cut off"]);
     project.run(&["ami", "promote", &image.name, "--yes"]).says(0, &[]);
     assert_eq!(points_at(&project, "staging"), ids(&project, &image));

@@ -109,6 +109,16 @@ impl Clients {
         aws_sdk_ssm::Client::from_conf(config.build())
     }
 
+    /// Auto Scaling in a region.
+    pub fn autoscaling(&self, region: &str) -> aws_sdk_autoscaling::Client {
+        let config = aws_sdk_autoscaling::config::Builder::from(&self.config);
+        let mut config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        if let Some(journal) = self.journal(region) {
+            config = config.interceptor(journal);
+        }
+        aws_sdk_autoscaling::Client::from_conf(config.build())
+    }
+
     /// STS in the home region.
     pub fn sts(&self) -> aws_sdk_sts::Client {
         let config = aws_sdk_sts::config::Builder::from(&self.config).interceptor(self.calls.clone());
@@ -212,7 +222,8 @@ impl Intercept for Calls {
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(operation) = bag.load::<Metadata>() {
-            let action = format!("{}:{}", operation.service().to_lowercase(), operation.name());
+            // IAM's prefix of a service has no spaces: `autoscaling` for "Auto Scaling".
+            let action = format!("{}:{}", operation.service().to_lowercase().replace(' ', ""), operation.name());
             let host = context.request().uri().split('/').nth(2).unwrap_or_default().to_owned();
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Call { action, host });
         }

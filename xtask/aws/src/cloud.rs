@@ -1,28 +1,27 @@
 //! `Cloud` for EC2: the trait's verbs in terms of the rooms beside this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_sdk_ec2::types::{Filter, Image as Ami};
+use aws_sdk_ec2::types::{Image as Ami, ImageState};
 use futures_util::StreamExt as _;
 use xtask::cloud::{
-    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Layer, Leftover,
-    Listed, Made, Parameter, Start,
+    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind as LeftoverKind,
+    Layer, Leftover, Listed, Made, Parameter, Start,
 };
-use xtask::error::{Error, Exit, Result};
+use xtask::error::{Exit, Result};
 use xtask::recipe::{Digest, Recipe, Source};
 use xtask::stage::smoke;
 use xtask::state::{Run, State};
 
 use crate::blueprint::Blueprint;
 use crate::clients::Clients;
-use crate::drive::Driver;
-use crate::fault::Called as _;
+use crate::drive::{Driver, Sections};
 use crate::instance::{Ec2Machine, Host};
 use crate::order::Order;
 use crate::settings::Settings;
-use crate::{base, copy, image, leftovers, parameters, preflight, record};
+use crate::{base, copy, image, leftovers, parameters, preflight, protection, record, uses};
 
 /// The provider.
 #[derive(Debug)]
@@ -34,6 +33,8 @@ pub struct Ec2 {
     run: Option<Arc<Run>>,
     /// The base that was found, so that plan and build see the same one.
     base: Mutex<Option<(String, BaseRecord)>>,
+    /// What was not looked at when users of images were looked for, and what EC2 keeps of what was removed.
+    caveats: Mutex<BTreeSet<String>>,
 }
 
 impl Ec2 {
@@ -46,7 +47,7 @@ impl Ec2 {
         run: Option<Arc<Run>>,
     ) -> Self {
         let clients = clients.of_run(run.clone());
-        Self { driver, clients, settings, state: state.clone(), run, base: Mutex::new(None) }
+        Self { driver, clients, settings, state: state.clone(), run, base: Mutex::new(None), caveats: Mutex::default() }
     }
 
     fn home(&self) -> &str {
@@ -127,6 +128,8 @@ impl Cloud for Ec2 {
 
     fn ready(&self, source: &Source, _: bool) -> Result<Option<String>> {
         let blueprint = Blueprint::read(source)?;
+        record::room(&blueprint.tags)
+            .map_err(|why| Exit::Usage.error(format_args!("`tags` of the template: {why}"), "take some out"))?;
         preflight::check(&self.driver, &self.clients, &self.settings, self.home(), &blueprint).map(Some)
     }
 
@@ -159,8 +162,6 @@ impl Cloud for Ec2 {
         let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&blueprint.tags);
         let id = self.driver.finish(image::create(&ec2, machine.id(), &blueprint.ami_name, &tags))?;
         told(&format!("{id} is being made"));
-        // The disk is copied by EC2 from here on; the builder is not needed any more.
-        machine.end()?;
         let made =
             self.driver.wait(image::available(&ec2, &id, self.settings.patience.image, told)).and_then(|result| {
                 let ami = result.map_err(|gave_up| gave_up.told(&id))?;
@@ -177,6 +178,8 @@ impl Cloud for Ec2 {
                 Err(faults) => error.context(format!("{id} is left over: {}", copy::first(faults))),
             });
         }
+        // EC2 reads the builder's volumes until the image's snapshots are complete: nothing says that they may go before.
+        machine.end()?;
         self.read(self.home(), &id)
     }
 
@@ -234,12 +237,15 @@ impl Cloud for Ec2 {
         &self,
         image: &Image,
         regions: &[String],
-        told: &dyn Fn(&str, Fraction),
+        told: &dyn Fn(&str, &str, Fraction),
         done: &mut dyn FnMut(Copied) -> Result<()>,
     ) -> Result<()> {
+        let (run, sections) = (self.run()?, Sections::default());
+        let (clients, settings) = (&self.clients, &self.settings);
+        let copies = copy::Copies { clients, settings, run, sections: &sections, source: image, told };
         // `done` is called between the waits, not inside: it may make calls of its own.
-        let mut running = copy::to_all(&self.clients, &self.settings, image, regions, told);
-        while let Some(copied) = self.driver.wait(running.next())? {
+        let mut running = copy::to_all(copies, regions);
+        while let Some(copied) = self.driver.wait_around(&sections, running.next())? {
             done(copied)?;
         }
         Ok(())
@@ -290,6 +296,10 @@ impl Cloud for Ec2 {
 
     fn take_away(&self, leftover: &Leftover) -> Result<()> {
         let ec2 = self.clients.ec2(&leftover.region);
+        // The run is taken up again; whoever cleans up after it, takes the image away, too.
+        if leftover.kind == LeftoverKind::Machine && leftover.run.as_deref() == Some(self.run()?.id()) {
+            self.captured(&leftover.region)?;
+        }
         self.driver.finish(leftovers::take_away(&ec2, leftover)).map_err(copy::first)
     }
 
@@ -298,35 +308,37 @@ impl Cloud for Ec2 {
     }
 
     fn users(&self, image: &Image) -> Result<Vec<String>> {
-        let ec2 = self.clients.ec2(&image.region);
-        let by = |name: &str| Filter::builder().name(name).values(image.id.to_string()).build();
-        self.driver.wait(async {
-            let call = ec2.describe_instances().filters(by("image-id"));
-            let pages: std::result::Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
-            let reservations = pages.called("ec2:DescribeInstances")?;
-            let mut users: Vec<String> = reservations
-                .iter()
-                .flat_map(aws_sdk_ec2::types::Reservation::instances)
-                .filter(|i| i.state().and_then(|s| s.name()).is_some_and(|n| n.as_str() != "terminated"))
-                .map(|i| format!("instance {}", i.instance_id().unwrap_or_default()))
-                .collect();
-            let call = ec2.describe_launch_template_versions().versions("$Latest").versions("$Default");
-            let pages: std::result::Result<Vec<_>, _> =
-                call.filters(by("image-id")).into_paginator().items().send().collect().await;
-            let versions = pages.called("ec2:DescribeLaunchTemplateVersions")?;
-            users.extend(versions.iter().map(|v| {
-                let (name, number) = (v.launch_template_name().unwrap_or_default(), v.version_number().unwrap_or(0));
-                format!("launch template {name} version {number}")
-            }));
-            users.sort();
-            users.dedup();
-            Ok::<_, Error>(users)
-        })?
+        let uses = self.driver.wait(uses::of(&self.clients, image))??;
+        uses.caveats.into_iter().for_each(|caveat| self.note(caveat));
+        Ok(uses.users.into_iter().collect())
+    }
+
+    fn caveats(&self) -> Vec<String> {
+        self.caveats.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     fn delete(&self, image: &Image) -> Result<()> {
-        let ec2 = self.clients.ec2(&image.region);
-        self.driver.finish(image::remove(&ec2, &image.id.0)).map_err(copy::first)
+        let (ec2, id) = (self.clients.ec2(&image.region), image.id.0.as_str());
+        let unprotected = self.driver.finish(protection::lift(&ec2, id))?;
+        self.driver.finish(image::remove(&ec2, id)).map_err(|faults| match unprotected {
+            true => copy::first(faults).context(protection::COOLDOWN),
+            false => copy::first(faults),
+        })?;
+        if let Some(until) = self.driver.wait(protection::in_recycle_bin(&ec2, id))? {
+            self.note(format!(
+                "{id} is kept in the Recycle Bin of {} until {until}, and its snapshots cost until then",
+                image.region
+            ));
+        }
+        Ok(())
+    }
+
+    fn protect(&self, image: &Image, on: bool) -> Result<()> {
+        let (ec2, id) = (self.clients.ec2(&image.region), image.id.0.as_str());
+        match on {
+            true => Ok(self.driver.finish(protection::put(&ec2, id))?),
+            false => Ok(self.driver.finish(protection::lift(&ec2, id)).map(drop)?),
+        }
     }
 
     fn discard(&self, corrupt: &Corrupt) -> Result<()> {
@@ -339,11 +351,13 @@ impl Cloud for Ec2 {
     }
 
     fn put_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
-        self.driver.finish(parameters::put(&self.clients.ssm(region), region, name, value, expected))
+        let (ssm, sections, pause) = (self.clients.ssm(region), Sections::default(), self.settings.patience.command);
+        let write = parameters::Write { ssm: &ssm, region, name, value, expected, pause, sections: &sections };
+        self.driver.wait_around(&sections, write.make())?
     }
 
     fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>> {
-        Ok(self.driver.wait(parameters::of_images(&self.clients.ssm(region)))??)
+        Ok(self.driver.wait(parameters::of_images(&self.clients.ssm(region)))??.ids)
     }
 
     fn delete_parameter(&self, region: &str, name: &str) -> Result<()> {
@@ -413,6 +427,10 @@ impl Ec2 {
         Ec2Machine::begin(self.host(self.home())?, &order, told)
     }
 
+    fn note(&self, caveat: String) {
+        self.caveats.lock().unwrap_or_else(PoisonError::into_inner).insert(caveat);
+    }
+
     /// An AMI as EC2 shows it now.
     fn ami(&self, region: &str, id: &str) -> Result<Ami> {
         let found = self.driver.wait(image::by_ids(&self.clients.ec2(region), &[id.to_owned()]))??;
@@ -421,14 +439,35 @@ impl Ec2 {
         })
     }
 
-    /// The record of an image that was just made.
+    /// The record of an image that was just made, read again as long as its tags are not all visible.
     fn read(&self, region: &str, id: &str) -> Result<Image> {
-        match record::read(region, &self.ami(region, id)?) {
-            Listed::Image(image) => Ok(*image),
-            Listed::Corrupt(corrupt) => Err(Exit::Failed.error(
-                format_args!("{}: {}", corrupt.place, corrupt.problem),
-                format_args!("look at it, or remove it with `cargo xtask ami delete {id} --on aws`"),
-            )),
+        let mut left = 12;
+        loop {
+            match record::read(region, &self.ami(region, id)?) {
+                Listed::Image(image) => return Ok(*image),
+                Listed::Corrupt(_) if left > 0 => left -= 1,
+                Listed::Corrupt(corrupt) => {
+                    return Err(Exit::Failed.error(
+                        format_args!("{}: {}", corrupt.place, corrupt.problem),
+                        format_args!("look at it, or remove it with `cargo xtask ami delete {id} --on aws`"),
+                    ));
+                }
+            }
+            self.driver.wait(tokio::time::sleep(self.settings.patience.pause))?;
         }
+    }
+
+    /// Waits until no image of this run is in progress any more, whatever became of it: a builder that was stopped for one must not go before.
+    fn captured(&self, region: &str) -> Result<()> {
+        let (ec2, run) = (self.clients.ec2(region), self.run()?.id());
+        let made = self.driver.wait(image::tagged(&ec2, record::RUN, Some(run)))??;
+        let is_pending = |ami: &&Ami| ami.state() == Some(&ImageState::Pending);
+        let is_copy = |ami: &&Ami| record::plain_tags(ami.tags()).contains_key(record::COPIED_FROM);
+        for id in made.iter().filter(is_pending).filter(|ami| !is_copy(ami)).filter_map(Ami::image_id) {
+            let waited = self.driver.wait(image::available(&ec2, id, self.settings.patience.image, &|_| {}))?;
+            // What is wrong with it is told where it is taken up.
+            drop(waited);
+        }
+        Ok(())
     }
 }

@@ -1,14 +1,15 @@
 //! AMIs: made from a stopped builder, waited for in one batch a region, removed with their snapshots.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{AttributeValue, Filter, Image as Ami, ImageState, ResourceType, TagSpecification};
+use aws_sdk_ec2::types::{AttributeValue, Filter, Image as Ami, ImageState, ResourceType, Snapshot, TagSpecification};
 
 use crate::fault::{Called as _, Fault, Kind};
 use crate::record::{self, sdk_tags};
-use crate::wait::{GaveUp, Look, Patience, retried, until};
+use crate::wait::{GaveUp, Look, Patience, retried, until_with};
 
 /// All images of this account that have a tag, or a tag with a value.
 pub async fn tagged(ec2: &Client, key: &str, value: Option<&str>) -> Result<Vec<Ami>, Fault> {
@@ -37,7 +38,18 @@ pub async fn by_name(ec2: &Client, name: &str) -> Result<Option<Ami>, Fault> {
 
 /// Waits until an image can be used.
 pub async fn available(ec2: &Client, id: &str, patience: Patience, told: &dyn Fn(&str)) -> Result<Ami, GaveUp> {
-    until(patience, told, async || {
+    watched(ec2, id, patience, &|state, _| told(state)).await
+}
+
+/// As [`available`]; `told` also gets the progress of the image's snapshots in percent, which predicts when to look again.
+pub async fn watched(
+    ec2: &Client,
+    id: &str,
+    patience: Patience,
+    told: &dyn Fn(&str, Option<u8>),
+) -> Result<Ami, GaveUp> {
+    let asking = Cell::new(true);
+    until_with(patience, told, async || {
         let Some(ami) = by_ids(ec2, &[id.to_owned()]).await?.into_iter().next() else { return Ok(Look::Missing) };
         let why = || ami.state_reason().and_then(|r| r.message()).unwrap_or("no reason given").to_owned();
         Ok(match ami.state() {
@@ -45,11 +57,33 @@ pub async fn available(ec2: &Client, id: &str, patience: Patience, told: &dyn Fn
             Some(state @ (ImageState::Failed | ImageState::Error | ImageState::Invalid | ImageState::Deregistered)) => {
                 Look::Final(format!("{}: {}", state.as_str(), why()))
             }
+            Some(state @ ImageState::Pending) if asking.get() => {
+                // Nothing depends on it, so what refuses it once is not asked again; snapshots that are done have no more to show.
+                let percent = progress(ec2, id).await;
+                asking.set(!matches!(percent, Err(_) | Ok(Some(100..))));
+                match percent {
+                    Ok(Some(percent)) => Look::Partly(state.as_str().to_owned(), percent),
+                    Ok(None) | Err(_) => Look::Pending(state.as_str().to_owned()),
+                }
+            }
             Some(state) => Look::Pending(state.as_str().to_owned()),
             None => Look::Pending("no state yet".to_owned()),
         })
     })
     .await
+}
+
+/// How much of an image's snapshots is written, in percent of their sizes; `None` while there is none.
+async fn progress(ec2: &Client, id: &str) -> Result<Option<u8>, Fault> {
+    let (mut done, mut all) = (0, 0);
+    for snapshot in made_for(ec2, id).await? {
+        let size = u64::try_from(snapshot.volume_size().unwrap_or(1)).unwrap_or(1);
+        // `42%`; empty until the first block is written (API reference, Snapshot).
+        let percent = snapshot.progress().and_then(|p| p.trim_end_matches('%').parse::<u64>().ok()).unwrap_or(0);
+        done += size * percent.min(100);
+        all += size;
+    }
+    Ok(done.checked_div(all).and_then(|percent| u8::try_from(percent).ok()))
 }
 
 /// Makes an image of a stopped instance. A lost answer is no second image: the name is unique, and the tag says whose it is.
@@ -127,44 +161,77 @@ pub async fn tag(ec2: &Client, ami: &Ami, tags: &BTreeMap<String, String>) -> Re
 /// visible yet, has them and names none.
 async fn snapshots(ec2: &Client, id: &str) -> Result<BTreeSet<String>, Fault> {
     let named = by_ids(ec2, &[id.to_owned()]).await?;
+    let made = made_for(ec2, id).await?;
+    let made = made.iter().filter_map(|s| s.snapshot_id().map(str::to_owned));
+    Ok(named.iter().flat_map(record::snapshots).chain(made).collect())
+}
+
+/// The snapshots whose description says that EC2 made them for an image.
+async fn made_for(ec2: &Client, id: &str) -> Result<Vec<Snapshot>, Fault> {
     // EC2's own words, without those of a copy that was made of this image.
     let words = [format!("Created by CreateImage(*) for {id}*"), format!("Copied for DestinationAmi {id} *")];
     let made_for = Filter::builder().name("description").set_values(Some(words.into())).build();
     let call = ec2.describe_snapshots().owner_ids("self").filters(made_for);
     let made: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
-    let made = made.called("ec2:DescribeSnapshots")?;
-    let made = made.iter().filter_map(|s| s.snapshot_id().map(str::to_owned));
-    Ok(named.iter().flat_map(record::snapshots).chain(made).collect())
+    made.called("ec2:DescribeSnapshots")
 }
 
 /// Deregisters an image and deletes its snapshots. What is gone already is no failure; everything is tried, and what failed is
-/// told together.
+/// told together. A snapshot of another image, too, stays with that one.
 pub async fn remove(ec2: &Client, id: &str) -> Result<(), Vec<Fault>> {
-    let mut faults = Vec::new();
     // Without their names the snapshots would be orphans: then nothing is removed.
-    let snapshots = snapshots(ec2, id).await.map_err(|fault| vec![fault])?;
-    match ec2.deregister_image().image_id(id).send().await.called("ec2:DeregisterImage") {
-        Err(fault) if fault.kind != Kind::NotFound => return Err(vec![fault]),
-        _ => {}
-    }
-    for snapshot in snapshots {
-        let mut left = 5;
-        loop {
-            match ec2.delete_snapshot().snapshot_id(&snapshot).send().await.called("ec2:DeleteSnapshot") {
-                // The deregistration may not have reached everywhere.
-                Err(fault)
-                    if left > 0 && (fault.passes() || fault.code.as_deref() == Some("InvalidSnapshot.InUse")) =>
-                {
-                    left -= 1;
-                    tokio::time::sleep(Duration::from_secs(5)).await;
-                }
-                Err(fault) if fault.kind != Kind::NotFound => {
-                    faults.push(fault);
-                    break;
-                }
-                _ => break,
+    let mut snapshots = snapshots(ec2, id).await.map_err(|fault| vec![fault])?;
+    let call = ec2.deregister_image().image_id(id).delete_associated_snapshots(true);
+    match call.send().await.called("ec2:DeregisterImage") {
+        // Deregistered already, and known to EC2 still (EC2 API reference, "Error codes").
+        Err(fault) if fault.kind != Kind::NotFound && fault.code.as_deref() != Some("InvalidAMIID.Unavailable") => {
+            return Err(vec![fault]);
+        }
+        Ok(done) => {
+            let shared = done.delete_snapshot_results().iter();
+            let shared = shared.filter(|r| r.return_code().is_some_and(|code| code.as_str() == SKIPPED));
+            for snapshot in shared.filter_map(|r| r.snapshot_id()) {
+                snapshots.remove(snapshot);
             }
         }
+        Err(_) => {}
+    }
+    // Only those of the block device mapping went with it, and only where the endpoint knows the parameter.
+    let left = still_there(ec2, snapshots).await.map_err(|fault| vec![fault])?;
+    let mut faults = Vec::new();
+    for snapshot in &left {
+        faults.extend(delete_snapshot(ec2, snapshot).await.err());
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// What DeregisterImage says of a snapshot that it did not delete because another image has it, too (API reference,
+/// DeleteSnapshotReturnCode).
+const SKIPPED: &str = "skipped";
+
+/// Those of some snapshots that can be seen. A filter, not ids: one that is gone would fail the call.
+async fn still_there(ec2: &Client, ids: BTreeSet<String>) -> Result<BTreeSet<String>, Fault> {
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let filter = Filter::builder().name("snapshot-id").set_values(Some(ids.into_iter().collect())).build();
+    let call = ec2.describe_snapshots().owner_ids("self").filters(filter);
+    let found: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
+    let found = found.called("ec2:DescribeSnapshots")?;
+    Ok(found.iter().filter_map(|s| s.snapshot_id().map(str::to_owned)).collect())
+}
+
+async fn delete_snapshot(ec2: &Client, id: &str) -> Result<(), Fault> {
+    let mut left = 5;
+    loop {
+        match ec2.delete_snapshot().snapshot_id(id).send().await.called("ec2:DeleteSnapshot") {
+            // The deregistration may not have reached everywhere.
+            Err(fault) if left > 0 && (fault.passes() || fault.code.as_deref() == Some("InvalidSnapshot.InUse")) => {
+                left -= 1;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            Err(fault) if fault.kind != Kind::NotFound => return Err(fault),
+            _ => return Ok(()),
+        }
+    }
 }

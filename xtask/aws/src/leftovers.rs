@@ -10,7 +10,7 @@ use xtask::cloud::{Kind, Leftover};
 
 use crate::fault::{Called as _, Fault, Kind as FaultKind};
 use crate::image;
-use crate::record::{self, EXPIRES, RUN};
+use crate::record::{self, COPY_EXPIRES, COPY_RUN, EXPIRES, RUN};
 use crate::wait::retried;
 
 /// A group can be deleted when the network interface of its instance is gone, which takes up to minutes.
@@ -24,8 +24,9 @@ pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Leftover>, Fault> {
             kind,
             id: id.unwrap_or_default().to_owned(),
             region: region.to_owned(),
-            run: tags.get(RUN).cloned(),
-            expires: tags.get(EXPIRES).cloned(),
+            // A copy in progress is the copying run's, not the run's that built its source.
+            run: tags.get(COPY_RUN).or_else(|| tags.get(RUN)).cloned(),
+            expires: tags.get(COPY_EXPIRES).or_else(|| tags.get(EXPIRES)).cloned(),
             bytes: gib.and_then(|gib| u64::try_from(gib).ok()).map(|gib| gib << 30),
         }
     };
@@ -95,7 +96,10 @@ pub async fn take_away(ec2: &Client, leftover: &Leftover) -> Result<(), Vec<Faul
             let call = ec2.delete_snapshot().snapshot_id(id);
             retried(|| call.clone().send(), "ec2:DeleteSnapshot").await.map(drop)
         }
-        Kind::UnfinishedImage => return image::remove(ec2, id).await,
+        Kind::UnfinishedImage => {
+            still_unfinished(ec2, leftover).await.map_err(|fault| vec![fault])?;
+            return image::remove(ec2, id).await;
+        }
         // Not EC2's.
         Kind::Folder | Kind::Claim => Ok(()),
     };
@@ -103,6 +107,21 @@ pub async fn take_away(ec2: &Client, leftover: &Leftover) -> Result<(), Vec<Faul
         Err(fault) if fault.kind != FaultKind::NotFound => Err(vec![fault]),
         _ => Ok(()),
     }
+}
+
+/// Refuses to take away an image that became available since it was found, or that another run waits for now.
+async fn still_unfinished(ec2: &Client, leftover: &Leftover) -> Result<(), Fault> {
+    let Some(ami) = image::by_ids(ec2, std::slice::from_ref(&leftover.id)).await?.into_iter().next() else {
+        return Ok(());
+    };
+    let tags = record::plain_tags(ami.tags());
+    let run = tags.get(COPY_RUN).or_else(|| tags.get(RUN)).cloned();
+    let message = match ami.state() {
+        Some(ImageState::Available) => format!("{} is available now", leftover.id),
+        _ if run != leftover.run => format!("{} waits for {} now", run.unwrap_or_default(), leftover.id),
+        _ => return Ok(()),
+    };
+    Err(Fault { kind: FaultKind::Other, action: "ec2:DeregisterImage", code: None, message })
 }
 
 /// Deletes a security group as soon as no instance holds it any more.

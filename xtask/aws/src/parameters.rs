@@ -1,14 +1,21 @@
 //! Parameters of Systems Manager that hold image ids, written by compare-and-set as far as the service has one.
 //!
 //! PutParameter knows no expected version. `Overwrite=false` makes a parameter only if it is not there; an existing one is read, compared,
-//! written, and the version that the write returns must follow the one that was read: else somebody wrote in between, which is told.
+//! written, and the version that the write returns must follow the one that was read: else somebody wrote in between, whose value is put
+//! back. A value of data type `aws:ec2:image` is validated after PutParameter has answered (API reference, PutParameter, DataType), so a
+//! write counts when it can be read back.
+
+use std::time::Duration;
 
 use aws_sdk_ssm::Client;
+use aws_sdk_ssm::config::retry::RetryConfig;
 use aws_sdk_ssm::operation::describe_parameters::DescribeParametersOutput;
-use aws_sdk_ssm::types::ParameterType;
+use aws_sdk_ssm::types::{ParameterMetadata, ParameterType};
+use tokio::time::Instant;
 use xtask::cloud::{ImageId, Parameter, changed_in_between};
-use xtask::error::{Error, Result};
+use xtask::error::{Error, Exit, Result};
 
+use crate::drive::Sections;
 use crate::fault::{Called as _, Fault, Kind};
 use crate::wait::retried;
 
@@ -16,6 +23,11 @@ use crate::wait::retried;
 const IMAGE: &str = "aws:ec2:image";
 /// How many parameters one GetParameters takes.
 const BATCH: usize = 10;
+/// How many pauses a write may take until it can be read back: a minute and a half at the usual second, twice what validation and the 30 s
+/// before a deleted name can be used again take (API reference, DeleteParameter).
+const PAUSES: u32 = 90;
+/// How often a write is sent again that is known or taken not to have been carried out.
+const RESENDS: u64 = 3;
 
 /// A parameter as it stands.
 pub async fn get(ssm: &Client, name: &str) -> Result<Option<Parameter>, Fault> {
@@ -30,30 +42,64 @@ pub async fn get(ssm: &Client, name: &str) -> Result<Option<Parameter>, Fault> {
     }
 }
 
-/// The parameters with the data type `aws:ec2:image`, and what they hold. Not `DescribeImageReferences`, which says it in one call of each
-/// image: it takes a permission that few accounts have given yet, and no endpoint that tests could ask knows it.
-pub async fn of_images(ssm: &Client) -> Result<Vec<(String, ImageId)>, Fault> {
+/// The parameters of a region that hold image ids.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Names and ids, sorted.
+    pub ids: Vec<(String, ImageId)>,
+    /// Those of data type `aws:ec2:image` that the identity may not read.
+    pub unreadable: Vec<String>,
+}
+
+/// The parameters that hold an image's id: those with the data type `aws:ec2:image`, and texts that are an id or a list of ids. Texts that
+/// the identity may not read are left out: hardly any of them holds one.
+pub async fn of_images(ssm: &Client) -> Result<Held, Fault> {
     let call = ssm.describe_parameters();
     let pages: Result<Vec<_>, _> = call.into_paginator().send().collect().await;
     let pages = pages.called("ssm:DescribeParameters")?;
-    let names = pages
-        .iter()
-        .flat_map(DescribeParametersOutput::parameters)
-        .filter(|p| p.data_type() == Some(IMAGE))
-        .filter_map(|p| p.name());
-    let mut found = Vec::new();
-    for batch in names.collect::<Vec<_>>().chunks(BATCH) {
-        let names: Vec<String> = batch.iter().map(|name| (*name).to_owned()).collect();
-        let call = ssm.get_parameters().set_names(Some(names));
-        // One that was removed in between is not in the answer.
-        for parameter in retried(|| call.clone().send(), "ssm:GetParameters").await?.parameters() {
-            if let (Some(name), Some(value)) = (parameter.name(), parameter.value()) {
-                found.push((name.to_owned(), ImageId(value.to_owned())));
+    let all: Vec<&ParameterMetadata> = pages.iter().flat_map(DescribeParametersOutput::parameters).collect();
+    let (images, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| p.data_type() == Some(IMAGE));
+    let is_text =
+        |p: &&ParameterMetadata| matches!(p.r#type(), Some(ParameterType::String | ParameterType::StringList));
+    let texts: Vec<_> = others.into_iter().filter(is_text).collect();
+    let names =
+        |some: &[&ParameterMetadata]| some.iter().filter_map(|p| p.name().map(str::to_owned)).collect::<Vec<_>>();
+    let (mut found, unreadable) = readable(ssm, &names(&images)).await?;
+    found.extend(readable(ssm, &names(&texts)).await?.0);
+    let mut held = Held { ids: Vec::new(), unreadable };
+    for (name, value) in found {
+        let listed = value.split(',').map(str::trim).filter(|id| id.starts_with("ami-"));
+        held.ids.extend(listed.map(|id| (name.clone(), ImageId(id.to_owned()))));
+    }
+    held.ids.sort();
+    Ok(held)
+}
+
+/// What some parameters hold, and those that the identity may not read: one of them refuses a whole batch. One that was removed in between
+/// is in neither list.
+async fn readable(ssm: &Client, names: &[String]) -> Result<(Vec<(String, String)>, Vec<String>), Fault> {
+    let (mut found, mut denied) = (Vec::new(), Vec::new());
+    for batch in names.chunks(BATCH) {
+        match values(ssm, batch).await {
+            Err(fault) if fault.kind == Kind::Denied => {
+                for name in batch {
+                    match values(ssm, std::slice::from_ref(name)).await {
+                        Err(fault) if fault.kind == Kind::Denied => denied.push(name.clone()),
+                        one => found.extend(one?),
+                    }
+                }
             }
+            all => found.extend(all?),
         }
     }
-    found.sort();
-    Ok(found)
+    Ok((found, denied))
+}
+
+async fn values(ssm: &Client, names: &[String]) -> Result<Vec<(String, String)>, Fault> {
+    let call = ssm.get_parameters().set_names(Some(names.to_vec()));
+    let answer = retried(|| call.clone().send(), "ssm:GetParameters").await?;
+    let pairs = answer.parameters().iter().filter_map(|p| Some((p.name()?.to_owned(), p.value()?.to_owned())));
+    Ok(pairs.collect())
 }
 
 /// Removes it; one that is gone already is no failure.
@@ -65,31 +111,156 @@ pub async fn delete(ssm: &Client, name: &str) -> Result<(), Fault> {
     }
 }
 
-/// Writes it if its version is still `expected`.
-pub async fn put(ssm: &Client, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
-    let changed = |there: Option<Parameter>| changed_in_between(region, name, there.as_ref());
-    let there = get(ssm, name).await?;
-    if there.as_ref().map(|p| p.version) != expected {
-        return Err(changed(there));
+/// A write that is planned.
+#[derive(Clone, Copy)]
+pub struct Write<'a> {
+    /// Systems Manager in the region.
+    pub ssm: &'a Client,
+    /// The region.
+    pub region: &'a str,
+    /// The parameter.
+    pub name: &'a str,
+    /// What it is to hold.
+    pub value: &'a str,
+    /// The version that was read; `None` for a parameter that is not there.
+    pub expected: Option<u64>,
+    /// Between two looks.
+    pub pause: Duration,
+    /// What a signal must not end.
+    pub sections: &'a Sections,
+}
+
+/// What a look showed after a write.
+enum Seen {
+    /// The value.
+    Ours,
+    /// What was there before, or nothing.
+    Before,
+    /// What somebody else wrote.
+    Other(Parameter),
+}
+
+impl Write<'_> {
+    /// Writes it if its version is still the expected one, and waits until the value can be read back.
+    pub async fn make(&self) -> Result<()> {
+        self.unchanged().await?;
+        let follows = self.expected.unwrap_or(0) + 1;
+        let deadline = self.deadline();
+        let mut resent = 0;
+        loop {
+            match self.sections.enter(self.send()).await {
+                // A write that was sent again may have been carried out twice.
+                Ok(version) if (follows..=follows + resent).contains(&version) => return self.read_back().await,
+                Ok(version) => return Err(self.restored(version).await?),
+                Err(fault) if fault.code.as_deref() == Some("ParameterAlreadyExists") => {
+                    match self.look().await? {
+                        Seen::Ours => return Ok(()),
+                        Seen::Other(there) => return Err(self.changed(Some(&there))),
+                        // Deleted a moment ago: the name cannot be used again yet.
+                        Seen::Before if Instant::now() < deadline => {}
+                        Seen::Before => return Err(fault.into()),
+                    }
+                }
+                Err(fault) if fault.kind == Kind::Throttled && resent < RESENDS => resent += 1,
+                // The answer may have been lost, not the write.
+                Err(fault) if fault.passes() => match self.settled().await? {
+                    Seen::Ours => return Ok(()),
+                    Seen::Other(there) => return Err(self.changed(Some(&there))),
+                    Seen::Before if resent < RESENDS => resent += 1,
+                    Seen::Before => return Err(fault.into()),
+                },
+                Err(fault) => return Err(fault.into()),
+            }
+            tokio::time::sleep(self.pause).await;
+        }
     }
-    let call = ssm.put_parameter().name(name).value(value).r#type(ParameterType::String).overwrite(expected.is_some());
-    // EC2 then holds the value to be an image that this account can use in this region.
-    let call = if value.starts_with("ami-") { call.data_type(IMAGE) } else { call };
-    match call.send().await.called("ssm:PutParameter") {
-        Ok(written) => {
-            let follows = expected.unwrap_or(0) + 1;
-            if u64::try_from(written.version()).ok() == Some(follows) {
-                Ok(())
-            } else {
-                Err(changed(get(ssm, name).await?))
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.pause * PAUSES
+    }
+
+    fn is_image(&self) -> bool {
+        self.value.starts_with("ami-")
+    }
+
+    /// Waits until what can be read is as new as what was read before: a look that shows less is stale, one that shows more a conflict.
+    async fn unchanged(&self) -> Result<()> {
+        let deadline = self.deadline();
+        loop {
+            let there = get(self.ssm, self.name).await?;
+            match (there.as_ref().map(|p| p.version), self.expected) {
+                (there, expected) if there == expected => return Ok(()),
+                (Some(version), expected) if expected.is_none_or(|e| version > e) => {
+                    return Err(self.changed(there.as_ref()));
+                }
+                _ if Instant::now() >= deadline => return Err(self.changed(there.as_ref())),
+                _ => tokio::time::sleep(self.pause).await,
             }
         }
-        Err(fault) if fault.code.as_deref() == Some("ParameterAlreadyExists") => Err(changed(get(ssm, name).await?)),
-        // The answer may have been lost, not the write.
-        Err(fault) if fault.passes() => match get(ssm, name).await? {
-            Some(there) if there.value == value => Ok(()),
-            _ => Err(Error::from(fault)),
-        },
-        Err(fault) => Err(fault.into()),
+    }
+
+    /// One PutParameter, which the SDK does not repeat: a write that arrived twice would have two versions.
+    async fn send(&self) -> Result<u64, Fault> {
+        let call = self.ssm.put_parameter().name(self.name).value(self.value).r#type(ParameterType::String);
+        let call = call.overwrite(self.expected.is_some());
+        // EC2 then holds the value to be an image that this account can use in this region.
+        let call = if self.is_image() { call.data_type(IMAGE) } else { call };
+        let once = aws_sdk_ssm::Config::builder().retry_config(RetryConfig::disabled());
+        let written = call.customize().config_override(once).send().await.called("ssm:PutParameter")?;
+        Ok(u64::try_from(written.version()).unwrap_or(0))
+    }
+
+    async fn look(&self) -> Result<Seen, Fault> {
+        Ok(match get(self.ssm, self.name).await? {
+            Some(there) if there.value == self.value && Some(there.version) != self.expected => Seen::Ours,
+            Some(there) if self.expected.is_none_or(|expected| there.version > expected) => Seen::Other(there),
+            _ => Seen::Before,
+        })
+    }
+
+    /// Looks until the value is there or time is up. Another value is waited for, too: whoever lost a race puts back what it replaced.
+    async fn settled(&self) -> Result<Seen, Fault> {
+        let deadline = self.deadline();
+        loop {
+            match self.look().await? {
+                Seen::Ours => return Ok(Seen::Ours),
+                seen if Instant::now() >= deadline => return Ok(seen),
+                _ => tokio::time::sleep(self.pause).await,
+            }
+        }
+    }
+
+    /// After a write that was answered.
+    async fn read_back(&self) -> Result<()> {
+        match self.settled().await? {
+            Seen::Ours => Ok(()),
+            Seen::Other(there) => Err(self.changed(Some(&there))),
+            Seen::Before => {
+                let (region, name, value) = (self.region, self.name, self.value);
+                let hint = format!(
+                    "Systems Manager validates an image id after it has answered: the image must be available in this account and region, and \
+                     the identity needs ec2:DescribeImages. Why it was refused only EventBridge says (source aws.ssm, detail type \
+                     \"Parameter Store Change\"); `aws ssm get-parameter --region {region} --name {name}` shows what it holds"
+                );
+                let seconds = (self.pause * PAUSES).as_secs();
+                Err(Exit::Failed.error(
+                    format_args!("Systems Manager did not accept {value} for {name} in {region} within {seconds} s"),
+                    hint,
+                ))
+            }
+        }
+    }
+
+    /// Puts back what was written between the read and the write that got this version; returns the error to report.
+    async fn restored(&self, version: u64) -> Result<Error> {
+        let before = format!("{}:{}", self.name, version.saturating_sub(1));
+        let Some(theirs) = get(self.ssm, &before).await? else { return Ok(self.changed(None)) };
+        let back = Write { value: &theirs.value, expected: Some(version), ..*self };
+        self.sections.enter(back.send()).await?;
+        Ok(self.changed(Some(&Parameter { value: theirs.value, version: version + 1 })))
+    }
+
+    fn changed(&self, there: Option<&Parameter>) -> Error {
+        changed_in_between(self.region, self.name, there)
     }
 }

@@ -1,6 +1,8 @@
 //! An image's record, kept in the AMI's tags: what is known about an image travels with it and needs no file of ours.
 //!
-//! Pure, both ways. EC2 allows 50 tags of 128 and 256 characters.
+//! Pure, both ways. The only module that names our tags: [`SCHEMA`] has all of them. EC2 allows 50 tags of a resource, keys of 128 and
+//! values of 256 characters (EC2 user guide, "Tag restrictions"): what a template gives is refused where it is too much ([`room`]), what
+//! is ours is cut where it is too long.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +20,27 @@ pub const IMAGE: &str = "agent-ami:image";
 pub const RUN: &str = "agent-ami:run";
 /// The recipe hash, by which an unchanged build finds its image.
 pub const RECIPE: &str = "agent-ami:recipe";
+/// The tag that says that something is ours; policies are made of it.
+const OURS: &str = "ManagedBy";
+/// The image's version in ami.toml.
+const VERSION: &str = "agent-ami:version";
+/// The base image: its id, its name, and what digest a plan knows it by.
+const BASE: &str = "agent-ami:base";
+const BASE_NAME: &str = "agent-ami:base-name";
+const BASE_DIGEST: &str = "agent-ami:base-digest";
+/// Who built it: `native`, `packer`.
+const ENGINE: &str = "agent-ami:engine";
+/// Who the builder was: SHA-256 fingerprints of its host keys, and its machine-id.
+const HOST_KEYS: &str = "agent-ami:host-keys";
+const MACHINE_ID: &str = "agent-ami:machine-id";
 /// What copies of one image share.
 pub const CONTENT: &str = "agent-ami:content";
 /// The image a copy was made from.
 pub const COPIED_FROM: &str = "agent-ami:copied-from";
+/// The run that waits for a copy in progress, which need not be the one that built its source.
+pub const COPY_RUN: &str = "agent-ami:copy-run";
+/// Until when nobody else may take such a copy away, RFC 3339.
+pub const COPY_EXPIRES: &str = "agent-ami:copy-expires";
 /// What an instance is for: `builder`, `smoke-t3.micro`.
 pub const PURPOSE: &str = "agent-ami:purpose";
 /// When a resource of a run may be taken away, RFC 3339.
@@ -35,6 +54,87 @@ const SMOKE: &str = "agent-ami:smoke";
 const SMOKE_SPEC: &str = "agent-ami:smoke-spec";
 /// In which passes, `first boot on t3.micro, after reboot on t3.micro`.
 const SMOKE_PASSES: &str = "agent-ami:smoke-passes";
+
+/// A tag of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct TagOf {
+    /// Its key; of marks its prefix.
+    pub key: &'static str,
+    /// The resources that bear it.
+    pub on: &'static str,
+    /// How it is cut if it is too long for EC2, if it may be.
+    pub cut: &'static str,
+}
+
+/// All tags of ours. `ARCHITECTURE.md` says what each means; a test holds both together.
+pub const SCHEMA: [TagOf; 20] = [
+    TagOf { key: OURS, on: "all", cut: "" },
+    TagOf { key: RUN, on: "all", cut: "" },
+    TagOf { key: PURPOSE, on: "instances, volumes, key pairs, security groups", cut: "" },
+    TagOf { key: EXPIRES, on: "instances, volumes, key pairs, security groups", cut: "" },
+    TagOf { key: IMAGE, on: "images, snapshots", cut: "" },
+    TagOf { key: VERSION, on: "images, snapshots", cut: "" },
+    TagOf { key: RECIPE, on: "images, snapshots", cut: "" },
+    TagOf { key: BASE, on: "images, snapshots", cut: "" },
+    TagOf { key: BASE_NAME, on: "images, snapshots", cut: "to 256 characters" },
+    TagOf { key: BASE_DIGEST, on: "images, snapshots", cut: "" },
+    TagOf { key: ENGINE, on: "images, snapshots", cut: "" },
+    TagOf { key: HOST_KEYS, on: "images, snapshots", cut: "to whole fingerprints" },
+    TagOf { key: MACHINE_ID, on: "images, snapshots", cut: "" },
+    TagOf { key: SMOKE, on: "images, snapshots", cut: "" },
+    TagOf { key: SMOKE_SPEC, on: "images, snapshots", cut: "" },
+    TagOf { key: SMOKE_PASSES, on: "images, snapshots", cut: "to whole passes" },
+    TagOf { key: COPIED_FROM, on: "copies", cut: "" },
+    TagOf { key: CONTENT, on: "copies", cut: "" },
+    TagOf { key: COPY_RUN, on: "copies", cut: "" },
+    TagOf { key: COPY_EXPIRES, on: "copies", cut: "" },
+];
+
+/// How many tags EC2 allows, and how long they may be.
+const TAGS: usize = 50;
+const KEY: usize = 128;
+const VALUE: usize = 256;
+/// How many marks an image may get beside the tags of [`SCHEMA`]: `quarantined`, `deprecated`, one for each channel.
+const MARKS: usize = 10;
+
+/// Refuses tags of a template that leave no room for ours, or that EC2 would refuse after the build.
+pub fn room(template: &BTreeMap<String, String>) -> Result<(), String> {
+    let most = TAGS - SCHEMA.len() - MARKS;
+    if template.len() > most {
+        return Err(format!("it has {} tags; EC2 allows {TAGS}, and {most} are the template's", template.len()));
+    }
+    for (key, value) in template {
+        let reserved = key.starts_with("aws:") || (key.starts_with(PREFIX) && key != RUN);
+        let long = key.chars().count() > KEY || value.chars().count() > VALUE;
+        if key.is_empty() || reserved || long {
+            let why =
+                if reserved { "its prefix is reserved" } else { "keys have 1 to 128 characters, values up to 256" };
+            return Err(format!("tag `{key}` is not possible: {why}"));
+        }
+    }
+    Ok(())
+}
+
+/// A text as a value: one that is too long ends in an ellipsis.
+fn value(text: &str) -> String {
+    if text.chars().count() <= VALUE {
+        return text.to_owned();
+    }
+    text.chars().take(VALUE - 1).chain(['…']).collect()
+}
+
+/// Whole items as a value, as many as have room.
+fn items(items: &[String], separator: &str) -> String {
+    let mut text = String::new();
+    for item in items {
+        let separator = if text.is_empty() { "" } else { separator };
+        if text.chars().count() + separator.len() + item.chars().count() > VALUE {
+            break;
+        }
+        text.extend([separator, item]);
+    }
+    text
+}
 
 /// What the tags say.
 #[derive(Clone, Copy, Debug)]
@@ -74,25 +174,25 @@ impl<'a> Facts<'a> {
         tags.retain(|_, value| !value.is_empty());
         let ours = [
             (IMAGE, self.image.to_owned()),
-            ("agent-ami:version", self.version.to_owned()),
+            (VERSION, self.version.to_owned()),
             (RECIPE, self.recipe_hash.to_string()),
-            ("agent-ami:base", self.base.id.clone()),
-            ("agent-ami:base-name", self.base.name.clone()),
-            ("agent-ami:base-digest", self.base.digest.to_string()),
-            ("agent-ami:engine", self.engine.to_owned()),
-            ("agent-ami:host-keys", self.builder.host_keys.join(" ")),
-            ("agent-ami:machine-id", self.builder.machine_id.clone()),
+            (BASE, self.base.id.clone()),
+            (BASE_NAME, value(&self.base.name)),
+            (BASE_DIGEST, self.base.digest.to_string()),
+            (ENGINE, self.engine.to_owned()),
+            (HOST_KEYS, items(&self.builder.host_keys, " ")),
+            (MACHINE_ID, self.builder.machine_id.clone()),
             (RUN, self.run.to_owned()),
-            ("ManagedBy", "agent-ami".to_owned()),
+            (OURS, "agent-ami".to_owned()),
         ];
-        tags.extend(ours.map(|(key, value)| (key.to_owned(), value.chars().take(256).collect())));
+        tags.extend(ours.map(|(key, value)| (key.to_owned(), value)));
         tags
     }
 }
 
-/// A mark as a tag. EC2 takes 256 characters of a value.
-pub fn mark(key: &str, value: &str) -> (String, String) {
-    (format!("{MARK}{key}"), value.chars().take(256).collect())
+/// A mark as a tag.
+pub fn mark(key: &str, text: &str) -> (String, String) {
+    (format!("{MARK}{key}"), value(text))
 }
 
 /// The marks among an image's tags.
@@ -106,9 +206,10 @@ pub fn verdict_tags(record: &Record) -> BTreeMap<String, String> {
     let tags = [
         (SMOKE, format!("{verdict} {}", record.at)),
         (SMOKE_SPEC, record.spec_sha256.to_string()),
-        (SMOKE_PASSES, record.passes.join(", ")),
+        // A pass that has no room was not made, as far as other machines know: that is the safe side.
+        (SMOKE_PASSES, items(&record.passes, ", ")),
     ];
-    tags.map(|(key, value)| (key.to_owned(), value.chars().take(256).collect())).into()
+    tags.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
 /// The verdict that the tags hold, each pass with one check that says where it is from: the reports are where the judging was.
@@ -140,6 +241,11 @@ pub fn verdict(tags: &BTreeMap<String, String>, content: Digest) -> Option<Recor
         reports: passes.iter().map(|_| report()).collect(),
         passes,
     })
+}
+
+/// When the verdict that the tags hold was reached.
+pub fn smoked(tags: &BTreeMap<String, String>) -> Option<jiff::Timestamp> {
+    tags.get(SMOKE)?.split_once(' ')?.1.parse().ok()
 }
 
 /// What copies of this image share: it never changes, whatever happens to its first copy.
@@ -188,23 +294,19 @@ fn image(region: &str, id: &ImageId, ami: &Ami) -> Result<Image, String> {
         image: tag(IMAGE)?,
         arch: ami.architecture().map(|arch| arch.as_str().to_owned()),
         account: ami.owner_id().map(str::to_owned),
-        version: tag("agent-ami:version")?,
+        version: tag(VERSION)?,
         created: ami.creation_date().unwrap_or_default().to_owned(),
         recipe_hash: digest(RECIPE)?,
-        base: BaseRecord {
-            name: tag("agent-ami:base-name")?,
-            id: tag("agent-ami:base")?,
-            digest: digest("agent-ami:base-digest")?,
-        },
+        base: BaseRecord { name: tag(BASE_NAME)?, id: tag(BASE)?, digest: digest(BASE_DIGEST)? },
         content,
         disk_bytes: u64::try_from(gib << 30).unwrap_or(0),
         copied_from: tags.get(COPIED_FROM).map(|id| ImageId(id.clone())),
         run: tag(RUN)?,
-        engine: tag("agent-ami:engine")?,
+        engine: tag(ENGINE)?,
         built_in: None,
         builder: Identity {
-            host_keys: tag("agent-ami:host-keys")?.split_whitespace().map(str::to_owned).collect(),
-            machine_id: tag("agent-ami:machine-id")?,
+            host_keys: tag(HOST_KEYS)?.split_whitespace().map(str::to_owned).collect(),
+            machine_id: tag(MACHINE_ID)?,
         },
         tags: tags.into_iter().filter(|(k, _)| !k.starts_with(PREFIX)).collect(),
     })
@@ -273,6 +375,46 @@ mod tests {
         let read = verdict(&verdict_tags(&Record { passed: true, ..record }), content).unwrap();
         assert!(read.passed && read.reports.iter().all(Report::passed));
         assert!(verdict(&BTreeMap::new(), content).is_none());
+    }
+
+    #[test]
+    fn every_tag_is_in_the_schema_and_the_schema_in_the_architecture() {
+        let base = BaseRecord { name: "x".repeat(400), id: "ami-0".to_owned(), digest: Digest::of(b"base") };
+        let mut tags = tagged(&base, &BTreeMap::new());
+        let passes = (0..20).map(|n| format!("first boot on m{n}i.large")).collect();
+        let record = Record {
+            schema: 1,
+            content: Digest::of(b"x"),
+            spec_sha256: Digest::of(b"spec"),
+            passed: true,
+            at: "2026-11-21T10:00:00Z".to_owned(),
+            passes,
+            reports: Vec::new(),
+        };
+        tags.extend(verdict_tags(&record));
+        tags.extend([mark("quarantined", &"y".repeat(300))]);
+        for (key, value) in &tags {
+            assert!(value.chars().count() <= VALUE, "{key}: {value}");
+            assert!(SCHEMA.iter().any(|tag| tag.key == key) || key.starts_with(MARK), "{key}");
+        }
+        assert!(tags[BASE_NAME].ends_with('…') && tags[SMOKE_PASSES].ends_with(".large"), "{tags:?}");
+        let architecture = include_str!("../../../ARCHITECTURE.md");
+        for tag in SCHEMA {
+            let row = architecture.lines().find(|line| line.starts_with(&format!("| `{}` |", tag.key)));
+            let row = row.unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for {}", tag.key));
+            assert!(row.contains(tag.on) && row.contains(tag.cut), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_template_may_not_take_the_room_of_our_tags() {
+        let some = |n: usize| (0..n).map(|n| (format!("key-{n}"), "value".to_owned())).collect::<BTreeMap<_, _>>();
+        room(&some(20)).unwrap();
+        assert!(room(&some(21)).unwrap_err().contains("20 are the template's"));
+        for (key, value) in [("agent-ami:recipe", "x"), ("aws:x", "x"), ("long", &"x".repeat(257))] {
+            assert!(room(&[(key.to_owned(), (*value).to_owned())].into()).unwrap_err().contains(key));
+        }
+        room(&[(RUN.to_owned(), "run-1".to_owned())].into()).unwrap();
     }
 
     #[test]

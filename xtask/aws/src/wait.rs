@@ -21,10 +21,12 @@ pub struct Patience {
     pub missing: Duration,
     /// How many good answers in a row are believed.
     pub agreeing: u32,
-    /// Time to the second look; it doubles up to `longest`.
+    /// Time to the second look.
     pub first: Duration,
     /// Longest time between two looks.
     pub longest: Duration,
+    /// How late an end that nothing announces may be seen, as a share of the time waited so far.
+    pub late: f64,
     /// Time to the look that confirms a good one: the answers come from different servers, so they need not be far apart.
     pub confirm: Duration,
 }
@@ -34,6 +36,8 @@ pub struct Patience {
 pub enum Look<T> {
     /// Not yet; what it is instead.
     Pending(String),
+    /// Not yet; what it is instead, and how much of it is done, in percent.
+    Partly(String, u8),
     /// There.
     Ready(T),
     /// It will never be: `failed`, `error`, `deregistered`, and why.
@@ -63,7 +67,8 @@ impl Patience {
         agreeing: 2,
         first: Duration::from_secs(5),
         longest: Duration::from_secs(15),
-        confirm: Duration::from_secs(2),
+        late: 0.04,
+        confirm: Duration::from_secs(1),
     };
 
     /// For copies across regions, which were seen to take 18 minutes (hashicorp/packer#12779).
@@ -76,30 +81,80 @@ impl Patience {
         agreeing: 1,
         first: Duration::from_secs(2),
         longest: Duration::from_secs(10),
+        late: 0.2,
         confirm: Duration::from_secs(2),
     };
+
+    /// How long to pause after the looks so far, none of which showed the thing: until most of what is left by the progress seen should be
+    /// done, else a small share of the time waited.
+    pub fn pause(&self, seen: &[Seen]) -> Duration {
+        let Some(last) = seen.last().filter(|_| seen.len() > 1) else { return self.first };
+        let unannounced = last.elapsed.mul_f64(self.late).max(SHORTEST.min(self.first));
+        let predicted = left(seen).map_or(Duration::ZERO, |left| left.mul_f64(0.8));
+        predicted.max(unannounced).min(self.longest)
+    }
+}
+
+/// A look and what it showed of the progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Since the wait began.
+    pub elapsed: Duration,
+    /// In percent; `None` where nothing is known of it.
+    pub percent: Option<u8>,
+}
+
+/// Shortest time between two looks of a wait of minutes.
+const SHORTEST: Duration = Duration::from_secs(3);
+
+/// How long the rest takes: by the pace since the start or by the latest pace, whichever is less, because a look too many costs less than
+/// time lost. Progress comes in steps: a percentage counts from the look that showed it first.
+fn left(seen: &[Seen]) -> Option<Duration> {
+    let now = seen.last()?.elapsed;
+    let percent = seen.last()?.percent.filter(|p| (1..100).contains(p))?;
+    let rest = f64::from(100 - percent);
+    let reached = seen.iter().find(|s| s.percent == Some(percent))?.elapsed;
+    let overall = reached.mul_f64(rest / f64::from(percent));
+    let earlier = seen.iter().rev().find(|s| s.elapsed < reached && s.percent.is_some_and(|p| p < percent));
+    let recent = earlier.and_then(|e| {
+        let step = f64::from(percent - e.percent?);
+        Some((reached - e.elapsed).mul_f64(rest / step))
+    });
+    let from_then = recent.map_or(overall, |recent| recent.min(overall));
+    Some(from_then.saturating_sub(now - reached))
 }
 
 /// Looks again and again until the thing is there.
 pub async fn until<T>(
     patience: Patience,
     told: &dyn Fn(&str),
+    look: impl AsyncFnMut() -> Result<Look<T>, Fault>,
+) -> Result<T, GaveUp> {
+    until_with(patience, &|state, _| told(state), look).await
+}
+
+/// As [`until`]; `told` also gets the progress in percent, where it is known.
+pub async fn until_with<T>(
+    patience: Patience,
+    told: &dyn Fn(&str, Option<u8>),
     mut look: impl AsyncFnMut() -> Result<Look<T>, Fault>,
 ) -> Result<T, GaveUp> {
     let started = Instant::now();
-    let (mut good, mut pause) = (0, patience.first);
+    let mut good = 0;
+    let mut seen = Vec::new();
     let mut last;
     loop {
+        let (mut percent, mut confirm) = (None, false);
         match look().await {
             Ok(Look::Ready(thing)) => {
                 good += 1;
                 if good >= patience.agreeing {
                     return Ok(thing);
                 }
-                last = "ready, to be confirmed".to_owned();
-                pause = patience.confirm;
+                (last, confirm) = ("ready, to be confirmed".to_owned(), true);
             }
             Ok(Look::Pending(state)) => (good, last) = (0, state),
+            Ok(Look::Partly(state, done)) => (good, last, percent) = (0, state, Some(done)),
             Ok(Look::Final(why)) => return Err(GaveUp::Final(why)),
             Ok(Look::Missing) if started.elapsed() < patience.missing => {
                 (good, last) = (0, "not visible yet".to_owned());
@@ -108,13 +163,14 @@ pub async fn until<T>(
             Err(fault) if fault.passes() => (good, last) = (0, fault.to_string()),
             Err(fault) => return Err(GaveUp::Fault(fault)),
         }
-        told(&last);
+        told(&last, percent);
         if started.elapsed() >= patience.deadline {
             return Err(GaveUp::Deadline(started.elapsed(), last));
         }
+        seen.push(Seen { elapsed: started.elapsed(), percent });
+        let pause = if confirm { patience.confirm } else { patience.pause(&seen) };
         // Jitter, so that regions and runs do not ask in step.
-        tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-        pause = (pause * 2).min(patience.longest);
+        tokio::time::sleep(pause.mul_f64(0.9 + fastrand::f64() / 5.0)).await;
     }
 }
 
@@ -207,6 +263,62 @@ mod tests {
         assert!(took >= Duration::from_secs(300) && took < Duration::from_secs(360), "{took:?}");
         let (result, ..) = played([vec![Ok(Look::Missing); 8], vec![Ok(Look::Ready(7))]].concat()).await;
         assert_eq!(result.unwrap(), 7);
+    }
+
+    /// The progress that is shown when a share of the time is over.
+    type Shape = fn(f64) -> Option<u8>;
+
+    /// Waits for a copy that takes `takes` seconds and shows its progress so; returns how late its end was seen, and the looks.
+    async fn copied(takes: f64, progress: Shape) -> (f64, usize) {
+        let started = Instant::now();
+        let mut looks = 0;
+        let done = until(Patience::COPY, &|_| {}, async || {
+            looks += 1;
+            let share = started.elapsed().as_secs_f64() / takes;
+            Ok(match progress(share) {
+                _ if share >= 1.0 => Look::Ready(()),
+                Some(percent) => Look::Partly("pending".to_owned(), percent),
+                None => Look::Pending("pending".to_owned()),
+            })
+        });
+        done.await.unwrap();
+        (started.elapsed().as_secs_f64() / takes, looks)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_copy_is_seen_soon_after_it() {
+        let even = |share: f64| Some((share * 100.0) as u8);
+        let coarse = |share: f64| Some((share * 4.0).floor() as u8 * 25);
+        let late = |share: f64| Some(if share < 0.7 { 0 } else { ((share - 0.7) * 333.0) as u8 });
+        let stuck = |_| Some(99);
+        let silent = |_| None;
+        let shapes: [(&str, Shape); 5] =
+            [("even", even), ("coarse", coarse), ("late", late), ("stuck", stuck), ("silent", silent)];
+        for (name, shape) in shapes {
+            for takes in [60.0, 95.0, 240.0, 1100.0] {
+                let (ratio, looks) = copied(takes, shape).await;
+                assert!(ratio <= 1.09, "{name}: seen after {ratio:.3} times the {takes} s of the copy");
+                assert!(looks <= 130, "{name}: {looks} looks in {takes} s");
+            }
+        }
+        let (_, looks) = copied(60.0, even).await;
+        assert!(looks <= 12, "the progress predicts the end: {looks} looks");
+    }
+
+    #[test]
+    fn the_pause_follows_the_progress_and_its_latest_pace() {
+        let seen = |points: &[(u64, Option<u8>)]| {
+            let points =
+                points.iter().map(|(at, percent)| Seen { elapsed: Duration::from_secs(*at), percent: *percent });
+            Patience { longest: Duration::from_secs(3600), ..Patience::COPY }
+                .pause(&points.collect::<Vec<_>>())
+                .as_secs()
+        };
+        assert_eq!(seen(&[(0, None)]), 15, "the first one");
+        assert_eq!(seen(&[(0, Some(0)), (100, Some(50))]), 80, "four fifths of what is left");
+        assert_eq!(seen(&[(0, Some(0)), (100, Some(10)), (120, Some(50))]), 20, "it became faster");
+        assert_eq!(seen(&[(0, None), (1000, None)]), 40, "nothing is known");
+        assert_eq!(seen(&[(0, None), (1000, Some(100))]), 40, "the image is later than its snapshots");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,8 @@
-//! A claim on a channel that every machine sees: a parameter that exists while somebody moves the channel. Only one can make it, because a
-//! parameter that is there is not made again.
+//! A claim on a channel that every machine sees: a parameter that says which run moves the channel, or that none does.
+//!
+//! It is made once and never deleted, because a deleted name cannot be made again for 30 seconds (API reference, DeleteParameter): a
+//! release is a write, too. Of several that claim the same free channel, the versions of their writes leave one: the provider's write
+//! succeeds only for the version that follows the one that was read.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,34 +12,55 @@ use crate::error::{Exit, Result};
 
 /// A claim older than this is a dead one's: a move takes seconds.
 const DEAD: SignedDuration = SignedDuration::from_hours(1);
+/// How the value of a claim begins that nobody holds.
+const FREE: &str = "free ";
 
 /// Claims the channel for a run. Nothing to do for a channel that only this machine's files hold.
 pub fn take<C: Cloud>(cloud: &C, target: &Target, run: &str, who: &str) -> Result<()> {
     let Some((region, name)) = place(cloud, target) else { return Ok(()) };
     let mine = format!("{run} by {who} at {}", Timestamp::now());
-    match cloud.parameter(&region, &name)? {
+    let expected = match cloud.parameter(&region, &name)? {
         // Taken up again.
-        Some(there) if there.value.starts_with(&format!("{run} ")) => Ok(()),
-        Some(there) if is_dead(&there) => cloud.put_parameter(&region, &name, &mine, Some(there.version)),
-        Some(there) => Err(lost(target, &there.value)),
-        None => {
-            cloud.put_parameter(&region, &name, &mine, None).map_err(|error| match cloud.parameter(&region, &name) {
-                Ok(Some(there)) => lost(target, &there.value),
-                _ => error,
-            })
-        }
+        Some(there) if is_of(&there, run) => return Ok(()),
+        Some(there) if is_free(&there) || is_dead(&there) => Some(there.version),
+        Some(there) => return Err(lost(target, &there.value)),
+        None => None,
+    };
+    cloud.put_parameter(&region, &name, &mine, expected).map_err(|error| match cloud.parameter(&region, &name) {
+        Ok(Some(there)) if !is_free(&there) && !is_of(&there, run) => lost(target, &there.value),
+        _ => error,
+    })
+}
+
+/// Gives a run's claim up. Somebody else's stays: it was taken over after an hour.
+pub fn release<C: Cloud>(cloud: &C, target: &Target, run: &str) -> Result<()> {
+    let Some((region, name)) = place(cloud, target) else { return Ok(()) };
+    match cloud.parameter(&region, &name)? {
+        Some(there) if is_of(&there, run) => free(cloud, &region, &name, &there),
+        Some(_) | None => Ok(()),
     }
 }
 
-/// Gives the claim up.
-pub fn release<C: Cloud>(cloud: &C, target: &Target) -> Result<()> {
-    place(cloud, target).map_or(Ok(()), |(region, name)| cloud.delete_parameter(&region, &name))
+/// Frees a claim whose run is over.
+pub fn give_up<C: Cloud>(cloud: &C, claim: &Leftover) -> Result<()> {
+    match cloud.parameter(&claim.region, &claim.id)? {
+        Some(there) if claim.run.as_ref().is_some_and(|run| is_of(&there, run)) => {
+            free(cloud, &claim.region, &claim.id, &there)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
-/// The claim on the channel, if there is one.
+fn free<C: Cloud>(cloud: &C, region: &str, name: &str, there: &Parameter) -> Result<()> {
+    let run = there.value.split(' ').next().unwrap_or_default();
+    let value = format!("{FREE}since {}, held by {run} before", Timestamp::now());
+    cloud.put_parameter(region, name, &value, Some(there.version))
+}
+
+/// The claim on the channel, if somebody holds it.
 pub fn held<C: Cloud>(cloud: &C, target: &Target) -> Result<Option<Leftover>> {
     let Some((region, name)) = place(cloud, target) else { return Ok(None) };
-    Ok(cloud.parameter(&region, &name)?.map(|claim| Leftover {
+    Ok(cloud.parameter(&region, &name)?.filter(|claim| !is_free(claim)).map(|claim| Leftover {
         kind: Kind::Claim,
         id: name,
         region,
@@ -50,6 +74,14 @@ pub fn held<C: Cloud>(cloud: &C, target: &Target) -> Result<Option<Leftover>> {
 fn place<C: Cloud>(cloud: &C, target: &Target) -> Option<(String, String)> {
     let prefix = target.prefix.as_ref()?;
     Some((cloud.regions().first()?.clone(), format!("{prefix}/claims/{}/{}", target.image, target.name)))
+}
+
+fn is_free(claim: &Parameter) -> bool {
+    claim.value.starts_with(FREE)
+}
+
+fn is_of(claim: &Parameter, run: &str) -> bool {
+    claim.value.split(' ').next() == Some(run)
 }
 
 fn is_dead(claim: &Parameter) -> bool {

@@ -364,13 +364,13 @@ impl Cloud for Local {
         &self,
         image: &Image,
         regions: &[String],
-        told: &dyn Fn(&str, Fraction),
+        told: &dyn Fn(&str, &str, Fraction),
         done: &mut dyn FnMut(Copied) -> Result<()>,
     ) -> Result<()> {
         // One after the other: they share a disk.
         for region in regions {
             let started = Instant::now();
-            let result = self.copy_to(image, region, &|now, all| told(region, Some((now, all))));
+            let result = self.copy_to(image, region, &|now, all| told(region, "writing the disk", Some((now, all))));
             done(Copied { region: region.clone(), result, took: started.elapsed() })?;
         }
         Ok(())

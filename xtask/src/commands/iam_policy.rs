@@ -47,7 +47,7 @@ fn sources<P: Provider>(context: &Context, provider: &P, config: &Config) -> Res
     let built = config.images.iter().filter(|(_, image)| !image.source_aws.is_empty());
     built
         .map(|(name, image)| {
-            let request = super::ami::plan::request(context, image, provider.source(name, image)?.to_owned());
+            let request = super::ami::plan::request(context, name, image, provider.source(name, image)?.to_owned());
             Ok(template::evaluate(&request)?.source)
         })
         .collect()

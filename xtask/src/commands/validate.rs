@@ -33,9 +33,10 @@ pub(super) fn ensure(context: &Context) -> Result<()> {
 fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let sources = |image: &'_ crate::config::Image| [image.source_local.clone(), image.source_aws.clone()];
-    let all = config.images.values().flat_map(|i| sources(i).map(|s| (i, s))).filter(|(_, s)| !s.is_empty());
-    for (image, source) in all {
-        if let Err(error) = template::evaluate(&super::ami::plan::request(context, image, source)) {
+    let all =
+        config.images.iter().flat_map(|(name, i)| sources(i).map(|s| (name, i, s))).filter(|(.., s)| !s.is_empty());
+    for (name, image, source) in all {
+        if let Err(error) = template::evaluate(&super::ami::plan::request(context, name, image, source)) {
             context.events.event(Event::Warning {
                 message: crate::error::plain(&error),
                 hint: "the template cannot be evaluated".to_owned(),

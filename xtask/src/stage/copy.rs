@@ -1,6 +1,6 @@
 //! Copy: the image goes to the other regions; what a region has already is not copied again.
 
-use crate::cloud::{Cloud, Copied, Image};
+use crate::cloud::{Cloud, Copied, Fraction, Image};
 use crate::contents::{MANIFEST, SBOM};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase};
@@ -23,8 +23,8 @@ pub fn run<C: Cloud>(
     for region in &targets {
         events.event(Event::PhaseStarted { phase: Phase::Copy, subject: region.clone() });
     }
-    let told = |region: &str, fraction| {
-        let message = format!("{region}: copying {}", image.name);
+    let told = |region: &str, what: &str, fraction: Fraction| {
+        let message = format!("{region}: copying {}: {what}", image.name);
         events.event(Event::Progress { phase: Phase::Copy, message, fraction });
     };
     let mut documents = Vec::new();

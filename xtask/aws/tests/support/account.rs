@@ -76,7 +76,7 @@ impl Account {
     pub(crate) fn copy(&self, ec2: &Ec2, image: &Image) -> Vec<Copied> {
         let mut results = Vec::new();
         let targets: Vec<String> = REGIONS[1..].iter().map(|r| (*r).to_owned()).collect();
-        ec2.copy(image, &targets, &|_, _| {}, &mut |copied| {
+        ec2.copy(image, &targets, &|_, _, _| {}, &mut |copied| {
             results.push(copied);
             Ok(())
         })

@@ -184,7 +184,7 @@ pub fn point<C: Cloud>(
     free_dead_claim(context, cloud, state, run, target)?;
     claim::take(cloud, target, run.id(), &who(context))?;
     let moved = moved(context, cloud, state, run, step, &changes, ids);
-    let released = claim::release(cloud, target);
+    let released = claim::release(cloud, target, run.id());
     moved.and(released)?;
     state.ledger().end_promotion(run.id(), channel, &target.image)?;
     Ok((Outcome::Done, format!("{channel} points at {shown}")))
@@ -217,7 +217,7 @@ fn free_dead_claim<C: Cloud>(context: &Context, cloud: &C, state: &State, run: &
     }
     let message = format!("{holder} was interrupted while it moved {}; its claim is given up", target.name);
     context.events.event(Event::Note { message });
-    claim::release(cloud, target)
+    claim::release(cloud, target, &holder)
 }
 
 /// Makes the changes and reads back what they made of the channel. The caller holds the claim on it.
@@ -244,6 +244,13 @@ fn moved<C: Cloud>(
     let since = format!("{} by {} in {}", jiff::Timestamp::now(), who(context), run.id());
     for image in *images {
         cloud.mark(image, &promoted(channel), &since)?;
+        // More than the channel's own check: nobody can remove it by accident. The channel points at it all the same.
+        if let Err(error) = cloud.protect(image, true) {
+            let message = format!("{} is not protected from deregistration: {error}", image.id);
+            context
+                .events
+                .event(Event::Warning { message, hint: "`cargo xtask iam-policy` has what it takes".to_owned() });
+        }
     }
     let now = channel::points_at(cloud, target)?;
     match images.iter().find(|i| now.get(&i.region) != Some(&i.id)) {

@@ -5,6 +5,7 @@ use crate::cli;
 use crate::cloud::{self, Cloud as _, ImageId};
 use crate::commands::{Context, Finish, Provider};
 use crate::error::{Exit, Result};
+use crate::event::Event;
 
 /// Runs the command.
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Delete) -> Result<Finish> {
@@ -32,7 +33,14 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Delete) -> 
     };
     let what = format!("{} {} in {}", image.id, image.name, image.region);
     let users = channel::users(context, &cloud, &config, &image)?;
-    remove(context, &image.id, &what, args, &users, || channel::delete(context, &begun()?, &config, &image))
+    remove(context, &image.id, &what, args, &users, || {
+        let cloud = begun()?;
+        channel::delete(context, &cloud, &config, &image)?;
+        for message in cloud.caveats() {
+            context.events.event(Event::Note { message });
+        }
+        Ok(())
+    })
 }
 
 fn remove(

@@ -50,12 +50,14 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Resu
     if !args.apply || context.common.dry_run {
         let plan = planned(&looking)?;
         context.document("gc", plan.data(), render(&plan.decisions, args.all));
+        caveats(context, &looking);
         let hint = if plan.changes_nothing() { "" } else { "; --apply does it" };
         return Ok(Finish::new(format!("{}{hint}", plan.summary), plan.data()));
     }
-    // Nothing is promoted while it is decided what goes.
+    // Nothing is promoted, and no copy of a dead run is taken over, while it is decided what goes.
+    let channels = config.channels.keys().map(|name| format!("channel-{name}"));
     let locks: Result<Vec<_>> =
-        config.channels.keys().map(|name| state.lock(&format!("channel-{name}"), &context.line)).collect();
+        channels.chain(["copy".to_owned()]).map(|name| state.lock(&name, &context.line)).collect();
     let _locks = locks?;
     let plan = planned(&looking)?;
     context.document("gc", plan.data(), render(&plan.decisions, args.all));
@@ -221,7 +223,15 @@ fn apply<C: Cloud>(context: &Context, cloud: &C, config: &Config, plan: &Planned
             Ok(()) => {}
         }
     }
+    caveats(context, cloud);
     first.map_or(Ok(()), Err)
+}
+
+/// Says what could not be looked at, and what EC2 keeps.
+fn caveats<C: Cloud>(context: &Context, cloud: &C) {
+    for message in cloud.caveats() {
+        context.events.event(Event::Note { message });
+    }
 }
 
 fn carry_out<C: Cloud>(
@@ -238,7 +248,7 @@ fn carry_out<C: Cloud>(
     let facts = &plan.facts;
     if let Some(leftover) = facts.leftovers.iter().find(|l| l.id == decision.id && l.region == decision.region) {
         match leftover.kind {
-            Kind::Claim => cloud.delete_parameter(&leftover.region, &leftover.id)?,
+            Kind::Claim => claim::give_up(cloud, leftover)?,
             _ => cloud.take_away(leftover)?,
         }
         return Ok("took away");
@@ -247,6 +257,8 @@ fn carry_out<C: Cloud>(
         return Err(Exit::Failed.error(format_args!("{} is gone", decision.id), "nothing is left to do"));
     };
     if decision.verdict == Verdict::Deprecate {
+        // EC2 keeps it for a day after that, and it stays deprecated for longer.
+        cloud.protect(image, false)?;
         cloud.deprecate(image)?;
         cloud.mark(image, DEPRECATED, &Timestamp::now().to_string())?;
         return Ok("deprecated");

@@ -11,11 +11,11 @@ use crate::state::Run;
 use crate::template;
 
 /// The template of an image for one of its sources, with the variables that ami.toml sets.
-pub fn request(context: &Context, image: &ImageConfig, source: String) -> template::Request {
+pub fn request(context: &Context, name: &str, image: &ImageConfig, source: String) -> template::Request {
     template::Request {
         path: context.root.join(&image.template),
         source,
-        settings: settings(image),
+        settings: settings(name, image),
         vars: Vec::new(),
         var_files: Vec::new(),
         env: context.env.clone(),
@@ -37,7 +37,7 @@ pub fn recipe<P: Provider>(
     let mut vars: Vec<(String, String)> =
         args.provider.clone().map(|p| ("provider".to_owned(), p)).into_iter().collect();
     vars.extend(args.vars.clone());
-    let mut settings = settings(image);
+    let mut settings = settings(name, image);
     settings.extend(provider.settings(config, run).into_iter().map(|(name, value)| template::Setting {
         name: name.to_owned(),
         value,
@@ -50,15 +50,19 @@ pub fn recipe<P: Provider>(
     Ok((template::evaluate(&request)?, request))
 }
 
-/// The template variables an image sets in `ami.toml`.
-pub fn settings(image: &ImageConfig) -> Vec<template::Setting> {
+/// The template variables an image sets in `ami.toml`. Its name is part of what the build makes, so that two images built in one minute do
+/// not have one name.
+pub fn settings(name: &str, image: &ImageConfig) -> Vec<template::Setting> {
     let setting = |name: &str, value: &str, origin: &str, optional| template::Setting {
         name: name.to_owned(),
         value: value.to_owned(),
         origin: origin.to_owned(),
         optional,
     };
-    let mut settings = vec![setting("ami_version", &image.version, "version in ami.toml", true)];
+    let mut settings = vec![
+        setting("ami_version", &image.version, "version in ami.toml", true),
+        setting("ami_name_prefix", name, "the image's name in ami.toml", true),
+    ];
     settings.extend(image.vars.iter().map(|(name, value)| setting(name, value, "vars in ami.toml", false)));
     settings
 }
@@ -147,4 +151,33 @@ fn all<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli
     let data = serde_json::json!({ "images": images });
     context.document("plans", data.clone(), text);
     Ok(Finish::new("", data))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn images_that_are_built_in_one_minute_have_names_of_their_own() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let config = Config::load(&root, &Default::default(), &Default::default()).unwrap();
+        let image = &config.images["locus-agent"];
+        let named = |name: &str| {
+            let recipe = template::evaluate(&template::Request {
+                path: root.join(&image.template),
+                source: image.source_aws.clone(),
+                settings: settings(name, image),
+                vars: Vec::new(),
+                var_files: Vec::new(),
+                env: Default::default(),
+                now: "2026-11-21T10:00:00Z".parse().unwrap(),
+                root: root.clone(),
+            });
+            recipe.unwrap().source.settings["ami_name"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(named("locus-agent"), "locus-agent-v1.0.0-20261121-1000");
+        assert_eq!(named("My_agent.arm64"), "My_agent.arm64-v1.0.0-20261121-1000");
+    }
 }

@@ -1,0 +1,50 @@
+//! What keeps an image from being removed, beyond its users: deregistration protection before, the Recycle Bin after.
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::retry::RetryConfig;
+
+use crate::fault::{Called as _, Fault, Kind};
+use crate::image;
+use crate::wait::retried;
+
+/// What to know when an image cannot be removed that was protected a moment ago (EC2 user guide, "Protect an AMI from deregistration").
+pub const COOLDOWN: &str = "its deregistration protection is lifted; EC2 lets it be removed 24 hours after that";
+
+/// Protects an image; when that is lifted, it holds for another 24 hours.
+pub async fn put(ec2: &Client, id: &str) -> Result<(), Fault> {
+    if is_protected(ec2, id).await? {
+        return Ok(());
+    }
+    let call = ec2.enable_image_deregistration_protection().image_id(id).with_cooldown(true);
+    retried(|| call.clone().send(), "ec2:EnableImageDeregistrationProtection").await.map(drop)
+}
+
+/// Lifts an image's protection; true if there was one.
+pub async fn lift(ec2: &Client, id: &str) -> Result<bool, Fault> {
+    if !is_protected(ec2, id).await? {
+        return Ok(false);
+    }
+    let call = ec2.disable_image_deregistration_protection().image_id(id);
+    retried(|| call.clone().send(), "ec2:DisableImageDeregistrationProtection").await.map(|_| true)
+}
+
+/// `enabled-with-cooldown`, `enabled-without-cooldown`, `disabled` (API reference, Image).
+async fn is_protected(ec2: &Client, id: &str) -> Result<bool, Fault> {
+    let found = image::by_ids(ec2, &[id.to_owned()]).await?;
+    Ok(found.first().and_then(|ami| ami.deregistration_protection()).is_some_and(|state| state.starts_with("enabled")))
+}
+
+/// Until when the Recycle Bin keeps an image that was deregistered, if a retention rule has put it there. Where that cannot be asked nothing
+/// is known of it; nothing depends on it, so nothing is asked twice.
+pub async fn in_recycle_bin(ec2: &Client, id: &str) -> Option<String> {
+    let once = aws_sdk_ec2::Config::builder().retry_config(RetryConfig::disabled());
+    let call = ec2.list_images_in_recycle_bin().image_ids(id).customize().config_override(once);
+    match call.send().await.called("ec2:ListImagesInRecycleBin") {
+        Ok(found) => {
+            let kept = found.images().iter().find(|kept| kept.image_id() == Some(id))?;
+            Some(kept.recycle_bin_exit_time().map(ToString::to_string).unwrap_or_default())
+        }
+        Err(fault) if fault.kind == Kind::NotFound => None,
+        Err(_) => None,
+    }
+}

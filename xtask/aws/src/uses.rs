@@ -1,0 +1,258 @@
+//! Who uses an image: everything in its region that names it, and who launched it lately.
+//!
+//! A list that cannot be read may hold a user: it counts as one, with the reason, because not found is not unused. Channels and the
+//! parameters that can be read are not listed here; they are looked at for a whole region at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_autoscaling::types::{AutoScalingGroup, LaunchTemplateSpecification};
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{Filter, LaunchTemplate, Reservation};
+use jiff::{SignedDuration, Timestamp};
+use xtask::cloud::Image;
+
+use crate::clients::Clients;
+use crate::fault::{Called as _, Fault, Kind};
+use crate::{image, parameters, record};
+
+/// An image that was launched in this time counts as in use (`LastLaunchedTime`, which EC2 reports up to 24 hours late).
+const LAUNCHED: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What is known of an image's users.
+#[derive(Debug, Default)]
+pub struct Uses {
+    /// The users, and the lists that could not be read, in a person's words.
+    pub users: BTreeSet<String>,
+    /// What is not looked at here, and why.
+    pub caveats: BTreeSet<String>,
+}
+
+/// The users of an image in its region.
+pub async fn of(clients: &Clients, image: &Image) -> Result<Uses, Fault> {
+    let (region, id) = (image.region.as_str(), image.id.0.as_str());
+    let (ec2, autoscaling) = (clients.ec2(region), clients.autoscaling(region));
+    let mut uses = Uses::default();
+    uses.add("instances", instances(&ec2, id).await)?;
+    // An instance that is there says more than the time at which it was launched.
+    if uses.users.is_empty() {
+        uses.add("the time of its last launch", launches(&ec2, id, Timestamp::now()).await)?;
+    }
+    let groups = groups(&autoscaling).await;
+    let known: &[AutoScalingGroup] = groups.as_deref().unwrap_or_default();
+    uses.add("launch templates", templates(&ec2, id, known).await)?;
+    uses.add("launch configurations", configurations(&autoscaling, id, known).await)?;
+    uses.add("Auto Scaling groups", groups.map(|_| Vec::new()))?;
+    match references(&ec2, id, &image.name).await {
+        Err(fault) if is_not_offered(&fault) => {
+            uses.caveats.insert(format!("EC2 Image Builder's recipes are not looked at in {region}: {fault}"));
+            uses.add("parameters", unreadable(&clients.ssm(region)).await)?;
+        }
+        others => uses.add("EC2's image references", others)?,
+    }
+    Ok(uses)
+}
+
+impl Uses {
+    fn add(&mut self, what: &str, found: Result<Vec<String>, Fault>) -> Result<(), Fault> {
+        match found {
+            Ok(users) => self.users.extend(users),
+            // Nothing else would be answered either.
+            Err(fault) if matches!(fault.kind, Kind::Expired | Kind::Credentials | Kind::NoCredentials) => {
+                return Err(fault);
+            }
+            Err(fault) => drop(self.users.insert(format!("perhaps {what}, which cannot be read ({fault})"))),
+        }
+        Ok(())
+    }
+}
+
+/// True if the endpoint or the identity has no DescribeImageReferences, which adds to the other lists what few accounts have.
+fn is_not_offered(fault: &Fault) -> bool {
+    const UNKNOWN: [&str; 4] = ["InvalidAction", "UnsupportedOperation", "UnknownOperationException", "NotImplemented"];
+    match (fault.kind, fault.code.as_deref()) {
+        (Kind::Denied, _) => true,
+        // EC2's own failures have a code.
+        (Kind::Server, None) => true,
+        (_, code) => code.is_some_and(|code| UNKNOWN.contains(&code)),
+    }
+}
+
+async fn instances(ec2: &Client, id: &str) -> Result<Vec<String>, Fault> {
+    let call = ec2.describe_instances().filters(Filter::builder().name("image-id").values(id).build());
+    let pages: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
+    let pages = pages.called("ec2:DescribeInstances")?;
+    let instances = pages.iter().flat_map(Reservation::instances);
+    let living = instances.filter(|i| i.state().and_then(|s| s.name()).is_some_and(|n| n.as_str() != "terminated"));
+    Ok(living.map(|i| format!("instance {}", i.instance_id().unwrap_or_default())).collect())
+}
+
+async fn launches(ec2: &Client, id: &str, now: Timestamp) -> Result<Vec<String>, Fault> {
+    let Some(ami) = image::by_ids(ec2, &[id.to_owned()]).await?.into_iter().next() else { return Ok(Vec::new()) };
+    let judged = record::smoked(&record::plain_tags(ami.tags()));
+    let last = ami.last_launched_time().and_then(|at| at.parse().ok());
+    Ok(launched(last, judged, now).map(|at| format!("whoever launched it at {at}")).into_iter().collect())
+}
+
+/// The last launch, if it is recent and none of our own smoke tests.
+fn launched(last: Option<Timestamp>, smoked: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    last.filter(|last| now.duration_since(*last) < LAUNCHED && smoked.is_none_or(|smoked| *last > smoked))
+}
+
+/// All versions of all launch templates: without a template's id DescribeLaunchTemplateVersions knows only `$Latest` and `$Default`, and a
+/// group may be pinned to any.
+async fn templates(ec2: &Client, id: &str, groups: &[AutoScalingGroup]) -> Result<Vec<String>, Fault> {
+    let all: Result<Vec<LaunchTemplate>, _> =
+        ec2.describe_launch_templates().into_paginator().items().send().collect().await;
+    let mut users = Vec::new();
+    for template in all.called("ec2:DescribeLaunchTemplates")? {
+        let by_image = Filter::builder().name("image-id").values(id).build();
+        let call = ec2
+            .describe_launch_template_versions()
+            .set_launch_template_id(template.launch_template_id().map(str::to_owned));
+        let versions: Result<Vec<_>, _> = call.filters(by_image).into_paginator().items().send().collect().await;
+        for version in versions.called("ec2:DescribeLaunchTemplateVersions")? {
+            if version.launch_template_data().and_then(|data| data.image_id()) != Some(id) {
+                continue;
+            }
+            let number = version.version_number().unwrap_or_default();
+            let name = template.launch_template_name().unwrap_or_default();
+            let by: Vec<&str> = groups
+                .iter()
+                .filter(|g| pins(g, &template, number))
+                .filter_map(|g| g.auto_scaling_group_name())
+                .collect();
+            users.push(format!("launch template {name} version {number}{}", of_groups(&by)));
+        }
+    }
+    Ok(users)
+}
+
+/// True if a group starts instances by this version of a template, alone or in a mixed instances policy.
+fn pins(group: &AutoScalingGroup, template: &LaunchTemplate, number: i64) -> bool {
+    let policy = group.mixed_instances_policy().and_then(|p| p.launch_template());
+    let overrides = policy.iter().flat_map(|p| p.overrides()).filter_map(|o| o.launch_template_specification());
+    let specified = policy.and_then(|p| p.launch_template_specification()).into_iter().chain(overrides);
+    let is_this = |named: &LaunchTemplateSpecification| {
+        let same = match named.launch_template_id() {
+            Some(id) => template.launch_template_id() == Some(id),
+            None => {
+                named.launch_template_name().is_some()
+                    && named.launch_template_name() == template.launch_template_name()
+            }
+        };
+        // Auto Scaling API reference, LaunchTemplateSpecification: without a version the default one.
+        let version = match named.version() {
+            Some("$Latest") => template.latest_version_number(),
+            Some("$Default") | None => template.default_version_number(),
+            Some(number) => number.parse().ok(),
+        };
+        same && version == Some(number)
+    };
+    group.launch_template().into_iter().chain(specified).any(is_this)
+}
+
+async fn configurations(
+    autoscaling: &aws_sdk_autoscaling::Client,
+    id: &str,
+    groups: &[AutoScalingGroup],
+) -> Result<Vec<String>, Fault> {
+    let all: Result<Vec<_>, _> =
+        autoscaling.describe_launch_configurations().into_paginator().items().send().collect().await;
+    let all = all.called("autoscaling:DescribeLaunchConfigurations")?;
+    let mine = all.iter().filter(|configuration| configuration.image_id() == Some(id));
+    let described = mine.map(|configuration| {
+        let name = configuration.launch_configuration_name().unwrap_or_default();
+        let by = groups.iter().filter(|g| g.launch_configuration_name() == Some(name));
+        let by: Vec<&str> = by.filter_map(|g| g.auto_scaling_group_name()).collect();
+        format!("launch configuration {name}{}", of_groups(&by))
+    });
+    Ok(described.collect())
+}
+
+fn of_groups(names: &[&str]) -> String {
+    if names.is_empty() { String::new() } else { format!(" of Auto Scaling group {}", names.join(", ")) }
+}
+
+/// All groups, those that stand at 0 instances, too.
+async fn groups(autoscaling: &aws_sdk_autoscaling::Client) -> Result<Vec<AutoScalingGroup>, Fault> {
+    let all: Result<Vec<_>, _> =
+        autoscaling.describe_auto_scaling_groups().into_paginator().items().send().collect().await;
+    all.called("autoscaling:DescribeAutoScalingGroups")
+}
+
+/// Parameters with image ids that this identity may not read. EC2 reads them for DescribeImageReferences.
+async fn unreadable(ssm: &aws_sdk_ssm::Client) -> Result<Vec<String>, Fault> {
+    let names = parameters::of_images(ssm).await?.unreadable;
+    Ok(names.into_iter().map(|name| format!("perhaps parameter {name}, which may not be read")).collect())
+}
+
+/// What EC2 itself knows beyond instances and launch templates: recipes of EC2 Image Builder, and parameters, those that we may not read,
+/// too. The one that names the image's version goes with the image.
+async fn references(ec2: &Client, id: &str, name: &str) -> Result<Vec<String>, Fault> {
+    let call = ec2.describe_image_references().image_ids(id).include_all_resource_types(true);
+    let all: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
+    let all = all.called("ec2:DescribeImageReferences")?;
+    let mut by_kind: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for reference in all {
+        let kind = reference.resource_type().map(|kind| kind.as_str().to_owned()).unwrap_or_default();
+        let arn = reference.arn().unwrap_or_default();
+        let is_version = kind == "ssm:Parameter" && arn.ends_with(&format!("/versions/{name}"));
+        if !is_version && !["ec2:Instance", "ec2:LaunchTemplate"].contains(&kind.as_str()) {
+            by_kind.entry(kind).or_default().push(arn.to_owned());
+        }
+    }
+    Ok(by_kind.into_iter().map(|(kind, arns)| format!("{kind} {}", arns.join(", "))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_autoscaling::types::{LaunchTemplateOverrides, MixedInstancesPolicy};
+
+    use super::*;
+
+    #[test]
+    fn a_launch_counts_for_thirty_days_unless_it_was_a_smoke_test() {
+        let day = |n: i64| Timestamp::from_second(1_700_000_000 + n * 86_400).unwrap();
+        assert_eq!(launched(Some(day(10)), None, day(39)), Some(day(10)));
+        assert_eq!(launched(Some(day(10)), None, day(41)), None);
+        assert_eq!(launched(Some(day(10)), Some(day(10)), day(11)), None, "the launch that was judged");
+        assert_eq!(launched(Some(day(12)), Some(day(10)), day(13)), Some(day(12)));
+        assert_eq!(launched(None, None, day(13)), None);
+    }
+
+    #[test]
+    fn a_group_pins_a_version_by_number_by_name_and_in_a_mixed_instances_policy() {
+        let template = LaunchTemplate::builder().launch_template_id("lt-1").launch_template_name("agents");
+        let template = template.default_version_number(2).latest_version_number(3).build();
+        let specification = |version: &str| {
+            LaunchTemplateSpecification::builder().launch_template_name("agents").version(version).build()
+        };
+        let group = || AutoScalingGroup::builder().auto_scaling_group_name("workers").desired_capacity(0);
+        let plain = |version: &str| group().launch_template(specification(version)).build();
+        assert!(pins(&plain("1"), &template, 1) && !pins(&plain("1"), &template, 2));
+        assert!(pins(&plain("$Latest"), &template, 3) && pins(&plain("$Default"), &template, 2));
+        let other = LaunchTemplateSpecification::builder().launch_template_id("lt-2").version("1").build();
+        assert!(!pins(&group().launch_template(other.clone()).build(), &template, 1));
+        let override_ = LaunchTemplateOverrides::builder().launch_template_specification(specification("1")).build();
+        let policy = aws_sdk_autoscaling::types::LaunchTemplate::builder().launch_template_specification(other);
+        let mixed = MixedInstancesPolicy::builder().launch_template(policy.overrides(override_).build()).build();
+        assert!(pins(&group().mixed_instances_policy(mixed).build(), &template, 1));
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_counts_as_a_user() {
+        let fault = |kind| Fault {
+            kind,
+            action: "autoscaling:DescribeLaunchConfigurations",
+            code: None,
+            message: "no".to_owned(),
+        };
+        let mut uses = Uses::default();
+        uses.add("instances", Ok(vec!["instance i-1".to_owned()])).unwrap();
+        uses.add("launch configurations", Err(fault(Kind::Denied))).unwrap();
+        let users: Vec<&String> = uses.users.iter().collect();
+        assert_eq!(users[0], "instance i-1");
+        assert!(users[1].starts_with("perhaps launch configurations, which cannot be read"), "{users:?}");
+        uses.add("launch configurations", Err(fault(Kind::Expired))).unwrap_err();
+    }
+}
