@@ -46,7 +46,7 @@ pub fn recipe<P: Provider>(
     }));
     let source = provider.source(name, image)?.to_owned();
     let request =
-        template::Request { settings, vars, var_files: args.var_file.clone(), ..request(context, image, source) };
+        template::Request { settings, vars, var_files: args.var_file.clone(), ..request(context, name, image, source) };
     Ok((template::evaluate(&request)?, request))
 }
 
