@@ -366,6 +366,11 @@ pub trait Cloud {
     /// was faster, and that is the error.
     fn put_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()>;
 
+    /// An error unless a parameter may be written. One that is not there is made with this value; one that is there keeps its own.
+    fn writable(&self, _region: &str, _name: &str, _value: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// The parameters of a region that hold an image's id and can be read, whoever wrote them: names and ids.
     fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>>;
 
@@ -381,11 +386,16 @@ pub trait Cloud {
     /// Judges whether an instance of the image would start, without starting one.
     fn launchable(&self, image: &Image) -> Result<()>;
 
-    /// Tells everybody that an image should not be started with any more; those who do still can.
+    /// Tells everybody that an image should not be started with any more, and lifts its protection; those who start it still can.
     fn deprecate(&self, image: &Image) -> Result<()>;
 
-    /// Protects an image from removal by whoever may remove images, or no more. On EC2 it cannot be removed for another day after that.
-    fn protect(&self, _: &Image, _: bool) -> Result<()> {
+    /// An error unless everything is permitted that is done with an image when a channel is pointed at it; asked before the channel moves.
+    fn promotable(&self, _: &Image) -> Result<()> {
+        Ok(())
+    }
+
+    /// Protects an image from removal by whoever may remove images. On EC2 it cannot be removed for another day after that is lifted.
+    fn protect(&self, _: &Image) -> Result<()> {
         Ok(())
     }
 

@@ -225,7 +225,7 @@ fn a_promotion_that_is_given_up_leaves_no_claim_and_is_told() {
     let claim = fs::read_to_string(claim).unwrap();
     assert!(claim.contains("\"free since "), "a claim is given up, not deleted: {claim}");
     assert_eq!(
-        data(&project, &["ami", "gc"])["decisions"].as_array().unwrap().iter().find(|d| d["what"] == "claim"),
+        project.data(&["ami", "gc"])["decisions"].as_array().unwrap().iter().find(|d| d["what"] == "claim"),
         None
     );
     project.run(&["ami", "resume"]).says(2, &["no run was cut off"]);

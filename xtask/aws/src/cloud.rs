@@ -20,6 +20,7 @@ use crate::clients::Clients;
 use crate::drive::{Driver, Sections};
 use crate::instance::{Ec2Machine, Host};
 use crate::order::Order;
+use crate::ours::Ours;
 use crate::settings::Settings;
 use crate::{base, copy, image, leftovers, parameters, preflight, protection, record, uses};
 
@@ -139,6 +140,7 @@ impl Cloud for Ec2 {
 
     fn start_builder(&self, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
         let mut machine = self.begin(start, told)?;
+        self.ours(self.home(), |ours| ours.builder(machine.id()))?;
         preflight::capturable(&self.driver, &self.clients, &self.settings, self.home(), machine.id())?;
         machine.enter(told)?;
         Ok(machine)
@@ -160,7 +162,13 @@ impl Cloud for Ec2 {
         let ec2 = self.clients.ec2(self.home());
         let blueprint = Blueprint::read(&capture.source)?;
         let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&blueprint.tags);
-        let id = self.driver.finish(image::create(&ec2, machine.id(), &blueprint.ami_name, &tags))?;
+        let id = self.driver.finish(image::create(
+            &ec2,
+            machine.id(),
+            &blueprint.ami_name,
+            &tags,
+            self.settings.patience.pause,
+        ))?;
         told(&format!("{id} is being made"));
         let made =
             self.driver.wait(image::available(&ec2, &id, self.settings.patience.image, told)).and_then(|result| {
@@ -319,6 +327,9 @@ impl Cloud for Ec2 {
 
     fn delete(&self, image: &Image) -> Result<()> {
         let (ec2, id) = (self.clients.ec2(&image.region), image.id.0.as_str());
+        let found = self.driver.wait(image::by_ids(&ec2, std::slice::from_ref(&image.id.0)))??;
+        let snapshots: Vec<String> = found.iter().flat_map(record::snapshots).collect();
+        self.ours(&image.region, |ours| ours.removable(id, &snapshots))?;
         let unprotected = self.driver.finish(protection::lift(&ec2, id))?;
         self.driver.finish(image::remove(&ec2, id)).map_err(|faults| match unprotected {
             true => copy::first(faults).context(protection::COOLDOWN),
@@ -333,12 +344,12 @@ impl Cloud for Ec2 {
         Ok(())
     }
 
-    fn protect(&self, image: &Image, on: bool) -> Result<()> {
-        let (ec2, id) = (self.clients.ec2(&image.region), image.id.0.as_str());
-        match on {
-            true => Ok(self.driver.finish(protection::put(&ec2, id))?),
-            false => Ok(self.driver.finish(protection::lift(&ec2, id)).map(drop)?),
-        }
+    fn promotable(&self, image: &Image) -> Result<()> {
+        self.ours(&image.region, |ours| ours.promotable(&image.id.0))
+    }
+
+    fn protect(&self, image: &Image) -> Result<()> {
+        Ok(self.driver.finish(protection::put(&self.clients.ec2(&image.region), &image.id.0))?)
     }
 
     fn discard(&self, corrupt: &Corrupt) -> Result<()> {
@@ -354,6 +365,10 @@ impl Cloud for Ec2 {
         let (ssm, sections, pause) = (self.clients.ssm(region), Sections::default(), self.settings.patience.command);
         let write = parameters::Write { ssm: &ssm, region, name, value, expected, pause, sections: &sections };
         self.driver.wait_around(&sections, write.make())?
+    }
+
+    fn writable(&self, region: &str, name: &str, value: &str) -> Result<()> {
+        Ok(self.driver.finish(parameters::writable(&self.clients.ssm(region), name, value))?)
     }
 
     fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>> {
@@ -379,8 +394,11 @@ impl Cloud for Ec2 {
     }
 
     fn deprecate(&self, image: &Image) -> Result<()> {
-        let ec2 = self.clients.ec2(&image.region);
-        Ok(self.driver.finish(image::deprecate(&ec2, &image.id.0))?)
+        let (ec2, id) = (self.clients.ec2(&image.region), image.id.0.as_str());
+        self.ours(&image.region, |ours| ours.deprecable(id))?;
+        // EC2 keeps it for another day after that, and it stays deprecated for longer.
+        self.driver.finish(protection::lift(&ec2, id))?;
+        Ok(self.driver.finish(image::deprecate(&ec2, id))?)
     }
 
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {
@@ -425,6 +443,11 @@ impl Ec2 {
         let blueprint = Blueprint::read(start.source)?;
         let order = Order::builder(&blueprint, &start.base.id, &self.settings);
         Ec2Machine::begin(self.host(self.home())?, &order, told)
+    }
+
+    /// Asks about permissions on what is ours in a region.
+    fn ours(&self, region: &str, ask: impl FnOnce(Ours<'_>) -> Result<()>) -> Result<()> {
+        ask(Ours { driver: &self.driver, ec2: &self.clients.ec2(region), region })
     }
 
     fn note(&self, caveat: String) {

@@ -30,8 +30,6 @@ use crate::wait::GaveUp;
 const TRIES: u32 = 3;
 /// How many pauses to wait when a destination has no free slot.
 const FULL: u32 = 6;
-/// How many pauses it may take until an image whose name is taken is visible.
-const VISIBLE: u32 = 12;
 
 /// What copies of one image share.
 #[derive(Clone, Copy)]
@@ -207,7 +205,7 @@ impl Copies<'_> {
                 Refusal::Token => return Ok(None),
                 Refusal::Named => {
                     // An earlier call's, whose answer was lost, is visible soon; somebody else's never is.
-                    for _ in 0..VISIBLE {
+                    for _ in 0..image::VISIBLE {
                         if let Some(ami) = self.there(ec2).await? {
                             return Ok(ami.image_id().map(str::to_owned));
                         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types::{AttributeValue, Filter, Image as Ami, ImageState, ResourceType, Snapshot, TagSpecification};
 
 use crate::fault::{Called as _, Fault, Kind};
@@ -86,12 +87,16 @@ async fn progress(ec2: &Client, id: &str) -> Result<Option<u8>, Fault> {
     Ok(done.checked_div(all).and_then(|percent| u8::try_from(percent).ok()))
 }
 
+/// How many pauses it may take until an image whose name is taken is visible.
+pub const VISIBLE: u32 = 12;
+
 /// Makes an image of a stopped instance. A lost answer is no second image: the name is unique, and the tag says whose it is.
 pub async fn create(
     ec2: &Client,
     instance: &str,
     name: &str,
     tags: &BTreeMap<String, String>,
+    pause: Duration,
 ) -> Result<String, Fault> {
     let specification = |kind| TagSpecification::builder().resource_type(kind).set_tags(Some(sdk_tags(tags))).build();
     let call = ec2
@@ -107,24 +112,28 @@ pub async fn create(
         .no_reboot(true)
         .tag_specifications(specification(ResourceType::Image))
         .tag_specifications(specification(ResourceType::Snapshot));
-    let mut left = 3;
+    let mut left = VISIBLE;
     loop {
-        match call.clone().send().await.called("ec2:CreateImage") {
+        let fault = match call.clone().send().await.called("ec2:CreateImage") {
             Ok(made) => return Ok(made.image_id().unwrap_or_default().to_owned()),
-            Err(fault) if fault.kind == Kind::Duplicate || fault.passes() => {
-                if let Some(there) = by_name(ec2, name).await?
-                    && record::plain_tags(there.tags()).get(record::RUN) == tags.get(record::RUN)
-                {
-                    return Ok(there.image_id().unwrap_or_default().to_owned());
-                }
-                if fault.kind == Kind::Duplicate || left == 0 {
-                    return Err(fault);
-                }
-                left -= 1;
-                tokio::time::sleep(Duration::from_secs(5)).await;
-            }
+            Err(fault) if fault.kind == Kind::Duplicate || fault.passes() => fault,
             Err(fault) => return Err(fault),
+        };
+        // The image of a call whose answer was lost is visible soon, its tags later still; somebody else's has none of ours.
+        if let Some(there) = by_name(ec2, name).await? {
+            let seen = record::plain_tags(there.tags());
+            if seen.get(record::RUN) == tags.get(record::RUN) {
+                return Ok(there.image_id().unwrap_or_default().to_owned());
+            }
+            if !seen.is_empty() {
+                return Err(fault);
+            }
         }
+        if left == 0 {
+            return Err(fault);
+        }
+        left -= 1;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -135,10 +144,14 @@ pub async fn require_imds_v2(ec2: &Client, id: &str) -> Result<(), Fault> {
     call.send().await.called("ec2:ModifyImageAttribute").map(drop)
 }
 
-/// Deprecates an image as soon as EC2 allows: the time is rounded to the minute and must lie ahead (EnableImageDeprecation).
+/// The earliest time at which EC2 deprecates an image: it is rounded to the minute and must lie ahead (EnableImageDeprecation).
+pub fn soon() -> DateTime {
+    (std::time::SystemTime::now() + Duration::from_secs(120)).into()
+}
+
+/// Deprecates an image as soon as EC2 allows.
 pub async fn deprecate(ec2: &Client, id: &str) -> Result<(), Fault> {
-    let soon = std::time::SystemTime::now() + Duration::from_secs(120);
-    let call = ec2.enable_image_deprecation().image_id(id).deprecate_at(soon.into());
+    let call = ec2.enable_image_deprecation().image_id(id).deprecate_at(soon());
     retried(|| call.clone().send(), "ec2:EnableImageDeprecation").await.map(drop)
 }
 
@@ -151,7 +164,7 @@ pub async fn tag(ec2: &Client, ami: &Ami, tags: &BTreeMap<String, String>) -> Re
         return Ok(());
     }
     // The policy lets us tag what is tagged as ours in the same call.
-    let missing = missing.into_iter().chain([("ManagedBy".to_owned(), "agent-ami".to_owned())]).collect();
+    let missing = missing.into_iter().chain([(record::OURS.0.to_owned(), record::OURS.1.to_owned())]).collect();
     let ids = std::iter::once(ami.image_id().unwrap_or_default().to_owned()).chain(record::snapshots(ami));
     let call = ec2.create_tags().set_resources(Some(ids.collect())).set_tags(Some(sdk_tags(&missing)));
     call.send().await.called("ec2:CreateTags").map(drop)

@@ -18,6 +18,7 @@ use crate::drive::Driver;
 use crate::fault::{Called as _, Fault, Kind};
 use crate::leftovers;
 use crate::order::Order;
+use crate::ours::Ours;
 use crate::settings::{Settings, Via};
 use crate::ssm::Ssm;
 use crate::wait::{Look, retried, until};
@@ -93,6 +94,7 @@ impl Ec2Machine {
         let by_ssh = machine.host.settings.via == Via::Ssh;
         if by_ssh {
             machine.import_key(order)?;
+            machine.ours().key_pair(machine.key.as_deref().unwrap_or_default())?;
         }
         let subnets = machine.subnets(order)?;
         let groups = match &order.groups {
@@ -100,9 +102,17 @@ impl Ec2Machine {
             named if !named.is_empty() || !by_ssh => named.clone(),
             _ => vec![machine.make_group(order, &subnets)?],
         };
+        if let Some(group) = &machine.group {
+            machine.ours().group(group)?;
+        }
         machine.run(order, &subnets, &groups, told)?;
+        machine.ours().instance(&machine.id)?;
         machine.find_address(order, told)?;
         Ok(machine)
+    }
+
+    fn ours(&self) -> Ours<'_> {
+        Ours { driver: &self.host.driver, ec2: &self.host.ec2, region: &self.host.region }
     }
 
     /// Its id.

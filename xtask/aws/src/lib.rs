@@ -22,6 +22,7 @@ pub mod copy;
 pub mod order;
 mod request;
 mod dry;
+mod ours;
 pub mod parameters;
 pub mod uses;
 pub mod ssm;

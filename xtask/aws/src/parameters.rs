@@ -102,6 +102,16 @@ async fn values(ssm: &Client, names: &[String]) -> Result<Vec<(String, String)>,
     Ok(pairs.collect())
 }
 
+/// Asks whether a text parameter may be written. PutParameter has no DryRun; without `Overwrite` it changes nothing that is there, and
+/// answers so only if it is permitted (API reference, PutParameter).
+pub async fn writable(ssm: &Client, name: &str, value: &str) -> Result<(), Fault> {
+    let call = ssm.put_parameter().name(name).value(value).r#type(ParameterType::String).overwrite(false);
+    match retried(|| call.clone().send(), "ssm:PutParameter").await {
+        Err(fault) if fault.code.as_deref() == Some("ParameterAlreadyExists") => Ok(()),
+        answer => answer.map(drop),
+    }
+}
+
 /// Removes it; one that is gone already is no failure.
 pub async fn delete(ssm: &Client, name: &str) -> Result<(), Fault> {
     let call = ssm.delete_parameter().name(name);

@@ -14,12 +14,11 @@ use serde_json::{Map, Value, json};
 use xtask::cli::Job;
 use xtask::partition::Partition;
 
+use crate::record::OURS;
+
 mod scope;
 
 pub use scope::{Key, Scope};
-
-/// The tag that everything of ours bears, and its value.
-const OURS: (&str, &str) = ("ManagedBy", "agent-ami");
 
 /// What is read everywhere, by Packer too; EC2 and Auto Scaling know no narrower resource for it. No value of a parameter is among it.
 const READ: &[&str] = &[

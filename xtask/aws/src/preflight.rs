@@ -24,12 +24,14 @@ use crate::fault::{Called as _, Fault, Kind};
 use crate::order::Order;
 use crate::request::{self, Owner};
 use crate::settings::{Settings, Via};
-use crate::{base, image, parameters, record};
+use crate::{base, image, ours, parameters, record};
 
 /// How long a release takes on EC2, generously: build, image, two boots, copies.
 const RELEASE: Duration = Duration::from_secs(60 * 60);
 /// An id that nothing has, for a call whose subject is not there yet.
 const NO_INSTANCE: &str = "i-00000000";
+/// The same for a command of Systems Manager.
+const NO_COMMAND: &str = "00000000-0000-0000-0000-000000000000";
 /// The same for the image that is copied, where the base image is not known either.
 const NO_IMAGE: &str = "ami-00000000";
 /// A public key of which nobody has the private one: the curve's base point.
@@ -262,6 +264,7 @@ impl Asked<'_> {
             let made = |answer: &CopyImageOutput| Made::image(answer.image_id());
             faults.extend(dry::ask(region, call, "ec2:CopyImage", made).await?);
         }
+        faults.extend(self.on_images(region).await?);
         let ssm = self.clients.ssm(region);
         for prefix in &self.settings.prefixes {
             // Nothing is there under this name, which is answer enough.
@@ -270,8 +273,24 @@ impl Asked<'_> {
         if self.settings.via == Via::Ssm && region == self.home {
             let call = ssm.describe_instance_information().max_results(5).send();
             faults.extend(call.await.called("ssm:DescribeInstanceInformation").err());
+            // A command that nobody sent is not found.
+            let call = ssm.get_command_invocation().command_id(NO_COMMAND).instance_id(NO_INSTANCE).send();
+            let fault = call.await.called("ssm:GetCommandInvocation").err();
+            faults.extend(fault.filter(|fault| fault.kind == Kind::Denied));
         }
         Ok(faults.iter().map(|fault| (region.to_owned(), problem(fault))).collect())
+    }
+
+    /// What is done with images later, asked about one of ours that is there already: none may be.
+    async fn on_images(&self, region: &str) -> Result<Vec<Fault>, Ignored> {
+        let ec2 = self.clients.ec2(region);
+        match image::tagged(&ec2, record::RUN, None).await {
+            Err(fault) => Ok(vec![fault]),
+            Ok(images) => match images.iter().find_map(|ami| ami.image_id()) {
+                Some(id) => ours::of_builds(&ec2, region, id).await,
+                None => Ok(Vec::new()),
+            },
+        }
     }
 }
 

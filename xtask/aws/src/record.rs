@@ -21,7 +21,7 @@ pub const RUN: &str = "agent-ami:run";
 /// The recipe hash, by which an unchanged build finds its image.
 pub const RECIPE: &str = "agent-ami:recipe";
 /// The tag that says that something is ours; policies are made of it.
-const OURS: &str = "ManagedBy";
+pub const OURS: (&str, &str) = ("ManagedBy", "agent-ami");
 /// The image's version in ami.toml.
 const VERSION: &str = "agent-ami:version";
 /// The base image: its id, its name, and what digest a plan knows it by.
@@ -68,7 +68,7 @@ pub struct TagOf {
 
 /// All tags of ours. `ARCHITECTURE.md` says what each means; a test holds both together.
 pub const SCHEMA: [TagOf; 20] = [
-    TagOf { key: OURS, on: "all", cut: "" },
+    TagOf { key: OURS.0, on: "all", cut: "" },
     TagOf { key: RUN, on: "all", cut: "" },
     TagOf { key: PURPOSE, on: "instances, volumes, key pairs, security groups", cut: "" },
     TagOf { key: EXPIRES, on: "instances, volumes, key pairs, security groups", cut: "" },
@@ -183,7 +183,7 @@ impl<'a> Facts<'a> {
             (HOST_KEYS, items(&self.builder.host_keys, " ")),
             (MACHINE_ID, self.builder.machine_id.clone()),
             (RUN, self.run.to_owned()),
-            (OURS, "agent-ami".to_owned()),
+            (OURS.0, OURS.1.to_owned()),
         ];
         tags.extend(ours.map(|(key, value)| (key.to_owned(), value)));
         tags

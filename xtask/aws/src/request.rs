@@ -14,7 +14,7 @@ use aws_sdk_ec2::types::{
 use aws_smithy_types::base64;
 
 use crate::order::{self, Order};
-use crate::record::{EXPIRES, PURPOSE, RUN, sdk_tags};
+use crate::record::{EXPIRES, OURS, PURPOSE, RUN, sdk_tags};
 
 /// Whose a temporary resource is, and until when.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ impl Owner<'_> {
             (RUN.to_owned(), self.run.to_owned()),
             (PURPOSE.to_owned(), self.purpose.to_owned()),
             (EXPIRES.to_owned(), expires.to_string()),
-            ("ManagedBy".to_owned(), "agent-ami".to_owned()),
+            (OURS.0.to_owned(), OURS.1.to_owned()),
         ]);
         TagSpecification::builder().resource_type(kind).set_tags(Some(sdk_tags(&tags))).build()
     }

@@ -66,11 +66,11 @@ impl Uses {
     }
 }
 
-/// True if the endpoint or the identity has no DescribeImageReferences, which adds to the other lists what few accounts have.
+/// True if the endpoint does not know DescribeImageReferences, which adds to the other lists what few accounts have. An identity that may not
+/// call it has a list that cannot be read.
 fn is_not_offered(fault: &Fault) -> bool {
     const UNKNOWN: [&str; 4] = ["InvalidAction", "UnsupportedOperation", "UnknownOperationException", "NotImplemented"];
     match (fault.kind, fault.code.as_deref()) {
-        (Kind::Denied, _) => true,
         // EC2's own failures have a code.
         (Kind::Server, None) => true,
         (_, code) => code.is_some_and(|code| UNKNOWN.contains(&code)),

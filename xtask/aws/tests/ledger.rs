@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use xtask::cloud::{BuilderKind, Capture, Cloud as _, Image, ImageId, Kind, Start};
 use xtask::error::{Exit, plain};
@@ -151,7 +152,7 @@ fn an_image_of_a_run_that_was_cut_off_is_brought_to_its_end() {
     let made = account.driver.finish(async {
         let call = raw.run_instances().image_id(&base.id).min_count(1).max_count(1);
         let builder = call.send().await.unwrap().instances()[0].instance_id().unwrap().to_owned();
-        image::create(&raw, &builder, "locus-agent-v1.0.0-x", &tags).await.unwrap()
+        image::create(&raw, &builder, "locus-agent-v1.0.0-x", &tags, Duration::from_millis(20)).await.unwrap()
     });
     // CreateImage was answered; then the process died.
     drop((first, run));

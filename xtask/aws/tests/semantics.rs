@@ -293,8 +293,14 @@ fn a_parameter_that_may_not_be_read_is_known_to_ec2_or_counts_as_a_user() {
     assert_eq!(ec2.parameters(HOME).unwrap(), []);
     let users = ec2.users(&image).unwrap();
     assert!(users.len() == 1 && users[0].contains("parameter/app/image"), "{users:?}");
-    let refused = Plan::next("DescribeImageReferences", 1, Strike::Refuse(403, "UnauthorizedOperation"));
-    let without = world.provider(&world.run(), vec![refused]);
+    let denied = Plan::next("DescribeImageReferences", 1, Strike::Refuse(403, "UnauthorizedOperation"));
+    let users = world.provider(&world.run(), vec![denied]).users(&image).unwrap();
+    assert!(
+        users.len() == 1 && users[0].starts_with("perhaps EC2's image references, which cannot be read"),
+        "{users:?}"
+    );
+    let unknown = Plan::next("DescribeImageReferences", 1, Strike::Refuse(400, "InvalidAction"));
+    let without = world.provider(&world.run(), vec![unknown]);
     assert_eq!(without.users(&image).unwrap(), ["perhaps parameter /app/image, which may not be read"]);
     assert!(without.caveats()[0].contains("EC2 Image Builder"), "{:?}", without.caveats());
 }
@@ -304,7 +310,7 @@ fn what_a_channel_points_at_cannot_be_deregistered_for_a_day() {
     let world = World::new(&[("COOLDOWN_SECONDS", "60")]);
     let ec2 = world.ec2();
     let image = world.image(&ec2);
-    ec2.protect(&image, true).unwrap();
+    ec2.protect(&image).unwrap();
     let error = ec2.delete(&image).unwrap_err();
     assert!(error.to_string().contains("24 hours"), "{error}");
     assert_eq!(ec2.images(HOME).unwrap().len(), 1);

@@ -15,6 +15,12 @@ const DEAD: SignedDuration = SignedDuration::from_hours(1);
 /// How the value of a claim begins that nobody holds.
 const FREE: &str = "free ";
 
+/// Asks whether the channel could be claimed, long before it is: an identity that may not write the claim is refused before it builds an image.
+pub fn ready<C: Cloud>(cloud: &C, target: &Target) -> Result<()> {
+    let Some((region, name)) = place(cloud, target) else { return Ok(()) };
+    cloud.writable(&region, &name, &format!("{FREE}since {}", Timestamp::now()))
+}
+
 /// Claims the channel for a run. Nothing to do for a channel that only this machine's files hold.
 pub fn take<C: Cloud>(cloud: &C, target: &Target, run: &str, who: &str) -> Result<()> {
     let Some((region, name)) = place(cloud, target) else { return Ok(()) };

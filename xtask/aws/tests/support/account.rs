@@ -50,6 +50,13 @@ impl Account {
         Ec2::new(Arc::clone(&self.driver), &clients(&self.moto.url, plans), settings, &state, Some(run))
     }
 
+    /// A provider whose calls are the account owner's.
+    pub(crate) fn owners(&self) -> Ec2 {
+        let state = State::open(self.dir.path().join("state")).unwrap();
+        let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+        Ec2::new(Arc::clone(&self.driver), &owner(&self.moto.url), settings(&REGIONS), &state, Some(run))
+    }
+
     /// What is there now and was not before.
     pub(crate) fn left(&self) -> BTreeMap<String, usize> {
         let untouched = owner(&self.moto.url);

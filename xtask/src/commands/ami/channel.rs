@@ -181,6 +181,9 @@ pub fn point<C: Cloud>(
     if !step.asked && !unfinished {
         context.confirm(&format!("Point {channel} at {name}?"))?;
     }
+    for image in *images {
+        cloud.promotable(image)?;
+    }
     free_dead_claim(context, cloud, state, run, target)?;
     claim::take(cloud, target, run.id(), &who(context))?;
     let moved = moved(context, cloud, state, run, step, &changes, ids);
@@ -245,7 +248,7 @@ fn moved<C: Cloud>(
     for image in *images {
         cloud.mark(image, &promoted(channel), &since)?;
         // More than the channel's own check: nobody can remove it by accident. The channel points at it all the same.
-        if let Err(error) = cloud.protect(image, true) {
+        if let Err(error) = cloud.protect(image) {
             let message = format!("{} is not protected from deregistration: {error}", image.id);
             context
                 .events

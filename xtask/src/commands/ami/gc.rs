@@ -257,8 +257,6 @@ fn carry_out<C: Cloud>(
         return Err(Exit::Failed.error(format_args!("{} is gone", decision.id), "nothing is left to do"));
     };
     if decision.verdict == Verdict::Deprecate {
-        // EC2 keeps it for a day after that, and it stays deprecated for longer.
-        cloud.protect(image, false)?;
         cloud.deprecate(image)?;
         cloud.mark(image, DEPRECATED, &Timestamp::now().to_string())?;
         return Ok("deprecated");

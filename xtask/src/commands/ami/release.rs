@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{build, promote, smoke};
+use super::{build, channel, promote, smoke};
+use crate::channel::claim;
 use crate::cli;
 use crate::cloud::Cloud as _;
 use crate::commands::{Context, Finish, Provider, doctor, smoke_binary, validate};
@@ -25,6 +26,9 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
         return crate::commands::run(again, &inner, provider);
     }
     let run = context.begin_run(&state)?;
+    let (name, _) = context.image(&config, args.build.image.as_deref())?;
+    let staging = channel::target(context, &config, name, CHANNEL)?;
+    claim::ready(&provider.open(context, &config, &state, Some(Arc::clone(&run)))?, &staging)?;
     // The build waits for the network most of the time.
     let compiling = smoke_binary::begin(context, &state);
     let (image, up_to_date) = build::build(context, provider, &config, &state, &run, &args.build)?;

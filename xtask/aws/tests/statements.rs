@@ -1,0 +1,238 @@
+//! The pipeline under its own policy without one of its statements: it refuses before it makes anything, or, where AWS can be asked only about
+//! what is there, before the change that the statement is for. Nothing is left, and nothing is done by half.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
+
+use serde_json::Value;
+use xtask::channel::{Target, claim};
+use xtask::cli::Job;
+use xtask::cloud::{BuilderKind, Cloud as _, Image, Start};
+use xtask::error::{Error, Exit, Result, plain};
+use xtask::partition::Partition;
+use xtask::process::Cmd;
+use xtask_aws::cloud::Ec2;
+use xtask_aws::policy::{Key, Scope, policy};
+use xtask_aws::settings::{Settings, Via};
+
+mod support;
+#[path = "support/settings.rs"]
+mod settings;
+#[path = "support/account.rs"]
+mod account;
+use account::{Account, REGIONS};
+use settings::{settings, source};
+use support::{Moto, OWNER, owner};
+
+/// A customer managed key by its id, and one by its alias.
+const KEYS: [(&str, &str); 2] =
+    [("us-west-2", "1234abcd-12ab-34cd-56ef-1234567890ab"), ("eu-west-1", "alias/agent-ami")];
+
+/// What is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The preflight of a build.
+    Preflight,
+    /// The preflight of a build that is entered by Systems Manager.
+    PreflightBySsm,
+    /// The builder's start, up to the way in.
+    Builder,
+    /// The same by Systems Manager.
+    BuilderBySsm,
+    /// A copy to a region.
+    Copy,
+    /// The preflight of a release: may the channel be written?
+    Channel,
+    /// The first thing that a promotion does.
+    Promotion,
+    /// gc deprecates an image.
+    Deprecation,
+    /// gc looks for users of an image.
+    Users,
+}
+
+/// Each statement of the policy of a role with all jobs, the step at which the pipeline refuses without it, and the action that it names.
+const STATEMENTS: [(&str, Step, &str); 22] = [
+    ("Read", Step::Preflight, "ec2:DescribeImages"),
+    ("ReadReferences", Step::Users, "ssm:GetParameters"),
+    ("ReadParameters", Step::Preflight, "ssm:GetParameter"),
+    ("MakeTagged", Step::Preflight, "ec2:RunInstances"),
+    ("UseImages", Step::Preflight, "ec2:RunInstances"),
+    ("UseNetworks", Step::Preflight, "ec2:CreateSecurityGroup"),
+    ("ImageOfOurs", Step::Builder, "ec2:CreateImage"),
+    ("TagWhatIsMade", Step::Preflight, "ec2:CreateTags"),
+    ("PassRole", Step::PreflightBySsm, "iam:PassRole"),
+    ("ChangeOurs", Step::Builder, "ec2:AuthorizeSecurityGroupIngress"),
+    ("RemoveOurs", Step::Preflight, "ec2:DeregisterImage"),
+    ("RetireOurs", Step::Deprecation, "ec2:EnableImageDeprecation"),
+    ("ProtectOurs", Step::Promotion, "ec2:EnableImageDeregistrationProtection"),
+    ("TagOurs", Step::Preflight, "ec2:CreateTags"),
+    ("CommandsAsShell", Step::BuilderBySsm, "ssm:SendCommand"),
+    ("CommandsOnOurs", Step::BuilderBySsm, "ssm:SendCommand"),
+    ("ReadCommands", Step::PreflightBySsm, "ssm:GetCommandInvocation"),
+    ("PointChannels", Step::Channel, "ssm:PutParameter"),
+    // What EBS does with a key it does when an image is copied, and DryRun does not ask about it.
+    ("UseKeys", Step::Copy, "kms:"),
+    ("GrantKeys", Step::Copy, "kms:CreateGrant"),
+    ("UseKeysByAlias", Step::Copy, "kms:"),
+    ("GrantKeysByAlias", Step::Copy, "kms:CreateGrant"),
+];
+
+fn whole() -> Value {
+    let keys = KEYS.map(|(region, id)| Key { region: region.to_owned(), id: id.to_owned() }).to_vec();
+    policy(&[Job::All], &Scope { keys, ..Scope::full(Partition::Commercial) })
+}
+
+fn without(sid: &str) -> Value {
+    let mut policy = whole();
+    let statements = policy["Statement"].as_array_mut().unwrap();
+    let before = statements.len();
+    statements.retain(|statement| statement["Sid"] != sid);
+    assert_eq!(statements.len() + 1, before, "{sid}");
+    policy
+}
+
+/// An account with an image of the owner's, and a role for instances.
+fn account(policy: Value) -> (Account, Image) {
+    let account = Account::at(Moto::under(&[policy], &[]));
+    let iam = |call: &str| {
+        let who = format!(
+            "Authorization: AWS4-HMAC-SHA256 Credential={OWNER}/20261121/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0"
+        );
+        let body = format!("{call}&Version=2010-05-08");
+        Cmd::new("curl").args(["-fsS", "-H", &who, "-d", &body, &account.moto.url]).read().unwrap()
+    };
+    iam("Action=CreateRole&RoleName=agent-ami&AssumeRolePolicyDocument=%7B%7D");
+    iam("Action=CreateInstanceProfile&InstanceProfileName=agent-ami");
+    iam("Action=AddRoleToInstanceProfile&InstanceProfileName=agent-ami&RoleName=agent-ami");
+    let owners = account.owners();
+    let image = account.build(&owners).unwrap();
+    owners.protect(&image).unwrap();
+    (account, image)
+}
+
+fn of_pipeline(via: Via) -> Settings {
+    Settings {
+        via,
+        ssm_profile: if via == Via::Ssm { "agent-ami".to_owned() } else { String::new() },
+        prefixes: vec!["/agent-ami".to_owned()],
+        kms_keys: KEYS.map(|(region, id)| (region.to_owned(), id.to_owned())).into(),
+        ..settings(&REGIONS)
+    }
+}
+
+fn staging() -> Target {
+    Target {
+        name: "staging".to_owned(),
+        image: "locus-agent".to_owned(),
+        prefix: Some("/agent-ami".to_owned()),
+        ..Target::default()
+    }
+}
+
+fn started(ec2: &Ec2) -> Result<()> {
+    let source = source();
+    let base = ec2.base(&source, &|_| {})?;
+    let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
+    ec2.start_builder(start, &|_| {}).map(drop)
+}
+
+impl Step {
+    fn try_on(self, account: &Account, image: &Image) -> Result<()> {
+        let via = if matches!(self, Self::PreflightBySsm | Self::BuilderBySsm) { Via::Ssm } else { Via::Ssh };
+        let ec2 = account.with_settings(Vec::new(), of_pipeline(via));
+        match self {
+            Self::Preflight | Self::PreflightBySsm => ec2.ready(&source(), false).map(drop),
+            Self::Builder | Self::BuilderBySsm => started(&ec2),
+            Self::Copy => account.copy(&ec2, image).into_iter().try_for_each(|copied| copied.result.map(drop)),
+            Self::Channel => claim::ready(&ec2, &staging()),
+            Self::Promotion => ec2.promotable(image),
+            Self::Deprecation => ec2.deprecate(image),
+            Self::Users => match ec2.users(image)? {
+                users if users.is_empty() => Ok(()),
+                // Who cannot look keeps the image.
+                users => Err(Exit::Precondition.error(users.join(", "), "look")),
+            },
+        }
+    }
+}
+
+/// Nobody is in the machine: under the whole policy the way in is what a builder's start fails at.
+fn is_refusal(error: &Error) -> bool {
+    error.exit() == Exit::Precondition
+}
+
+fn protected(account: &Account, image: &Image) -> bool {
+    let ec2 = owner(&account.moto.url).ec2(&image.region);
+    let found = account.driver.finish(ec2.describe_images().image_ids(&image.id.0).send()).unwrap();
+    found.images()[0].deregistration_protection().is_some_and(|state| state.starts_with("enabled"))
+}
+
+#[test]
+fn every_statement_is_in_the_table() {
+    let whole = whole();
+    let sids = whole["Statement"].as_array().unwrap().iter().map(|s| s["Sid"].as_str().unwrap());
+    assert_eq!(sids.collect::<Vec<_>>(), STATEMENTS.map(|(sid, ..)| sid));
+}
+
+#[test]
+fn under_the_whole_policy_nothing_is_refused() {
+    let (account, image) = account(whole());
+    let steps = [
+        Step::Preflight,
+        Step::PreflightBySsm,
+        Step::Builder,
+        Step::BuilderBySsm,
+        Step::Channel,
+        Step::Promotion,
+        Step::Users,
+        Step::Copy,
+        Step::Deprecation,
+    ];
+    for step in steps {
+        if let Err(error) = step.try_on(&account, &image) {
+            assert!(!is_refusal(&error), "{step:?}: {}", plain(&error));
+            assert!(matches!(step, Step::Builder | Step::BuilderBySsm), "{step:?}: {}", plain(&error));
+        }
+    }
+}
+
+#[test]
+fn without_one_statement_the_pipeline_refuses_before_what_it_is_for() {
+    let mut wrong = Vec::new();
+    for (sid, step, action) in STATEMENTS {
+        let (account, image) = account(without(sid));
+        let before = account.left();
+        let said = match step.try_on(&account, &image) {
+            Err(error) if is_refusal(&error) => plain(&error).split_whitespace().collect::<Vec<_>>().join(" "),
+            Err(error) => format!("failed otherwise: {}", plain(&error)),
+            Ok(()) => "it did not refuse".to_owned(),
+        };
+        if !said.contains(action) {
+            wrong.push(format!("{sid}: {step:?} does not name {action}: {said}"));
+        }
+        let mut left = account.left();
+        if step == Step::Copy {
+            // The copies to the other regions are made.
+            left.retain(|kind, _| !kind.starts_with("images") && !kind.starts_with("snapshots"));
+            left.extend(before.clone());
+        }
+        if left != before {
+            wrong.push(format!("{sid}: {left:?} is left, {before:?} was there"));
+        }
+        if !protected(&account, &image) {
+            wrong.push(format!("{sid}: the image is not protected any more"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Where nothing of ours is there yet, that is known as soon as there is something that costs nothing.
+#[test]
+fn who_may_not_remove_makes_a_key_pair_and_no_instance() {
+    let account = Account::at(Moto::under(&[without("RemoveOurs")], &[]));
+    let ec2 = account.with_settings(Vec::new(), of_pipeline(Via::Ssh));
+    ec2.ready(&source(), false).unwrap();
+    let Err(error) = started(&ec2) else { panic!("nothing could be taken away again") };
+    assert!(is_refusal(&error) && error.to_string().contains("ec2:DeleteKeyPair"), "{}", plain(&error));
+    account.assert_left(&[("key pairs in us-east-1", 1)]);
+}
