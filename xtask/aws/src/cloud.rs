@@ -22,7 +22,7 @@ use crate::instance::{Ec2Machine, Host};
 use crate::order::Order;
 use crate::ours::Ours;
 use crate::settings::Settings;
-use crate::{base, copy, image, leftovers, parameters, preflight, protection, record, uses};
+use crate::{base, copy, documents, image, leftovers, parameters, preflight, protection, record, uses};
 
 /// The provider.
 #[derive(Debug)]
@@ -402,12 +402,8 @@ impl Cloud for Ec2 {
     }
 
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {
-        let folder = self.folder(image);
-        fs_err::create_dir_all(&folder)?;
-        let staged = folder.join(format!(".{name}"));
-        fs_err::write(&staged, bytes)?;
-        fs_err::rename(staged, folder.join(name))?;
-        // The verdict also goes where every machine of the account finds it: promoting may be another one's work. Copies carry it.
+        documents::put(&self.folder(image), name, bytes)?;
+        // Promoting may be another machine's work. Copies carry the tags.
         if name == smoke::DOCUMENT
             && image.copied_from.is_none()
             && let Ok(record) = serde_json::from_slice::<smoke::Record>(bytes)
@@ -420,15 +416,12 @@ impl Cloud for Ec2 {
     }
 
     fn document(&self, image: &Image, name: &str) -> Result<Option<Vec<u8>>> {
-        match std::fs::read(self.folder(image).join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && name == smoke::DOCUMENT => {
-                let tags = record::plain_tags(self.ami(&image.region, &image.id.0)?.tags());
-                Ok(record::verdict(&tags, image.content).and_then(|record| serde_json::to_vec(&record).ok()))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
+        let here = documents::get(&self.folder(image), name)?;
+        if name != smoke::DOCUMENT {
+            return Ok(here);
         }
+        let tags = record::plain_tags(self.ami(&image.region, &image.id.0)?.tags());
+        Ok(documents::newest(here, record::verdict(&tags, image.content)))
     }
 }
 

@@ -197,9 +197,10 @@ pub async fn remove(ec2: &Client, id: &str) -> Result<(), Vec<Fault>> {
     let call = ec2.deregister_image().image_id(id).delete_associated_snapshots(true);
     match call.send().await.called("ec2:DeregisterImage") {
         // Deregistered already, and known to EC2 still (EC2 API reference, "Error codes").
-        Err(fault) if fault.kind != Kind::NotFound && fault.code.as_deref() != Some("InvalidAMIID.Unavailable") => {
-            return Err(vec![fault]);
-        }
+        Err(fault) if fault.kind == Kind::NotFound || fault.code.as_deref() == Some("InvalidAMIID.Unavailable") => {}
+        // What is gone has no tag by which the policy would allow it.
+        Err(fault) if fault.kind == Kind::Denied && gone(ec2, id).await.map_err(|fault| vec![fault])? => {}
+        Err(fault) => return Err(vec![fault]),
         Ok(done) => {
             let shared = done.delete_snapshot_results().iter();
             let shared = shared.filter(|r| r.return_code().is_some_and(|code| code.as_str() == SKIPPED));
@@ -207,7 +208,6 @@ pub async fn remove(ec2: &Client, id: &str) -> Result<(), Vec<Fault>> {
                 snapshots.remove(snapshot);
             }
         }
-        Err(_) => {}
     }
     // Only those of the block device mapping went with it, and only where the endpoint knows the parameter.
     let left = still_there(ec2, snapshots).await.map_err(|fault| vec![fault])?;
@@ -216,6 +216,10 @@ pub async fn remove(ec2: &Client, id: &str) -> Result<(), Vec<Fault>> {
         faults.extend(delete_snapshot(ec2, snapshot).await.err());
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+async fn gone(ec2: &Client, id: &str) -> Result<bool, Fault> {
+    Ok(by_ids(ec2, &[id.to_owned()]).await?.is_empty())
 }
 
 /// What DeregisterImage says of a snapshot that it did not delete because another image has it, too (API reference,
@@ -243,8 +247,12 @@ async fn delete_snapshot(ec2: &Client, id: &str) -> Result<(), Fault> {
                 left -= 1;
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
-            Err(fault) if fault.kind != Kind::NotFound => return Err(fault),
-            _ => return Ok(()),
+            Err(fault) if fault.kind == Kind::NotFound => return Ok(()),
+            Err(fault) if fault.kind == Kind::Denied => {
+                let there = still_there(ec2, [id.to_owned()].into()).await?;
+                return if there.is_empty() { Ok(()) } else { Err(fault) };
+            }
+            done => return done.map(drop),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{InstanceStateName, Reservation, SummaryStatus};
 use aws_smithy_types::base64;
-use xtask::cloud::Machine;
+use xtask::cloud::{Kind as Leftover, Machine};
 use xtask::error::{Error, Exit, Result};
 use xtask::process::{Cmd, Ended, tail};
 use xtask::remote::Remote;
@@ -15,7 +15,7 @@ use xtask::ssh::Target;
 use xtask::state::Run;
 
 use crate::drive::Driver;
-use crate::fault::{Called as _, Fault, Kind};
+use crate::fault::{Called as _, Fault};
 use crate::leftovers;
 use crate::order::Order;
 use crate::ours::Ours;
@@ -206,25 +206,28 @@ impl Ec2Machine {
         self.way = None;
         let driver = Arc::clone(&self.host.driver);
         let mut first: Option<Error> = None;
-        let mut note = |result: std::result::Result<(), Fault>| match result {
-            Err(fault) if fault.kind != Kind::NotFound => first = first.take().or(Some(fault.into())),
-            _ => {}
-        };
         let ec2 = &self.host.ec2;
+        let mut note = |kind, id: &str, result: std::result::Result<(), Fault>| {
+            if let Err(fault) = driver.finish(leftovers::unless_gone(ec2, kind, id, result)) {
+                first = first.take().or(Some(fault.into()));
+            }
+        };
         if self.id.is_empty() && self.ordered {
             // The answer to RunInstances may have been lost, not the instance.
             self.id = driver.finish(self.lost()).unwrap_or_default();
         }
         if !self.id.is_empty() {
             let call = ec2.terminate_instances().instance_ids(&self.id);
-            note(driver.finish(retried(|| call.clone().send(), "ec2:TerminateInstances")).map(drop));
+            let done = driver.finish(retried(|| call.clone().send(), "ec2:TerminateInstances")).map(drop);
+            note(Leftover::Machine, &self.id, done);
         }
         if let Some(key) = self.key.take() {
-            let call = ec2.delete_key_pair().key_name(key);
-            note(driver.finish(retried(|| call.clone().send(), "ec2:DeleteKeyPair")).map(drop));
+            let call = ec2.delete_key_pair().key_name(&key);
+            let done = driver.finish(retried(|| call.clone().send(), "ec2:DeleteKeyPair")).map(drop);
+            note(Leftover::KeyPair, &key, done);
         }
         if let Some(group) = self.group.take() {
-            note(driver.finish(leftovers::delete_group(ec2, &group)));
+            note(Leftover::SecurityGroup, &group, driver.finish(leftovers::delete_group(ec2, &group)));
         }
         first.map_or(Ok(()), Err)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, Image as Ami, ImageState, Reservation, Tag, VolumeState};
+use aws_sdk_ec2::types::{Filter, Image as Ami, ImageState, InstanceStateName, Reservation, Tag, VolumeState};
 use tokio::time::Instant;
 use xtask::cloud::{Kind, Leftover};
 
@@ -103,10 +103,48 @@ pub async fn take_away(ec2: &Client, leftover: &Leftover) -> Result<(), Vec<Faul
         // Not EC2's.
         Kind::Folder | Kind::Claim => Ok(()),
     };
+    unless_gone(ec2, leftover.kind, id, done).await.map_err(|fault| vec![fault])
+}
+
+/// A removal whose subject is gone is no failure. A policy that goes by tags refuses what has none, and what is gone has none: then it is
+/// looked for.
+pub async fn unless_gone(ec2: &Client, kind: Kind, id: &str, done: Result<(), Fault>) -> Result<(), Fault> {
     match done {
-        Err(fault) if fault.kind != FaultKind::NotFound => Err(vec![fault]),
-        _ => Ok(()),
+        Err(fault) if fault.kind == FaultKind::NotFound => Ok(()),
+        Err(fault) if fault.kind == FaultKind::Denied && !is_there(ec2, kind, id).await? => Ok(()),
+        done => done,
     }
+}
+
+/// True if a thing can be seen. By a filter: an id that is gone would fail the call.
+async fn is_there(ec2: &Client, kind: Kind, id: &str) -> Result<bool, Fault> {
+    let by = |name: &str| Filter::builder().name(name).values(id).build();
+    Ok(match kind {
+        Kind::Machine => {
+            let found = ec2.describe_instances().filters(by("instance-id")).send().await;
+            let found = found.called("ec2:DescribeInstances")?;
+            let mut instances = found.reservations().iter().flat_map(Reservation::instances);
+            instances.any(|i| i.state().and_then(|s| s.name()) != Some(&InstanceStateName::Terminated))
+        }
+        Kind::Volume => {
+            let found = ec2.describe_volumes().filters(by("volume-id")).send().await;
+            !found.called("ec2:DescribeVolumes")?.volumes().is_empty()
+        }
+        Kind::KeyPair => {
+            let found = ec2.describe_key_pairs().filters(by("key-name")).send().await;
+            !found.called("ec2:DescribeKeyPairs")?.key_pairs().is_empty()
+        }
+        Kind::SecurityGroup => {
+            let found = ec2.describe_security_groups().filters(by("group-id")).send().await;
+            !found.called("ec2:DescribeSecurityGroups")?.security_groups().is_empty()
+        }
+        Kind::Snapshot => {
+            let found = ec2.describe_snapshots().owner_ids("self").filters(by("snapshot-id")).send().await;
+            !found.called("ec2:DescribeSnapshots")?.snapshots().is_empty()
+        }
+        Kind::UnfinishedImage => !image::by_ids(ec2, &[id.to_owned()]).await?.is_empty(),
+        Kind::Folder | Kind::Claim => false,
+    })
 }
 
 /// Refuses to take away an image that became available since it was found, or that another run waits for now.

@@ -16,6 +16,7 @@ pub mod settings;
 pub mod base;
 pub mod record;
 pub mod image;
+pub mod documents;
 pub mod protection;
 pub mod leftovers;
 pub mod copy;

@@ -30,7 +30,7 @@ mod settings;
 mod account;
 use account::{REGIONS, capture};
 use settings::{settings, source};
-use support::{clients_over, inventory};
+use support::{clients_over, inventory, refusal};
 
 /// The way to the service, on which a call may be the last.
 #[derive(Clone, Debug)]
@@ -59,7 +59,11 @@ impl HttpConnector for Step {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
         let action = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default().to_owned();
-        let looks = ["Describe", "Get"].iter().any(|verb| action.starts_with(verb)) || body.contains("DryRun=true");
+        if body.contains("DryRun=true") {
+            // winterbaume carries it out.
+            return HttpConnectorFuture::ready(Ok(refusal(412, "DryRunOperation")));
+        }
+        let looks = ["Describe", "Get"].iter().any(|verb| action.starts_with(verb));
         let n = {
             let mut made = self.mortal.made.lock().unwrap();
             *made += usize::from(!looks);
@@ -126,6 +130,14 @@ fn clients_in(mock: &MockAws) -> xtask_aws::clients::Clients {
     clients_over(mock.http_client(), Vec::new())
 }
 
+/// Clients of a release that nothing happens to.
+fn immortal(account: &Account) -> xtask_aws::clients::Clients {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let mortal = Mortal { inner: account.mock.http_client(), at: None, made: Arc::default(), died: channel().0 };
+    clients_over(SharedHttpClient::new(mortal), Vec::new())
+}
+
 /// Builds an image if this run has not made one yet, and marks it; the machine is not entered, because nobody is in it.
 fn release(ec2: &Ec2, base: &BaseRecord, resumed: bool) -> Image {
     let source = source();
@@ -190,7 +202,7 @@ fn a_release_that_dies_anywhere_ends_as_one_that_did_not() {
             let record = state.ledger().run(id.to_str().unwrap()).unwrap().unwrap();
             let run = Arc::new(state.resume_run(&record).unwrap());
             let driver = Arc::new(Driver::new().unwrap());
-            let ec2 = Ec2::new(driver, &clients_in(&account.mock), settings(&REGIONS), &state, Some(run));
+            let ec2 = Ec2::new(driver, &immortal(&account), settings(&REGIONS), &state, Some(run));
             release(&ec2, &account.base, true);
             let when = if after { "after" } else { "before" };
             println!("{n:3} {when:6} {action}");

@@ -144,7 +144,8 @@ fn a_token_that_ends_in_the_middle_is_a_precondition_that_says_what_to_do() {
 fn judged(refused: &[&'static str], accounts: &[&str]) -> Result<String, Error> {
     let would = |action| Plan::next(action, ALWAYS, Strike::Refuse(412, "DryRunOperation"));
     let denied = |action| Plan::next(action, ALWAYS, Strike::Refuse(403, "UnauthorizedOperation"));
-    let asked = ["ImportKeyPair", "CreateSecurityGroup", "RunInstances", "CreateImage"];
+    let asked =
+        ["ImportKeyPair", "CreateSecurityGroup", "RunInstances", "CreateImage", "CreateTags", "DeregisterImage"];
     let plans = asked.into_iter().map(|action| if refused.contains(&action) { denied(action) } else { would(action) });
     let driver = driver();
     let mut account = Account::new(&driver, Vec::new());
@@ -157,7 +158,7 @@ fn judged(refused: &[&'static str], accounts: &[&str]) -> Result<String, Error> 
     let plans = plans.chain([
         Plan::next("DescribeRegions", ALWAYS, Strike::Rewrite("(?s)<regionInfo.*</regionInfo>", regions.leak())),
         Plan::next("DescribeSubnets", ALWAYS, Strike::Rewrite("(?s)<subnetSet(/>|.*</subnetSet>)", subnets)),
-        would("DescribeImages").after(1),
+        Plan::next("DescribeImages", 1, Strike::Refuse(412, "DryRunOperation")).after(1),
     ]);
     account.strike(plans.collect());
     let mut settings = settings::settings(&[&account.region]);

@@ -50,6 +50,10 @@ fn every_call_that_changes_something_is_written_down_with_what_it_made() {
     }
     let mut made = ec2.clients().calls().counts();
     made.retain(|action, _| !action.contains(":Describe") && !action.contains(":Get"));
+    // Whether they are permitted was asked before, as DryRun, which changes nothing.
+    for action in ["ec2:DeleteKeyPair", "ec2:DeleteSecurityGroup", "ec2:TerminateInstances"] {
+        assert_eq!(made.insert(action.to_owned(), 1), Some(2), "{action}");
+    }
     assert_eq!(counts, made);
     assert!(calls.iter().all(|c| c.settled.is_some() && c.error.is_none()), "{calls:#?}");
     let one = |action: &str| calls.iter().find(|c| c.action == action).unwrap();

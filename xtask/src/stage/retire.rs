@@ -159,11 +159,16 @@ fn judged(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp) -> (Ver
     }
 }
 
+/// True for two images of one image of ami.toml, for one architecture; an old record does not say for which.
+fn same_kind(one: &Image, other: &Image) -> bool {
+    one.image == other.image && (one.arch == other.arch || one.arch.is_none() || other.arch.is_none())
+}
+
 /// The names of newer images of the same kind, with the time of their making.
 fn newer<'a>(facts: &'a Facts, image: &Image) -> BTreeMap<&'a str, Timestamp> {
     let made = |i: &Image| i.created.parse::<Timestamp>().ok();
     let mine = facts.images.iter().filter(|i| i.name == image.name).filter_map(made).min();
-    let others = facts.images.iter().filter(|i| i.image == image.image && i.name != image.name);
+    let others = facts.images.iter().filter(|i| same_kind(i, image) && i.name != image.name);
     let mut newer = BTreeMap::new();
     for (other, at) in others.filter_map(|i| Some((i, made(i)?))) {
         // An image of which nobody knows when it was made is older than none.
@@ -285,6 +290,16 @@ mod tests {
         assert_eq!((all[0].verdict, all[0].monthly), (Verdict::Remove, Some(1.0)));
         assert_eq!(all[1].reason, "in use: channel production");
         assert_eq!(all[2].reason, "one of the last 1 of locus-agent");
+    }
+
+    #[test]
+    fn an_image_for_another_architecture_replaces_none() {
+        let of = |name: &str, on: i64, arch: &str| Image { arch: Some(arch.to_owned()), ..made(name, on) };
+        let mut facts = Facts { images: vec![of("x", 0, "x86_64"), of("arm", 20, "arm64")], ..Facts::default() };
+        assert_eq!(verdicts(&facts, 400)[0].1, "one of the last 1 of locus-agent");
+        facts.images.push(of("x-again", 20, "x86_64"));
+        assert_eq!(verdicts(&facts, 400)[0].0, Verdict::Deprecate);
+        assert_eq!(verdicts(&facts, 400)[1].0, Verdict::Keep);
     }
 
     #[test]

@@ -270,7 +270,8 @@ impl HttpConnector for Struck {
     }
 }
 
-fn refusal(status: u16, code: &str) -> HttpResponse {
+/// EC2's answer to a call that it does not carry out.
+pub(crate) fn refusal(status: u16, code: &str) -> HttpResponse {
     let body = format!(
         "<Response><Errors><Error><Code>{code}</Code><Message>refused by the test</Message></Error></Errors>\
          <RequestID>0</RequestID></Response>"

@@ -168,6 +168,10 @@ pub fn point<C: Cloud>(
     let unfinished = mine.is_some_and(Promotion::is_half_done);
     same_account(&history, target, images)?;
     if changes.is_empty() && !unfinished {
+        // What was begun and moved nothing must not move it later, either.
+        if !context.common.dry_run {
+            state.ledger().end_promotion(run.id(), channel, &target.image)?;
+        }
         return Ok((Outcome::UpToDate, format!("{channel} points at {shown} already")));
     }
     for change in &changes {
@@ -316,4 +320,46 @@ fn write<C: Cloud>(context: &Context, cloud: &C, run: &Run, channel: &str, chang
 fn who(context: &Context) -> String {
     let known = ["GITHUB_ACTOR", "SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| context.env.get(*name));
     known.cloned().unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn promotion(account: Option<&str>, ended: bool) -> Promotion {
+        Promotion {
+            run: "run-1".to_owned(),
+            on: "aws".to_owned(),
+            channel: "staging".to_owned(),
+            of: "locus-agent".to_owned(),
+            account: account.map(str::to_owned),
+            kind: PromotionKind::Promote,
+            image: "v1".to_owned(),
+            instead_of: String::new(),
+            version: "1.0.0".to_owned(),
+            ids: BTreeMap::new(),
+            who: "ann".to_owned(),
+            why: String::new(),
+            at: "2026-11-21T10:00:00Z".to_owned(),
+            ended: ended.then(|| "2026-11-21T10:00:01Z".to_owned()),
+            superseded: None,
+        }
+    }
+
+    #[test]
+    fn a_channel_stays_in_its_account() {
+        let target = Target { name: "staging".to_owned(), image: "locus-agent".to_owned(), ..Target::default() };
+        let image = |account: &str| Image { account: Some(account.to_owned()), ..Image::sample() };
+        let history = [promotion(Some("111111111111"), true), promotion(None, true)];
+        same_account(&history, &target, &[image("111111111111")]).unwrap();
+        let error = same_account(&history, &target, &[image("222222222222")]).unwrap_err();
+        assert_eq!(error.exit(), Exit::Precondition);
+        assert!(
+            error.to_string().contains("of account 111111111111, and these are of account 222222222222"),
+            "{error}"
+        );
+        // What was interrupted pointed the channel nowhere for good, and local images have no account.
+        same_account(&[promotion(Some("111111111111"), false)], &target, &[image("222222222222")]).unwrap();
+        same_account(&history, &target, &[Image { account: None, ..Image::sample() }]).unwrap();
+    }
 }

@@ -1,0 +1,68 @@
+//! Documents that belong to an image: kept on this machine, the smoke verdict in the image's tags too, where every machine of the account
+//! finds it.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use xtask::durable;
+use xtask::error::Result;
+use xtask::stage::smoke::Record;
+
+/// Keeps a document in an image's folder.
+pub fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    durable::replace(&folder.join(name), bytes)
+}
+
+/// A document in an image's folder.
+pub fn get(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(folder.join(name)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The verdict that counts: the tags' if it is newer than this machine's record, because another machine judged the image since. The record
+/// here has the reports, so it is taken where both are the same.
+pub fn newest(here: Option<Vec<u8>>, tags: Option<Record>) -> Option<Vec<u8>> {
+    let Some(tags) = tags else { return here };
+    let at = |record: &Record| record.at.parse::<Timestamp>().ok();
+    let known = here.as_ref().and_then(|bytes| serde_json::from_slice::<Record>(bytes).ok());
+    match known {
+        Some(known) if at(&known) >= at(&tags) => here,
+        Some(_) | None => serde_json::to_vec(&tags).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xtask::recipe::Digest;
+
+    use super::*;
+
+    fn record(passed: bool, at: &str) -> Record {
+        let content = Digest::of(b"ami-1");
+        Record {
+            schema: 1,
+            content,
+            spec_sha256: content,
+            passed,
+            at: at.to_owned(),
+            passes: Vec::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_record_of_this_machine_counts_until_another_machine_judges_the_image() {
+        let here = |at| serde_json::to_vec(&record(true, at)).ok();
+        let chosen = |here, tags| newest(here, tags).map(|bytes| serde_json::from_slice::<Record>(&bytes).unwrap());
+        let (early, late) = ("2026-11-21T09:59:00Z", "2026-11-21T10:00:00Z");
+        assert!(!chosen(here(early), Some(record(false, late))).unwrap().passed);
+        assert!(chosen(here(late), Some(record(false, early))).unwrap().passed);
+        assert!(chosen(here(late), Some(record(false, late))).unwrap().passed, "the same, with its reports");
+        assert!(!chosen(Some(b"{".to_vec()), Some(record(false, early))).unwrap().passed, "a damaged file");
+        assert!(chosen(None, Some(record(true, early))).unwrap().passed);
+        assert!(chosen(here(early), None).unwrap().passed && chosen(None, None).is_none());
+    }
+}
