@@ -98,6 +98,23 @@ fn a_promotion_that_was_interrupted_is_not_finished_after_another_one() {
     project.run(&rollback(&[])).says(0, &[&images[1].name]);
 }
 
+/// A rollback to the image at which the channel stands still.
+#[test]
+fn a_promotion_that_moved_nothing_is_not_finished_after_the_channel_was_left_where_it_is() {
+    let begun = (1..=9).find_map(|n| {
+        let (project, images) = project();
+        killed(&project, &images[2], &format!("after:{n}"));
+        let history = project.data(&["ami", "history", "--channel", "staging"])["history"].clone();
+        (history.as_array().unwrap().len() == 3).then_some((project, images))
+    });
+    let (project, images) = begun.unwrap();
+    let stays = [images[1].name.clone(), images[1].name.clone()];
+    assert_eq!(points_at(&project), stays, "nothing is moved yet");
+    project.run(&rollback(&["--to", &images[1].name, "--keep"])).says(0, &[&images[1].name]);
+    project.run(&["ami", "resume", "--yes"]).says(3, &["staging was moved by run-", "after run-"]);
+    assert_eq!(points_at(&project), stays);
+}
+
 #[test]
 fn regions_that_disagree_need_the_good_image_and_the_bad_one_is_named() {
     let (project, images) = project();

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_sdk_ec2::types::{Image as Ami, ImageState};
 use futures_util::StreamExt as _;
 use xtask::cloud::{
     BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind as LeftoverKind,
@@ -23,6 +22,8 @@ use crate::order::Order;
 use crate::ours::Ours;
 use crate::settings::Settings;
 use crate::{base, copy, documents, image, leftovers, parameters, preflight, protection, record, uses};
+
+mod visible;
 
 /// The provider.
 #[derive(Debug)]
@@ -262,6 +263,7 @@ impl Cloud for Ec2 {
     fn take_up(&self, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Option<Image>> {
         let ec2 = self.clients.ec2(self.home());
         let run = self.run()?.id();
+        self.calm()?;
         let made = self.driver.wait(image::tagged(&ec2, record::RUN, Some(run)))??;
         let wanted = capture.recipe_hash.to_string();
         let mine = made.iter().find(|ami| {
@@ -294,6 +296,7 @@ impl Cloud for Ec2 {
     }
 
     fn leftovers(&self) -> Result<Vec<Leftover>> {
+        self.calm()?;
         let mut left = Vec::new();
         for region in &self.settings.regions {
             left.extend(self.driver.wait(leftovers::find(&self.clients.ec2(region), region))??);
@@ -385,8 +388,7 @@ impl Cloud for Ec2 {
 
     fn mark(&self, image: &Image, key: &str, value: &str) -> Result<()> {
         let ami = self.ami(&image.region, &image.id.0)?;
-        let tags = [record::mark(key, value)].into();
-        Ok(self.driver.finish(image::tag(&self.clients.ec2(&image.region), &ami, &tags))?)
+        self.tag_visibly(&image.region, &ami, &[record::mark(key, value)].into())
     }
 
     fn launchable(&self, image: &Image) -> Result<()> {
@@ -409,8 +411,7 @@ impl Cloud for Ec2 {
             && let Ok(record) = serde_json::from_slice::<smoke::Record>(bytes)
         {
             let ami = self.ami(&image.region, &image.id.0)?;
-            let tags = record::verdict_tags(&record);
-            self.driver.finish(image::tag(&self.clients.ec2(&image.region), &ami, &tags))?;
+            self.tag_visibly(&image.region, &ami, &record::verdict_tags(&record))?;
         }
         Ok(())
     }
@@ -445,45 +446,5 @@ impl Ec2 {
 
     fn note(&self, caveat: String) {
         self.caveats.lock().unwrap_or_else(PoisonError::into_inner).insert(caveat);
-    }
-
-    /// An AMI as EC2 shows it now.
-    fn ami(&self, region: &str, id: &str) -> Result<Ami> {
-        let found = self.driver.wait(image::by_ids(&self.clients.ec2(region), &[id.to_owned()]))??;
-        found.into_iter().next().ok_or_else(|| {
-            Exit::Failed.error(format_args!("{id} is gone again from {region}"), "somebody may have deleted it")
-        })
-    }
-
-    /// The record of an image that was just made, read again as long as its tags are not all visible.
-    fn read(&self, region: &str, id: &str) -> Result<Image> {
-        let mut left = 12;
-        loop {
-            match record::read(region, &self.ami(region, id)?) {
-                Listed::Image(image) => return Ok(*image),
-                Listed::Corrupt(_) if left > 0 => left -= 1,
-                Listed::Corrupt(corrupt) => {
-                    return Err(Exit::Failed.error(
-                        format_args!("{}: {}", corrupt.place, corrupt.problem),
-                        format_args!("look at it, or remove it with `cargo xtask ami delete {id} --on aws`"),
-                    ));
-                }
-            }
-            self.driver.wait(tokio::time::sleep(self.settings.patience.pause))?;
-        }
-    }
-
-    /// Waits until no image of this run is in progress any more, whatever became of it: a builder that was stopped for one must not go before.
-    fn captured(&self, region: &str) -> Result<()> {
-        let (ec2, run) = (self.clients.ec2(region), self.run()?.id());
-        let made = self.driver.wait(image::tagged(&ec2, record::RUN, Some(run)))??;
-        let is_pending = |ami: &&Ami| ami.state() == Some(&ImageState::Pending);
-        let is_copy = |ami: &&Ami| record::plain_tags(ami.tags()).contains_key(record::COPIED_FROM);
-        for id in made.iter().filter(is_pending).filter(|ami| !is_copy(ami)).filter_map(Ami::image_id) {
-            let waited = self.driver.wait(image::available(&ec2, id, self.settings.patience.image, &|_| {}))?;
-            // What is wrong with it is told where it is taken up.
-            drop(waited);
-        }
-        Ok(())
     }
 }

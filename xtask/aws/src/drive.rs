@@ -34,6 +34,12 @@ impl Driver {
         self.wait_around(&Sections::default(), future)
     }
 
+    /// Does nothing for a while, or until a signal.
+    pub fn pause(&self, time: Duration) -> Result<()> {
+        // Made inside: a timer belongs to the runtime in which it is made.
+        self.wait(async { tokio::time::sleep(time).await })
+    }
+
     /// As [`Driver::wait`], for a future that also changes something: a signal ends it as soon as none of its sections is open.
     pub fn wait_around<T>(&self, sections: &Sections, future: impl Future<Output = T>) -> Result<T> {
         self.0.block_on(async {
@@ -96,6 +102,11 @@ async fn interrupted() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_needs_no_runtime_around_it() {
+        Driver::new().unwrap().pause(Duration::from_millis(1)).unwrap();
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_section_that_is_open_is_left_before_the_wait_ends_and_none_is_entered_after_a_signal() {

@@ -156,7 +156,10 @@ fn release(ec2: &Ec2, base: &BaseRecord, resumed: bool) -> Image {
         ec2.capture(machine, base, &wanted, &|_| {}).unwrap()
     });
     // winterbaume looks for the source of a copy in the region that the copy goes to: copies die in `kill.rs`, at moto.
-    ec2.mark(&image, "promoted:staging", "now").unwrap();
+    if let Err(error) = ec2.mark(&image, "promoted:staging", "now") {
+        // It does not show tags that an image got after it was made, either.
+        assert!(error.to_string().contains("cannot be read back"), "{error}");
+    }
     image
 }
 

@@ -179,7 +179,7 @@ fn a_failed_image_is_removed() {
 
 #[test]
 fn a_failed_copy_is_tried_again_alone_and_the_others_are_kept() {
-    let account = Account::new();
+    let account = Account::at(Moto::start_with(&[]));
     let image = account.build(&account.with(Vec::new())).unwrap();
     let failed = Strike::Rewrite("<imageState>available</imageState>", "<imageState>failed</imageState>");
     // Two looks for what is there, then the copy is seen to fail once.
@@ -188,7 +188,7 @@ fn a_failed_copy_is_tried_again_alone_and_the_others_are_kept() {
     assert_everywhere(&account);
     assert_eq!(calls(&ec2, "ec2:CopyImage"), 4, "one more, for the one region");
 
-    let account = Account::new();
+    let account = Account::at(Moto::start_with(&[]));
     let image = account.build(&account.with(Vec::new())).unwrap();
     let ec2 = account.with(vec![Plan::next("DescribeImages", 1000, failed).only_in("eu-west-1")]);
     let results = account.copy(&ec2, &image);

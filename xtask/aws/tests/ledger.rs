@@ -23,7 +23,7 @@ mod settings;
 mod account;
 use account::{Account, REGIONS, capture};
 use settings::{settings, source};
-use support::{Moto, PIPELINE, clients, owner};
+use support::{PIPELINE, clients};
 
 /// The calls of the newest run.
 fn written(account: &Account) -> Vec<Call> {
@@ -123,7 +123,7 @@ fn what_a_dead_run_left_is_found_by_its_tag_and_taken_away() {
 /// Where everything is allowed: what is gone has no tags that the printed policy could allow its removal by.
 #[test]
 fn what_is_gone_already_is_taken_away_without_a_failure() {
-    let account = Account::at(Moto::unrestricted(&[]));
+    let account = Account::new();
     let ec2 = account.with(Vec::new());
     let source = source();
     let base = ec2.base(&source, &|_| {}).unwrap();
@@ -152,14 +152,13 @@ fn an_image_of_a_run_that_was_cut_off_is_brought_to_its_end() {
     let base = first.base(&source, &|_| {}).unwrap();
     let wanted = capture(&source);
     let tags = Facts::of_capture(&wanted, &base, run.id()).tags(&BTreeMap::new());
-    let raw = owner(&account.moto.url).ec2(REGIONS[0]);
-    let made = account.driver.finish(async {
-        let call = raw.run_instances().image_id(&base.id).min_count(1).max_count(1);
-        let builder = call.send().await.unwrap().instances()[0].instance_id().unwrap().to_owned();
-        image::create(&raw, &builder, "locus-agent-v1.0.0-x", &tags, Duration::from_millis(20)).await.unwrap()
-    });
-    // CreateImage was answered; then the process died.
-    drop((first, run));
+    let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
+    let machine = first.begin(start, &|_| {}).unwrap();
+    let raw = clients(&account.moto.url, Vec::new()).of_run(Some(Arc::clone(&run))).ec2(REGIONS[0]);
+    let create = image::create(&raw, machine.id(), "locus-agent-v1.0.0-x", &tags, Duration::from_millis(20));
+    let made = account.driver.finish(create).unwrap();
+    // CreateImage was answered, and shows nothing yet; then the process died.
+    drop((machine, raw, first, run));
 
     let record = state.ledger().run(&id).unwrap().unwrap();
     let second = ec2(Arc::new(state.resume_run(&record).unwrap()));
@@ -191,16 +190,15 @@ fn a_parameter_is_written_only_if_nobody_was_faster() {
 
 #[test]
 fn parameters_that_hold_images_are_found_whoever_wrote_them() {
-    // The printed policy allows reading below the channels' prefixes alone, and somebody's parameters are read one by one.
-    let account = Account::at(Moto::unrestricted(&[]));
+    let account = Account::new();
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();
     // More than one answer of GetParameters holds.
-    let mut names: Vec<String> = (0..12).map(|n| format!("/somebody/{n:02}")).collect();
+    let mut names: Vec<String> = (0..12).map(|n| format!("/locus/somebody/{n:02}")).collect();
     for name in &names {
         ec2.put_parameter(REGIONS[0], name, &image.id.0, None).unwrap();
     }
-    ec2.put_parameter(REGIONS[0], "/somebody/text", "not an image", None).unwrap();
+    ec2.put_parameter(REGIONS[0], "/locus/somebody/text", "not an image", None).unwrap();
     let found = ec2.parameters(REGIONS[0]).unwrap();
     names.sort();
     assert_eq!(found.iter().map(|(name, _)| name).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());

@@ -63,9 +63,10 @@ pub(crate) struct Moto {
 }
 
 impl Moto {
-    /// Starts one on a free loopback port, on which the calls of every key but the owner's are evaluated against [`policies`].
+    /// Starts one on a free loopback port, on which the calls of every key but the owner's are evaluated against [`policies`], and which takes
+    /// AWS's times.
     pub(crate) fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with(&AS_AWS)
     }
 
     /// Starts one with these variables of `serve.py`.
@@ -83,6 +84,11 @@ impl Moto {
 
     /// Starts one on which everybody may do everything.
     pub(crate) fn unrestricted(env: &[(&str, &str)]) -> Self {
+        // A port that was free may be taken until it is used.
+        (0..5).find_map(|_| Self::listening(env)).unwrap()
+    }
+
+    fn listening(env: &[(&str, &str)]) -> Option<Self> {
         let python = provided("moto").join("python");
         let dir = tempfile::tempdir().unwrap();
         let (port, agents_port) = (free_port(), free_port());
@@ -103,10 +109,13 @@ impl Moto {
         let deadline = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
+            if said.contains("Address already in use") {
+                return None;
+            }
             assert!(process.ended().is_none() && Instant::now() < deadline, "moto_server does not listen: {said}");
             std::thread::sleep(Duration::from_millis(100));
         }
-        Self { _process: process, url: format!("http://127.0.0.1:{port}"), agents_port, dir }
+        Some(Self { _process: process, url: format!("http://127.0.0.1:{port}"), agents_port, dir })
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn settings(regions: &[&str]) -> Settings {
             image: quick(Patience::IMAGE),
             copy: quick(Patience::COPY),
             instance: quick(Patience::INSTANCE),
-            pause: Duration::from_millis(20),
+            pause: Duration::from_millis(100),
             command: Duration::from_millis(20),
         },
     }
