@@ -399,6 +399,21 @@ pub trait Cloud {
         Ok(())
     }
 
+    /// True if images can be disabled here: nobody can start one then, until it is enabled again.
+    fn disables(&self) -> bool {
+        false
+    }
+
+    /// An error if nobody can start the image because it is disabled.
+    fn usable(&self, _: &Image) -> Result<()> {
+        Ok(())
+    }
+
+    /// Disables an image; one that is disabled already is left alone.
+    fn disable(&self, _: &Image) -> Result<()> {
+        Ok(())
+    }
+
     /// Keeps a document that belongs to an image: smoke report, manifest, SBOM.
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()>;
 

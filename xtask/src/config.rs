@@ -102,8 +102,10 @@ pub struct Retention {
     pub keep_days: u64,
     /// How many images are kept whatever their age.
     pub keep_last: u64,
-    /// Days an image is deprecated before it goes.
+    /// Days an image is deprecated before it is disabled, or goes where images cannot be disabled.
     pub deprecate_days: u64,
+    /// Days an image on EC2 is disabled before it goes; 0 for not at all.
+    pub disable_days: u64,
     /// How many things one `gc` may remove.
     pub max_removals: u64,
 }
@@ -239,12 +241,18 @@ impl Config {
         let regions = root.table("regions", "regions").only(&["local", "aws"]);
         let regions = regions::read(&regions);
         let channels = channels(&root);
-        let retention =
-            root.table("retention", "retention").only(&["keep_days", "keep_last", "deprecate_days", "max_removals"]);
+        let retention = root.table("retention", "retention").only(&[
+            "keep_days",
+            "keep_last",
+            "deprecate_days",
+            "disable_days",
+            "max_removals",
+        ]);
         let retention = Retention {
             keep_days: retention.number("keep_days", 30, 0..=3650),
             keep_last: retention.number("keep_last", 3, 1..=1000),
             deprecate_days: retention.number("deprecate_days", 7, 0..=3650),
+            disable_days: retention.number("disable_days", 7, 0..=3650),
             max_removals: retention.number("max_removals", 20, 1..=10_000),
         };
         let local = local(&root, overrides);

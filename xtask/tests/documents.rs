@@ -3,9 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use clap::Parser as _;
@@ -163,7 +164,7 @@ fn what_is_not_run_here_is_run_where_it_is_said_to_be() {
                 } else {
                     vec![path]
                 };
-                let has = |file: &std::path::PathBuf| fs::read_to_string(file).is_ok_and(|text| text.contains(words));
+                let has = |file: &PathBuf| fs::read_to_string(file).is_ok_and(|text| text.contains(words));
                 assert!(files.iter().any(has), "{line}: {file} has no `{words}`");
             }
         }
@@ -173,10 +174,20 @@ fn what_is_not_run_here_is_run_where_it_is_said_to_be() {
     }
 }
 
-/// A look with a spec that no image meets: the instance stays up, and the line that is told leads into it.
+/// The documents of this name of all images.
+fn kept(name: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let state = std::env::var_os("AGENT_AMI_LOCAL_STATE_DIR").map_or_else(|| root().join(".agent-ami"), PathBuf::from);
+    let inside = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let images = inside(state.join("regions")).flat_map(inside);
+    images.filter_map(|image| Some((image.join(name), fs::read(image.join(name)).ok()?))).collect()
+}
+
+/// A look with a spec that no image meets: the instance stays up, and the line that is told leads into it. It is no verdict on the image.
 #[test]
 #[ignore = "boots a VM"]
 fn a_failed_check_leaves_its_instance_up_to_look_at() {
+    let verdicts = kept("smoke.json");
+    assert!(!verdicts.is_empty(), "no image was smoke-tested");
     let dir = tempfile::tempdir().unwrap();
     let spec = dir.path().join("spec.toml");
     let instance =
@@ -193,6 +204,9 @@ fn a_failed_check_leaves_its_instance_up_to_look_at() {
     let inside = shell(format!("{login} cat /etc/agent-ami/manifest.json"));
     assert!(String::from_utf8_lossy(&inside.stdout).contains("recipe_hash"), "{login}: {inside:?}");
     shell(format!("{login} sudo poweroff"));
+    assert_eq!(kept("smoke.json"), verdicts);
+    let partial = kept("smoke-partial.json");
+    assert!(partial.values().any(|record| String::from_utf8_lossy(record).contains("no-such-tool")), "{partial:?}");
 }
 
 #[test]

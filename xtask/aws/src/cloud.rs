@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_sdk_ec2::types::ImageState;
 use futures_util::StreamExt as _;
 use xtask::cloud::{
     BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind as LeftoverKind,
@@ -347,6 +348,14 @@ impl Cloud for Ec2 {
         Ok(())
     }
 
+    fn usable(&self, image: &Image) -> Result<()> {
+        let (region, id) = (image.region.as_str(), image.id.0.as_str());
+        match self.ami(region, id)?.state() {
+            Some(ImageState::Disabled) => Err(image::disabled(region, id)),
+            _ => Ok(()),
+        }
+    }
+
     fn promotable(&self, image: &Image) -> Result<()> {
         self.ours(&image.region, |ours| ours.promotable(&image.id.0))
     }
@@ -392,6 +401,7 @@ impl Cloud for Ec2 {
     }
 
     fn launchable(&self, image: &Image) -> Result<()> {
+        self.usable(image)?;
         preflight::launchable(&self.driver, &self.clients, &self.settings, image)
     }
 
@@ -401,6 +411,18 @@ impl Cloud for Ec2 {
         // EC2 keeps it for another day after that, and it stays deprecated for longer.
         self.driver.finish(protection::lift(&ec2, id))?;
         Ok(self.driver.finish(image::deprecate(&ec2, id))?)
+    }
+
+    fn disables(&self) -> bool {
+        true
+    }
+
+    fn disable(&self, image: &Image) -> Result<()> {
+        if self.ami(&image.region, &image.id.0)?.state() == Some(&ImageState::Disabled) {
+            return Ok(());
+        }
+        self.ours(&image.region, |ours| ours.disablable(&image.id.0))?;
+        Ok(self.driver.finish(image::disable(&self.clients.ec2(&image.region), &image.id.0))?)
     }
 
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {

@@ -98,6 +98,9 @@ impl Copies<'_> {
                     attempt = self.attempt(region)?;
                     None
                 }
+                Some(ami) if ami.state() == Some(&ImageState::Disabled) => {
+                    return Err(image::disabled(region, ami.image_id().unwrap_or_default()));
+                }
                 there => there,
             };
             let id = match there {

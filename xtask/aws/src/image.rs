@@ -8,6 +8,8 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types::{AttributeValue, Filter, Image as Ami, ImageState, ResourceType, Snapshot, TagSpecification};
 
+use xtask::error::{Error, Exit};
+
 use crate::fault::{Called as _, Fault, Kind};
 use crate::record::{self, sdk_tags};
 use crate::wait::{GaveUp, Look, Patience, retried, until_with};
@@ -22,8 +24,9 @@ pub async fn tagged(ec2: &Client, key: &str, value: Option<&str>) -> Result<Vec<
 }
 
 async fn described(ec2: &Client, filter: Filter) -> Result<Vec<Ami>, Fault> {
-    // Filters, not ids: one id that is not visible yet would fail the whole batch. Pages, because EC2 throttles whole lists.
-    let call = ec2.describe_images().owners("self").filters(filter);
+    // Filters, not ids: one id that is not visible yet would fail the whole batch. Pages, because EC2 throttles whole lists. An image that
+    // is disabled is there, with its name and its snapshots.
+    let call = ec2.describe_images().owners("self").include_disabled(true).filters(filter);
     call.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.called("ec2:DescribeImages")
 }
 
@@ -58,6 +61,7 @@ pub async fn watched(
             Some(state @ (ImageState::Failed | ImageState::Error | ImageState::Invalid | ImageState::Deregistered)) => {
                 Look::Final(format!("{}: {}", state.as_str(), why()))
             }
+            Some(state @ ImageState::Disabled) => Look::Final(format!("it is {}", state.as_str())),
             Some(state @ ImageState::Pending) if asking.get() => {
                 // Nothing depends on it, so what refuses it once is not asked again; snapshots that are done have no more to show.
                 let percent = progress(ec2, id).await;
@@ -153,6 +157,20 @@ pub fn soon() -> DateTime {
 pub async fn deprecate(ec2: &Client, id: &str) -> Result<(), Fault> {
     let call = ec2.enable_image_deprecation().image_id(id).deprecate_at(soon());
     retried(|| call.clone().send(), "ec2:EnableImageDeprecation").await.map(drop)
+}
+
+/// Makes an image one that nobody can start.
+pub async fn disable(ec2: &Client, id: &str) -> Result<(), Fault> {
+    let call = ec2.disable_image().image_id(id);
+    retried(|| call.clone().send(), "ec2:DisableImage").await.map(drop)
+}
+
+/// The error where an image that is disabled would have to be started.
+pub fn disabled(region: &str, id: &str) -> Error {
+    Exit::Precondition.error(
+        format_args!("{id} in {region} is disabled"),
+        format_args!("`aws ec2 enable-image --image-id {id} --region {region}` enables it again, or use another image"),
+    )
 }
 
 /// Puts the tags on an image and its snapshots that are not there yet.

@@ -55,7 +55,9 @@ pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Leftover>, Fault> {
     found.extend(groups.iter().map(|group| leftover(Kind::SecurityGroup, group.group_id(), group.tags(), None)));
 
     let images = image::tagged(ec2, RUN, None).await?;
-    for ami in images.iter().filter(|ami| ami.state() != Some(&ImageState::Available)) {
+    // An image that somebody disabled is whole.
+    let whole = |ami: &&Ami| matches!(ami.state(), Some(ImageState::Available | ImageState::Disabled));
+    for ami in images.iter().filter(|ami| !whole(ami)) {
         found.push(leftover(Kind::UnfinishedImage, ami.image_id(), ami.tags(), None));
     }
     let call = ec2.describe_snapshots().owner_ids("self").filters(of_a_run());

@@ -66,6 +66,13 @@ impl Ours<'_> {
         self.permitted(tagged(self.ec2, self.region, id))
     }
 
+    /// An error unless an image can be disabled and marked.
+    pub(crate) fn disablable(&self, id: &str) -> Result<()> {
+        let call = self.ec2.disable_image().image_id(id).dry_run(true).send();
+        self.permitted(dry::ask(self.region, call, "ec2:DisableImage", nothing))?;
+        self.permitted(tagged(self.ec2, self.region, id))
+    }
+
     /// An error unless an image can be removed with these snapshots.
     pub(crate) fn removable(&self, id: &str, snapshots: &[String]) -> Result<()> {
         self.permitted(unprotected(self.ec2, self.region, id))?;

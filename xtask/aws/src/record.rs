@@ -278,7 +278,8 @@ pub fn read(region: &str, ami: &Ami) -> Listed {
 
 fn image(region: &str, id: &ImageId, ami: &Ami) -> Result<Image, String> {
     match ami.state() {
-        Some(ImageState::Available) => {}
+        // Disabled: it is whole, and can be enabled again.
+        Some(ImageState::Available | ImageState::Disabled) => {}
         state => return Err(format!("its state is {}", state.map_or("unknown", ImageState::as_str))),
     }
     let tags = plain_tags(ami.tags());

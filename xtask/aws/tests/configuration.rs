@@ -47,6 +47,7 @@ const KEYS: &[(&str, &str, &[Where])] = &[
     ("retention.keep_days", "", &[Code("commands/ami/gc.rs", "retention.keep_days")]),
     ("retention.keep_last", "", &[Code("commands/ami/gc.rs", "retention.keep_last")]),
     ("retention.deprecate_days", "", &[Code("commands/ami/gc.rs", "retention.deprecate_days")]),
+    ("retention.disable_days", "", &[Code("commands/ami/gc.rs", "retention.disable_days")]),
     ("retention.max_removals", "", &[Code("commands/ami/gc.rs", "retention.max_removals")]),
     ("local.state_dir", "", &[Code("commands/context.rs", "config.local.state_dir")]),
     ("local.cpus", "7", &[Local]),

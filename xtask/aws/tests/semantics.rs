@@ -315,3 +315,21 @@ fn what_a_channel_points_at_cannot_be_deregistered_for_a_day() {
     assert!(error.to_string().contains("24 hours"), "{error}");
     assert_eq!(ec2.images(HOME).unwrap().len(), 1);
 }
+
+#[test]
+fn an_image_that_is_disabled_is_whole_and_cannot_be_used() {
+    let world = World::new(&[]);
+    let ec2 = world.ec2();
+    let image = world.image(&ec2);
+    ec2.usable(&image).unwrap();
+    ec2.disable(&image).unwrap();
+    ec2.disable(&image).unwrap();
+    // It is listed, and neither it nor its snapshot is what a run left.
+    assert_eq!(ec2.images(HOME).unwrap().len(), 1);
+    assert!(!ec2.leftovers().unwrap().iter().any(|left| matches!(left.kind, Kind::UnfinishedImage | Kind::Snapshot)));
+    for refused in [ec2.usable(&image).unwrap_err(), ec2.launchable(&image).unwrap_err()] {
+        assert!(plain(&refused).contains("aws ec2 enable-image"), "{}", plain(&refused));
+    }
+    ec2.delete(&image).unwrap();
+    assert!(ec2.images(HOME).unwrap().is_empty());
+}

@@ -12,8 +12,10 @@ use crate::cloud::{Image, Kind, Leftover};
 pub struct Policy {
     /// How long an image is kept after it was replaced.
     pub keep: SignedDuration,
-    /// How long an image is deprecated before it goes.
+    /// How long an image is deprecated before it is disabled.
     pub deprecated: SignedDuration,
+    /// How long an image is disabled before it goes; `None` where images cannot be disabled, or are not to be.
+    pub disabled: Option<SignedDuration>,
     /// How many versions of an image are kept whatever their age.
     pub keep_last: usize,
     /// How many things are removed at once, at most.
@@ -35,6 +37,8 @@ pub struct Facts {
     pub promoted: BTreeMap<String, Vec<(String, Timestamp)>>,
     /// By image id, since when it has been deprecated.
     pub deprecated: BTreeMap<String, Timestamp>,
+    /// By image id, since when it has been disabled.
+    pub disabled: BTreeMap<String, Timestamp>,
     /// What runs left.
     pub leftovers: Vec<Leftover>,
     /// Runs that are under way, here or, as far as one can tell, elsewhere.
@@ -51,6 +55,8 @@ pub enum Verdict {
     Keep,
     /// An image that nobody should start with any more; those who do still can.
     Deprecate,
+    /// An image that nobody can start any more, until somebody enables it again.
+    Disable,
     /// It goes.
     Remove,
 }
@@ -145,17 +151,31 @@ fn judged(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp) -> (Ver
         return keep(format!("replaced {} days ago, kept for {days}", age.as_hours() / 24));
     }
     let (age, notice) = (age.as_hours() / 24, policy.deprecated.as_hours() / 24);
-    match facts.deprecated.get(&image.id.0) {
+    let next = if policy.disabled.is_some() { "is disabled" } else { "goes" };
+    let Some(since) = facts.deprecated.get(&image.id.0) else {
+        let reason = format!("replaced {age} days ago; it {next} when it has been deprecated for {notice} days");
+        return (Verdict::Deprecate, reason);
+    };
+    if now.duration_since(*since) < policy.deprecated {
+        return keep(format!("deprecated since {since}, it {next} after {notice} days"));
+    }
+    let Some(disabled) = policy.disabled else {
+        let reason = format!("replaced {age} days ago, deprecated for {notice} and more, nobody refers to it");
+        return (Verdict::Remove, reason);
+    };
+    let rest = disabled.as_hours() / 24;
+    match facts.disabled.get(&image.id.0) {
         None => (
-            Verdict::Deprecate,
-            format!("replaced {age} days ago; it goes when it has been deprecated for {notice} days"),
+            Verdict::Disable,
+            format!("deprecated for {notice} days and more; it goes when it has been disabled for {rest} days"),
         ),
-        Some(since) if now.duration_since(*since) < policy.deprecated => {
-            keep(format!("deprecated since {since}, it goes after {notice} days"))
+        Some(since) if now.duration_since(*since) < disabled => {
+            keep(format!("disabled since {since}, it goes after {rest} days"))
         }
-        Some(_) => {
-            (Verdict::Remove, format!("replaced {age} days ago, deprecated for {notice} and more, nobody refers to it"))
-        }
+        Some(_) => (
+            Verdict::Remove,
+            format!("replaced {age} days ago, disabled for {rest} days and more, nobody refers to it"),
+        ),
     }
 }
 
@@ -243,6 +263,7 @@ mod tests {
     const POLICY: Policy = Policy {
         keep: SignedDuration::from_hours(30 * 24),
         deprecated: SignedDuration::from_hours(7 * 24),
+        disabled: None,
         keep_last: 1,
         max_removals: 10,
         grace: SignedDuration::from_hours(24),
@@ -290,6 +311,23 @@ mod tests {
         assert_eq!((all[0].verdict, all[0].monthly), (Verdict::Remove, Some(1.0)));
         assert_eq!(all[1].reason, "in use: channel production");
         assert_eq!(all[2].reason, "one of the last 1 of locus-agent");
+    }
+
+    #[test]
+    fn where_images_can_be_disabled_one_is_before_it_goes() {
+        let policy = Policy { disabled: Some(SignedDuration::from_hours(3 * 24)), ..POLICY };
+        let first = |facts: &Facts, on: i64| {
+            let decision = plan(facts, &policy, day(on), false).swap_remove(0);
+            (decision.verdict, decision.reason)
+        };
+        let mut facts = facts();
+        assert!(first(&facts, 41).1.ends_with("it is disabled when it has been deprecated for 7 days"));
+        facts.deprecated.insert("ami-v1".to_owned(), day(41));
+        assert_eq!(first(&facts, 47).0, Verdict::Keep);
+        assert_eq!(first(&facts, 48).0, Verdict::Disable);
+        facts.disabled.insert("ami-v1".to_owned(), day(48));
+        assert_eq!(first(&facts, 50), (Verdict::Keep, format!("disabled since {}, it goes after 3 days", day(48))));
+        assert_eq!(first(&facts, 51).0, Verdict::Remove);
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub fn build<P: Provider>(
         plan::make(&cloud, name, image, &recipe, super::engine::name(context, provider, config, args)?, args.force)?;
     if let Some(id) = &plan.up_to_date {
         let there = crate::cloud::find(&cloud, &id.0)?;
+        cloud.usable(&there)?;
         told(&there);
         return Ok((there, true));
     }

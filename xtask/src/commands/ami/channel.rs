@@ -186,6 +186,7 @@ pub fn point<C: Cloud>(
         context.confirm(&format!("Point {channel} at {name}?"))?;
     }
     for image in *images {
+        cloud.usable(image)?;
         cloud.promotable(image)?;
     }
     free_dead_claim(context, cloud, state, run, target)?;

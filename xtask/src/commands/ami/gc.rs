@@ -24,6 +24,8 @@ use layers::Layers;
 
 /// The mark that says since when an image has been deprecated.
 const DEPRECATED: &str = "deprecated";
+/// The mark that says since when an image has been disabled.
+const DISABLED: &str = "disabled";
 /// How long something temporary of another machine's run is left alone when it does not say itself how long.
 const GRACE_HOURS: i64 = 24;
 
@@ -39,7 +41,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Resu
     }
     let planned = |cloud: &P::Cloud| -> Result<Planned> {
         let facts = facts(context, cloud, &config, &state, &runs)?;
-        let mut decisions = retire::plan(&facts, &policy(&config), Timestamp::now(), local);
+        let mut decisions = retire::plan(&facts, &policy(cloud, &config), Timestamp::now(), local);
         let summary = summary(&decisions);
         // A layer is no run's: the next build starts from it, whoever made it.
         let all = local && runs.is_empty();
@@ -128,12 +130,13 @@ fn dead(state: &State) -> Result<Vec<String>> {
     Ok(dead)
 }
 
-fn policy(config: &Config) -> Policy {
+fn policy<C: Cloud>(cloud: &C, config: &Config) -> Policy {
     let days = |n: u64| SignedDuration::from_hours(24 * i64::try_from(n).unwrap_or(3650));
     let retention = &config.retention;
     Policy {
         keep: days(retention.keep_days),
         deprecated: days(retention.deprecate_days),
+        disabled: Some(retention.disable_days).filter(|n| *n > 0 && cloud.disables()).map(days),
         keep_last: usize::try_from(retention.keep_last).unwrap_or(usize::MAX),
         max_removals: usize::try_from(retention.max_removals).unwrap_or(usize::MAX),
         grace: SignedDuration::from_hours(GRACE_HOURS),
@@ -170,6 +173,8 @@ fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State,
                 facts.quarantined.insert(image.name.clone(), value);
             } else if key == DEPRECATED {
                 facts.deprecated.extend(value.parse().ok().map(|at| (image.id.to_string(), at)));
+            } else if key == DISABLED {
+                facts.disabled.extend(value.parse().ok().map(|at| (image.id.to_string(), at)));
             } else if let (Some(channel), Some(at)) = (key.strip_prefix("promoted:"), value.split(' ').next()) {
                 let moves = facts.promoted.entry(image.name.clone()).or_default();
                 moves.extend(at.parse().ok().map(|at: Timestamp| (pointer(&image.image, channel), at)));
@@ -177,7 +182,7 @@ fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State,
         }
     }
     // Who uses an image is asked only about those that would go: each answer is a call or two.
-    let first = retire::plan(&facts, &policy(config), Timestamp::now(), false);
+    let first = retire::plan(&facts, &policy(cloud, config), Timestamp::now(), false);
     let doubtful: BTreeSet<&str> =
         first.iter().filter(|d| d.what == "image" && d.verdict != Verdict::Keep).map(|d| d.of.as_str()).collect();
     let doubtful: Vec<&Image> = facts.images.iter().filter(|i| doubtful.contains(i.name.as_str())).collect();
@@ -266,6 +271,11 @@ fn carry_out<C: Cloud>(
     if !users.is_empty() {
         return Err(Exit::Precondition.error(format_args!("{} points at it now", users.join(", ")), "it stays"));
     }
+    if decision.verdict == Verdict::Disable {
+        cloud.disable(image)?;
+        cloud.mark(image, DISABLED, &Timestamp::now().to_string())?;
+        return Ok("disabled");
+    }
     channel::delete(context, cloud, config, image)?;
     Ok("removed")
 }
@@ -275,7 +285,11 @@ fn summary(plan: &[Decision]) -> String {
     let saved: f64 = plan.iter().filter(|d| d.verdict == Verdict::Remove).filter_map(|d| d.monthly).sum();
     let money = if saved > 0.0 { format!(", at most ${saved:.2} a month less") } else { String::new() };
     let (remove, deprecate, keep) = (count(Verdict::Remove), count(Verdict::Deprecate), count(Verdict::Keep));
-    format!("{remove} to remove, {deprecate} to deprecate, {keep} stay{money}")
+    let disable = match count(Verdict::Disable) {
+        0 => String::new(),
+        some => format!("{some} to disable, "),
+    };
+    format!("{remove} to remove, {disable}{deprecate} to deprecate, {keep} stay{money}")
 }
 
 fn render(plan: &[Decision], all: bool) -> String {
@@ -284,6 +298,7 @@ fn render(plan: &[Decision], all: bool) -> String {
         let verb = match d.verdict {
             Verdict::Keep => "keep",
             Verdict::Deprecate => "deprecate",
+            Verdict::Disable => "disable",
             Verdict::Remove => "remove",
         };
         let size = d.bytes.map_or(String::new(), |bytes| format!("  {}", size(bytes)));
