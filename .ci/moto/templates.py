@@ -1,6 +1,6 @@
 """Launch templates as EC2 describes them (EC2 API reference, DescribeLaunchTemplateVersions, DescribeLaunchTemplates).
 
-Without a template only `$Latest` and `$Default` of all templates can be asked for; filters are heeded; answers come in pages.
+Without a template only `$Latest` and `$Default` of all templates can be asked for; filters are applied; answers come in pages.
 """
 
 from typing import Any

@@ -386,7 +386,7 @@ pub trait Cloud {
     /// Judges whether an instance of the image would start, without starting one.
     fn launchable(&self, image: &Image) -> Result<()>;
 
-    /// Tells everybody that an image should not be started with any more, and lifts its protection; those who start it still can.
+    /// Marks an image as one that should not be started any more, and lifts its protection; those who know it still can start it.
     fn deprecate(&self, image: &Image) -> Result<()>;
 
     /// An error unless everything is permitted that is done with an image when a channel is pointed at it; asked before the channel moves.

@@ -182,7 +182,7 @@ fn kept(name: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     images.filter_map(|image| Some((image.join(name), fs::read(image.join(name)).ok()?))).collect()
 }
 
-/// A look with a spec that no image meets: the instance stays up, and the line that is told leads into it. It is no verdict on the image.
+/// A look with a spec that no image meets: the instance stays up, and the line that is printed leads into it. It is no verdict on the image.
 #[test]
 #[ignore = "boots a VM"]
 fn a_failed_check_leaves_its_instance_up_to_look_at() {

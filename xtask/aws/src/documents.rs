@@ -22,7 +22,7 @@ pub fn get(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The verdict that counts: the tags' if it is newer than this machine's record, because another machine judged the image since. The record
+/// The verdict that counts: the tags' if it is newer than this machine's record, because another machine tested the image since. The record
 /// here has the reports, so it is taken where both are the same.
 pub fn newest(here: Option<Vec<u8>>, tags: Option<Record>) -> Option<Vec<u8>> {
     let Some(tags) = tags else { return here };
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_this_machine_counts_until_another_machine_judges_the_image() {
+    fn a_record_of_this_machine_counts_until_another_machine_tests_the_image() {
         let here = |at| serde_json::to_vec(&record(true, at)).ok();
         let chosen = |here, tags| newest(here, tags).map(|bytes| serde_json::from_slice::<Record>(&bytes).unwrap());
         let (early, late) = ("2026-11-21T09:59:00Z", "2026-11-21T10:00:00Z");

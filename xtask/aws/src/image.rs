@@ -208,7 +208,7 @@ async fn made_for(ec2: &Client, id: &str) -> Result<Vec<Snapshot>, Fault> {
 }
 
 /// Deregisters an image and deletes its snapshots. What is gone already is no failure; everything is tried, and what failed is
-/// told together. A snapshot of another image, too, stays with that one.
+/// reported together. A snapshot that another image has, too, stays with that one.
 pub async fn remove(ec2: &Client, id: &str) -> Result<(), Vec<Fault>> {
     // Without their names the snapshots would be orphans: then nothing is removed.
     let mut snapshots = snapshots(ec2, id).await.map_err(|fault| vec![fault])?;

@@ -88,9 +88,9 @@ async fn instances(ec2: &Client, id: &str) -> Result<Vec<String>, Fault> {
 
 async fn launches(ec2: &Client, id: &str, now: Timestamp) -> Result<Vec<String>, Fault> {
     let Some(ami) = image::by_ids(ec2, &[id.to_owned()]).await?.into_iter().next() else { return Ok(Vec::new()) };
-    let judged = record::smoked(&record::plain_tags(ami.tags()));
+    let smoked = record::smoked(&record::plain_tags(ami.tags()));
     let last = ami.last_launched_time().and_then(|at| at.parse().ok());
-    Ok(launched(last, judged, now).map(|at| format!("whoever launched it at {at}")).into_iter().collect())
+    Ok(launched(last, smoked, now).map(|at| format!("whoever launched it at {at}")).into_iter().collect())
 }
 
 /// The last launch, if it is recent and none of our own smoke tests.
@@ -215,7 +215,7 @@ mod tests {
         let day = |n: i64| Timestamp::from_second(1_700_000_000 + n * 86_400).unwrap();
         assert_eq!(launched(Some(day(10)), None, day(39)), Some(day(10)));
         assert_eq!(launched(Some(day(10)), None, day(41)), None);
-        assert_eq!(launched(Some(day(10)), Some(day(10)), day(11)), None, "the launch that was judged");
+        assert_eq!(launched(Some(day(10)), Some(day(10)), day(11)), None, "the launch of the smoke test");
         assert_eq!(launched(Some(day(12)), Some(day(10)), day(13)), Some(day(12)));
         assert_eq!(launched(None, None, day(13)), None);
     }

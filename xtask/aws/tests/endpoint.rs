@@ -225,7 +225,7 @@ fn images_and_tags_are_seen_a_while_after_they_were_made() {
 }
 
 #[test]
-fn dry_run_is_heeded_by_every_call_or_by_none() {
+fn dry_run_is_honored_by_every_call_or_by_none() {
     for (env, ignored) in [(&[][..], false), (&[("IGNORE_DRY_RUN", "1")][..], true)] {
         let place = Place::new(env);
         let ec2 = place.ec2();

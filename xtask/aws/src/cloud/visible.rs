@@ -50,7 +50,7 @@ impl Ec2 {
         let is_copy = |ami: &&Ami| record::plain_tags(ami.tags()).contains_key(record::COPIED_FROM);
         for id in made.iter().filter(is_pending).filter(|ami| !is_copy(ami)).filter_map(Ami::image_id) {
             let waited = self.driver.wait(image::available(&ec2, id, self.settings.patience.image, &|_| {}))?;
-            // What is wrong with it is told where it is taken up.
+            // Whoever takes it up reports what is wrong with it.
             drop(waited);
         }
         Ok(())
