@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
 
+use std::time::Duration;
+
 use serde_json::Value;
 use xtask::channel::{Target, claim};
 use xtask::cli::Job;
@@ -21,8 +23,10 @@ mod settings;
 mod account;
 use account::{Account, REGIONS};
 use settings::{settings, source};
-use support::{Moto, OWNER, owner};
+use support::{AS_AWS, Moto, OWNER, owner};
 
+/// What EC2's 24 hours after a protection is lifted take here (`AS_AWS`), and more.
+const COOLDOWN: Duration = Duration::from_millis(900);
 /// A customer managed key by its id, and one by its alias.
 const KEYS: [(&str, &str); 2] =
     [("us-west-2", "1234abcd-12ab-34cd-56ef-1234567890ab"), ("eu-west-1", "alias/agent-ami")];
@@ -93,7 +97,7 @@ fn without(sid: &str) -> Value {
 
 /// An account with an image of the owner's, and a role for instances.
 fn account(policy: Value) -> (Account, Image) {
-    let account = Account::at(Moto::under(&[policy], &[]));
+    let account = Account::at(Moto::under(&[policy], &AS_AWS));
     let iam = |call: &str| {
         let who = format!(
             "Authorization: AWS4-HMAC-SHA256 Credential={OWNER}/20261121/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0"
@@ -235,4 +239,46 @@ fn who_may_not_remove_makes_a_key_pair_and_no_instance() {
     let Err(error) = started(&ec2) else { panic!("nothing could be taken away again") };
     assert!(is_refusal(&error) && error.to_string().contains("ec2:DeleteKeyPair"), "{}", plain(&error));
     account.assert_left(&[("key pairs in us-east-1", 1)]);
+}
+
+/// An account in which a role has these jobs, with an image of the owner's.
+fn under(jobs: &[Job]) -> (Account, Image, Ec2) {
+    let keys = KEYS.map(|(region, id)| Key { region: region.to_owned(), id: id.to_owned() }).to_vec();
+    let (account, image) = account(policy(jobs, &Scope { keys, ..Scope::full(Partition::Commercial) }));
+    let ec2 = account.with_settings(Vec::new(), of_pipeline(Via::Ssh));
+    (account, image, ec2)
+}
+
+#[test]
+fn the_policy_of_each_job_is_enough_for_what_the_job_does() {
+    let (_account, image, ec2) = under(&[Job::Plan]);
+    ec2.base(&source(), &|_| {}).unwrap();
+    assert_eq!(ec2.images(REGIONS[0]).unwrap().len(), 1);
+    ec2.launchable(&image).unwrap();
+    assert_eq!(ec2.parameter(REGIONS[0], "/agent-ami/locus-agent/staging").unwrap(), None);
+
+    let (account, _, ec2) = under(&[Job::Build]);
+    ec2.ready(&source(), false).unwrap();
+    assert!(!is_refusal(&started(&ec2).unwrap_err()));
+    let ec2 = account.with_settings(Vec::new(), of_pipeline(Via::Ssh));
+    let image = account.build_as(&ec2, "built-v1").unwrap();
+    assert!(account.copy(&ec2, &image).iter().all(|copied| copied.result.is_ok()));
+
+    let (_account, image, ec2) = under(&[Job::Promote]);
+    ec2.promotable(&image).unwrap();
+    claim::take(&ec2, &staging(), "run-1", "ann").unwrap();
+    ec2.put_parameter(REGIONS[0], "/agent-ami/locus-agent/staging", &image.id.0, None).unwrap();
+    ec2.mark(&image, "promoted:staging", "now").unwrap();
+    ec2.protect(&image).unwrap();
+    claim::release(&ec2, &staging(), "run-1").unwrap();
+
+    let (account, image, ec2) = under(&[Job::Gc]);
+    assert_eq!(ec2.users(&image).unwrap(), [""; 0]);
+    ec2.deprecate(&image).unwrap();
+    ec2.mark(&image, "deprecated", "now").unwrap();
+    ec2.disable(&image).unwrap();
+    ec2.mark(&image, "disabled", "now").unwrap();
+    std::thread::sleep(COOLDOWN);
+    ec2.delete(&image).unwrap();
+    account.assert_left(&[]);
 }

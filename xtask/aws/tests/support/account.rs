@@ -71,13 +71,21 @@ impl Account {
 
     /// Builds an image; the machine is not entered, because nobody is in it.
     pub(crate) fn build(&self, ec2: &Ec2) -> Result<Image> {
-        let source = source();
-        let base = ec2.base(&source, &|_| {})?;
-        let machine = ec2.begin(
-            Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None },
-            &|_| {},
-        )?;
-        ec2.capture(machine, &base, &capture(&source), &|_| {})
+        self.build_of(ec2, &source())
+    }
+
+    /// As [`Account::build`], with another name: a name is unique in an account.
+    pub(crate) fn build_as(&self, ec2: &Ec2, name: &str) -> Result<Image> {
+        let mut source = source();
+        source.settings.insert("ami_name".to_owned(), name.into());
+        self.build_of(ec2, &source)
+    }
+
+    fn build_of(&self, ec2: &Ec2, source: &Source) -> Result<Image> {
+        let base = ec2.base(source, &|_| {})?;
+        let machine =
+            ec2.begin(Start { builder: BuilderKind::Instance, source, base: &base, from: None, next: None }, &|_| {})?;
+        ec2.capture(machine, &base, &capture(source), &|_| {})
     }
 
     pub(crate) fn copy(&self, ec2: &Ec2, image: &Image) -> Vec<Copied> {
