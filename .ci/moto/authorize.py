@@ -77,8 +77,7 @@ def denied(policies: list[dict], call: Call, world: World) -> Denied | None:
 ANYTHING = [
     "autoscaling:Describe*",
     "ec2:ListImagesInRecycleBin",
-    "ec2:ListSnapshotsInRecycleBin",
-    "rbin:ListRules",
+    "servicequotas:GetServiceQuota",
     "ssm:DescribeInstanceInformation",
     "ssm:DescribeParameters",
     "ssm:GetCommandInvocation",
@@ -303,17 +302,26 @@ class Checks:
                 for action in actions:
                     self.ask(action, "*", {"aws:CalledVia": ["ec2-images.amazonaws.com"]})
 
+    def named_key(self, key: str) -> tuple[str, Context]:
+        """A key's ARN, and what IAM knows of its aliases; only that way it knows a key by one (KMS developer guide,
+        "kms:ResourceAliases")."""
+        call, names = self.call, Context()
+        if "alias/" in key:
+            names = {"kms:ResourceAliases": [key[key.index("alias/") :]]}
+            key = "00000000-0000-0000-0000-000000000000"
+        arn = key if key.startswith("arn:") else f"arn:{call.partition}:kms:{call.region}:{call.account}:key/{key}"
+        return arn, names
+
+    def kms_DescribeKey(self) -> None:
+        arn, names = self.named_key(self.params["KeyId"])
+        self.ask("kms:DescribeKey", arn, {"kms:CallerAccount": self.call.account, **names})
+
     def key(self, key: str | None) -> None:
         """A customer managed key, by id, ARN or alias. A DryRun does not use it."""
         if not key or self.params.get("DryRun"):
             return
         call = self.call
-        names: Context = {}
-        if "alias/" in key:
-            # IAM knows a key by its alias only through a context key (KMS developer guide, "kms:ResourceAliases").
-            names = {"kms:ResourceAliases": [key[key.index("alias/") :]]}
-            key = "00000000-0000-0000-0000-000000000000"
-        arn = key if key.startswith("arn:") else f"arn:{call.partition}:kms:{call.region}:{call.account}:key/{key}"
+        arn, names = self.named_key(key)
         via = {"kms:CallerAccount": call.account, "kms:ViaService": f"ec2.{call.region}.amazonaws.com"}
         for action in USES_OF_KEY:
             grant = {"kms:GrantIsForAWSResource": "true"} if action == "CreateGrant" else {}

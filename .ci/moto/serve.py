@@ -7,6 +7,7 @@ Each module beside this one names the page that says so. Run as: serve.py -H HOS
 - IGNORE_DRY_RUN=1: DryRun is ignored, as endpoints do that are none of AWS's;
 - SSM_ASYNC_SECONDS, SSM_NAME_SECONDS (parameters.py), CONSISTENCY_SECONDS (consistency.py), COPY_SECONDS, COOLDOWN_SECONDS,
   LAUNCH_REPORT_SECONDS (images.py): AWS's times, each 0 by default;
+- QUOTA_AMIS, QUOTA_VCPUS, KMS_KEYS (limits.py);
 - AGENTS_PORT: Run Command runs on machines whose agents ask on that port (agents.py);
 - CALLS_LOG: a file that every call is written into, as `ACCESS_KEY ec2:RunInstances us-east-1`;
 - LATENCY_MS: every answer comes so late.
@@ -22,6 +23,7 @@ import agents
 import authorize
 import consistency
 import images
+import limits
 import parameters
 import policy
 import templates
@@ -34,6 +36,8 @@ from moto.server import main
 from world import MotoWorld
 
 POLICIES = policy.load(os.environ["POLICY_FILE"]) if "POLICY_FILE" in os.environ else None
+# IAM's prefix of a service where it is not moto's name of it.
+PREFIXES = {"service-quotas": "servicequotas"}
 # Where the code's status is not 400.
 HTTP_STATUS = {"DryRunOperation": 412, "UnauthorizedOperation": 403, "AccessDenied": 403}
 
@@ -69,7 +73,7 @@ def request_params(response: Any) -> dict[str, Any]:
 
 def call_of(response: Any, action: str, params: dict[str, Any]) -> authorize.Call:
     return authorize.Call(
-        service=response.service_name,
+        service=PREFIXES.get(response.service_name, response.service_name),
         action=action,
         region=response.region,
         account=response.current_account,
@@ -122,7 +126,7 @@ def call_action(self: Any) -> Any:
 
 
 if __name__ == "__main__":
-    for module in (consistency, images, parameters, templates):
+    for module in (consistency, images, limits, parameters, templates):
         module.install()
     images.may = lambda response, action, params: refused(response, action, params) is None
     if "AGENTS_PORT" in os.environ:

@@ -24,6 +24,9 @@ pub use container::{control_group, remove_control_group};
 /// Marks a run's folder that a person wants to keep.
 const KEPT: &str = "kept";
 
+/// The lock that keeps a run from being taken up again while what it left is taken away.
+pub const LEFTOVERS: &str = "leftovers";
+
 /// The folder and its rooms.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -148,7 +151,7 @@ impl State {
         Ok(run)
     }
 
-    /// Takes up a run that was cut off, under its own id.
+    /// Takes up a run that was cut off, under its own id. Hold [`LEFTOVERS`] meanwhile.
     pub fn resume_run(&self, record: &RunRecord) -> Result<Run> {
         if self.is_alive(&record.id)? {
             let hint = "wait for it, or stop it with Ctrl-C where it runs";

@@ -119,6 +119,20 @@ impl Clients {
         aws_sdk_autoscaling::Client::from_conf(config.build())
     }
 
+    /// Service Quotas in a region, for reading.
+    pub fn service_quotas(&self, region: &str) -> aws_sdk_servicequotas::Client {
+        let config = aws_sdk_servicequotas::config::Builder::from(&self.config);
+        let config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        aws_sdk_servicequotas::Client::from_conf(config.build())
+    }
+
+    /// KMS in a region, for reading.
+    pub fn kms(&self, region: &str) -> aws_sdk_kms::Client {
+        let config = aws_sdk_kms::config::Builder::from(&self.config);
+        let config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        aws_sdk_kms::Client::from_conf(config.build())
+    }
+
     /// STS in the home region.
     pub fn sts(&self) -> aws_sdk_sts::Client {
         let config = aws_sdk_sts::config::Builder::from(&self.config).interceptor(self.calls.clone());

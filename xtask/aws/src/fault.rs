@@ -80,7 +80,9 @@ fn kind_of(code: &str, status: Option<u16>) -> Kind {
         | "MissingAuthenticationToken" => Kind::Credentials,
         "OptInRequired" => Kind::NotEnabled,
         "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" => Kind::Denied,
-        "InvocationDoesNotExist" | "ParameterNotFound" => Kind::NotFound,
+        "InvocationDoesNotExist" | "ParameterNotFound" | "NotFoundException" | "NoSuchResourceException" => {
+            Kind::NotFound
+        }
         _ if code.ends_with(".NotFound") || code.ends_with(".Malformed") && code.starts_with("InvalidAMIID") => {
             Kind::NotFound
         }

@@ -23,6 +23,7 @@ pub mod copy;
 pub mod order;
 mod request;
 mod dry;
+mod limits;
 mod ours;
 pub mod parameters;
 pub mod uses;

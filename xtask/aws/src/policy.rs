@@ -29,6 +29,7 @@ const READ: &[&str] = &[
     "ec2:DescribeImages",
     "ec2:DescribeInstanceStatus",
     "ec2:DescribeInstanceTypeOfferings",
+    "ec2:DescribeInstanceTypes",
     "ec2:DescribeInstances",
     "ec2:DescribeKeyPairs",
     "ec2:DescribeLaunchTemplateVersions",
@@ -41,8 +42,8 @@ const READ: &[&str] = &[
     "ec2:DescribeVolumes",
     "ec2:DescribeVpcs",
     "ec2:ListImagesInRecycleBin",
-    "ec2:ListSnapshotsInRecycleBin",
-    "rbin:ListRules",
+    "kms:DescribeKey",
+    "servicequotas:GetServiceQuota",
     "ssm:DescribeInstanceInformation",
     "ssm:DescribeParameters",
     "sts:GetCallerIdentity",
@@ -106,9 +107,9 @@ const RETIRE: &[&str] = &["ec2:DisableImage", "ec2:EnableImageDeprecation"];
 /// What keeps the image of a channel from being removed, and what ends that.
 const PROTECT: &[&str] = &["ec2:DisableImageDeregistrationProtection", "ec2:EnableImageDeregistrationProtection"];
 
-/// What EBS does with a key for its caller (EBS user guide, "Requirements for Amazon EBS encryption").
+/// What EBS does with a key for its caller, beside `kms:DescribeKey`, which is in [`READ`] (EBS user guide, "Requirements for Amazon EBS encryption").
 const USE_KEYS: &[&str] =
-    &["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"];
+    &["kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"];
 
 /// A statement of a policy. All of them allow.
 #[derive(Clone, Debug)]
@@ -282,7 +283,7 @@ fn pointing(scope: &Scope) -> Option<Statement> {
     Some(Statement::new("PointChannels", CHANNELS, &["ssm:DeleteParameter", "ssm:PutParameter"], parameters))
 }
 
-/// Keys are used by EC2 for us, never by ourselves (KMS developer guide, "kms:ViaService" and "kms:GrantIsForAWSResource").
+/// Keys are used by EC2 for us, and only looked at by ourselves (KMS developer guide, "kms:ViaService" and "kms:GrantIsForAWSResource").
 fn keys(scope: &Scope) -> Vec<Statement> {
     let via = json!({ "kms:ViaService": format!("ec2.*.{}", scope.partition.dns_suffix()) });
     let mut statements = Vec::new();

@@ -1,8 +1,8 @@
 //! What must hold before the first mutating call, in every region: identity, account, lifetime of the credentials, permissions, network.
 //!
 //! All problems are listed at once, each with its remedy; finding them one by one costs a release each. Permissions are asked for by DryRun,
-//! with the parameters of the real calls (EC2 API reference, "DryRun"). What has no DryRun is read: KMS keys and quotas of EC2 are known
-//! only when they are used.
+//! with the parameters of the real calls (EC2 API reference, "DryRun"). What has no DryRun is read: parameters, quotas, the state of KMS keys.
+//! Whether a key's policy lets EC2 use it is known only when it is used.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -24,7 +24,7 @@ use crate::fault::{Called as _, Fault, Kind};
 use crate::order::Order;
 use crate::request::{self, Owner};
 use crate::settings::{Settings, Via};
-use crate::{base, image, ours, parameters, record};
+use crate::{base, image, limits, ours, parameters, record};
 
 /// How long a release takes on EC2, generously: build, image, two boots, copies.
 const RELEASE: Duration = Duration::from_secs(60 * 60);
@@ -121,6 +121,11 @@ fn problem(fault: &Fault) -> String {
     format!("{fault}: {}", fault.remedy())
 }
 
+/// Adds what is wrong with something, or that nobody may look.
+fn add(problems: &mut Vec<String>, looked: std::result::Result<Option<String>, Fault>) {
+    problems.extend(looked.unwrap_or_else(|fault| Some(problem(&fault))));
+}
+
 /// The end of a run whose endpoint ignores DryRun. What it made is removed at once: no run knows of it.
 fn stopped(driver: &Driver, clients: &Clients, ignored: &[Ignored]) -> Error {
     let undone = ignored.iter().map(|one| (one, driver.finish(one.undo(clients))));
@@ -207,6 +212,13 @@ impl Asked<'_> {
                 None
             }
         };
+        // Spot instances have quotas of their own.
+        if let Some(kind) = self.order.types.first().filter(|_| self.order.spot.is_empty()) {
+            add(&mut problems, limits::room_for_an_instance(self.clients, self.home, kind).await);
+        }
+        for key in self.order.disks.iter().filter_map(|disk| disk.kms_key_id.as_deref()) {
+            add(&mut problems, limits::usable_key(self.clients, self.home, key).await);
+        }
         let tags = |kind: ResourceType| self.owner.tags(kind, &self.order.tags);
         if self.settings.via == Via::Ssh {
             let call = ec2.import_key_pair().key_name(NAME).public_key_material(PUBLIC_KEY.as_bytes().to_vec().into());
@@ -278,7 +290,12 @@ impl Asked<'_> {
             let fault = call.await.called("ssm:GetCommandInvocation").err();
             faults.extend(fault.filter(|fault| fault.kind == Kind::Denied));
         }
-        Ok(faults.iter().map(|fault| (region.to_owned(), problem(fault))).collect())
+        let mut problems: Vec<String> = faults.iter().map(problem).collect();
+        add(&mut problems, limits::room_for_an_image(self.clients, region).await);
+        if let Some(key) = self.settings.kms_keys.get(region) {
+            add(&mut problems, limits::usable_key(self.clients, region, key).await);
+        }
+        Ok(problems.into_iter().map(|problem| (region.to_owned(), problem)).collect())
     }
 
     /// What is done with images later, asked about one of ours that is there already: none may be.

@@ -158,6 +158,7 @@ fn judged(refused: &[&'static str], accounts: &[&str]) -> Result<String, Error> 
     let plans = plans.chain([
         Plan::next("DescribeRegions", ALWAYS, Strike::Rewrite("(?s)<regionInfo.*</regionInfo>", regions.leak())),
         Plan::next("DescribeSubnets", ALWAYS, Strike::Rewrite("(?s)<subnetSet(/>|.*</subnetSet>)", subnets)),
+        Plan::next("GetServiceQuota", ALWAYS, Strike::Refuse(400, "NoSuchResourceException")),
         Plan::next("DescribeImages", 1, Strike::Refuse(412, "DryRunOperation")).after(1),
     ]);
     account.strike(plans.collect());

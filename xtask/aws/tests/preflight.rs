@@ -12,11 +12,14 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use xtask::cli::Job;
 use xtask::cloud::{BuilderKind, Cloud as _, Start};
 use xtask::error::{Error, Exit, plain};
+use xtask::partition::Partition;
 use xtask::process::{Cmd, Finished};
 use xtask_aws::blueprint::Blueprint;
 use xtask_aws::clients::{Clients, http_client};
+use xtask_aws::policy::{Key, Scope, policy};
 use xtask_aws::preflight;
 use xtask_aws::settings::Settings;
 
@@ -27,7 +30,7 @@ mod settings;
 mod account;
 use account::{Account, REGIONS};
 use settings::{settings, source};
-use support::{Plan, Strike, clients, clients_over, root};
+use support::{Moto, Plan, Strike, clients, clients_over, owner, root};
 
 const ALWAYS: usize = usize::MAX / 2;
 
@@ -85,6 +88,52 @@ fn the_problems_of_all_regions_are_listed_at_once_each_with_its_remedy() {
     }
     assert!(!text.contains("us-west-2:"), "{text}");
     account.assert_left(&[]);
+}
+
+/// The words of an error, without the frame that its lines may have.
+fn words(error: &Error) -> String {
+    plain(error).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_quota_that_has_no_room_is_found_before_the_build() {
+    let full = [("QUOTA_AMIS", "0"), ("QUOTA_VCPUS", "1")];
+    let account = Account::at(Moto::start_with(&full));
+    let error = checked(&account, &clients(&account.moto.url, Vec::new()), &settings(&REGIONS)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Precondition);
+    let text = words(&error);
+    for region in REGIONS {
+        assert!(text.contains(&format!("{region}: the quota \"AMIs\" is 0, ")), "{text}");
+    }
+    assert!(text.contains("us-east-1: the quota \"Running On-Demand Standard"), "{text}");
+    assert!(text.contains("is 1, 0 are used, and 2 more are needed"), "{text}");
+    account.assert_left(&[]);
+}
+
+#[test]
+fn a_key_that_cannot_encrypt_is_found_before_the_build() {
+    let policies = [policy(
+        &[Job::All],
+        &Scope { keys: keys().to_vec(), prefixes: Vec::new(), ..Scope::full(Partition::Commercial) },
+    )];
+    let account = Account::at(Moto::under(&policies, &[("KMS_KEYS", "us-west-2:alias/ours,eu-west-1:alias/ours")]));
+    let kms = owner(&account.moto.url).kms("eu-west-1");
+    account.driver.finish(async {
+        let id = kms.describe_key().key_id("alias/ours").send().await.unwrap();
+        kms.disable_key().key_id(id.key_metadata().unwrap().key_id()).send().await.unwrap();
+    });
+    let kms_keys = keys().map(|key| (key.region, key.id)).into();
+    let settings = Settings { kms_keys, ..settings(&REGIONS) };
+    let text = words(&checked(&account, &clients(&account.moto.url, Vec::new()), &settings).unwrap_err());
+    assert!(text.contains("eu-west-1: the KMS key alias/ours is Disabled"), "{text}");
+    assert!(text.contains("ap-southeast-1: there is no KMS key alias/ours"), "{text}");
+    assert!(!text.contains("us-west-2:"), "{text}");
+    account.assert_left(&[]);
+}
+
+fn keys() -> [Key; 3] {
+    ["us-west-2", "eu-west-1", "ap-southeast-1"]
+        .map(|region| Key { region: region.to_owned(), id: "alias/ours".to_owned() })
 }
 
 #[test]

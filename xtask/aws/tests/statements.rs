@@ -95,9 +95,15 @@ fn without(sid: &str) -> Value {
     policy
 }
 
+/// AWS's times, and the keys.
+fn with_keys() -> Vec<(&'static str, &'static str)> {
+    let keys = KEYS.map(|(region, id)| format!("{region}:{id}")).join(",");
+    [&AS_AWS[..], &[("KMS_KEYS", keys.leak())]].concat()
+}
+
 /// An account with an image of the owner's, and a role for instances.
 fn account(policy: Value) -> (Account, Image) {
-    let account = Account::at(Moto::under(&[policy], &AS_AWS));
+    let account = Account::at(Moto::under(&[policy], &with_keys()));
     let iam = |call: &str| {
         let who = format!(
             "Authorization: AWS4-HMAC-SHA256 Credential={OWNER}/20261121/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0"
@@ -233,7 +239,7 @@ fn without_one_statement_the_pipeline_refuses_before_what_it_is_for() {
 /// Where nothing of ours is there yet, that is known as soon as there is something that costs nothing.
 #[test]
 fn who_may_not_remove_makes_a_key_pair_and_no_instance() {
-    let account = Account::at(Moto::under(&[without("RemoveOurs")], &[]));
+    let account = Account::at(Moto::under(&[without("RemoveOurs")], &with_keys()));
     let ec2 = account.with_settings(Vec::new(), of_pipeline(Via::Ssh));
     ec2.ready(&source(), false).unwrap();
     let Err(error) = started(&ec2) else { panic!("nothing could be taken away again") };

@@ -9,7 +9,7 @@ use crate::config::{Config, FILE, Image as ImageConfig, Overrides};
 use crate::error::{Exit, Result};
 use crate::event::{Document, Event, Events};
 use crate::ledger::{RunOutcome, RunRecord};
-use crate::state::{Asked, Run, State};
+use crate::state::{Asked, LEFTOVERS, Run, State};
 use crate::story::About;
 
 /// The project and the request.
@@ -85,6 +85,8 @@ impl Context {
 
     /// Takes up a run that was cut off.
     pub fn resume_run(&self, state: &State, record: &RunRecord) -> Result<Arc<Run>> {
+        // gc may be taking away what the run left.
+        let _lock = state.lock(LEFTOVERS, &self.line)?;
         Ok(self.under_way(state.resume_run(record)?))
     }
 

@@ -221,7 +221,8 @@ impl Faults {
 
     fn strike(&self, request: &HttpRequest) -> Option<Strike> {
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
-        let action = body.split('&').find_map(|pair| pair.strip_prefix("Action="))?;
+        let target = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
+        let action = target.or_else(|| body.split('&').find_map(|pair| pair.strip_prefix("Action=")))?;
         // `Credential=KEY/20261121/us-east-1/ec2/aws4_request`
         let region = request.headers().get("authorization").and_then(|a| a.split('/').nth(2)).unwrap_or_default();
         let mut plans = self.plans.lock().unwrap();
@@ -255,6 +256,10 @@ impl HttpConnector for Struck {
         let inner = self.inner.clone();
         match self.faults.strike(&request) {
             None => inner.call(request),
+            Some(Strike::Refuse(status, code)) if request.headers().contains_key("x-amz-target") => {
+                let body = serde_json::json!({ "__type": code, "message": "refused by the test" }).to_string();
+                HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))))
+            }
             Some(Strike::Refuse(status, code)) => HttpConnectorFuture::ready(Ok(refusal(status, code))),
             Some(Strike::HangUpBefore) => HttpConnectorFuture::ready(Err(hang_up())),
             Some(Strike::HangUpAfter) => HttpConnectorFuture::new(async move {

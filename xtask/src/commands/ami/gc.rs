@@ -16,7 +16,7 @@ use crate::event::{Event, Outcome, Phase, phase};
 use crate::ledger::RunOutcome;
 use crate::stage::prune::size;
 use crate::stage::retire::{self, Decision, Facts, Policy, Verdict};
-use crate::state::State;
+use crate::state::{LEFTOVERS, State};
 
 mod layers;
 
@@ -56,10 +56,12 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Resu
         let hint = if plan.changes_nothing() { "" } else { "; --apply does it" };
         return Ok(Finish::new(format!("{}{hint}", plan.summary), plan.data()));
     }
-    // Nothing is promoted, and no copy of a dead run is taken over, while it is decided what goes.
+    // Nothing is promoted, no copy of a dead run is taken over, and no run is taken up again while it is decided what goes.
     let channels = config.channels.keys().map(|name| format!("channel-{name}"));
-    let locks: Result<Vec<_>> =
-        channels.chain(["copy".to_owned()]).map(|name| state.lock(&name, &context.line)).collect();
+    let locks: Result<Vec<_>> = channels
+        .chain(["copy".to_owned(), LEFTOVERS.to_owned()])
+        .map(|name| state.lock(&name, &context.line))
+        .collect();
     let _locks = locks?;
     let plan = planned(&looking)?;
     context.document("gc", plan.data(), render(&plan.decisions, args.all));
