@@ -7,6 +7,7 @@ use std::fs;
 
 use serde_json::Value;
 use xtask::cloud::Image;
+use xtask::state::{LEFTOVERS, State};
 
 #[path = "support/project.rs"]
 mod project;
@@ -140,4 +141,16 @@ fn regions_that_disagree_need_the_good_image_and_the_bad_one_is_named() {
         .says(0, &["to be put under quarantine"]);
     assert_eq!([0, 1, 2].map(|n| is_quarantined(&project, &images[n])), [false, false, true]);
     assert_eq!(points_at(&project), [images[0].name.clone(), images[0].name.clone()]);
+}
+
+#[test]
+fn a_run_is_not_taken_up_while_gc_takes_away_what_it_left() {
+    let (project, images) = project();
+    killed(&project, &images[2], "after:5");
+    let state = State::open(project.path(".agent-ami")).unwrap();
+    let gc = state.lock(LEFTOVERS, "ami gc --apply").unwrap();
+    project.run(&["ami", "resume", "--yes"]).says(3, &["leftovers is busy", "ami gc --apply"]);
+    drop(gc);
+    project.run(&["ami", "resume", "--yes"]).says(0, &[]);
+    assert_eq!(points_at(&project), [images[2].name.clone(), images[2].name.clone()]);
 }
