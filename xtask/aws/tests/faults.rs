@@ -9,6 +9,7 @@ use xtask::cloud::{BuilderKind, Cloud as _, Start};
 use xtask::error::{Error, Exit};
 use xtask_aws::clients::Clients;
 use xtask_aws::cloud::Ec2;
+use xtask_aws::drive::Driver;
 use xtask_aws::settings::Settings;
 
 mod support;
@@ -16,9 +17,9 @@ mod support;
 mod settings;
 #[path = "support/account.rs"]
 mod account;
-use account::{Account, REGIONS};
+use account::{Account, REGIONS, capture};
 use settings::{settings, source};
-use support::{AS_AWS, Moto, Plan, Strike, owner};
+use support::{AS_AWS, Moto, Plan, Strike, inventory, owner};
 
 const ONE_IMAGE: [(&str, usize); 2] = [("images in us-east-1", 1), ("snapshots in us-east-1", 1)];
 
@@ -175,6 +176,34 @@ fn a_failed_image_is_removed() {
     let error = account.build(&ec2).unwrap_err();
     assert!(error.to_string().contains("failed"), "{error}");
     account.assert_left(&[]);
+}
+
+/// EC2 reads the builder's volumes until the image's snapshots are complete.
+#[test]
+fn the_builder_stays_until_its_image_is_complete() {
+    let account = Account::at(Moto::start_with(&[]));
+    let pending = Strike::Rewrite("<imageState>available</imageState>", "<imageState>pending</imageState>");
+    let ec2 = account.with(vec![Plan::next("DescribeImages", 3, pending).after(1)]);
+    let source = source();
+    let base = ec2.base(&source, &|_| {}).unwrap();
+    let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
+    let machine = ec2.begin(start, &|_| {}).unwrap();
+    let instances = std::sync::Mutex::new(Vec::new());
+    let told = |message: &str| {
+        if message == "pending" {
+            // A runtime cannot wait inside another one.
+            let url = account.moto.url.clone();
+            let looked = std::thread::spawn(move || {
+                let left = Driver::new().unwrap().finish(inventory(&owner(&url), &[REGIONS[0].to_owned()]));
+                left.get("instances in us-east-1").copied()
+            });
+            instances.lock().unwrap().push(looked.join().unwrap());
+        }
+    };
+    ec2.capture(machine, &base, &capture(&source), &told).unwrap();
+    let instances = instances.into_inner().unwrap();
+    assert!(!instances.is_empty() && instances.iter().all(|n| *n == Some(1)), "{instances:?}");
+    account.assert_left(&ONE_IMAGE);
 }
 
 #[test]
