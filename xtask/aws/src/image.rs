@@ -236,8 +236,14 @@ pub async fn remove(ec2: &Client, id: &str) -> Result<(), Vec<Fault>> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-async fn gone(ec2: &Client, id: &str) -> Result<bool, Fault> {
+/// True if an image cannot be seen.
+pub(crate) async fn gone(ec2: &Client, id: &str) -> Result<bool, Fault> {
     Ok(by_ids(ec2, &[id.to_owned()]).await?.is_empty())
+}
+
+/// True if a snapshot cannot be seen.
+pub(crate) async fn snapshot_gone(ec2: &Client, id: &str) -> Result<bool, Fault> {
+    Ok(still_there(ec2, [id.to_owned()].into()).await?.is_empty())
 }
 
 /// What DeregisterImage says of a snapshot that it did not delete because another image has it, too (API reference,
@@ -266,10 +272,7 @@ async fn delete_snapshot(ec2: &Client, id: &str) -> Result<(), Fault> {
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
             Err(fault) if fault.kind == Kind::NotFound => return Ok(()),
-            Err(fault) if fault.kind == Kind::Denied => {
-                let there = still_there(ec2, [id.to_owned()].into()).await?;
-                return if there.is_empty() { Ok(()) } else { Err(fault) };
-            }
+            Err(fault) if fault.kind == Kind::Denied && snapshot_gone(ec2, id).await? => return Ok(()),
             done => return done.map(drop),
         }
     }

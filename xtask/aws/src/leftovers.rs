@@ -140,11 +140,8 @@ async fn is_there(ec2: &Client, kind: Kind, id: &str) -> Result<bool, Fault> {
             let found = ec2.describe_security_groups().filters(by("group-id")).send().await;
             !found.called("ec2:DescribeSecurityGroups")?.security_groups().is_empty()
         }
-        Kind::Snapshot => {
-            let found = ec2.describe_snapshots().owner_ids("self").filters(by("snapshot-id")).send().await;
-            !found.called("ec2:DescribeSnapshots")?.snapshots().is_empty()
-        }
-        Kind::UnfinishedImage => !image::by_ids(ec2, &[id.to_owned()]).await?.is_empty(),
+        Kind::Snapshot => !image::snapshot_gone(ec2, id).await?,
+        Kind::UnfinishedImage => !image::gone(ec2, id).await?,
         Kind::Folder | Kind::Claim => false,
     })
 }
