@@ -4,9 +4,10 @@
 //! A release is taken only when it has been out for some days: most that are bad are found and withdrawn in the first ones.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fs_err as fs;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use semver::Version;
 use serde::Serialize;
 
@@ -77,8 +78,30 @@ struct Known {
     latest: Option<Version>,
 }
 
+/// How long a release must have been out, seen from one moment: asking takes seconds, in which the clock must not move the limit.
+#[derive(Clone, Copy, Debug)]
+pub struct MinAge {
+    now: Timestamp,
+    /// The publication time of the youngest release that is old enough.
+    pub youngest: Timestamp,
+}
+
+impl MinAge {
+    /// Releases that are at least `age` old now.
+    pub fn new(age: Duration) -> Self {
+        let now = Timestamp::now();
+        Self { now, youngest: now - SignedDuration::try_from(age).unwrap_or(SignedDuration::ZERO) }
+    }
+
+    /// Whether a release is not old enough. One that is newer than now, by a registry's clock that is ahead of ours or because it
+    /// was published while we asked, has age zero.
+    fn excludes(self, published: Timestamp) -> bool {
+        published.min(self.now) > self.youngest
+    }
+}
+
 /// Asks for everything that is pinned. `told` hears what is being asked.
-pub fn look(root: &Path, tools: &Path, oldest: Timestamp, told: &dyn Fn(&str)) -> Result<Vec<Pin>> {
+pub fn look(root: &Path, tools: &Path, min_age: MinAge, told: &dyn Fn(&str)) -> Result<Vec<Pin>> {
     let mut pins = pinned(root)?;
     let mut silent: Vec<(&str, String)> = Vec::new();
     for pin in &mut pins {
@@ -90,9 +113,9 @@ pub fn look(root: &Path, tools: &Path, oldest: Timestamp, told: &dyn Fn(&str)) -
         told(&pin.name);
         let found = match pin.from {
             Origin::Npm { same_major } => {
-                npm::known(&pin.name).map(|known| choose(&pin.have, &known, oldest, same_major))
+                npm::known(&pin.name).map(|known| choose(&pin.have, &known, min_age, same_major))
             }
-            Origin::Python { same_major } => python::newest(root, tools, pin, oldest, same_major),
+            Origin::Python { same_major } => python::newest(root, tools, pin, min_age, same_major),
         };
         match found {
             Ok((newest, young)) => (pin.newest, pin.young) = (newest, young),
@@ -174,14 +197,14 @@ fn npm_folders(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The newest release that is old enough, and one that is newer still.
-fn choose(have: &str, known: &Known, oldest: Timestamp, same_major: bool) -> (Option<String>, Option<String>) {
+fn choose(have: &str, known: &Known, min_age: MinAge, same_major: bool) -> (Option<String>, Option<String>) {
     let Ok(have) = Version::parse(have) else { return (None, None) };
     let fits = |version: &Version| {
         let public = known.latest.as_ref().is_none_or(|latest| version <= latest || same_major);
         version.pre.is_empty() && *version > have && public && (!same_major || version.major == have.major)
     };
     let best = |young: bool| {
-        let of_age = known.releases.iter().filter(|(version, at)| fits(version) && (*at > oldest) == young);
+        let of_age = known.releases.iter().filter(|(version, at)| fits(version) && min_age.excludes(*at) == young);
         of_age.map(|(version, _)| version).max()
     };
     let newest = best(false);
@@ -203,7 +226,8 @@ mod tests {
 
     #[test]
     fn a_release_is_taken_when_it_is_old_enough_public_and_no_preview() {
-        let oldest = "2026-11-15T00:00:00Z".parse().unwrap();
+        let at = |day: &str| -> Timestamp { format!("{day}T00:00:00Z").parse().unwrap() };
+        let oldest = MinAge { now: at("2026-11-22"), youngest: at("2026-11-15") };
         let all = known(
             "2.1.0",
             &[
@@ -221,6 +245,9 @@ mod tests {
         assert_eq!(choose("1.8.0", &all, oldest, true), (some("1.9.0"), None), "of Node.js only the same major");
         // What is pinned may itself be too young: it is not taken back.
         assert_eq!(choose("2.5.0", &all, oldest, false), (None, None));
+        // Without a least age, a release that came after the moment of asking is taken, too.
+        let none = MinAge { now: at("2026-11-19"), youngest: at("2026-11-19") };
+        assert_eq!(choose("2.0.0", &all, none, false), (some("2.1.0"), None));
     }
 
     #[test]

@@ -72,13 +72,13 @@ load support.bash
 
 @test "a time-out ends the whole group, and what left it" {
   agent claude 'sleep 301 & setsid sleep 302 & trap "" TERM; echo begun; sleep 303; sleep 304'
-  DISPATCH_GRACE=1 run dispatch --timeout 1s task
+  DISPATCH_GRACE=1 run dispatch --timeout 5s task
   [ "$status" -eq 124 ]
   for seconds in 301 302 303 304; do soon none_left "sleep $seconds"; done
   [ "$(cat "$(run_folder)/status")" = 124 ]
   [ "$(metadata .state)" = timed-out ]
   grep -q begun "$(run_folder)/log"
-  grep -q "its time of 1 s is over" "$(run_folder)/log"
+  grep -q "its time of 5 s is over" "$(run_folder)/log"
 }
 
 @test "SIGTERM, SIGINT and SIGHUP end the whole group and write the status" {

@@ -73,7 +73,7 @@ two() { [ "$(processes "$1" | wc -l)" -eq 2 ]; }
 @test "a time-out is each agent's" {
   agent claude 'sleep 341'
   agent codex 'echo quick'
-  run unified --timeout 1s claude,codex task
+  run unified --timeout 10s claude,codex task
   [ "$status" -eq 1 ]
   [[ $output == *"claude   124"* && $output == *"codex    0"* ]]
   soon none_left "sleep 341"

@@ -1,9 +1,6 @@
 //! `pins …`: is there something newer than what is pinned, and taking it.
 
 use std::path::PathBuf;
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
 
 use super::{Context, Provider, ami};
 use crate::check::{Finding, pins as dates};
@@ -11,20 +8,20 @@ use crate::cli;
 use crate::cloud::{self, Cloud as _};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
-use crate::freshness::{self, Pin};
+use crate::freshness::{self, MinAge, Pin};
 
 pub(super) mod check;
 mod propose;
 pub(super) mod update;
 
 /// Asks for newer versions. What could not be asked is a warning; if nothing could, an error.
-fn looked(context: &Context, tools: &std::path::Path, min_age: Duration) -> Result<Vec<Pin>> {
+fn looked(context: &Context, tools: &std::path::Path, min_age: MinAge) -> Result<Vec<Pin>> {
     let events = context.events.as_ref();
     phase(events, Phase::Freshness, "npm, Python packages", || {
         let told = |name: &str| {
             events.event(Event::Progress { phase: Phase::Freshness, message: name.to_owned(), fraction: None });
         };
-        let pins = freshness::look(&context.root, tools, oldest(min_age), &told)?;
+        let pins = freshness::look(&context.root, tools, min_age, &told)?;
         let unknown: Vec<&Pin> = pins.iter().filter(|pin| pin.problem.is_some()).collect();
         if let Some(first) = unknown.first() {
             let why = first.problem.as_deref().unwrap_or_default();
@@ -41,11 +38,6 @@ fn looked(context: &Context, tools: &std::path::Path, min_age: Duration) -> Resu
         let newer = pins.iter().filter(|pin| pin.newest.is_some()).count();
         Ok::<_, Error>((pins, Outcome::Done, format!("{newer} newer")))
     })
-}
-
-/// The youngest release that is old enough.
-fn oldest(min_age: Duration) -> Timestamp {
-    Timestamp::now() - SignedDuration::try_from(min_age).unwrap_or(SignedDuration::ZERO)
 }
 
 /// Reviews that are due and ends of life.

@@ -6,7 +6,7 @@ use fs_err as fs;
 use jiff::Timestamp;
 use semver::Version;
 
-use super::Pin;
+use super::{MinAge, Pin};
 use crate::cloud::sha256_file;
 use crate::error::{Exit, Result};
 use crate::process::Cmd;
@@ -55,7 +55,7 @@ pub(super) fn newest(
     root: &Path,
     tools: &Path,
     pin: &Pin,
-    oldest: Timestamp,
+    min_age: MinAge,
     same_major: bool,
 ) -> Result<(Option<String>, Option<String>)> {
     let have = Version::parse(&pin.have).ok();
@@ -67,7 +67,7 @@ pub(super) fn newest(
         Ok(line.and_then(|version| Version::parse(version.trim_end_matches(['\\', ' '])).ok()))
     };
     let newer = |found: Option<Version>| found.filter(|found| have.as_ref().is_some_and(|have| found > have));
-    let (of_age, any) = (newer(resolve(oldest)?), newer(resolve(Timestamp::now())?));
+    let (of_age, any) = (newer(resolve(min_age.youngest)?), newer(resolve(min_age.now)?));
     let young = any.filter(|any| of_age.as_ref().is_none_or(|of_age| any > of_age));
     Ok((of_age.map(|v| v.to_string()), young.map(|v| v.to_string())))
 }

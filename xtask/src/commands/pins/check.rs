@@ -4,10 +4,11 @@ use super::{bases, due, looked, table, tools};
 use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::Result;
+use crate::freshness::MinAge;
 
 /// Runs the command.
 pub(in crate::commands) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::PinsCheck) -> Result<Finish> {
-    let pins = looked(context, &tools(context)?, args.min_age)?;
+    let pins = looked(context, &tools(context)?, MinAge::new(args.min_age))?;
     let due = due(context)?;
     let bases = bases(context, provider)?;
     let mut text = table(&pins, &due);

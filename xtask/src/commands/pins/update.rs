@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use semver::Version;
 
-use super::{bases, due, looked, oldest, propose, table, tools};
+use super::{bases, due, looked, propose, table, tools};
 use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::contents::Difference;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, phase};
-use crate::freshness::Pin;
 use crate::freshness::edit::{self, Edit};
+use crate::freshness::{MinAge, Pin};
 use crate::stage::version;
 
 /// Runs the command.
@@ -21,13 +21,14 @@ pub(in crate::commands) fn run<P: Provider>(context: &Context, provider: &P, arg
         propose::ready(context)?;
     }
     let (config, tools) = (context.config()?, tools(context)?);
-    let pins = looked(context, &tools, args.check.min_age)?;
+    let min_age = MinAge::new(args.check.min_age);
+    let pins = looked(context, &tools, min_age)?;
     let due = due(context)?;
     let today = jiff::Zoned::now().date();
     let specs: Vec<PathBuf> = config.images.values().map(|image| image.smoke.clone()).collect();
     let events = context.events.as_ref();
     let edits = phase(events, Phase::Freshness, "pins and lock files", || {
-        let edits = edit::edits(&context.root, &tools, &specs, &pins, oldest(args.check.min_age), today)?;
+        let edits = edit::edits(&context.root, &tools, &specs, &pins, min_age.youngest, today)?;
         let summary = format!("{} files change", edits.len());
         Ok::<_, Error>((edits, Outcome::Done, summary))
     })?;
