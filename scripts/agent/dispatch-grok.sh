@@ -2,6 +2,7 @@
 # Runs the Grok CLI on a task, as ubuntu whoever calls; --help tells how.
 set -euo pipefail
 here=$(/usr/bin/readlink -e -- "${BASH_SOURCE[0]}")
+# As root (EUID 0) it becomes ubuntu here, before anything else.
 # shellcheck source=lib/entry.sh
 . "${here%/*}/lib/entry.sh"
 enter "$here" "$@"

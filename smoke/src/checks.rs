@@ -3,6 +3,7 @@
 mod boot;
 mod dispatch;
 mod fail2ban;
+mod isolate;
 mod pm2;
 mod residue;
 mod ssm_agent;
@@ -120,6 +121,7 @@ pub(crate) fn all(spec: &Spec) -> Vec<Check> {
     checks.extend(sshd::all(spec.sshd.as_ref()));
     checks.extend(updates::all(spec.unattended_upgrades.as_ref()));
     checks.extend(dispatch::all(spec.dispatch.as_ref()));
+    checks.extend(isolate::all(spec.dispatch.as_ref()));
     checks.extend(ssm_agent::all(spec.ssm_agent));
     checks.extend(system::all(spec));
     checks.extend(boot::all(spec.boot));

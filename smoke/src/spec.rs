@@ -168,6 +168,9 @@ pub struct Dispatch {
     pub scripts: String,
     /// The user's folder with links to them, below the home.
     pub links: String,
+    /// Whether runs with `DISPATCH_ISOLATE=1` are held in their unit: ways out of it are tried.
+    #[serde(default)]
+    pub isolate: bool,
 }
 
 /// `[ssm_agent]`

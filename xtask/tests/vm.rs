@@ -284,9 +284,12 @@ fn dispatches(ssh: &dyn Remote) {
     );
     let said = ssh.read(&call).unwrap();
     println!("dispatch.sh as root, without a terminal:\n{said}");
-    for line in
-        ["root becomes ubuntu", "uid=1000(ubuntu) gid=1000(ubuntu) groups=", "HOME=/home/ubuntu\n", "NoNewPrivs:\t1\n"]
-    {
+    for line in [
+        "Auto-dropping privileges from root to ubuntu user...",
+        "uid=1000(ubuntu) gid=1000(ubuntu) groups=",
+        "HOME=/home/ubuntu\n",
+        "NoNewPrivs:\t1\n",
+    ] {
         assert!(said.contains(line), "{line}");
     }
     for line in ["secret", "LD_LIBRARY_PATH", "uid=0"] {

@@ -5,6 +5,12 @@
 . "${BASH_SOURCE[0]%/*}/agents.sh"
 # shellcheck source=capture.sh
 . "${BASH_SOURCE[0]%/*}/capture.sh"
+# shellcheck source=inputs.sh
+. "${BASH_SOURCE[0]%/*}/inputs.sh"
+# shellcheck source=metadata.sh
+. "${BASH_SOURCE[0]%/*}/metadata.sh"
+# shellcheck source=prune.sh
+. "${BASH_SOURCE[0]%/*}/prune.sh"
 # shellcheck source=repository.sh
 . "${BASH_SOURCE[0]%/*}/repository.sh"
 # shellcheck source=supervise.sh
@@ -22,32 +28,24 @@ make_run() {
     fail 73 "no folder for the run can be made in $DISPATCH_HOME/runs" "look whose it is, and whether the disk is full"
 }
 
-# tell STATE [CODE]: what is known of the run goes into metadata.json, whole or not at all.
-tell() {
-  local state=$1 code=${2:-null} now
-  now=$(date -u +%s)
-  if ! jq -n --arg id "${RUN##*/}" --arg agent "$RUN_AGENT" --arg state "$state" --arg signal "$SIGNALLED" --arg repo "$OPT_REPO" \
-    --arg dir "$RUN_DIR" --arg user "$(id -un)" --argjson uid "$(id -u)" --argjson pid "$$" --argjson code "$code" \
-    --argjson timeout "$RUN_SECONDS" --argjson started "$RUN_STARTED" --argjson now "$now" '{
-      schema: 1, id: $id, agent: $agent, state: $state, exit_code: $code, signal: (if $signal == "" then null else $signal end),
-      started_at: ($started | todate), ended_at: (if $state == "running" then null else ($now | todate) end),
-      seconds: ($now - $started), timeout_seconds: $timeout, repository: (if $repo == "" then null else $repo end),
-      directory: $dir, user: $user, uid: $uid, pid: $pid}' >"$RUN/metadata.json.new" 2>/dev/null ||
-    ! mv -f -- "$RUN/metadata.json.new" "$RUN/metadata.json"; then
-    say "$RUN/metadata.json cannot be written"
-    rm -f -- "$RUN/metadata.json.new"
+# standard_input: 3 is the agent's; ours is read no more, whose lines may be another's.
+standard_input() {
+  if [[ -z $OPT_STDIN ]]; then
+    exec 3</dev/null
+  else
+    [[ ! -t 0 ]] || fail 64 "standard input is a terminal" "agents that are dispatched ask nobody: leave --stdin out"
+    exec 3<&0
   fi
+  exec </dev/null
 }
 
 # work: what is captured; ends with the agent's exit code.
 work() {
   local code=0
-  [[ -z $OPT_REPO ]] || fetch_repository || code=$?
-  if [[ -n $SIGNALLED || -n $TIMED_OUT ]]; then return "$code"; fi
-  if ((code != 0)); then
-    printf 'dispatch: %s cannot be fetched\n  %s\n' "$OPT_REPO" "is it there, and may GITHUB_TOKEN read it?"
-    return 75
-  fi
+  # What the agent is to read from standard input, git must not.
+  [[ -z $OPT_REPO ]] || fetch_repository 3</dev/null || code=$?
+  if [[ -n $SIGNALLED ]]; then return "$(signal_code)"; elif [[ -n $TIMED_OUT ]]; then return 124; fi
+  ((code == 0)) || return 75
   cd -- "$RUN_DIR" || return 66
   supervise "${AGENT_LINE[@]}"
 }
@@ -61,13 +59,22 @@ dispatch() {
   # Whoever read our output and left must not end us before all is written down.
   trap '' PIPE
   options "$@"
+  read_task
+  standard_input
   { cd -P . && [[ -x . ]]; } 2>/dev/null || cd -- "$HOME" || fail 66 "$HOME cannot be entered" "the user needs a home"
   load_env
-  RUN_SECONDS=$(seconds "${OPT_TIMEOUT:-${DISPATCH_TIMEOUT:-2h}}")
+  RUN_SECONDS=$(seconds "${OPT_TIMEOUT:-${DISPATCH_TIMEOUT:-55m}}")
   agent_ready "$RUN_AGENT"
   command -v jq >/dev/null || fail 69 "jq is not installed" "apt-get install jq"
   [[ -z $OPT_DIR || -d $OPT_DIR && -x $OPT_DIR ]] ||
     fail 66 "$OPT_DIR is no directory that $(id -un) can enter" "--dir takes one that is there, --repo clones one"
+  # ProtectSystem= makes read-only what an isolated run is not given.
+  [[ -z $OPT_DIR || -z $ISOLATED || -w $OPT_DIR ]] ||
+    fail 66 "$OPT_DIR cannot be written in an isolated run" "--repo clones a repository; only what is below $HOME can be written"
+  CAPTURE_MIB=${DISPATCH_LOG_MIB:-256}
+  [[ $CAPTURE_MIB =~ ^[1-9][0-9]{0,6}$ ]] || fail 64 "DISPATCH_LOG_MIB is \"$CAPTURE_MIB\"" "it is a number of MiB"
+  ((RUN_SECONDS < 3600)) || say "AWS-RunShellScript ends a command after 3600 s, and this run may take $RUN_SECONDS s: set its executionTimeout"
+  prune
   make_run "$RUN_AGENT"
   RUN_DIR=$RUN/work
   if [[ -n $OPT_DIR ]]; then RUN_DIR=$(readlink -e -- "$OPT_DIR"); elif [[ -z $OPT_REPO ]]; then mkdir -- "$RUN_DIR"; fi

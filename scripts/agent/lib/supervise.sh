@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # A command in a session of its own, and its end: by itself, by time-out, by a signal that we get. Sourced.
 
+# shellcheck source=leftovers.sh
+. "${BASH_SOURCE[0]%/*}/leftovers.sh"
+
 SIGNALLED="" TIMED_OUT="" SUPERVISED=""
 
 # watch_signals: from now on, a signal that we get ends what is supervised, and then us.
@@ -10,8 +13,6 @@ watch_signals() {
     # shellcheck disable=SC2064
     trap "SIGNALLED=$name; end_group $name" "$name"
   done
-  # A terminal: agents are not asked anything.
-  if [[ -t 0 ]]; then exec 3</dev/null; else exec 3<&0; fi
 }
 
 # end_group SIGNAL: sends it to all of the supervised command's group, and to what left that; after DISPATCH_GRACE seconds it is killed.
@@ -26,14 +27,6 @@ end_group() {
     kill -KILL -- "-$group"
   ) >/dev/null 2>&1 3<&- &
   KILLER=$!
-}
-
-# sweep: kills what bears this run's id and went out of the group, into a session of its own.
-sweep() {
-  local process
-  for process in /proc/[0-9]*; do
-    if grep -qzxF "DISPATCH_RUN=${RUN##*/}" "$process/environ" 2>/dev/null; then kill -KILL "${process##*/}" 2>/dev/null || :; fi
-  done
 }
 
 signal_code() { printf '%s\n' "$((128 + $(kill -l "$SIGNALLED")))"; }
@@ -68,9 +61,17 @@ supervise() {
     fi
   done
   no_more "$timer"
+  local group=$SUPERVISED
   SUPERVISED=""
-  if [[ -n $SIGNALLED ]]; then code=$(signal_code); elif [[ -n $TIMED_OUT ]]; then code=124; else return "$code"; fi
+  if [[ -n $SIGNALLED ]]; then
+    code=$(signal_code)
+  elif [[ -n $TIMED_OUT ]]; then
+    code=124
+  else
+    end_leftovers "$group"
+    return "$code"
+  fi
   no_more "$KILLER"
-  sweep
+  sweep "$group"
   return "$code"
 }

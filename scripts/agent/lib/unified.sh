@@ -3,6 +3,12 @@
 
 # shellcheck source=options.sh
 . "${BASH_SOURCE[0]%/*}/options.sh"
+# shellcheck source=agents.sh
+. "${BASH_SOURCE[0]%/*}/agents.sh"
+# shellcheck source=choose.sh
+. "${BASH_SOURCE[0]%/*}/choose.sh"
+# shellcheck source=inputs.sh
+. "${BASH_SOURCE[0]%/*}/inputs.sh"
 # shellcheck source=supervise.sh
 . "${BASH_SOURCE[0]%/*}/supervise.sh"
 
@@ -12,17 +18,6 @@ declare -A CHILDREN=()
 pass_on() {
   SIGNALLED=$1
   ((${#CHILDREN[@]} == 0)) || kill -s "$1" "${CHILDREN[@]}" 2>/dev/null || :
-}
-
-# choose NAMES: sets AGENTS to what stands between the commas.
-choose() {
-  local name known=(claude codex gemini grok aider)
-  if [[ $1 == all ]]; then AGENTS=("${known[@]}"); else IFS=, read -ra AGENTS <<<"$1"; fi
-  ((${#AGENTS[@]})) || fail 64 "no agent" "known are ${known[*]}"
-  for name in "${AGENTS[@]}"; do
-    [[ " ${known[*]} " == *" $name "* ]] || fail 64 "there is no agent \"$name\"" "known are ${known[*]}"
-  done
-  [[ -z $(printf '%s\n' "${AGENTS[@]}" | sort | uniq -d) ]] || fail 64 "an agent stands twice in $1" "name each once"
 }
 
 # script_of AGENT
@@ -36,21 +31,30 @@ labelled() {
 
 # dispatch_all FOLDER AGENT[,AGENT] [OPTIONS] TASK [ARGS...]
 dispatch_all() {
-  local folder=$1 SYNOPSIS="AGENT[,AGENT...]|all TASK [ARGS...]" name code worst=0
+  local folder=$1 SYNOPSIS="AGENT[,AGENT...]|all|blueprint|REPOSITORY TASK [ARGS...]" name code worst=0
+  HEAD=()
   shift
   DISPATCH_HOME=${DISPATCH_HOME:-$HOME/claude-executor}
-  # Options may stand before the agents, too: all but the agents goes to each dispatch, which judges it.
-  local head=()
+  # Options may stand before the agents, too: all but the agents goes to each dispatch, which looks at it again.
   trap '' PIPE
-  while [[ ${1:-} == --repo || ${1:-} == --dir || ${1:-} == --timeout ]] && (($# > 1)); do
-    head+=("$1" "$2")
+  while [[ ${1:-} =~ ^--(repo|dir|timeout|kind|task-file)$ ]] && (($# > 1)); do
+    HEAD+=("$1" "$2")
     shift 2
   done
-  if [[ ${1:-} == -h || ${1:-} == --help || $# -lt 2 ]]; then options "$@"; fi
-  (($# > 1)) || fail 64 "no task" "${0##*/} $SYNOPSIS"
+  if [[ ${1:-} == -h || ${1:-} == --help || $# -eq 0 ]]; then options "$@"; fi
+  [[ $1 != --stdin ]] || fail 64 "--stdin is for one agent" "several cannot read the same standard input"
   choose "$1"
   shift
-  (options "${head[@]}" "$@") || exit "$?"
+  options "${HEAD[@]}" "$@"
+  [[ -z $OPT_STDIN ]] || fail 64 "--stdin is for one agent" "several cannot read the same standard input"
+  # Read once: standard input can be the task of all, but only one can read it.
+  read_task
+  local line=()
+  [[ -z $OPT_REPO ]] || line+=(--repo "$OPT_REPO")
+  [[ -z $OPT_DIR ]] || line+=(--dir "$OPT_DIR")
+  [[ -z $OPT_TIMEOUT ]] || line+=(--timeout "$OPT_TIMEOUT")
+  [[ -z $OPT_KIND ]] || line+=(--kind "$OPT_KIND")
+  line+=(-- "$OPT_TASK" "${OPT_ARGS[@]}")
   for name in HUP INT TERM; do
     # shellcheck disable=SC2064
     trap "pass_on $name" "$name"
@@ -61,7 +65,7 @@ dispatch_all() {
     exec {pipe}> >(labelled "$name")
     labels+=("$!")
     # Signals that a shell's background jobs ignore from birth cannot be trapped in them.
-    env --default-signal=INT,QUIT,PIPE "$folder/$(script_of "$name")" "${head[@]}" "$@" </dev/null >&"$pipe" 2>&1 &
+    env --default-signal=INT,QUIT,PIPE "$folder/$(script_of "$name")" "${line[@]}" </dev/null >&"$pipe" 2>&1 &
     CHILDREN[$name]=$!
     exec {pipe}>&-
   done

@@ -60,14 +60,93 @@ load support.bash
   cmp "$PLACE/noise" "$(run_folder)/log"
 }
 
-@test "standard input reaches the agent; closed, it is empty" {
+@test "standard input reaches the agent with --stdin; closed, it is empty" {
   agent claude 'cat; echo end'
-  printf 'from \0 here' | dispatch task >"$PLACE/seen" 2>/dev/null
+  printf 'from \0 here' | dispatch --stdin task >"$PLACE/seen" 2>/dev/null
   printf 'from \0 hereend\n' | cmp - "$PLACE/seen"
-  # In a shell of its own: `run` would find the free number for a pipe.
-  run timeout 20 bash -c 'exec "$0" task <&-' "$PLACE/agent/dispatch.sh"
+  for option in "" --stdin; do
+    # In a shell of its own: `run` would find the free number for a pipe.
+    run timeout 20 bash -c 'exec "$0" $1 task <&-' "$PLACE/agent/dispatch.sh" "$option"
+    [ "$status" -eq 0 ]
+    [[ $output == *end* ]]
+  done
+}
+
+@test "without --stdin the agent reads /dev/null, whatever the caller's standard input is" {
+  agent claude 'readlink /proc/self/fd/0; cat; echo end'
+  # A pipe that stays open, as Run Command's: an agent that reads it waits for its end.
+  run timeout 20 bash -c 'sleep 300 | "$0" task & pid=$!; wait $pid' "$PLACE/agent/dispatch.sh"
+  [[ $output == */dev/null*end* ]]
+  pkill -fx "sleep 300" || true
+}
+
+@test "a loop over lines gets each of them, with dispatch in its body" {
+  agent claude 'cat'
+  printf '%s\n' one two three | while read -r line; do
+    echo "$line"
+    dispatch "task $line" >/dev/null 2>&1
+  done >"$PLACE/lines"
+  [ "$(paste -sd' ' "$PLACE/lines")" = "one two three" ]
+  [ "$(cat "$EXECUTOR"/runs/*/task | wc -c)" -eq "$(printf 'task onetask twotask three' | wc -c)" ]
+}
+
+@test "a task comes from a file or from standard input, byte for byte" {
+  agent claude 'printf %s "${@: -1}" >~/told.task; cat'
+  printf -- '-t\nask *\n\n' >"$PLACE/task"
+  chmod 644 "$PLACE/task"
+  dispatch --task-file "$PLACE/task"
+  cmp "$PLACE/task" "$HOME_OF/told.task"
+  cmp "$PLACE/task" "$(run_folder)/task"
+  printf 'from a pipe\n' | dispatch --task-file -
+  [ "$(cat "$HOME_OF/told.task")" = "from a pipe" ]
+}
+
+@test "a task file that is missing, empty, too long or no text is refused, and one that the user cannot read" {
+  agent claude
+  : >"$PLACE/empty"
+  head -c 131001 /dev/zero | tr '\0' x >"$PLACE/long"
+  printf 'a\0b' >"$PLACE/nul"
+  echo secret >"$PLACE/private"
+  chmod 644 "$PLACE"/{empty,long,nul}
+  chmod 600 "$PLACE/private"
+  for pair in none:66 private:66 empty:64 long:64 nul:64; do
+    run dispatch --task-file "$PLACE/${pair%:*}"
+    [ "$status" -eq "${pair#*:}" ] || { echo "$pair: $status $output"; false; }
+    [[ $output == *"$PLACE/${pair%:*}"* ]]
+  done
+  run dispatch --stdin --task-file -
+  [ "$status" -eq 64 ]
+  [ -z "$(ls "$EXECUTOR/runs")" ]
+}
+
+@test "what an agent leaves in the background ends with it, also in a session of its own" {
+  agent claude 'sleep 311 & setsid sleep 312 & setsid bash -c "trap \"\" TERM; while :; do sleep 313; done" & sleep 1; echo done'
+  DISPATCH_GRACE=1 run dispatch task
   [ "$status" -eq 0 ]
-  [[ $output == *end* ]]
+  [[ $output == *"processes that it left behind are ended"* ]]
+  for seconds in 311 312 313; do none_left "sleep $seconds"; done
+  [ "$(cat "$(run_folder)/status")" = 0 ]
+}
+
+@test "a log has a limit, what the caller sees has none, and the code is the agent's" {
+  agent claude 'head -c 3000000 /dev/zero; exit 4'
+  code=0
+  DISPATCH_LOG_MIB=1 dispatch task >"$PLACE/seen" 2>"$PLACE/said" || code=$?
+  [ "$code" -eq 4 ]
+  grep -q "has its 1 MiB" "$PLACE/said"
+  [ "$(stat -c %s "$(run_folder)/log")" -eq 1048576 ]
+  [ "$(stat -c %s "$PLACE/seen")" -eq 3000000 ]
+  [ "$(cat "$(run_folder)/status")" = 4 ]
+}
+
+@test "a time over what Run Command allows is said" {
+  agent claude
+  run dispatch --timeout 2h task
+  [ "$status" -eq 0 ]
+  [[ $output == *"AWS-RunShellScript ends a command after 3600 s"* ]]
+  run dispatch task
+  [[ $output != *AWS-RunShellScript* ]]
+  [ "$(jq -s 'map(.timeout_seconds) | sort | .[0]' "$EXECUTOR"/runs/*/metadata.json)" -eq 3300 ]
 }
 
 @test "a time-out ends the whole group, and what left it" {
@@ -193,7 +272,7 @@ load support.bash
   [[ $output == *"/no/such/repository cannot be fetched"* ]]
   [ "$(cat "$(run_folder)/status")" = 75 ]
   rm -rf "$EXECUTOR"/runs/*
-  agent git 'case "$*" in *clone*) exec sleep 321 ;; esac; exec /usr/bin/git "$@"'
+  agent git 'case "$*" in *ls-remote*) exec sleep 321 ;; esac; exec /usr/bin/git "$@"'
   "$PLACE/agent/dispatch.sh" --repo /no/such/repository task &
   soon processes "sleep 321"
   kill $!

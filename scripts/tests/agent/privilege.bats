@@ -7,7 +7,7 @@ load support.bash
 @test "root becomes the user: uid, groups, home, supplementary groups" {
   run dispatch task
   [ "$status" -eq 0 ]
-  [[ $output == *"root becomes $WHO"* && $output == *"the agent ran"* ]]
+  [[ $output == *"Auto-dropping privileges from root to $WHO user..."* && $output == *"the agent ran"* ]]
   [ "$(cat "$HOME_OF/told.uid")" = "$(id -u "$WHO")" ]
   [ "$(tr ' ' '\n' <"$HOME_OF/told.groups" | sort)" = "$(id -G "$WHO" | tr ' ' '\n' | sort)" ]
   grep -qx "HOME=$HOME_OF" "$HOME_OF/told.env"
@@ -25,6 +25,43 @@ load support.bash
 @test "DISPATCH_ALLOW_SUDO=1 lets the user become root again, and nothing else does" {
   DISPATCH_ALLOW_SUDO=1 dispatch task
   grep -q $'^NoNewPrivs:\t0' "$HOME_OF/told.status"
+}
+
+@test "a variable that only root's environment can set is refused in .env" {
+  agent claude
+  for name in DISPATCH_ALLOW_SUDO DISPATCH_ISOLATE DISPATCH_USER DISPATCH_PATH DISPATCH_MEMORY DISPATCH_TASKS; do
+    echo "$name=1" >"$EXECUTOR/.env"
+    run dispatch task
+    [ "$status" -eq 78 ]
+    [[ $output == *"sets $name, which comes too late there"* ]]
+  done
+  [ ! -e "$HOME_OF/told.uid" ]
+}
+
+@test "an isolated run is refused where it cannot be isolated" {
+  agent claude
+  run env DISPATCH_ISOLATE=yes "$PLACE/agent/dispatch.sh" task
+  [ "$status" -eq 64 ]
+  run env DISPATCH_ISOLATE=1 DISPATCH_ALLOW_SUDO=1 "$PLACE/agent/dispatch.sh" task
+  [ "$status" -eq 64 ]
+  # As somebody else than root, who cannot make the unit.
+  run as_user DISPATCH_ISOLATE=1 "$PLACE/agent/dispatch.sh" task
+  [ "$status" -eq 77 ]
+  # The user of these tests is in a group of others.
+  if [[ -d /run/systemd/system ]]; then code=67; else code=69; fi
+  run env DISPATCH_ISOLATE=1 "$PLACE/agent/dispatch.sh" task
+  [ "$status" -eq "$code" ]
+  [ ! -e "$HOME_OF/told.uid" ]
+}
+
+@test "threat: a library of the scripts that others can write runs as nobody" {
+  agent claude
+  chmod o+w "$PLACE/agent/lib/prune.sh"
+  run dispatch task
+  chmod o-w "$PLACE/agent/lib/prune.sh"
+  [ "$status" -eq 77 ]
+  [[ $output == *"$PLACE/agent/lib/prune.sh can be written by others than root"* ]]
+  [ ! -e "$HOME_OF/told.uid" ]
 }
 
 @test "threat: an .env planted with a root payload runs as the user" {

@@ -3,6 +3,7 @@
 
 readonly WHO=agent-ami-test
 readonly OTHERS=agent-ami-more
+readonly ALONE=agent-ami-alone
 
 setup_file() {
   ((EUID == 0)) || { echo "these tests become another user: run them as root" >&2; return 1; }
@@ -10,7 +11,7 @@ setup_file() {
   id "$WHO" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash --groups $OTHERS "$WHO"
   PLACE=$(mktemp -d /opt/agent-ami-test-XXXXXX)
   chmod 755 "$PLACE"
-  export PLACE DISPATCH_USER="$WHO"
+  export PLACE DISPATCH_USER="$WHO" ISOLATED_USER="$ALONE"
   PREFIX=$PLACE/agent "$BATS_TEST_DIRNAME/../../agent/install.sh" "$WHO" >&2
 }
 
@@ -18,6 +19,8 @@ teardown_file() {
   pkill -KILL -u "$WHO" || true
   rm -rf "$PLACE"
   userdel --remove "$WHO" 2>/dev/null || true
+  userdel "$ALONE" 2>/dev/null || true
+  rm -rf "/var/lib/agent-ami/$ALONE"
   groupdel $OTHERS 2>/dev/null || true
 }
 
@@ -31,7 +34,7 @@ setup() {
 
 teardown() {
   pkill -KILL -u "$WHO" || true
-  rm -rf "$EXECUTOR"/runs/* "$EXECUTOR"/repos/* "$HOME_OF"/.local "$HOME_OF"/told*
+  rm -rf "$EXECUTOR"/runs/* "$EXECUTOR"/repos/* "$EXECUTOR"/.pruned* "$HOME_OF"/.local "$HOME_OF"/told*
   : >"$EXECUTOR/.env"
 }
 

@@ -79,6 +79,38 @@ two() { [ "$(processes "$1" | wc -l)" -eq 2 ]; }
   soon none_left "sleep 341"
 }
 
+@test "a run kind or a repository below repos stands in place of the agents" {
+  agent claude 'pwd -P; git log --format=%s 2>/dev/null || true'
+  agent codex 'echo codex'
+  run unified blueprint "Generate a Nix flake"
+  [ "$status" -eq 0 ]
+  # Those that are installed and have a key.
+  [[ $output == *"claude   0"* && $output == *"codex    0"* && $output != *gemini* ]]
+  [ "$(jq -r .kind "$EXECUTOR"/runs/*/metadata.json | sort -u)" = blueprint ]
+  DISPATCH_AGENTS=codex run unified blueprint task
+  [[ $output != *"claude   "* && $output == *"codex    0"* ]]
+  as_user mkdir -p "$EXECUTOR/repos"
+  as_user git init --quiet -b main "$EXECUTOR/repos/mine"
+  as_user git -C "$EXECUTOR/repos/mine" -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m first
+  DISPATCH_AGENTS=claude run unified mine task
+  [ "$status" -eq 0 ]
+  [[ $output == *"[claude] first"* ]]
+}
+
+@test "a task file is read once and given to each agent; standard input to none" {
+  for name in claude codex; do agent $name 'printf %s "${@: -1}"; cat'; done
+  printf 'to all' >"$PLACE/task"
+  chmod 644 "$PLACE/task"
+  run unified --task-file "$PLACE/task" claude,codex
+  [ "$status" -eq 0 ]
+  [[ $output == *"[claude] to all"* && $output == *"[codex] to all"* ]]
+  printf 'from a pipe' >"$PLACE/pipe"
+  run unified claude,codex --task-file - <"$PLACE/pipe"
+  [[ $output == *"[claude] from a pipe"* && $output == *"[codex] from a pipe"* ]]
+  run unified --stdin claude task
+  [ "$status" -eq 64 ]
+}
+
 @test "binary output and long lines pass" {
   agent claude 'head -c 100000 /dev/zero | tr "\0" x; echo; head -c 100 /dev/urandom; echo; echo "the end"'
   run unified claude task

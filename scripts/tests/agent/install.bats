@@ -1,0 +1,59 @@
+#!/usr/bin/env bats
+# Installing the scripts where an operator has some already, and taking them away. Needs root.
+
+load support.bash
+
+install() { PREFIX=$PLACE/agent "$BATS_TEST_DIRNAME/../../agent/install.sh" "$@"; }
+
+@test "scripts of the operator's own are moved aside, and come back" {
+  install --uninstall "$WHO"
+  [ ! -e "$PLACE/agent" ]
+  [ -z "$(find "$EXECUTOR" -name 'dispatch*')" ]
+  echo 'echo mine' | as_user tee "$EXECUTOR/dispatch.sh" >/dev/null
+  as_user ln -s /elsewhere/codex.sh "$EXECUTOR/dispatch-codex.sh"
+  as_user touch "$EXECUTOR/runs/kept"
+  run install "$WHO"
+  [ "$status" -eq 0 ]
+  [[ $output == *"moved your $EXECUTOR/dispatch.sh to replaced/dispatch.sh"* ]]
+  [ "$(readlink "$EXECUTOR/dispatch.sh")" = "$PLACE/agent/dispatch.sh" ]
+  # Once more: what was moved aside stays what it was.
+  run install "$WHO"
+  [[ $output != *moved* ]]
+  [ "$(cat "$EXECUTOR/replaced/dispatch.sh")" = "echo mine" ]
+  run install --uninstall "$WHO"
+  [ "$status" -eq 0 ]
+  [[ $output == *"put back $EXECUTOR/dispatch.sh"* ]]
+  [ "$(cat "$EXECUTOR/dispatch.sh")" = "echo mine" ]
+  [ "$(readlink "$EXECUTOR/dispatch-codex.sh")" = /elsewhere/codex.sh ]
+  [ "$(stat -c %U "$EXECUTOR/dispatch.sh")" = "$WHO" ]
+  [ ! -e "$EXECUTOR/replaced" ]
+  [ ! -e "$EXECUTOR/dispatch-gemini.sh" ]
+  [ -e "$EXECUTOR/runs/kept" ]
+  rm "$EXECUTOR/dispatch.sh" "$EXECUTOR/dispatch-codex.sh"
+  install "$WHO"
+}
+
+@test "the installed copy installs itself anew and can take itself away" {
+  PREFIX=$PLACE/agent run "$PLACE/agent/install.sh" "$WHO"
+  [ "$status" -eq 0 ]
+  PREFIX=$PLACE/agent run "$PLACE/agent/install.sh" --uninstall "$WHO"
+  [ "$status" -eq 0 ]
+  [ ! -e "$PLACE/agent" ]
+  install "$WHO"
+}
+
+@test "the user of isolated runs is in no group, has no password and no login" {
+  [ "$(id -G "$ALONE")" = "$(id -g "$ALONE")" ]
+  [ "$(getent passwd "$ALONE" | cut -d: -f7)" = /usr/sbin/nologin ]
+  [[ $(getent shadow "$ALONE" | cut -d: -f2) == [!*]* ]]
+  [ "$(stat -c %U:%a "/var/lib/agent-ami/$ALONE")" = "$ALONE:750" ]
+}
+
+@test "a user of that name that is not ours, an unknown user, and an option that is none are refused" {
+  ISOLATED_USER=$WHO run install "$WHO"
+  [ "$status" -eq 67 ]
+  run install nobody-of-this-name
+  [ "$status" -eq 67 ]
+  run install --help
+  [ "$status" -eq 64 ]
+}
