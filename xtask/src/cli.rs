@@ -136,6 +136,8 @@ pub enum Ssm {
     Status(SsmStatus),
     /// Have systemd bring the agent back whatever ends it, on servers that already run
     Keepalive(SsmKeepalive),
+    /// Install the dispatch scripts, or a newer version of them, on servers that already run; their own dispatch*.sh are kept beside
+    Install(SsmInstall),
 }
 
 /// `pins …`
@@ -189,6 +191,23 @@ pub struct SsmKeepalive {
     /// Look in this region (repeatable); in all of ami.toml's when left out
     #[arg(long = "region", value_name = "REGION")]
     pub regions: Vec<String>,
+    /// Wait so long for each node
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2m")]
+    pub timeout: Duration,
+}
+
+/// `ssm install`
+#[derive(Clone, Debug, Args)]
+pub struct SsmInstall {
+    /// Where: `i-…`, `mi-…` (hybrid activation) or `tag:KEY=VALUE` (repeatable)
+    #[arg(long = "target", value_name = "NODE", required = true)]
+    pub targets: Vec<Target>,
+    /// Look in this region (repeatable); in all of ami.toml's when left out
+    #[arg(long = "region", value_name = "REGION")]
+    pub regions: Vec<String>,
+    /// Link the scripts into this user's claude-executor folder
+    #[arg(long, value_name = "USER", default_value = "ubuntu")]
+    pub user: String,
     /// Wait so long for each node
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2m")]
     pub timeout: Duration,

@@ -58,6 +58,7 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
     match cli.command {
         Command::IamPolicy(args) => iam_policy::run(context, provider, &args),
         Command::Ssm(Ssm::Status(args)) => ssm::status::run(context, provider, &args),
+        Command::Ssm(Ssm::Install(args)) => ssm::install::run(context, provider, &args),
         Command::Ssm(Ssm::Keepalive(args)) => ssm::keepalive::run(context, provider, &args),
         Command::Pins(Pins::Check(args)) => pins::check::run(context, provider, &args),
         Command::Pins(Pins::Update(args)) => pins::update::run(context, provider, &args),

@@ -212,3 +212,22 @@ fn nothing_is_sent_where_a_target_is_unknown_or_nobody_agrees() {
         [("ssm:SendCommand", WEB)]
     );
 }
+
+#[test]
+fn install_brings_the_scripts_to_every_target_and_believes_only_what_a_node_installed() {
+    let mut place = Place::new();
+    let plan = place.run(&["install", "--target", WEB, "--dry-run"]);
+    assert_eq!(plan.status.code(), Some(3), "a node that is not there");
+    place.agent(WEB, "us-east-1", "web", Plays::Says(0, "installed=0000\n", ""));
+    let (code, result) = place.json(&["install", "--target", WEB]);
+    assert_eq!(code, Some(4), "{result}");
+    assert!(result["error"].as_str().unwrap().contains("it ran, but installed=0000, wanted installed="), "{result}");
+    let plan = place.run(&["install", "--target", WEB, "--dry-run"]);
+    let text = String::from_utf8(plan.stdout).unwrap();
+    let sum = text.lines().find_map(|l| l.strip_prefix("sum=")).unwrap().to_owned();
+    let said: &'static str = format!("installed={sum}\n").leak();
+    place.agent(HYBRID, "eu-west-1", "soc", Plays::Says(0, said, ""));
+    let (code, result) = place.json(&["install", "--target", HYBRID]);
+    assert_eq!(code, Some(0), "{result}");
+    assert_eq!(result["summary"], "the dispatch scripts are installed on all 1 nodes");
+}

@@ -3,6 +3,8 @@
 use crate::error::{Exit, Result};
 use crate::fleet::{Fleet, Node, Target};
 
+mod each;
+pub(super) mod install;
 pub(super) mod keepalive;
 pub(super) mod status;
 
