@@ -17,6 +17,15 @@ use crate::error::{Exit, Result};
 /// A symbolic link stays one: the file that it names is replaced. Mode and owner of an existing file are kept; a new file has mode
 /// 0644. An error leaves the old file as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_with_mode(path, bytes, 0o644)
+}
+
+/// The same for a file that only its owner may read: a new one has mode 0600, and so has one that others could read before.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_with_mode(path, bytes, 0o600)
+}
+
+fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let path = &target(path)?;
     let folder = folder(path);
     fs::create_dir_all(folder)?;
@@ -25,10 +34,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     match fs::metadata(path) {
         Ok(before) => {
             keep_owner(path, &before, staged.as_file())?;
-            staged.as_file().set_permissions(before.permissions())?;
+            // Stricter than asked for stays stricter.
+            let mode = before.mode() & if mode == 0o600 { 0o600 } else { 0o7777 };
+            staged.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            staged.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+            staged.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
         }
         Err(error) => return Err(error.into()),
     }
@@ -120,6 +131,18 @@ mod tests {
         assert_eq!(after.permissions().mode() & 0o777, 0o600);
         assert!(!is_root || (after.uid(), after.gid()) == (12345, 12346));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_private_file_is_read_by_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("new"), dir.path().join("old"));
+        fs::write(&old, "").unwrap();
+        fs::set_permissions(&old, std::fs::Permissions::from_mode(0o644)).unwrap();
+        for file in [new, old] {
+            replace_private(&file, b"x").unwrap();
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
@@ -17,12 +17,21 @@ use crate::error::{Error, Exit, Result};
 use crate::event::Stream;
 use crate::signals;
 
+mod lines;
+
+pub use lines::Tail;
+use lines::for_each_line;
+
 /// How long a child gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the pipe of a child that has ended must be silent before nobody listens any more.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long output of others is read when the child itself has ended.
+const LAST_LINES: Duration = Duration::from_secs(5);
 /// How many lines of output an error carries.
 pub const TAIL: usize = 40;
+/// So many lines wait for whoever takes them; then the child waits until there is room.
+const WAITING: usize = 64;
 
 /// A command to run: program, arguments, environment, folder.
 #[derive(Clone, Debug)]
@@ -148,6 +157,40 @@ impl Cmd {
         self.not_started(&command.exec().to_string())
     }
 
+    /// Like [`Cmd::output`], for what a guest says: more than `most` bytes on one stream are an error, and end the command.
+    pub fn output_within(&self, most: usize) -> Result<Finished> {
+        let (out_read, out_write) = std::io::pipe()?;
+        let (err_read, err_write) = std::io::pipe()?;
+        let handle = {
+            let expression = self.configured().stdout_file(out_write).stderr_file(err_write).unchecked();
+            expression.start().map_err(|e| self.not_started(&e.to_string()))?
+        };
+        let read = |pipe: std::io::PipeReader| {
+            let mut bytes = Vec::new();
+            let result = pipe.take(most as u64 + 1).read_to_end(&mut bytes);
+            if bytes.len() > most {
+                // It may have ended by itself.
+                let _ = handle.kill();
+            }
+            result.map(|_| bytes)
+        };
+        let (stdout, stderr) = std::thread::scope(|scope| {
+            let stderr = scope.spawn(|| read(err_read));
+            let stdout = read(out_read);
+            (stdout, stderr.join().unwrap_or_else(|_| Ok(Vec::new())))
+        });
+        let (stdout, stderr) = (stdout?, stderr?);
+        let status = handle.wait()?.status;
+        if stdout.len() > most || stderr.len() > most {
+            return Err(self.failed(&format!("it wrote more than {} MiB", most >> 20)));
+        }
+        Ok(Finished {
+            code: code_of(status),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        })
+    }
+
     /// Runs a short command and returns what it left, whatever its exit code. An error means that it could not be started.
     pub fn output(&self) -> Result<Finished> {
         let shell = xshell::Shell::new().map_err(|e| self.failed(&e.to_string()))?;
@@ -191,7 +234,7 @@ impl Cmd {
         };
         let group = handle.pids().first().copied();
         let _doomed = group.map(signals::doom_group);
-        let (send, receive) = std::sync::mpsc::channel();
+        let (send, receive) = std::sync::mpsc::sync_channel(WAITING);
         for (stream, pipe) in [(Stream::Stdout, out_read), (Stream::Stderr, err_read)] {
             let send = send.clone();
             // Not joined: what the child left behind may hold the pipe long after the child is gone.
@@ -206,11 +249,16 @@ impl Cmd {
         let deadline = timeout.map(|t| Instant::now() + t);
         let mut stopping: Option<Instant> = None;
         let mut quiet: Option<Instant> = None;
+        let mut ended: Option<Instant> = None;
+        let mut looked = Instant::now();
         let mut timed_out = false;
         loop {
             match receive.recv_timeout(Duration::from_millis(100)) {
+                // What comes after the end of its time is nobody's any more, and there may be much of it.
                 Ok((stream, text)) => {
-                    line(stream, &text);
+                    if stopping.is_none() {
+                        line(stream, &text);
+                    }
                     quiet = None;
                 }
                 // A daemon of the child's, or an SSH master that was given the pipe, can hold it: the child's end is what counts.
@@ -221,6 +269,15 @@ impl Cmd {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if looked.elapsed() > Duration::from_millis(100) {
+                looked = Instant::now();
+                if ended.is_none() && handle.try_wait()?.is_some() {
+                    ended = Some(looked);
+                }
+            }
+            if ended.is_some_and(|at| at.elapsed() > LAST_LINES) {
+                break;
             }
             let late = deadline.is_some_and(|d| Instant::now() >= d);
             match stopping {
@@ -253,7 +310,15 @@ impl Cmd {
         Ok(Background { handle, pid, released: false, _doomed: signals::doom_group(pid) })
     }
 
+    /// In a process group of its own.
     fn expression(&self) -> duct::Expression {
+        self.configured().before_spawn(|command| {
+            command.process_group(0);
+            Ok(())
+        })
+    }
+
+    fn configured(&self) -> duct::Expression {
         let mut expression = duct::cmd(&self.program, &self.args);
         if let Some(dir) = &self.dir {
             expression = expression.dir(dir);
@@ -264,12 +329,7 @@ impl Cmd {
         for name in &self.env_remove {
             expression = expression.env_remove(name);
         }
-        let expression =
-            if self.stdin.is_empty() { expression.stdin_null() } else { expression.stdin_bytes(self.stdin.clone()) };
-        expression.before_spawn(|command| {
-            command.process_group(0);
-            Ok(())
-        })
+        if self.stdin.is_empty() { expression.stdin_null() } else { expression.stdin_bytes(self.stdin.clone()) }
     }
 
     fn failed(&self, what: &str) -> Error {
@@ -381,24 +441,42 @@ fn code_of(status: std::process::ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// Splits bytes into lines; `\r` ends one too, because that is how progress bars in the guest draw over themselves.
-fn for_each_line(pipe: impl Read, mut each: impl FnMut(String)) {
-    let mut reader = BufReader::new(pipe);
-    let mut buffer = Vec::new();
-    while matches!(reader.read_until(b'\n', &mut buffer), Ok(n) if n > 0) {
-        let text = String::from_utf8_lossy(&buffer);
-        let text = text.trim_end_matches(['\n', '\r']);
-        each(text.rsplit('\r').next().unwrap_or_default().to_owned());
-        buffer.clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sh(script: &str) -> Cmd {
         Cmd::new("sh").args(["-c", script])
+    }
+
+    /// Six seconds of `yes` took 1.2 GB and a time-out of 6 s was over after 235 s.
+    #[test]
+    fn a_flood_waits_for_its_reader_and_ends_with_its_time() {
+        let started = Instant::now();
+        let mut taken = 0_u32;
+        let ended = sh("yes 'a line that is as long as others'").stream(Some(Duration::from_secs(1)), |_, _| {
+            taken += 1;
+            std::thread::sleep(Duration::from_millis(2));
+        });
+        assert_eq!(ended.unwrap(), Ended::TimedOut);
+        assert!(taken > 10 && started.elapsed() < Duration::from_secs(10), "{taken} lines, {:?}", started.elapsed());
+    }
+
+    /// What the child left behind writes on and on into the same pipe.
+    #[test]
+    fn a_flood_of_a_survivor_does_not_hold_us() {
+        let started = Instant::now();
+        let ended = sh("setsid timeout 60 yes & exit 3").stream(None, |_, _| {}).unwrap();
+        assert_eq!(ended, Ended::Code(3));
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_an_error() {
+        let error = sh("yes").output_within(1 << 20).unwrap_err();
+        assert!(error.to_string().contains("more than 1 MiB"), "{error}");
+        let finished = sh("echo out; echo err >&2; exit 7").output_within(1 << 20).unwrap();
+        assert_eq!((finished.code, finished.stdout.as_str(), finished.stderr.as_str()), (7, "out\n", "err\n"));
     }
 
     #[test]

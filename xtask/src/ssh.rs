@@ -14,6 +14,8 @@ use crate::signals;
 
 /// ssh's own exit code for a connection that could not be made or was lost, ssh(1).
 const CONNECTION_FAILED: i32 = 255;
+/// No short command has more to say: the largest answer is an image's SBOM, of some MiB.
+const MOST: usize = 64 << 20;
 /// How long a server that has shown its banner may take to let us in.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
@@ -156,7 +158,7 @@ impl Ssh {
 
 impl Remote for Ssh {
     fn output(&self, command: &str, stdin: &[u8]) -> Result<Finished> {
-        let finished = self.command(command).stdin(stdin).output()?;
+        let finished = self.command(command).stdin(stdin).output_within(MOST)?;
         if finished.code == CONNECTION_FAILED {
             signals::check()?;
             return Err(self.lost(&finished.stderr));

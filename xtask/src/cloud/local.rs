@@ -20,6 +20,7 @@ use crate::state::{Run, State};
 
 pub mod base;
 mod builder;
+mod console;
 pub mod container;
 mod either;
 mod layers;
@@ -475,7 +476,7 @@ impl Cloud for Local {
 
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {
         self.journal(("PutDocument", &image.region, name, &image.id.0), || {
-            durable::replace(&self.store.dir(image).join(name), bytes)?;
+            durable::replace_private(&self.store.dir(image).join(name), bytes)?;
             Ok(((), image.id.to_string()))
         })
     }

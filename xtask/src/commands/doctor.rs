@@ -9,7 +9,7 @@ use crate::cloud::local::qemu::Acceleration;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::preflight::{self, Found, Need};
-use crate::process::{Cmd, Ended, TAIL, tail};
+use crate::process::{Cmd, Ended, Tail};
 use crate::toolchain;
 
 /// What this program and its judge take when they are compiled.
@@ -96,16 +96,13 @@ fn install(context: &Context, missing: &[&Found]) -> Result<()> {
     let Some(manager) = preflight::manager() else { return Err(incomplete(missing)) };
     for cmd in preflight::install(missing, manager, rustix::process::geteuid().is_root()) {
         context.events.event(Event::Note { message: cmd.to_string() });
-        let mut said = Vec::new();
+        let mut said = Tail::default();
         let ended = cmd.stream(None, |_, line| {
-            said.push(line.to_owned());
+            said.push(line);
             context.events.event(Event::Progress { phase: Phase::Doctor, message: line.to_owned(), fraction: None });
         })?;
         if ended != Ended::Code(0) {
-            let output = tail(&said.join("\n"), TAIL);
-            return Err(
-                Exit::Precondition.error(format_args!("`{cmd}` failed ({ended:?}):\n{output}"), "run it by hand")
-            );
+            return Err(Exit::Precondition.error(format_args!("`{cmd}` failed ({ended:?}):\n{said}"), "run it by hand"));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use fs_err as fs;
 use super::Context;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
-use crate::process::{Background, Ended, TAIL, tail};
+use crate::process::{Background, Ended, Tail};
 use crate::recipe::Digest;
 use crate::signals;
 use crate::state::State;
@@ -54,16 +54,15 @@ pub(super) fn provide(context: &Context, state: &State) -> Result<PathBuf> {
         let plan = toolchain::plan(&toolchain::facts()?, &context.root, &target)?;
         events.event(Event::Note { message: format!("smoke is compiled {}", plan.why) });
         for cmd in &plan.commands {
-            let mut said = Vec::new();
+            let mut said = Tail::default();
             let ended = cmd.stream(None, |_, line| {
-                said.push(line.to_owned());
+                said.push(line);
                 let message = line.trim().to_owned();
                 events.event(Event::Progress { phase: Phase::SmokeBinary, message, fraction: None });
             })?;
             if ended != Ended::Code(0) {
-                let output = tail(&said.join("\n"), TAIL);
                 return Err(Exit::Failed.error(
-                    format_args!("`{cmd}` failed ({ended:?}):\n{output}"),
+                    format_args!("`{cmd}` failed ({ended:?}):\n{said}"),
                     "`cargo xtask doctor` looks at the toolchain for the smoke binary",
                 ));
             }

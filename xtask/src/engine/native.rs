@@ -10,7 +10,7 @@ use super::Options;
 use crate::cloud::{Identity, Machine};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Phase};
-use crate::process::{Cmd, Ended, TAIL, quote};
+use crate::process::{Cmd, Ended, Tail, quote};
 use crate::recipe::{Action, Place, Recipe, Script, Shell, ShellLocal, Step, Upload};
 use crate::remote::Remote;
 use crate::signals;
@@ -97,9 +97,9 @@ fn run_shell<M: Machine>(
         let path = format!("/tmp/script_{}_{i}.sh", std::process::id());
         machine.remote().put(&script.content, &path, 0o755)?;
         let command = expand(&shell.execute_command, &variables(shell, recipe), &path);
-        let mut said = Vec::new();
+        let mut said = Tail::default();
         let ended = machine.remote().stream(&command, step.timeout, &mut |stream, line| {
-            said.push(line.to_owned());
+            said.push(line);
             events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
         })?;
         match ended {
@@ -152,7 +152,7 @@ fn expand(template: &str, vars: &str, path: &str) -> String {
     out
 }
 
-fn failed(step: &Step, script: &Script, ended: Option<Ended>, said: &[String], again: &str, console: &str) -> Error {
+fn failed(step: &Step, script: &Script, ended: Option<Ended>, said: &Tail, again: &str, console: &str) -> Error {
     let how = match ended {
         Some(Ended::Code(code)) => format!("exit code {code}"),
         Some(Ended::TimedOut) => format!("no end within {} s", step.timeout.unwrap_or_default().as_secs()),
@@ -163,10 +163,9 @@ fn failed(step: &Step, script: &Script, ended: Option<Ended>, said: &[String], a
             )
         }
     };
-    let output = said[said.len().saturating_sub(TAIL)..].join("\n");
     let place = format!("{}:{}", step.place.file.display(), step.place.line);
     Exit::Failed.error(
-        format_args!("step {} failed: {}, {how} ({place})\n{output}", step.name, script.name),
+        format_args!("step {} failed: {}, {how} ({place})\n{said}", step.name, script.name),
         format_args!(
             "mend {} and run `{again}`: it goes on from the layer before this step; with `--keep-on-failure` the machine stays up to look at",
             script.name
@@ -237,9 +236,9 @@ fn run_local(step: &Step, local: &ShellLocal, options: &Options, events: &dyn Ob
         for (name, value) in &local.env {
             cmd = cmd.env(name, value);
         }
-        let mut said = Vec::new();
+        let mut said = Tail::default();
         let ended = cmd.stream(step.timeout, |stream, line| {
-            said.push(line.to_owned());
+            said.push(line);
             events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
         })?;
         if ended != Ended::Code(0) {

@@ -13,7 +13,7 @@ use super::Options;
 use crate::cloud::{ImageId, Made};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase};
-use crate::process::{Cmd, Ended, TAIL};
+use crate::process::{Cmd, Ended, Tail};
 use crate::recipe::{PostProcessor, Recipe};
 use crate::template::Setting;
 
@@ -127,8 +127,7 @@ impl Request {
         let total = steps.len();
         let mut reader = Reader::new(steps);
         let mut began = Instant::now();
-        let (mut current, mut said, mut wrong): (Option<usize>, Vec<String>, Vec<String>) =
-            (None, Vec::new(), Vec::new());
+        let (mut current, mut said, mut wrong) = (None::<usize>, Tail::default(), Tail::default());
         let ended = |index: usize, outcome, began: Instant| {
             let name = steps[index].name.clone();
             let seconds = began.elapsed().as_secs_f64();
@@ -153,13 +152,13 @@ impl Request {
                     }
                     Said::Output(stream, line) => {
                         let name = current.map(|i| steps[i].name.clone()).unwrap_or_default();
-                        said.push(line.clone());
+                        said.push(&line);
                         events.event(Event::StepOutput { name, stream, line });
                     }
                     Said::Talk(message) => {
                         events.event(Event::Progress { phase: Phase::Build, message, fraction: None });
                     }
-                    Said::Wrong(line) => wrong.push(line),
+                    Said::Wrong(line) => wrong.push(&line),
                 }
             }
         })?;
@@ -192,15 +191,14 @@ impl Request {
         Ok(arguments)
     }
 
-    fn failed(&self, step: Option<&str>, how: Ended, said: &[String], wrong: &[String], options: &Options) -> Error {
+    fn failed(&self, step: Option<&str>, how: Ended, said: &Tail, wrong: &Tail, options: &Options) -> Error {
         let how = match how {
             Ended::Code(code) => format!("exit code {code}"),
             Ended::TimedOut => format!("no end within {} s (build_timeout_secs)", self.timeout.as_secs()),
         };
         let at = step.map_or(String::new(), |s| format!(" in step {s}"));
-        let output = said[said.len().saturating_sub(TAIL)..].join("\n");
         Exit::Failed.error(
-            format_args!("packer build failed{at}: {how}\n{output}\n{}", wrong.join("\n")),
+            format_args!("packer build failed{at}: {how}\n{said}\n{wrong}"),
             format_args!(
                 "mend the step and run `{}`; `--engine native --keep-on-failure` leaves a machine to look at",
                 options.again

@@ -11,7 +11,7 @@ use super::qemu::Boot;
 use crate::durable;
 use crate::error::{Error, Exit, Result};
 use crate::event::Stream;
-use crate::process::{Cmd, Ended, tail};
+use crate::process::{Cmd, Ended, Tail};
 use crate::recipe::Digest;
 
 /// Where Canonical publishes cloud images.
@@ -195,18 +195,17 @@ impl Bases {
 
     fn make_debian(&self, told: &dyn Fn(&str)) -> Result<()> {
         let script = self.project.join("scripts/local/make-debian-base.sh");
-        let mut said = Vec::new();
+        let mut said = Tail::default();
         let ended = Cmd::new("bash").arg(&script).arg(self.root.join(Name::Debian13.name())).stream(
             None,
             |_: Stream, line| {
                 told(line.trim_start_matches("==> "));
-                said.push(line.to_owned());
+                said.push(line);
             },
         )?;
         if ended != Ended::Code(0) {
-            let output = tail(&said.join("\n"), 40);
             return Err(Exit::Failed.error(
-                format_args!("the Debian base could not be made ({ended:?}):\n{output}"),
+                format_args!("the Debian base could not be made ({ended:?}):\n{said}"),
                 "`cargo xtask doctor` tells which tools it needs; the mirror must be reachable",
             ));
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use fs_err as fs;
 
+use super::console::Console;
 use super::live::LiveDisk;
 use super::machine::{free_port, key_and_seed};
 use super::seed::Purpose;
@@ -49,6 +50,7 @@ const RUN_FILES: [(&str, &str); 2] = [
 pub struct Container {
     ssh: Option<Ssh>,
     target: Target,
+    console: Console,
     // Before the control group in the order of dropping, by `Drop`.
     process: Option<Background>,
     dir: PathBuf,
@@ -79,6 +81,7 @@ impl Container {
             .args([script.as_path(), &dir, disk, &qmp, &run.path("lock")])
             .args([&grow.unwrap_or(0).to_string(), &group])
             .start(&dir.join("console.log"))?;
+        let console = Console::watch(dir.join("console.log"))?;
         let target = Target {
             host: Ipv4Addr::LOCALHOST.to_string(),
             port: 0,
@@ -88,7 +91,7 @@ impl Container {
             sockets: run.sockets().to_owned(),
         };
         let disk = LiveDisk::new(qmp.clone(), disk.to_owned());
-        let mut container = Self { ssh: None, target, process: Some(process), dir, disk, group, keep: false };
+        let mut container = Self { ssh: None, target, console, process: Some(process), dir, disk, group, keep: false };
         container.wait_until_ready()?;
         container.target.port = forwarded_port(&qmp.with_extension("slirp"))?;
         Ok(container)
@@ -116,7 +119,7 @@ impl Container {
 
     fn ended(&self, what: &str) -> Error {
         Exit::Failed.error(
-            format_args!("{what}\n{}", tail(&self.console(), 15)),
+            format_args!("{what}\n{}", tail(&self.console.text(), 15)),
             "`cargo xtask doctor` says whether containers work here; `--builder vm` builds in a virtual machine",
         )
     }
@@ -128,10 +131,10 @@ impl Container {
             if error.exit() == Exit::Interrupted {
                 error
             } else {
-                error.context(format!("the container's console ends with\n{}", tail(&self.console(), 15)))
+                error.context(format!("the container's console ends with\n{}", tail(&self.console.text(), 15)))
             }
         })?;
-        super::machine::wait_for_cloud_init(&ssh, patience, on_progress, &|| tail(&self.console(), 15))?;
+        super::machine::wait_for_cloud_init(&ssh, patience, on_progress, &|| tail(&self.console.text(), 15))?;
         self.ssh = Some(ssh);
         Ok(())
     }
@@ -188,7 +191,7 @@ impl Machine for Container {
     }
 
     fn console(&self) -> String {
-        fs::read(self.dir.join("console.log")).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+        self.console.text()
     }
 
     fn second_try(&mut self) -> Option<String> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 
 use super::super::Machine;
+use super::console::Console;
 use super::layers::overlay;
 use super::live::{LiveDisk, NODE};
 use super::qemu::{Acceleration, Boot, Vm};
@@ -56,6 +57,7 @@ pub struct Size {
 pub struct VirtualMachine {
     ssh: Option<Ssh>,
     target: Target,
+    console: Console,
     process: Background,
     dir: PathBuf,
     size: Size,
@@ -63,7 +65,7 @@ pub struct VirtualMachine {
     disk: LiveDisk,
     boot_id: String,
     /// Where on the console the boot that is waited for begins.
-    boot_begins: usize,
+    boot_begins: u64,
     second_try: Option<String>,
     began: Instant,
     boot_seconds: Option<f64>,
@@ -122,6 +124,7 @@ impl VirtualMachine {
             return Ok(Self {
                 ssh: None,
                 target,
+                console: Console::watch(vm.console)?,
                 process,
                 dir,
                 size: start.size,
@@ -172,21 +175,22 @@ impl VirtualMachine {
 
     /// The line with which the kernel of this boot gave up, if it did.
     fn panicked(&self) -> Option<String> {
-        let console = self.console();
-        let this_boot = console.get(self.boot_begins..)?;
-        this_boot.lines().find(|line| line.contains(PANIC)).map(|line| line.trim().to_owned())
+        self.console
+            .since(self.boot_begins)
+            .lines()
+            .find(|line| line.contains(PANIC))
+            .map(|line| line.trim().to_owned())
     }
 
     /// The last line of the console that says something.
     fn console_line(&self) -> String {
-        let console = plain(&self.console());
+        let console = plain(&self.console.text());
         let line = console.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no output yet");
         line.chars().filter(|c| !c.is_control()).take(70).collect()
     }
 
     fn last_words(&self) -> String {
-        let console = self.console();
-        let words = tail(&console, 15);
+        let words = tail(&self.console.text(), 15);
         if words.is_empty() { fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default() } else { words }
     }
 
@@ -244,7 +248,7 @@ impl Machine for VirtualMachine {
     fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()> {
         let before = self.boot_id.clone();
         let deadline = Instant::now() + self.size.boot_timeout;
-        self.boot_begins = self.console().len();
+        self.boot_begins = self.console.length();
         loop {
             // sshd of the boot that is ending may still answer: only a new boot id counts.
             self.ssh = None;
@@ -261,7 +265,7 @@ impl Machine for VirtualMachine {
                 {
                     told("the kernel panicked; resetting the machine");
                     self.second_try = Some(crate::error::plain(&error));
-                    self.boot_begins = self.console().len();
+                    self.boot_begins = self.console.length();
                     self.began = Instant::now();
                     self.disk.control()?.reset()?;
                 }
@@ -285,8 +289,7 @@ impl Machine for VirtualMachine {
     }
 
     fn console(&self) -> String {
-        // The guest may write anything to its console.
-        fs::read(self.dir.join("console.log")).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+        self.console.text()
     }
 
     fn second_try(&mut self) -> Option<String> {

@@ -8,7 +8,7 @@ use super::super::{BaseRecord, Capture, Cloud as _, Image, ImageId, Listed, sha2
 use super::Local;
 use super::store::{self, Store};
 use crate::error::{Exit, Result};
-use crate::process::{Cmd, Ended};
+use crate::process::{Cmd, Ended, Tail};
 use crate::signals::{self, DoomedPath};
 
 impl Local {
@@ -152,7 +152,7 @@ fn arch() -> String {
 
 /// Writes the chain of overlays as one disk.
 fn convert(from: &Path, to: &Path, told: &dyn Fn(&str)) -> Result<()> {
-    let mut said = String::new();
+    let mut said = Tail::default();
     // zstd (QEMU 5.1 and later) takes a third of the space in about the time that writing the rest would take.
     let cmd = Cmd::new("qemu-img")
         .args(["convert", "-p", "-c", "-W", "-m", "8", "-O", "qcow2", "-o", "compression_type=zstd"])
@@ -160,7 +160,7 @@ fn convert(from: &Path, to: &Path, told: &dyn Fn(&str)) -> Result<()> {
         .arg(to);
     let ended = cmd.stream(None, |_, line| {
         let line = line.trim();
-        if line.starts_with('(') { told(line) } else { said.push_str(line) }
+        if line.starts_with('(') { told(line) } else { said.push(line) }
     })?;
     if ended != Ended::Code(0) {
         return Err(Exit::Failed.error(

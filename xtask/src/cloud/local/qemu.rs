@@ -134,7 +134,10 @@ impl Vm {
         let mut add = |name: &str, value: String| args.extend([name.to_owned(), value]);
         add("-smp", self.cpus.to_string());
         add("-m", format!("{}M", self.memory_mib));
-        add("-serial", format!("file:{}", self.console.display()));
+        // Appending, so that a console that is emptied goes on at its beginning.
+        let console = self.console.display().to_string().replace(',', ",,");
+        add("-chardev", format!("file,id=console,path={console},append=on"));
+        add("-serial", "chardev:console".to_owned());
         add("-qmp", format!("unix:{},server=on,wait=off", path(&self.qmp)));
         add("-pidfile", self.pid_file.display().to_string());
         add(
@@ -268,7 +271,8 @@ mod tests {
         -display none
         -smp 2
         -m 2048M
-        -serial file:/s/console.log
+        -chardev file,id=console,path=/s/console.log,append=on
+        -serial chardev:console
         -qmp unix:/t/qmp,server=on,wait=off
         -pidfile /s/pid
         -blockdev driver=qcow2,node-name=root,discard=unmap,detect-zeroes=unmap,file.driver=file,file.filename=/s/a,,b/disk.qcow2,cache.direct=off
