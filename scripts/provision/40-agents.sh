@@ -4,6 +4,10 @@ set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
 
+# npm writes down from where it got a package, in files that everybody reads.
+[[ ! ${LOCUS_PACKAGE:-} =~ ://[^/@]*:[^/@]*@|https?://[^/@]+@ ]] ||
+  die "LOCUS_PACKAGE has a user or a password in its URL: upload the package with a file provisioner and name its path"
+
 readonly tools=$TOOLS_DIR/npm
 declare -A commands=([claude-code]="claude" [codex]="codex" [gemini]="gemini" [grok]="grok")
 declare -A packages=([claude-code]="@anthropic-ai/claude-code" [codex]="@openai/codex" [gemini]="@google/gemini-cli" [grok]="@xai-official/grok-linux-x64")

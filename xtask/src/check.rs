@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::recipe::Digest;
 
 pub mod hcl;
+pub mod inputs;
 pub mod pins;
 pub mod scripts;
 pub mod workflows;

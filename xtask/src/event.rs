@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub mod clean;
+
 /// Version of the JSON Lines interface.
 pub const SCHEMA: u32 = 1;
 

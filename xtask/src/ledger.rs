@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, ErrorCode, Row, params};
 
 use crate::error::{Error, Exit, Result};
+use crate::sensitive::redacted;
 
 mod pause;
 mod promotions;
@@ -131,7 +132,7 @@ impl Ledger {
     pub fn begin_run(&self, id: &str, command: &str, words: &[String], on: &str) -> Result<()> {
         self.write(
             "INSERT INTO run (id, command, words, provider, began) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![id, command, json(words), on, now()],
+            params![id, redacted(command), json(&words.iter().map(|w| redacted(w)).collect::<Vec<_>>()), on, now()],
         )
     }
 
@@ -139,7 +140,7 @@ impl Ledger {
     pub fn end_run(&self, id: &str, outcome: RunOutcome, summary: &str) -> Result<()> {
         self.write(
             "UPDATE run SET ended = ?2, outcome = ?3, summary = ?4 WHERE id = ?1",
-            params![id, now(), outcome.name(), summary],
+            params![id, now(), outcome.name(), redacted(summary)],
         )
     }
 
@@ -164,7 +165,10 @@ impl Ledger {
 
     /// Writes down something that a run must find again when it is taken up: the first value stays.
     pub fn note(&self, run: &str, key: &str, value: &str) -> Result<()> {
-        self.write("INSERT OR IGNORE INTO note (run, key, value) VALUES (?1, ?2, ?3)", params![run, key, value])
+        self.write(
+            "INSERT OR IGNORE INTO note (run, key, value) VALUES (?1, ?2, ?3)",
+            params![run, key, redacted(value)],
+        )
     }
 
     /// Reads it back.
@@ -181,7 +185,8 @@ impl Ledger {
             let connection = self.connection();
             let sql =
                 "INSERT INTO call (run, action, region, token, subject, tags, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            let values = params![run, action, region, token, subject, json(tags), now()];
+            let tags: Vec<_> = tags.iter().map(|tag| redacted(tag)).collect();
+            let values = params![run, action, region, token, redacted(subject), json(&tags), now()];
             connection.execute(sql, values).map_err(|e| self.told(&e))?;
             connection.last_insert_rowid()
         };
@@ -198,7 +203,7 @@ impl Ledger {
         };
         self.write(
             "UPDATE call SET settled = ?2, ids = ?3, error = ?4 WHERE seq = ?1",
-            params![ticket.0, now(), json(ids), error],
+            params![ticket.0, now(), json(ids), error.map(|e| redacted(e))],
         )
     }
 
@@ -336,7 +341,7 @@ fn now() -> String {
     jiff::Timestamp::now().to_string()
 }
 
-fn json(words: &[String]) -> String {
+fn json<T: serde::Serialize>(words: &[T]) -> String {
     serde_json::json!(words).to_string()
 }
 

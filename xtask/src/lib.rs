@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod durable;
+pub mod sensitive;
 pub mod event;
 pub mod recipe;
 

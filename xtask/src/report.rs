@@ -52,6 +52,7 @@ pub fn ask(question: &str) -> Option<bool> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return None;
     }
+    let question = crate::event::clean::text(question);
     write!(std::io::stderr().lock(), "{question} [y/N] ").ok()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).ok()?;

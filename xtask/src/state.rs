@@ -87,6 +87,7 @@ impl State {
     /// Opens the folder, making it if need be, and ends what dead runs left.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
+        private_folder(&root)?;
         for room in ["base", "layers", "runs", "regions", "locks", "bin"] {
             fs::create_dir_all(root.join(room))?;
         }
@@ -170,7 +171,7 @@ impl State {
         // A folder without a lock is a dead run's to everyone else.
         let _sweeping = self.sweeping()?;
         fs::create_dir(&dir)?;
-        fs::create_dir_all(&sockets)?;
+        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(&sockets)?;
         let ledger = Arc::clone(&self.ledger);
         let lock = Lock::take(&dir.join("lock"), command)?.map_err(|holder| {
             Exit::Failed.error(format_args!("run {id} exists already: {holder}"), "run the same command again")
@@ -302,7 +303,9 @@ impl Drop for Run {
 impl Lock {
     /// `Ok(Err(holder))` when another process has it.
     fn take(path: &Path, what: &str) -> Result<std::result::Result<Self, String>> {
-        let mut file = fs::OpenOptions::new().create(true).read(true).append(true).open(path)?.into_file();
+        let mut options = fs::OpenOptions::new();
+        std::os::unix::fs::OpenOptionsExt::mode(options.options_mut(), 0o600);
+        let mut file = options.create(true).read(true).append(true).open(path)?.into_file();
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -318,9 +321,38 @@ impl Lock {
     }
 }
 
-/// Sockets lie in the temporary folder because their path may have 108 bytes only, and a checkout can lie deep.
+/// Makes the folder, and keeps all others out of it: what runs print and what images hold is nobody else's affair.
+fn private_folder(root: &Path) -> Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+    if let Some(above) = root.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(root) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => {}
+    }
+    let about = fs::metadata(root)?;
+    // One that belongs to somebody else is his to open and to close.
+    if about.mode() & 0o077 != 0 && about.uid() == rustix::process::geteuid().as_raw() {
+        fs::set_permissions(root, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// A socket's path may have 108 bytes, the last of them zero (unix(7)).
+const SOCKET_PATH: usize = 107;
+/// The longest name of a socket in the folder: ssh's control socket, under which ssh makes another with 17 more characters (ssh.c).
+const SOCKET_NAME: usize = 40;
+
+/// Sockets lie in the temporary folder because their path must be short, and a checkout can lie deep; so can TMPDIR, then it is /tmp.
 fn socket_folder(run: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("agent-ami-{}", run.trim_start_matches("run-")))
+    socket_folder_in(&std::env::temp_dir(), run)
+}
+
+fn socket_folder_in(temporary: &Path, run: &str) -> PathBuf {
+    let name = format!("agent-ami-{}", run.trim_start_matches("run-"));
+    let folder = temporary.join(&name);
+    if folder.as_os_str().len() + 1 + SOCKET_NAME <= SOCKET_PATH { folder } else { Path::new("/tmp").join(name) }
 }
 
 /// What a run starts and what may outlive it. Ending `unshare` ends the container's namespaces.
@@ -473,5 +505,19 @@ mod tests {
         assert!(victim.wait(Duration::from_secs(5)), "the dead run's machine still runs");
         assert!(survivor.ended().is_none() && onlooker.ended().is_none());
         assert!(alive.path("").exists());
+    }
+
+    #[test]
+    fn a_long_temporary_folder_gives_sockets_a_short_one() {
+        let run = "run-20261128-060000-abcdef";
+        assert_eq!(
+            socket_folder_in(Path::new("/var/tmp"), run),
+            Path::new("/var/tmp/agent-ami-20261128-060000-abcdef")
+        );
+        let deep = Path::new("/private/var/folders/zz").join("x".repeat(60));
+        let folder = socket_folder_in(&deep, run);
+        assert_eq!(folder, Path::new("/tmp/agent-ami-20261128-060000-abcdef"));
+        let socket = folder.join("s".repeat(SOCKET_NAME));
+        std::os::unix::net::SocketAddr::from_pathname(&socket).unwrap();
     }
 }

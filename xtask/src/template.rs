@@ -12,6 +12,7 @@ use hcl_edit::structure::{Attribute, Block, Structure};
 
 use crate::error::{Exit, Result};
 use crate::recipe::{Recipe, Source, Step};
+use crate::sensitive;
 
 mod dates;
 mod files;
@@ -33,6 +34,9 @@ const LANGUAGE: &str = "1.16.0";
 const ROOT: &[&str] = &["packer", "variable", "locals", "local", "source", "build", "data"];
 /// The blocks a `build` may have.
 const BUILD: &[&str] = &["source", "provisioner", "error-cleanup-provisioner", "post-processor", "post-processors"];
+
+/// The attributes of a `local` block.
+const LOCAL: &[&str] = &["expression", "sensitive"];
 
 /// What to evaluate.
 #[derive(Clone, Debug)]
@@ -72,6 +76,7 @@ pub struct Setting {
 struct Blocks<'a> {
     variables: Vec<(&'a File, &'a Block)>,
     locals: Vec<(&'a File, String, &'a Attribute)>,
+    sensitive_locals: Vec<String>,
     sources: Vec<(&'a File, &'a Block)>,
     builds: Vec<(&'a File, &'a Block)>,
 }
@@ -91,6 +96,7 @@ pub fn evaluate(request: &Request) -> Result<Recipe> {
     let mut scope = Scope::new(shown, &request.root, request.now);
     let variables = variables::resolve(&blocks.variables, request, &mut scope)?;
     locals(&blocks.locals, &mut scope)?;
+    blocks.sensitive_locals.iter().for_each(|name| hide_local(name, &scope));
     let source = source(&blocks, request, &scope)?;
     scope.set("source", "type", source.kind.as_str().into());
     scope.set("source", "name", source.name.as_str().into());
@@ -111,6 +117,13 @@ pub fn evaluate(request: &Request) -> Result<Recipe> {
     Ok(recipe)
 }
 
+/// The names of the variables that a template declares as sensitive.
+pub fn sensitive_variables(path: &std::path::Path, root: &std::path::Path) -> Result<Vec<String>> {
+    let files = files::read(path, root)?;
+    let blocks = sort(&files)?;
+    Ok(blocks.variables.iter().filter_map(|(_, block)| variables::sensitive_name(block)).collect())
+}
+
 /// The sources a template declares, as `kind.name`.
 pub fn sources(path: &std::path::Path, root: &std::path::Path) -> Result<Vec<String>> {
     let files = files::read(path, root)?;
@@ -118,7 +131,8 @@ pub fn sources(path: &std::path::Path, root: &std::path::Path) -> Result<Vec<Str
 }
 
 fn sort(files: &[File]) -> Result<Blocks<'_>> {
-    let mut blocks = Blocks { variables: vec![], locals: vec![], sources: vec![], builds: vec![] };
+    let mut blocks =
+        Blocks { variables: vec![], locals: vec![], sensitive_locals: vec![], sources: vec![], builds: vec![] };
     for file in files {
         for structure in &file.body {
             let block = match structure {
@@ -136,7 +150,14 @@ fn sort(files: &[File]) -> Result<Blocks<'_>> {
                 "variable" => blocks.variables.push((file, block)),
                 "locals" => blocks.locals.extend(block.body.attributes().map(|a| (file, a.key.as_str().to_owned(), a))),
                 "local" => match (block.labels.first(), block.body.get_attribute("expression")) {
-                    (Some(label), Some(attribute)) => blocks.locals.push((file, label.as_str().to_owned(), attribute)),
+                    (Some(label), Some(attribute)) => {
+                        let unknown = block.body.attributes().find(|a| !LOCAL.contains(&a.key.as_str()));
+                        if let Some(other) = unknown {
+                            return Err(file.unknown(other.key.span(), "attribute", other.key.as_str(), LOCAL));
+                        }
+                        blocks.sensitive_locals.extend(variables::sensitive_name(block));
+                        blocks.locals.push((file, label.as_str().to_owned(), attribute));
+                    }
                     _ => {
                         return Err(file.refuse(
                             span_of(block),
@@ -225,6 +246,14 @@ fn locals(pending: &[(&File, String, &Attribute)], scope: &mut Scope) -> Result<
         pending = waiting.into_iter().map(|(entry, _)| entry).collect();
     }
     Ok(())
+}
+
+/// Hides the value of a local that its template declares as sensitive.
+fn hide_local(name: &str, scope: &Scope) {
+    let value = format!("local.{name}").parse::<Expression>().ok().and_then(|e| scope.evaluate(&e).ok());
+    if let Some(value) = value {
+        sensitive::hide_all(&json(&value));
+    }
 }
 
 fn source_name(block: &Block) -> String {

@@ -62,6 +62,8 @@ options() {
     shift
   done
   [[ -z $OPT_REPO || -z $OPT_DIR ]] || fail 64 "--repo and --dir at once" "a repository is cloned into a folder of its own"
+  # It would stand in metadata.json, in the mirror's configuration and in the agent's own clone.
+  [[ ! $OPT_REPO =~ ://[^/@]*:[^/@]*@|https?://[^/@]+@ ]] || fail 64 "--repo has a user or a password in its URL" "set GITHUB_TOKEN, or a credential helper of git's"
   [[ $OPT_REPO != -* ]] || fail 64 "$OPT_REPO is no repository" "--repo takes an URL or a path"
   [[ $OPT_KIND =~ ^[a-z0-9-]{0,40}$ ]] || fail 64 "$OPT_KIND is no kind" "write it in small letters, digits and dashes"
   if [[ -n $OPT_TASK_FILE ]]; then

@@ -14,7 +14,7 @@ fetch_repository() {
   local git=(git -c "credential.https://github.com.helper=$helper" -c gc.autoDetach=false -c maintenance.autoDetach=false)
   export GIT_TERMINAL_PROMPT=0
   exec {lock}>"$mirror.lock"
-  # One at a time brings it up to date.
+  # One run at a time updates it.
   supervise flock "$lock" || return
   # shellcheck disable=SC2016
   # What the remote itself says: whether it can be reached, and what its default branch is today.

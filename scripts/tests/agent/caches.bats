@@ -61,7 +61,7 @@ mirror() { echo "$EXECUTOR"/repos/*.git; }
   done
 }
 
-@test "a mirror whose configuration is lost is still brought up to date" {
+@test "a mirror whose configuration is lost is still updated" {
   repository
   found
   as_user truncate -s 0 "$(mirror)/config"

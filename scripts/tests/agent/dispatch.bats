@@ -251,7 +251,7 @@ load support.bash
   [[ $output == *60000* && $output == *"No space left"* ]]
 }
 
-@test "a repository is cloned by way of a mirror that the next run only brings up to date" {
+@test "a repository is cloned by way of a mirror that the next run only updates" {
   as_user git init --quiet -b main "$HOME_OF/told.repo"
   as_user git -C "$HOME_OF/told.repo" -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m first
   agent claude 'git log --format=%s; git remote get-url origin'
@@ -331,6 +331,12 @@ load support.bash
     # shellcheck disable=SC2086
     run dispatch $line
     [ "$status" -eq 64 ] || { echo "$line: $status"; false; }
+  done
+  # They would stand in metadata.json, in the mirror and in the agent's clone.
+  for url in https://u:p@host/x.git https://ghp_token@github.com/a/b.git; do
+    run dispatch --repo "$url" task
+    [ "$status" -eq 64 ]
+    [[ $output == *"a user or a password in its URL"* && $output == *GITHUB_TOKEN* ]]
   done
   run dispatch --help
   [ "$status" -eq 0 ]

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::{Context, Finish};
+use super::{Context, Finish, log};
 use crate::channel::output;
 use crate::durable;
 use crate::error::Result;
-use crate::event::Event;
+use crate::event::{Event, clean};
 use crate::report::{markdown, page};
 use crate::story::{End, Story};
 
@@ -29,9 +29,27 @@ pub(super) fn conclude(context: &Context, mut story: Story, result: &Result<Fini
         Ok(finish) => End { exit: 0, summary: finish.summary.clone() },
         Err(error) => End { exit: error.exit() as u8, summary: crate::report::render(error) },
     });
+    let story = cleaned(story);
+    note_log(context, &story);
     let page = story.run.as_ref().and_then(|_| or_warned(context, "no report was written", report(context, &story)));
     // The next step needs the ids, whatever became of the page.
     or_warned(context, "the workflow was not told", workflow(context, &story, page.as_deref()));
+}
+
+/// The story as it may be kept and sent: what it was about did not come by events.
+fn cleaned(story: Story) -> Story {
+    let clean = serde_json::to_value(&story).ok().and_then(|value| serde_json::from_value(clean::json(value)).ok());
+    clean.unwrap_or(story)
+}
+
+/// Where the output of a failed run's steps stands.
+fn note_log(context: &Context, story: &Story) {
+    let Some(run) = story.run.as_deref().filter(|_| !story.well()) else { return };
+    let folder = context.config().map(|config| context.in_state(&config, log::FOLDER));
+    if let Some(log) = folder.ok().and_then(|folder| log::of(&folder, run)) {
+        let shown = log.strip_prefix(&context.root).unwrap_or(&log).display().to_string();
+        context.events.event(Event::Note { message: format!("what its steps printed: {shown}") });
+    }
 }
 
 fn or_warned<T>(context: &Context, what: &str, result: Result<T>) -> Option<T> {
@@ -53,9 +71,9 @@ fn report(context: &Context, story: &Story) -> Result<PathBuf> {
     let folder = folder(context)?;
     let own = folder.join(story.run.as_deref().unwrap_or_default());
     fs::create_dir_all(&own)?;
-    durable::replace(&own.join(STORY), &serde_json::to_vec(story).unwrap_or_default())?;
+    durable::replace_private(&own.join(STORY), &serde_json::to_vec(story).unwrap_or_default())?;
     let page = own.join(PAGE);
-    durable::replace(&page, page::render(story).as_bytes())?;
+    durable::replace_private(&page, page::render(story).as_bytes())?;
     // A run's id begins with its time, so the oldest come first.
     let mut all: Vec<PathBuf> = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     all.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-")));

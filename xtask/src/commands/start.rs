@@ -1,16 +1,21 @@
 //! From the process to a command and back: parse, listen for signals, dispatch, tell the result. Both binaries begin here.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use clap::Parser as _;
 
-use super::{Context, Finish, Provider, conclude, project_root};
+use super::log::{self, StepLog};
+use super::{Context, Finish, Provider, conclude, project_root, secrets};
 use crate::cli::{Cli, Format};
+use crate::config::{Config, Overrides};
 use crate::error::{Exit, Result};
+use crate::event::clean::Cleaner;
 use crate::event::{Event, Events};
 use crate::ledger::RunOutcome;
 use crate::report::{self, Annotations, Human, Json, Verbosity};
+use crate::sensitive::redacted;
 use crate::story::Recorder;
 use crate::{process, signals};
 
@@ -18,27 +23,31 @@ use crate::{process, signals};
 pub fn start<P: Provider>(provider: &P) -> ExitCode {
     let cli = Cli::parse();
     let format = cli.common.format;
+    let on_runner = std::env::var("GITHUB_ACTIONS").is_ok_and(|said| said == "true");
     let events: Events = match format {
         Format::Json => Arc::new(Json::default()),
-        Format::Human if cli.common.quiet => Arc::new(Human::new(Verbosity::Quiet)),
-        Format::Human if cli.common.verbose => Arc::new(Human::new(Verbosity::Verbose)),
-        Format::Human => Arc::new(Human::new(Verbosity::Normal)),
+        Format::Human if on_runner => Arc::new(Human::new(verbosity(&cli)).on_runner()),
+        Format::Human => Arc::new(Human::new(verbosity(&cli))),
     };
-    let events: Events = match std::env::var("GITHUB_ACTIONS") {
-        Ok(said) if said == "true" => Arc::new(Annotations::new(events)),
-        _ => events,
-    };
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let events: Events = if on_runner { Arc::new(Annotations::new(events)) } else { events };
+    let env: BTreeMap<String, String> =
+        // A variable that is not UTF-8 cannot be one of ours.
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    let root = project_root();
+    secrets::hide(&cli, &root, &env);
+    let words: Vec<String> = std::env::args().skip(1).map(|word| redacted(&word).into_owned()).collect();
     let quoted: Vec<String> = words.iter().map(|word| process::quote(word)).collect();
     let line = format!("cargo xtask {}", quoted.join(" "));
+    let config = Config::load(&root, &Overrides { state_dir: cli.common.state.clone(), builder: None }, &env).ok();
+    let logs = config.map(|config| root.join(config.local.state_dir).join(log::FOLDER));
+    let events: Events = Arc::new(StepLog::new(logs.clone(), events));
     let recorder = Arc::new(Recorder::new(&line, events));
-    let events: Events = Arc::clone(&recorder) as Events;
+    let events: Events = Arc::new(Cleaner::new(Arc::clone(&recorder) as Events));
     let context = Context {
-        root: project_root(),
+        root,
         common: cli.common.clone(),
         events: Arc::clone(&events),
-        // A variable that is not UTF-8 cannot be one of ours.
-        env: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+        env,
         line,
         words,
         run: OnceLock::new(),
@@ -59,6 +68,14 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
         },
     });
     ExitCode::from(code)
+}
+
+fn verbosity(cli: &Cli) -> Verbosity {
+    match (cli.common.quiet, cli.common.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    }
 }
 
 /// Writes the end of the command's run into the ledger. A run whose end cannot be written down counts as cut off, so that is told.

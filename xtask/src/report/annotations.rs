@@ -1,31 +1,52 @@
 //! What is wrong, as GitHub shows it beside the code: workflow commands (docs.github.com, "Workflow commands for GitHub Actions").
 //! On standard error, which the runner reads as well, so that standard output stays what was asked for.
 
+use std::borrow::Cow;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::event::{Event, Events, Observer};
+use crate::event::{Event, Events, Observer, Phase};
 
 /// Writes annotations and passes every event on.
 pub struct Annotations {
+    tests: AtomicBool,
     next: Events,
 }
 
 impl Annotations {
     /// In front of another observer.
     pub fn new(next: Events) -> Self {
-        Self { next }
+        Self { tests: AtomicBool::new(false), next }
     }
 }
 
 impl Observer for Annotations {
     fn event(&self, event: Event) {
-        let line = line(&event);
+        // Only what the tests run is a command of ours that may have annotations; a step of a build is a guest.
+        if let Event::PhaseStarted { phase, .. } = &event {
+            self.tests.store(*phase == Phase::Test, Ordering::Relaxed);
+        }
+        let line =
+            line(&event).filter(|_| self.tests.load(Ordering::Relaxed) || !matches!(event, Event::StepOutput { .. }));
         self.next.event(event);
         if let Some(line) = line {
             // A reader that went away is no reason to stop a build.
             let _ = writeln!(std::io::stderr().lock(), "{line}");
         }
     }
+}
+
+/// Text in which the runner finds no command of its own: it takes every line that begins with `::` or `##[`, after blanks, for one
+/// (actions/runner, `ActionCommand.cs`), and `::set-output` of a guest would name another image.
+pub(super) fn inert(text: &str) -> Cow<'_, str> {
+    let is_command = |line: &str| line.trim_start().starts_with("::") || line.trim_start().starts_with("##[");
+    if !text.lines().any(is_command) {
+        return Cow::Borrowed(text);
+    }
+    let inert = |line: &str| {
+        if is_command(line) { line.replacen("::", ": :", 1).replacen("##[", "# #[", 1) } else { line.to_owned() }
+    };
+    Cow::Owned(text.split_inclusive('\n').map(inert).collect())
 }
 
 /// The workflow command for an event, if it is one that somebody must see.
@@ -90,6 +111,13 @@ mod tests {
         };
         assert_eq!(line(&output("::error title=ufw::off")).unwrap(), "::error title=ufw::off");
         assert_eq!(line(&output("::add-path::/tmp")), None);
+    }
+
+    #[test]
+    fn a_guest_commands_no_runner() {
+        let text = "fine\n  ::set-output name=ami_id::ami-evil\n##[add-path]/tmp\na::b\n";
+        assert_eq!(inert(text), "fine\n  : :set-output name=ami_id::ami-evil\n# #[add-path]/tmp\na::b\n");
+        assert!(matches!(inert("a::b"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Events as lines for a person, with a progress line below them on a terminal.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{clock, title};
+use super::{annotations, clock, title};
 use crate::event::{Event, Observer, Outcome, Phase};
 
 /// How often a line says how far the work is where no terminal can redraw one.
@@ -28,6 +29,7 @@ pub enum Verbosity {
 pub struct Human {
     verbosity: Verbosity,
     terminal: bool,
+    on_runner: bool,
     state: Mutex<State>,
 }
 
@@ -54,7 +56,17 @@ impl Human {
         }
         let now = Instant::now();
         let state = State { bar, doing: String::new(), since: now, heartbeat: now };
-        Self { verbosity, terminal, state: Mutex::new(state) }
+        Self { verbosity, terminal, on_runner: false, state: Mutex::new(state) }
+    }
+
+    /// For a job of GitHub's, whose runner reads what is printed: a line of a guest's must not be one of its commands.
+    #[must_use]
+    pub fn on_runner(self) -> Self {
+        Self { on_runner: true, ..self }
+    }
+
+    fn shown<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.on_runner { annotations::inert(text) } else { Cow::Borrowed(text) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -64,7 +76,7 @@ impl Human {
     fn line(&self, state: &State, text: &str) {
         state.bar.suspend(|| {
             // A reader that went away is no reason to stop a build.
-            let _ = writeln!(std::io::stderr().lock(), "{text}");
+            let _ = writeln!(std::io::stderr().lock(), "{}", self.shown(text));
         });
     }
 
@@ -174,7 +186,7 @@ impl Observer for Human {
             }
             Event::Diff { file, diff } => self.line(state, &format!("{}\n{diff}", file.display())),
             Event::Document(document) => state.bar.suspend(|| {
-                let _ = write!(std::io::stdout().lock(), "{}", document.text);
+                let _ = write!(std::io::stdout().lock(), "{}", self.shown(&document.text));
             }),
             Event::Result { ok, summary, error, .. } => {
                 state.bar.finish_and_clear();

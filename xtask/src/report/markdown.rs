@@ -209,14 +209,15 @@ fn cell(text: &str) -> String {
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
             '&' => safe.push_str("&amp;"),
-            '|' | '*' | '_' | '`' | '[' | ']' | '\\' | '#' | '@' => {
+            '|' | '*' | '_' | '`' | '[' | ']' | '\\' | '#' | '@' | '~' | '$' | '!' => {
                 safe.push('\\');
                 safe.push(c);
             }
             c => safe.push(c),
         }
     }
-    safe
+    // GitHub makes a link of whatever looks like one.
+    safe.replace("://", "&#58;//").replace("www.", "www&#46;")
 }
 
 /// A code block that its text cannot end.

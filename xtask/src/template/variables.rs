@@ -18,6 +18,7 @@ use super::scope::Scope;
 use super::types::{Type, convert};
 use crate::error::{Error, Exit, Result};
 use crate::recipe::Variable;
+use crate::sensitive;
 
 /// A `variable` block.
 struct Declared<'a> {
@@ -69,10 +70,22 @@ pub(super) fn resolve(blocks: &[(&File, &Block)], request: &Request, scope: &mut
         })?;
         scope.set("var", &variable.name, value.clone());
         validate(variable, scope)?;
-        let shown = if variable.sensitive { serde_json::Value::Null } else { super::json(&value) };
+        let shown = if variable.sensitive {
+            sensitive::hide_all(&super::json(&value));
+            serde_json::Value::Null
+        } else {
+            super::json(&value)
+        };
         out.push(Variable { name: variable.name.clone(), value: shown, sensitive: variable.sensitive, origin });
     }
     Ok(out)
+}
+
+/// The variable's name, if its block says that it is sensitive, or says something else than true or false.
+pub(super) fn sensitive_name(block: &Block) -> Option<String> {
+    let attribute = block.body.get_attribute("sensitive")?;
+    let plainly_not = attribute.value.as_bool() == Some(false);
+    block.labels.first().filter(|_| !plainly_not).map(|label| label.as_str().to_owned())
 }
 
 fn declare<'a>(file: &'a File, block: &'a Block, request: &Request, scope: &Scope) -> Result<Declared<'a>> {

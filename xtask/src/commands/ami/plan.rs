@@ -1,5 +1,6 @@
 //! `ami plan`: what a build would do and why.
 
+use crate::check::inputs;
 use crate::cli;
 use crate::cloud::{Cloud, Listed};
 use crate::commands::{Context, Finish, Provider};
@@ -47,7 +48,9 @@ pub fn recipe<P: Provider>(
     let source = provider.source(name, image)?.to_owned();
     let request =
         template::Request { settings, vars, var_files: args.var_file.clone(), ..request(context, name, image, source) };
-    Ok((template::evaluate(&request)?, request))
+    let recipe = template::evaluate(&request)?;
+    inputs::refuse_credentials(&recipe)?;
+    Ok((recipe, request))
 }
 
 /// The template variables an image sets in `ami.toml`. Its name is part of what the build makes, so that two images built in one minute do

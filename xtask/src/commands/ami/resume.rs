@@ -7,7 +7,7 @@ use clap::Parser as _;
 
 use crate::cli::{self, Ami, Cli, Command, Common};
 use crate::cloud::{Cloud, Leftover};
-use crate::commands::{Context, Finish, Provider, handover};
+use crate::commands::{Context, Finish, Provider, handover, secrets};
 use crate::config::Config;
 use crate::error::{Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
@@ -42,7 +42,8 @@ pub fn taken_up<P: Provider>(
     state: &State,
     record: &RunRecord,
 ) -> Result<(Cli, Context)> {
-    let again = again(record)?;
+    let words = secrets::restored(&record.words, &context.env)?;
+    let again = again(&RunRecord { words, ..record.clone() })?;
     let run = context.resume_run(state, record)?;
     take_away(context, &provider.open(context, config, state, Some(Arc::clone(&run)))?, &run)?;
     let inner = Context {
