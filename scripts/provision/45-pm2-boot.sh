@@ -19,3 +19,23 @@ runuser -u ubuntu -- env HOME=/home/ubuntu pm2 kill >/dev/null 2>&1 || true
 systemctl daemon-reload
 systemctl enable --now pm2-ubuntu.service
 systemctl is-active pm2-ubuntu.service
+
+# What an agent prints under PM2 must not fill the disk: PM2 itself never ends a log (pm2.keymetrics.io, "Log Management"). It keeps its
+# files open, so they are copied and truncated.
+cat >/etc/logrotate.d/pm2-ubuntu <<'CONF'
+/home/ubuntu/.pm2/pm2.log /home/ubuntu/.pm2/logs/*.log {
+  su ubuntu ubuntu
+  daily
+  maxsize 10M
+  rotate 5
+  compress
+  missingok
+  notifempty
+  copytruncate
+}
+CONF
+# Once a day would be too late for maxsize=; what comes every hour need not catch up at boot.
+install -d -m 0755 /etc/systemd/system/logrotate.timer.d
+printf '[Timer]\nOnCalendar=\nOnCalendar=hourly\nPersistent=no\n' >/etc/systemd/system/logrotate.timer.d/agent-ami.conf
+systemctl daemon-reload
+systemctl enable --now logrotate.timer

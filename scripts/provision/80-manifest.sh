@@ -11,6 +11,15 @@ install -d -m 0755 "$dir"
 # first_version COMMAND...: the first thing in its answer that looks like a version.
 first_version() { runuser -u ubuntu -- env HOME=/home/ubuntu "$@" 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)*' | head -n 1; }
 
+# security_versions: `PACKAGE VERSION` for each installed package of which an archive of security updates has one.
+security_versions() {
+  local lists=(/var/lib/apt/lists/*[-_]security_*_Packages*)
+  [[ -e ${lists[0]} ]] || die "apt knows no archive of security updates: apt-get update"
+  for list in "${lists[@]}"; do /usr/lib/apt/apt-helper cat-file "$list"; done |
+    awk 'NR == FNR {installed[$1]; next} $1 == "Package:" {name = $2} $1 == "Version:" && (name in installed) {print name, $2}' \
+      <(dpkg-query -W -f '${Package}\n') - | sort -u
+}
+
 tools='{}'
 for name in git node npm bun pm2 claude codex gemini grok aider locus python3 gcc make curl wget jq; do
   if command -v "$name" >/dev/null; then
@@ -42,4 +51,6 @@ jq -s --arg at "$(date -u +%FT%TZ)" '{bomFormat: "CycloneDX", specVersion: "1.6"
   /tmp/deb.json /tmp/npm.json >"$dir/sbom.cdx.json"
 rm -f /tmp/deb.json /tmp/npm.json
 chmod 0644 "$dir"/*.json
+# What the smoke test holds the image against: a security update of this list that is not installed was kept back.
+security_versions >"$dir/security-versions"
 say "$(jq '.components | length' "$dir/sbom.cdx.json") components"

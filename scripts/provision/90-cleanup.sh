@@ -31,6 +31,13 @@ systemctl stop pm2-ubuntu.service
 find /home/ubuntu/.pm2 -mindepth 1 ! -name dump.pm2 -delete
 echo '[]' >/home/ubuntu/.pm2/dump.pm2
 
+say "what Systems Manager sent to the builder"
+for place in /var/lib/amazon/ssm /var/snap/amazon-ssm-agent/common/var/lib/amazon/ssm; do
+  # Files only: the agent that is running, which may be our way in, keeps its folders.
+  find "$place"/*/document "$place"/*/session -type f -delete 2>/dev/null || true
+done
+rm -f /var/log/amazon/ssm/*
+
 say "access and identity"
 rm -f /root/.ssh/authorized_keys /home/ubuntu/.ssh/authorized_keys /root/.ssh/known_hosts /home/ubuntu/.ssh/known_hosts
 rm -f /etc/ssh/ssh_host_*

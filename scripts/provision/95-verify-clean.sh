@@ -18,6 +18,13 @@ for home in /root /home/ubuntu; do
   gone "credentials" "$home/.netrc"
   gone "credentials" "$home/.aws"
 done
+for place in /var/lib/amazon/ssm /var/snap/amazon-ssm-agent/common/var/lib/amazon/ssm; do
+  while IFS= read -r path; do left+=("Systems Manager: $path"); done < <(find "$place"/*/document "$place"/*/session -type f 2>/dev/null)
+done
+# npm's own notes of where packages came from, and git's.
+while IFS= read -r path; do left+=("password in a URL: $path"); done < <(
+  grep -rlE --include=package.json --include='*package-lock.json' --include=.npmrc --include=config '://[^/@:" ]*:[^/@" ]+@' \
+    /usr/local/lib/agent-ami /root /home /etc 2>/dev/null)
 gone "SSH host key" '/etc/ssh/ssh_host_*'
 gone "cloud-init instance" '/var/lib/cloud/instance*/*'
 gone "package list" '/var/lib/apt/lists/*Packages*'

@@ -17,6 +17,7 @@ Options:
   --fixtures DIR        what `cargo xtask ami smoke` uploads along: launch key, builder's identity, a git bundle
   --format FORMAT       what to print: terminal (default), json, junit, tap
   --output FORMAT=FILE  write the report to a file, too; may be given several times
+  --now SECONDS         the time where the judgement is asked for, in seconds since 1970
   --only CHECK          run this check only; may be given several times
   --jobs N              run at most N checks at once (default: all)
   --progress            say on standard error which check has ended
@@ -49,6 +50,7 @@ pub(crate) enum Command {
 pub(crate) struct Args {
     pub spec: PathBuf,
     pub fixtures: Option<PathBuf>,
+    pub now: Option<u64>,
     pub format: String,
     pub outputs: Vec<(String, PathBuf)>,
     pub only: Vec<String>,
@@ -68,6 +70,7 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let mut args = Args {
         spec: PathBuf::new(),
         fixtures: None,
+        now: None,
         format: "terminal".to_owned(),
         outputs: vec![],
         only: vec![],
@@ -81,6 +84,7 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Short('V') | Long("version") => return Ok(Command::Version),
             Long("spec") => spec = Some(PathBuf::from(parser.value()?)),
             Long("fixtures") => args.fixtures = Some(parser.value()?.into()),
+            Long("now") => args.now = Some(parser.value()?.parse()?),
             Long("format") => args.format = format(parser.value()?.string()?)?,
             Long("output") => {
                 let text = parser.value()?.string()?;

@@ -7,11 +7,12 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use smoke::boot::Boot;
 use smoke::spec::Spec;
 
+use crate::checks::sockets::{self, Socket};
 use crate::exec::{self, Output};
 use crate::{measure, network};
 
@@ -33,6 +34,10 @@ pub(crate) struct Instance {
     pub user: User,
     fixtures: Option<PathBuf>,
     facts: Mutex<HashMap<String, Fact>>,
+    /// How far the clock is off, if somebody said what time it is.
+    pub clock_offset: Option<Duration>,
+    sockets: Result<Vec<Socket>, String>,
+    databases: HashMap<&'static str, Result<String, String>>,
     /// Files that a check changes for a moment and another reads, as they were at the start.
     at_start: HashMap<PathBuf, String>,
     scratch: AtomicU32,
@@ -41,7 +46,8 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Looks who the user is and takes note of what checks will change.
-    pub(crate) fn new(spec: Spec, fixtures: Option<PathBuf>) -> Result<Self, String> {
+    pub(crate) fn new(spec: Spec, fixtures: Option<PathBuf>, now: Option<u64>) -> Result<Self, String> {
+        let clock_offset = now.and_then(offset);
         let name = &spec.instance.user;
         let passwd = fs::read_to_string("/etc/passwd").map_err(|e| format!("/etc/passwd: {e}"))?;
         let user = find_user(&passwd, name).ok_or_else(|| format!("there is no user `{name}` on this instance"))?;
@@ -49,9 +55,14 @@ impl Instance {
         let at_start = keys.into_iter().filter_map(|f| fs::read_to_string(&f).ok().map(|text| (f, text))).collect();
         let facts = Mutex::default();
         let (scratch, boot) = (AtomicU32::new(0), OnceLock::new());
-        let instance = Self { spec, user, fixtures, facts, at_start, scratch, boot };
+        let (sockets, databases) = (Ok(Vec::new()), HashMap::new());
+        let mut instance =
+            Self { spec, user, fixtures, facts, clock_offset, sockets, databases, at_start, scratch, boot };
         // An earlier run that was killed may have left these.
         instance.tidy();
+        // Checks make sockets and an account of their own.
+        instance.sockets = sockets::listening();
+        instance.databases = DATABASES.iter().map(|name| (*name, instance.entries(name))).collect();
         Ok(instance)
     }
 
@@ -68,6 +79,21 @@ impl Instance {
     /// A file as it was before any check ran.
     pub(crate) fn at_start(&self, path: &Path) -> Option<&str> {
         self.at_start.get(path).map(String::as_str)
+    }
+
+    /// A database of getent(1) as it was before any check ran: what PAM and sshd ask, also where it does not come from a file.
+    pub(crate) fn database(&self, name: &str) -> Result<String, String> {
+        self.databases.get(name).cloned().unwrap_or_else(|| Err(format!("the database {name} was not read")))
+    }
+
+    fn entries(&self, name: &str) -> Result<String, String> {
+        let output = self.root(&["getent", name], Instant::now() + Duration::from_secs(60))?;
+        if output.ok() { Ok(output.stdout) } else { Err(format!("`getent {name}` {}", output.gist())) }
+    }
+
+    /// The sockets that listened before any check ran.
+    pub(crate) fn sockets(&self) -> Result<&[Socket], String> {
+        self.sockets.as_deref().map_err(Clone::clone)
     }
 
     /// A fact that is found out by whoever asks first; the others wait for it.
@@ -147,7 +173,7 @@ impl Instance {
             });
             let mut keys = Vec::new();
             for file in public {
-                let deadline = Instant::now() + std::time::Duration::from_secs(60);
+                let deadline = Instant::now() + Duration::from_secs(60);
                 let output = self.root(&["ssh-keygen", "-l", "-f", &file.to_string_lossy()], deadline)?;
                 keys.extend(output.stdout.split_whitespace().nth(1).map(str::to_owned));
             }
@@ -179,7 +205,7 @@ impl Instance {
 
     /// Takes away the stand-ins.
     fn dismiss(&self) {
-        let deadline = Instant::now() + std::time::Duration::from_secs(120);
+        let deadline = Instant::now() + Duration::from_secs(120);
         for file in fs::read_dir(UNITS).into_iter().flatten().flatten().map(|e| e.path()) {
             if fs::read_to_string(&file).is_ok_and(|text| text.starts_with(STAND_IN)) {
                 let unit = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -204,6 +230,9 @@ impl Instance {
         }
     }
 }
+
+/// Who is known here, and how they get in.
+const DATABASES: [&str; 4] = ["passwd", "shadow", "group", "gshadow"];
 
 /// Units for this boot (systemd.unit(5)), and how ours begin.
 const UNITS: &str = "/run/systemd/system";
@@ -249,6 +278,12 @@ impl Drop for Scratch {
     }
 }
 
+/// How far the clock is away from the time that somebody says it is.
+fn offset(now: u64) -> Option<Duration> {
+    let here = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Some(here.abs_diff(Duration::from_secs(now)))
+}
+
 fn find_user(passwd: &str, name: &str) -> Option<User> {
     let fields: Vec<&str> = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f[0] == name)?;
     let [name, _, uid, gid, _, home, shell] = fields[..] else { return None };
@@ -264,6 +299,15 @@ fn find_user(passwd: &str, name: &str) -> Option<User> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clock_is_off_in_both_directions() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        for then in [now - 100, now + 100] {
+            let off = offset(then).unwrap().as_secs();
+            assert!((98..=102).contains(&off), "{off}");
+        }
+    }
 
     #[test]
     fn users_are_read_from_passwd() {

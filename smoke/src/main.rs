@@ -3,7 +3,9 @@
 
 mod args;
 mod checks;
+mod dns;
 mod exec;
+mod files;
 mod instance;
 mod measure;
 mod network;
@@ -52,7 +54,7 @@ fn judge(args: &Args) -> Result<u8, String> {
         return Err("the judge looks at things only root may see; run it with sudo".to_owned());
     }
     let (spec, checks) = load(args)?;
-    let instance = Arc::new(Instance::new(spec, args.fixtures.clone())?);
+    let instance = Arc::new(Instance::new(spec, args.fixtures.clone(), args.now)?);
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
     let started = Instant::now();
     let told = |done: usize, all: usize, name: &str| {

@@ -41,6 +41,14 @@ pub struct Spec {
     pub dispatch: Option<Dispatch>,
     /// The Systems Manager agent.
     pub ssm_agent: Option<SsmAgent>,
+    /// Who may log in and become root.
+    pub accounts: Option<Accounts>,
+    /// Programs that run with more rights than who starts them.
+    pub privileged: Option<Privileged>,
+    /// What runs by itself.
+    pub jobs: Option<Jobs>,
+    /// Listening sockets, the clock, names.
+    pub network: Option<Network>,
     /// How long a boot may take.
     pub boot: Option<Boot>,
     /// The root disk.
@@ -121,6 +129,8 @@ pub struct Works {
 pub struct Pm2 {
     /// The boot unit.
     pub unit: String,
+    /// A log longer than this, in MiB, is rotated within the hour.
+    pub log_max_mib: Option<u64>,
 }
 
 /// `[ufw]`
@@ -179,6 +189,55 @@ pub struct Dispatch {
 pub struct SsmAgent {
     /// How long systemd waits before it brings the agent back.
     pub restart_secs: u64,
+}
+
+/// `[accounts]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accounts {
+    /// Accounts that have a shell.
+    pub shells: Vec<String>,
+    /// Accounts that may use sudo and be in a group whose members can become root; root may anyway.
+    pub sudo: Vec<String>,
+    /// Files of sudo's configuration beyond the packages'.
+    #[serde(default)]
+    pub sudoers: Vec<String>,
+}
+
+/// `[privileged]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Privileged {
+    /// Programs that may have the set-user-ID or set-group-ID bit.
+    pub setuid: Vec<String>,
+    /// Programs that may have capabilities.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+}
+
+/// `[jobs]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jobs {
+    /// Files of cron and systemd beyond the packages'; one `*` in each stands for a part of a name.
+    pub files: Vec<String>,
+}
+
+/// `[network]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// What listens: `22/tcp`, or with an address `127.0.0.1:25/tcp`.
+    pub listen: Vec<String>,
+    /// What may listen besides: it depends on the release or the provider.
+    #[serde(default)]
+    pub may_listen: Vec<String>,
+    /// A service keeps the clock, and it is right.
+    #[serde(default)]
+    pub clock: bool,
+    /// Names are resolved.
+    #[serde(default)]
+    pub names: bool,
 }
 
 /// `[boot]`

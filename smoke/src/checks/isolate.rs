@@ -10,7 +10,7 @@ use std::{fs, thread};
 
 use smoke::spec::Dispatch;
 
-use super::{Check, Host, Verdict};
+use super::{Check, Failure, Host, Verdict};
 
 /// What the agent tries, a line of output for each.
 const ATTEMPTS: &str = include_str!("isolate/attempts.sh");
@@ -20,6 +20,8 @@ const CREDENTIALS: [&str; 2] = ["169.254.169.254", "169.254.170.2"];
 
 /// What dispatch ends with where the machine cannot hold a unit to its sandbox.
 const NOT_HERE: i32 = 69;
+/// And what it says then.
+const UNABLE: &str = "does not hold a unit to";
 
 /// The process that the agent leaves behind.
 const LEFT: &str = "sleep 8642";
@@ -46,11 +48,14 @@ fn isolates(host: &Host, dispatch: &Dispatch) -> Verdict {
     line.extend(["--", script.as_str(), "a task"]);
     let (output, shown) = while_shown(host, || host.root(&line, host.deadline));
     let output = output?;
-    if output.code == Some(NOT_HERE) && host.root(&["systemd-detect-virt", "--container"], host.deadline)?.ok() {
+    let said = output.stderr.contains(UNABLE) || output.stdout.contains(UNABLE);
+    if output.code == Some(NOT_HERE) && said && host.root(&["systemd-detect-virt", "--container"], host.deadline)?.ok()
+    {
         return Ok(format!("refused in a container: {}", output.gist()));
     }
     if !output.ok() {
-        return Err(format!("`{}` {}", line.join(" "), output.gist()).into());
+        // jq is what dispatch itself needs.
+        return Err(Failure::from(format!("`{}` {}", line.join(" "), output.gist())).follows("tool-jq"));
     }
     let refused = judge(&output.stdout)?;
     if !shown.contains("LoadCredential=") || shown.contains("sk-smoke-isolated") {

@@ -7,18 +7,21 @@ use smoke::spec::Residue;
 
 use super::{Check, Host, Plain, Verdict};
 
+mod keys;
+
 pub(super) fn all(residue: Residue) -> Vec<Check> {
     if !residue.check {
         return vec![];
     }
-    let table: [(&str, Plain); 7] = [
+    let table: [(&str, Plain); 8] = [
         ("residue-host-keys", host_keys),
-        ("residue-authorized-keys", authorized_keys),
+        ("residue-authorized-keys", keys::authorized_keys),
         ("residue-machine-id", machine_id),
         ("residue-histories", histories),
         ("residue-credentials", credentials),
         ("residue-build-ca", build_ca),
         ("residue-build-files", build_files),
+        ("residue-ssm", ssm),
     ];
     table.into_iter().map(|(name, run)| Check::new(name, run)).collect()
 }
@@ -37,34 +40,6 @@ fn host_keys(host: &Host) -> Verdict {
         return Err(format!("{shared} is the builder's").into());
     }
     Ok(format!("{} keys, none of them the builder's", keys.len()))
-}
-
-/// Only the key the instance was launched with, or none if it was launched without (an empty fixture); cloud-init puts it before
-/// root's account too, with a command that refuses.
-fn authorized_keys(host: &Host) -> Verdict {
-    let launch = host.fixture("launch.pub").ok_or("there is no launch.pub among the fixtures")?;
-    let launch = match launch.trim() {
-        "" => None,
-        key => Some(blob(key).ok_or("launch.pub is no key")?),
-    };
-    for home in homes(host) {
-        let file = home.join(".ssh/authorized_keys");
-        let text = host.at_start(&file).unwrap_or_default();
-        let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
-        if let Some(foreign) = lines.into_iter().find(|l| launch.is_none() || blob(l) != launch) {
-            let end: String = foreign.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();
-            return Err(format!("{} has a key beyond the launch key: …{end}", file.display()).into());
-        }
-        if launch.is_some() && home == host.user.home && text.is_empty() {
-            return Err(format!("{} lacks the launch key", file.display()).into());
-        }
-    }
-    Ok(if launch.is_some() { "the launch key only" } else { "none, as launched" }.to_owned())
-}
-
-/// The base64 part of a public key, whatever options stand before it: it begins with the length of the algorithm's name.
-fn blob(line: &str) -> Option<&str> {
-    line.split_whitespace().find(|word| word.starts_with("AAAA"))
 }
 
 fn machine_id(host: &Host) -> Verdict {
@@ -102,19 +77,27 @@ const SECRETS: [&str; 11] = [
     ".gnupg/private-keys-v1.d",
 ];
 
+/// Files of a home in which variables are set.
+const SETTINGS: [&str; 8] =
+    [".npmrc", ".bashrc", ".bash_profile", ".profile", ".zshrc", ".pam_environment", ".env", "claude-executor/.env"];
+
 fn credentials(host: &Host) -> Verdict {
     let mut found: Vec<PathBuf> =
         homes(host).iter().flat_map(|home| SECRETS.map(|name| home.join(name))).filter(|p| p.exists()).collect();
-    let npmrc = homes(host).map(|home| home.join(".npmrc"));
-    let texts = npmrc.into_iter().chain(["/etc/npmrc", "/usr/local/etc/npmrc", "/etc/environment"].map(PathBuf::from));
+    let in_homes = homes(host).into_iter().flat_map(|home| SETTINGS.map(|name| home.join(name)));
+    let texts = in_homes.chain(["/etc/npmrc", "/usr/local/etc/npmrc", "/etc/environment"].map(PathBuf::from));
     found.extend(texts.filter(|file| fs::read_to_string(file).is_ok_and(|text| has_secret(&text))));
     none_of(found.into_iter())
 }
 
-/// True if a line sets something that is named like a secret.
+/// True if a line sets something that is named like a secret to a value.
 fn has_secret(text: &str) -> bool {
     const WORDS: [&str; 5] = ["_authtoken", "_password", "api_key", "secret", "token"];
-    let name = |line: &str| line.split_once('=').map(|(name, _)| name.trim().to_lowercase());
+    let name = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        let value = value.trim().trim_matches(['"', '\'']);
+        (!value.is_empty()).then(|| name.trim().to_lowercase())
+    };
     text.lines()
         .filter(|l| !l.trim_start().starts_with('#'))
         .filter_map(name)
@@ -145,6 +128,36 @@ fn build_files(_: &Host) -> Verdict {
     none_of(places.into_iter().map(PathBuf::from).filter(|p| p.exists()).chain(scripts))
 }
 
+/// What Systems Manager sent to another instance: the agent keeps scripts, their parameters and output (docs.aws.amazon.com, "Working with
+/// SSM Agent", /var/lib/amazon/ssm/INSTANCE/document).
+fn ssm(_: &Host) -> Verdict {
+    let own = fs::read_to_string("/var/lib/cloud/data/instance-id").unwrap_or_default();
+    let of_others = |folder: &PathBuf| folder.file_name().is_some_and(|name| name.to_string_lossy() != own.trim());
+    let mut found = Vec::new();
+    for place in ["/var/lib/amazon/ssm", "/var/snap/amazon-ssm-agent/common/var/lib/amazon/ssm"] {
+        let folders = fs::read_dir(place).into_iter().flatten().flatten().map(|e| e.path()).filter(of_others);
+        for part in folders.flat_map(|folder| ["document", "session"].map(|part| folder.join(part))) {
+            first_file(&part, &mut found);
+        }
+    }
+    none_of(found.into_iter())
+}
+
+/// A file below the folder, if there is one: it is enough to say where.
+fn first_file(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let before = found.len();
+        if entry.path().is_dir() {
+            first_file(&entry.path(), found);
+        } else {
+            found.push(entry.path());
+        }
+        if found.len() > before {
+            return;
+        }
+    }
+}
+
 fn none_of(found: impl Iterator<Item = PathBuf>) -> Verdict {
     let found: Vec<String> = found.map(|p: PathBuf| Path::display(&p).to_string()).collect();
     if found.is_empty() { Ok("none".to_owned()) } else { Err(format!("there is {}", found.join(", ")).into()) }
@@ -155,16 +168,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_found_behind_its_options() {
-        let line = "no-pty,command=\"echo 'Please login as \\\"ubuntu\\\"';sleep 10\" ssh-ed25519 AAAAC3Nz user@host";
-        assert_eq!(blob(line), Some("AAAAC3Nz"));
-        assert_eq!(blob("# nothing"), None);
-    }
-
-    #[test]
     fn secrets_are_known_by_their_names() {
         assert!(has_secret("//registry.example/:_authToken=abc\n"));
         assert!(has_secret("export ANTHROPIC_API_KEY=x"));
+        assert!(!has_secret("GEMINI_API_KEY=\"\"\nexport GITHUB_TOKEN=\n"));
         assert!(!has_secret("PATH=\"/usr/bin\"\n# token=x\nprefix=/usr/local"));
     }
 }

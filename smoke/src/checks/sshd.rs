@@ -32,20 +32,24 @@ pub(super) fn all(sshd: Option<&Sshd>) -> Vec<Check> {
 /// What sshd makes of all its files, for root and for the login user: drop-ins and Match blocks count (sshd(8), -T and -C).
 fn effective_value(host: &Host, name: &str, wanted: &str) -> Verdict {
     for user in ["root", &host.user.name] {
-        let said = host.once(&format!("sshd -T for {user}"), || {
-            // sshd does not start without it, and where it is started by a socket nobody has made it yet.
-            fs::create_dir_all("/run/sshd").map_err(|e| format!("/run/sshd: {e}"))?;
-            host.ask(&["sshd", "-T", "-C", &format!("user={user},host=stranger,addr=192.0.2.1")])
-        })?;
-        let found = said.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
-        match found {
-            Some(found) if found.eq_ignore_ascii_case(wanted) => {}
-            found => {
-                return Err(format!("{name} is {} for {user}, wanted {wanted}", found.unwrap_or("not set")).into());
-            }
+        let said = effective(host, user)?;
+        // An option may be set more than once: `port`.
+        let found: Vec<&str> = said.lines().filter_map(|l| l.strip_prefix(name)?.strip_prefix(' ')).collect();
+        let found = if found.is_empty() { "not set".to_owned() } else { found.join(" and ") };
+        if !found.eq_ignore_ascii_case(wanted) {
+            return Err(format!("{name} is {found} for {user}, wanted {wanted}").into());
         }
     }
     Ok(wanted.to_owned())
+}
+
+/// What sshd does for one user.
+pub(super) fn effective(host: &Host, user: &str) -> Result<String, String> {
+    host.once(&format!("sshd -T for {user}"), || {
+        // sshd does not start without it, and where it is started by a socket nobody has made it yet.
+        fs::create_dir_all("/run/sshd").map_err(|e| format!("/run/sshd: {e}"))?;
+        host.ask(&["sshd", "-T", "-C", &format!("user={user},host=stranger,addr=192.0.2.1")])
+    })
 }
 
 /// A key that opens the login user's account does not open root's.

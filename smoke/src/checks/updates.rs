@@ -11,7 +11,7 @@ pub(super) fn all(updates: Option<&UnattendedUpgrades>) -> Vec<Check> {
         let name = format!("timer-{}", unit.trim_end_matches(".timer"));
         Check::new(name, move |host| timer_waits(host, &unit))
     };
-    let mut checks = vec![Check::new("unattended-upgrades", configured)];
+    let mut checks = vec![Check::new("unattended-upgrades", configured), Check::new("security-updates", installed)];
     checks.extend(updates.timers.iter().map(timer));
     checks
 }
@@ -42,6 +42,33 @@ fn configured(host: &Host) -> Verdict {
     Ok("apt installs security updates daily".to_owned())
 }
 
+/// Where the build wrote down which security updates there were when the image was made.
+const KNOWN: &str = "/etc/agent-ami/security-versions";
+
+/// Every security update that was known when the image was made is installed: none was kept back, and the archive was read.
+fn installed(host: &Host) -> Verdict {
+    let known = std::fs::read_to_string(KNOWN).map_err(|e| format!("{KNOWN}: {e}"))?;
+    let said = host.ask(&["dpkg-query", "-W", "-f", "${Package} ${Version}\n"])?;
+    let mut older = Vec::new();
+    for (name, wanted, found) in differing(&known, &said) {
+        // Exit code 0: the relation is true (dpkg(1)).
+        if host.root(&["dpkg", "--compare-versions", found, "lt", wanted], host.deadline)?.ok() {
+            older.push(format!("{name} is {found}, and {wanted} was out"));
+        }
+    }
+    if !older.is_empty() {
+        return Err(format!("security updates are not installed: {}", older.join("; ")).into());
+    }
+    Ok(format!("{} security updates were known, all are installed", known.lines().count()))
+}
+
+/// Packages of the list that are installed in another version: name, the list's version, the installed one.
+fn differing<'a>(known: &'a str, installed: &'a str) -> Vec<(&'a str, &'a str, &'a str)> {
+    let found: std::collections::HashMap<&str, &str> = installed.lines().filter_map(|l| l.split_once(' ')).collect();
+    let known = known.lines().filter_map(|l| l.split_once(' '));
+    known.filter_map(|(name, wanted)| found.get(name).filter(|f| **f != wanted).map(|f| (name, wanted, *f))).collect()
+}
+
 /// The value of an option in `apt-config dump`: the last one counts.
 fn value<'a>(dump: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = dump.lines().filter_map(|l| l.strip_prefix(name)?.strip_prefix(" \"")?.strip_suffix("\";"));
@@ -63,6 +90,13 @@ fn timer_waits(host: &Host, unit: &str) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_differs_is_compared() {
+        let known = "linux-image-amd64 6.12.1\nbash 5.2-1\ngone 1\n";
+        let found = differing(known, "bash 5.2-1\nlinux-image-amd64 6.12.0\n");
+        assert_eq!(found, [("linux-image-amd64", "6.12.1", "6.12.0")]);
+    }
 
     #[test]
     fn the_last_value_of_an_option_counts() {

@@ -221,7 +221,7 @@ fn install_brings_the_scripts_to_every_target_and_believes_only_what_a_node_inst
     place.agent(WEB, "us-east-1", "web", Plays::Says(0, "installed=0000\n", ""));
     let (code, result) = place.json(&["install", "--target", WEB]);
     assert_eq!(code, Some(4), "{result}");
-    assert!(result["error"].as_str().unwrap().contains("it ran, but installed=0000, wanted installed="), "{result}");
+    assert!(result["summary"].as_str().unwrap().contains("it ran, but installed=0000, wanted installed="), "{result}");
     let plan = place.run(&["install", "--target", WEB, "--dry-run"]);
     let text = String::from_utf8(plan.stdout).unwrap();
     let sum = text.lines().find_map(|l| l.strip_prefix("sum=")).unwrap().to_owned();

@@ -66,10 +66,33 @@ fn rules(name: &Path, text: &str, executable: bool) -> Vec<Finding> {
             error(Some(number + 1), what, "fetch it, check its hash or signature, then run it");
         }
     }
+    if within("provision") {
+        for (number, line) in text.lines().enumerate() {
+            if let Some((what, hint)) = exit_code_lies(line) {
+                error(Some(number + 1), what.to_owned(), hint);
+            }
+        }
+    }
     if !executable && !library {
         error(None, "not executable".to_owned(), "chmod +x");
     }
     findings
+}
+
+/// Commands whose exit code does not say whether they did what they are for.
+fn exit_code_lies(line: &str) -> Option<(&'static str, &'static str)> {
+    let mut words = line.split_whitespace();
+    match (words.next()?, words.find(|word| !word.starts_with('-'))?) {
+        ("systemctl", "reload" | "reload-or-restart") => Some((
+            "a unit that is not running cannot be reloaded, and need not be",
+            "write `systemctl try-reload-or-restart UNIT`",
+        )),
+        ("apt-get", "update" | "upgrade" | "dist-upgrade" | "install") => Some((
+            "apt-get ends with 0 though an archive could not be read or an update was kept back",
+            "write `apt_get`, `apt_upgrade` or `apt_install` of scripts/lib/common.sh",
+        )),
+        _ => None,
+    }
 }
 
 #[derive(Deserialize)]
@@ -189,5 +212,22 @@ mod tests {
             (finding.file.as_path(), finding.line, finding.message.as_str()),
             (Path::new("scripts/a.sh"), Some(3), "SC2086: Double quote")
         );
+    }
+
+    #[test]
+    fn commands_whose_exit_code_says_nothing_are_found() {
+        let head = "#!/usr/bin/env bash\n# X.\nset -euo pipefail\n";
+        let found = |line: &str| rules(Path::new("scripts/provision/x.sh"), &format!("{head}{line}\n"), true).len();
+        for line in ["systemctl reload ssh.service", "apt-get -q update", "  apt-get install -y jq"] {
+            assert_eq!(found(line), 1, "{line}");
+        }
+        for line in [
+            "systemctl try-reload-or-restart ssh.service",
+            "apt-get clean",
+            "apt_get update",
+            "systemctl daemon-reload",
+        ] {
+            assert_eq!(found(line), 0, "{line}");
+        }
     }
 }

@@ -11,8 +11,8 @@ use smoke::report::{Check, Outcome as Verdict, Report};
 use crate::cloud::{Cloud, Image, Machine};
 use crate::contents::{MANIFEST, SBOM};
 use crate::error::{Error, Exit, Result};
-use crate::event::{Event, Observer, Outcome, Phase, Stream, phase, second_try};
-use crate::process::{Cmd, Ended};
+use crate::event::{Event, Observer, Outcome, Phase, Stream, clean, phase, second_try};
+use crate::process::{Cmd, Ended, Tail};
 use crate::recipe::Digest;
 use crate::remote::Remote;
 
@@ -20,6 +20,8 @@ use crate::remote::Remote;
 pub const FOLDER: &str = "/var/tmp/agent-ami-smoke";
 /// Every check has a time-out of its own, so a judge that takes longer than this is lost.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// A longer report is none: the instance writes it.
+const MOST: usize = 4 << 20;
 /// The passes in order.
 const PASSES: [&str; 2] = ["first boot", "after reboot"];
 /// The document beside an image that holds its last smoke report of all passes.
@@ -241,8 +243,9 @@ fn bundle(to: &Path) -> Result<()> {
 
 /// The judge's command line on the instance; `enter` stands before it.
 pub fn command(enter: &str) -> String {
+    let now = jiff::Timestamp::now().as_second();
     format!(
-        "sudo {enter} {FOLDER}/smoke run --spec {FOLDER}/spec.toml --fixtures {FOLDER}/fixtures --format json --progress"
+        "sudo {enter} {FOLDER}/smoke run --spec {FOLDER}/spec.toml --fixtures {FOLDER}/fixtures --now {now} --format json --progress"
     )
 }
 
@@ -266,24 +269,27 @@ fn pass(machine: &dyn Machine, name: &str, events: &dyn Observer) -> Result<Repo
 
 fn judged(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Report> {
     phase(events, Phase::Smoke, name, || {
-        let (mut json, mut said) = (String::new(), String::new());
+        let (mut json, mut said) = (String::new(), Tail::default());
         let ended =
             remote.stream(&command(""), Some(PATIENCE), &mut |stream, line| match (stream, progress(line)) {
-                (Stream::Stdout, _) => json.push_str(line),
+                (Stream::Stdout, _) if json.len() < MOST => json.push_str(line),
+                (Stream::Stdout, _) => {}
                 (Stream::Stderr, Some(fraction)) => {
                     let message = line.to_owned();
                     events.event(Event::Progress { phase: Phase::Smoke, message, fraction: Some(fraction) });
                 }
-                (Stream::Stderr, None) => said.push_str(line),
+                (Stream::Stderr, None) => said.push(line),
             })?;
         // 1 is a verdict; anything else means that the judge could not do its work.
         if !matches!(ended, Some(Ended::Code(0 | 1))) {
             let how = ended.map_or("with a lost connection".to_owned(), |e| format!("with {e:?}"));
-            let message = format!("the smoke binary ended {how}: {}", said.trim());
+            let message = format!("the smoke binary ended {how}: {said}");
             let exit = if matches!(ended, Some(Ended::Code(2))) { Exit::Usage } else { Exit::Failed };
             return Err(exit.error(message, "check the smoke spec with `cargo xtask validate`"));
         }
-        let report: Report = serde_json::from_str(&json).map_err(|e| {
+        // The instance wrote it: what it says is data.
+        let report = serde_json::from_str(&json).map(clean::json).and_then(serde_json::from_value::<Report>);
+        let report = report.map_err(|e| {
             let message = format!("the smoke report cannot be read: {e}");
             Exit::Failed
                 .error(message, "xtask and the smoke binary may be of different versions; run the command again")

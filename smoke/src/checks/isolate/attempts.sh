@@ -44,15 +44,15 @@ attempt user-namespace unshare --user --map-root-user true
 attempt mount mount -t tmpfs none /mnt
 in_shell kernel-setting 'echo x >/proc/sys/kernel/core_pattern'
 in_shell control-group 'echo 0 >/sys/fs/cgroup/system.slice/cgroup.procs'
-attempt kernel-module modprobe dummy
+in_shell kernel-module 'insmod "$(find /lib/modules -name "*.ko*" | head -n 1)"'
 attempt kernel-log dmesg
 in_shell disk 'for d in /dev/[svx]d[a-z] /dev/nvme*n1; do [[ -e $d ]] && head -c 1 "$d" && exit 0; done; exit 1'
 in_python raw-socket 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'
 in_python trace 'import ctypes; c = ctypes.CDLL(None); exit(0 if c.ptrace(16, 1, 0, 0) == 0 else "ptrace of process 1 refused")'
 
 # Files of others.
-for file in /etc/shadow /etc/sudoers /var/lib/cloud/instance/user-data.txt /var/lib/amazon/ssm /root; do attempt "read-$file" ls -d "$file/." ; done
-for file in /etc/shadow /var/lib/cloud/instance/user-data.txt; do attempt "cat-$file" cat "$file"; done
+for folder in /root /var/lib/amazon/ssm /var/lib/cloud/instance; do attempt "list-$folder" ls "$folder/"; done
+for file in /etc/shadow /etc/sudoers /var/lib/cloud/instance/user-data.txt; do attempt "read-$file" cat "$file"; done
 for folder in /etc /usr/local/bin /usr/local/lib/agent-ami/agent /var/spool/cron /etc/systemd/system /run /boot /opt /srv /var/tmp/..; do
   in_shell "write-$folder" "echo x >$folder/agent-ami-escape"
 done
