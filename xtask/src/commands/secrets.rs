@@ -10,16 +10,33 @@ use crate::error::{Exit, Result};
 use crate::sensitive::{self, HIDDEN};
 use crate::template;
 
-/// Hides the values that the command line gives to sensitive variables. Where a template cannot be read, every variable may be one.
-pub(super) fn hide(cli: &Cli, root: &Path, env: &BTreeMap<String, String>) {
+/// Hides the values that the command line gives to sensitive variables, and returns its words without them.
+///
+/// If a template cannot be read, every variable may be sensitive. Then the words have no values at all, but the values are not searched for
+/// elsewhere: nothing uses them, and `--var provider=all` would hide each "all".
+pub(super) fn hide(cli: &Cli, words: Vec<String>, root: &Path, env: &BTreeMap<String, String>) -> Vec<String> {
     build(cli).into_iter().flat_map(|build| &build.vars).for_each(|(_, value)| inputs::hide_credentials(value));
-    let Some(build) = build(cli).filter(|build| !build.vars.is_empty()) else { return };
-    let known = names(cli, root, env);
-    for (name, value) in &build.vars {
-        if known.as_ref().map_or(true, |known| known.contains(name)) {
-            sensitive::hide(value);
-        }
+    let vars = build(cli).map(|build| build.vars.as_slice()).unwrap_or_default();
+    if vars.is_empty() {
+        return words;
     }
+    match names(cli, root, env) {
+        Ok(known) => {
+            vars.iter().filter(|(name, _)| known.contains(name)).for_each(|(_, value)| sensitive::hide(value));
+            words.iter().map(|word| sensitive::redacted(word).into_owned()).collect()
+        }
+        Err(_) => without_values(&words, vars),
+    }
+}
+
+/// The words with `NAME=<sensitive>` in the place of each variable.
+fn without_values(words: &[String], vars: &[(String, String)]) -> Vec<String> {
+    let hidden = |word: &String| {
+        let var =
+            vars.iter().map(|(name, value)| (name, format!("{name}={value}"))).find(|(_, var)| word.ends_with(var));
+        var.map_or_else(|| word.clone(), |(name, var)| word.replace(&var, &format!("{name}={HIDDEN}")))
+    };
+    words.iter().map(hidden).collect()
 }
 
 /// The sensitive variables of all images of `ami.toml`.
@@ -68,6 +85,16 @@ fn restored_word(word: &str, env: &BTreeMap<String, String>) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_an_unreadable_template_have_no_values() {
+        let words: Vec<String> =
+            ["build", "--var", "token=a=b", "--var=provider=all", "--force"].map(str::to_owned).into();
+        let vars = [("token".to_owned(), "a=b".to_owned()), ("provider".to_owned(), "all".to_owned())];
+        let wanted = ["build", "--var", "token=<sensitive>", "--var=provider=<sensitive>", "--force"];
+        assert_eq!(without_values(&words, &vars), wanted);
+        assert_eq!(sensitive::redacted("all agents"), "all agents");
+    }
 
     #[test]
     fn a_sensitive_value_is_taken_from_the_environment_or_asked_for() {

@@ -15,7 +15,6 @@ use crate::event::clean::Cleaner;
 use crate::event::{Event, Events};
 use crate::ledger::RunOutcome;
 use crate::report::{self, Annotations, Human, Json, Verbosity};
-use crate::sensitive::redacted;
 use crate::story::Recorder;
 use crate::{process, signals};
 
@@ -34,8 +33,7 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
         // A variable that is not UTF-8 cannot be one of ours.
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
     let root = project_root();
-    secrets::hide(&cli, &root, &env);
-    let words: Vec<String> = std::env::args().skip(1).map(|word| redacted(&word).into_owned()).collect();
+    let words = secrets::hide(&cli, std::env::args().skip(1).collect(), &root, &env);
     let quoted: Vec<String> = words.iter().map(|word| process::quote(word)).collect();
     let line = format!("cargo xtask {}", quoted.join(" "));
     let config = Config::load(&root, &Overrides { state_dir: cli.common.state.clone(), builder: None }, &env).ok();
