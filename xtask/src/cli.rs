@@ -13,20 +13,20 @@ mod iam;
 pub use ami::*;
 pub use iam::*;
 
-/// Build, test and ship machine images with coding agents pre-installed.
+/// Build, test and distribute machine images with coding agents pre-installed.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
     version,
     disable_help_subcommand = true,
-    after_help = "Start with `cargo xtask ami release`: it builds an image in a local VM, boots it, judges it, copies it to a second \
-                  local region and points the staging channel at it. No account is needed.\n\n\
-                  Exit codes: 0 done, 1 the image was judged bad, 2 usage or configuration, 3 a precondition is missing, \
+    after_help = "Start with `cargo xtask ami release`: it builds an image on this machine, runs its smoke test, copies it to a second \
+                  local region and points the staging channel at it. No AWS account is needed.\n\n\
+                  Exit codes: 0 success, 1 a check failed, 2 usage or configuration error, 3 missing precondition, \
                   4 the cloud or a tool failed, 130 interrupted and cleaned up."
 )]
 pub struct Cli {
-    /// What applies to every command.
+    /// Options of every command.
     #[command(flatten)]
     pub common: Common,
     /// The command.
@@ -37,49 +37,50 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// How to report: lines for people, or JSON Lines whose last one is the result
+    /// Output format: text, or JSON Lines whose last line is the result
     #[arg(long, global = true, value_enum, default_value = "human", help_heading = "Common options")]
     pub format: Format,
-    /// Say more: every line that a step prints
+    /// Print every line of every step
     #[arg(short, long, global = true, help_heading = "Common options")]
     pub verbose: bool,
-    /// Say less: warnings and the result
+    /// Print only warnings and the result
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Common options")]
     pub quiet: bool,
     /// Answer yes to every question
     #[arg(short, long, global = true, help_heading = "Common options")]
     pub yes: bool,
-    /// Print what would be done and stop
+    /// Print what would be done, and do nothing
     #[arg(long, global = true, help_heading = "Common options")]
     pub dry_run: bool,
-    /// Where images live
+    /// Where to build and keep images
     #[arg(
         long,
         global = true,
         value_enum,
         default_value = "local",
         env = "AGENT_AMI_ON",
+        hide_env_values = true,
         help_heading = "Common options"
     )]
     pub on: On,
-    /// How instances on AWS are entered, instead of `via` in ami.toml
+    /// How to connect to instances on AWS; overrides `via` in ami.toml
     #[arg(long, global = true, value_enum, help_heading = "Common options")]
     pub via: Option<Via>,
-    /// State folder instead of the one in ami.toml
+    /// State directory; overrides `local.state_dir` in ami.toml
     #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
     pub state: Option<PathBuf>,
 }
 
-/// How to report.
+/// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Lines for people, on standard error; asked-for documents on standard output.
+    /// Text on standard error; requested documents on standard output.
     Human,
     /// JSON Lines on standard output.
     Json,
 }
 
-/// Where images live.
+/// Where images are built and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum On {
     /// QEMU on this machine.
@@ -89,7 +90,7 @@ pub enum On {
 }
 
 impl On {
-    /// As it is written on the command line.
+    /// The value of `--on`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Local => "local",
@@ -98,10 +99,10 @@ impl On {
     }
 }
 
-/// How instances are entered.
+/// How to connect to instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Via {
-    /// SSH, with a temporary key pair and a security group that lets in one address.
+    /// SSH, with a temporary key pair and a security group that allows one address.
     Ssh,
     /// AWS Systems Manager Run Command: no key pair, no open port.
     Ssm,
@@ -110,49 +111,51 @@ pub enum Via {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Judge all that can be judged without building: ami.toml, template, pins, smoke spec, scripts, lock files
+    /// Validate configuration, templates, pins, smoke specs, scripts and lock files without building
     Validate,
-    /// Look for the host tools; tell which are missing and what brings them
+    /// Check that the host tools are installed, and print how to install those that are missing
     Doctor(Doctor),
-    /// Run the whole test suite, as CI does
+    /// Run the test suite, as CI does
     Test(Test),
-    /// Work on images
+    /// Build, test, distribute and delete images
     #[command(subcommand)]
     Ami(Ami),
-    /// Servers that already run, by AWS Systems Manager: are they reachable, and do they stay so
+    /// Manage running servers through AWS Systems Manager
     #[command(subcommand)]
     Ssm(Ssm),
-    /// What is pinned: is there something newer, and what follows from taking it
+    /// Check and update pinned versions
     #[command(subcommand)]
     Pins(Pins),
-    /// Print the least-privilege IAM policy that the pipeline needs on AWS, as JSON; with --trust, who may assume the role that has it
+    /// Generate the reference documentation: command line, man pages, shell completions
+    Docs(Docs),
+    /// Print the least-privilege IAM policy of the pipeline, or with --trust the trust policy of its role
     IamPolicy(IamPolicy),
 }
 
 /// `ssm …`
 #[derive(Debug, Subcommand)]
 pub enum Ssm {
-    /// All managed nodes: reachable, the agent's version, and whether systemd brings it back; exit code 1 if one is not Online
+    /// List managed nodes: ping status, agent version and restart policy; exit with 1 if one is not Online
     Status(SsmStatus),
-    /// Have systemd bring the agent back whatever ends it, on servers that already run
+    /// Configure systemd to restart the agent whenever it exits
     Keepalive(SsmKeepalive),
-    /// Install the dispatch scripts, or a newer version of them, on servers that already run; their own dispatch*.sh are kept beside
+    /// Install or update the dispatch scripts; existing dispatch*.sh files are backed up
     Install(SsmInstall),
 }
 
 /// `pins …`
 #[derive(Debug, Subcommand)]
 pub enum Pins {
-    /// Look for newer versions of everything that is pinned, for reviews that are due and ends of life
+    /// Report newer versions, overdue reviews and end-of-life dates of everything that is pinned
     Check(PinsCheck),
-    /// Take them: pins, lock files and smoke spec change together; shows the diff, and which version bump it means
+    /// Update pins, lock files and smoke specs together, and print the diff and the version bump that it requires
     Update(PinsUpdate),
 }
 
 /// `pins check`
 #[derive(Clone, Debug, Args)]
 pub struct PinsCheck {
-    /// Leave releases alone until they have been out for so long
+    /// Ignore releases younger than this
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "7d")]
     pub min_age: Duration,
 }
@@ -160,10 +163,10 @@ pub struct PinsCheck {
 /// `pins update`
 #[derive(Clone, Debug, Args)]
 pub struct PinsUpdate {
-    /// What is looked for.
+    /// Which releases to consider.
     #[command(flatten)]
     pub check: PinsCheck,
-    /// Open a pull request with the changes, or bring the open one up to date; where no version mends what is due, an issue. Wants git and gh
+    /// Open or update a pull request with the changes, or an issue where no version fixes what is due; requires git and gh
     #[arg(long)]
     pub propose: bool,
 }
@@ -171,13 +174,13 @@ pub struct PinsUpdate {
 /// `ssm status`
 #[derive(Clone, Debug, Args)]
 pub struct SsmStatus {
-    /// Only these: `i-…`, `mi-…` or `tag:KEY=VALUE` (repeatable); all when left out
+    /// Select nodes by `i-…`, `mi-…` or `tag:KEY=VALUE` (repeatable) [default: all]
     #[arg(long = "target", value_name = "NODE")]
     pub targets: Vec<Target>,
-    /// Look in this region (repeatable); in all of ami.toml's when left out
+    /// Search this region (repeatable) [default: all regions of ami.toml]
     #[arg(long = "region", value_name = "REGION")]
     pub regions: Vec<String>,
-    /// Do not ask the nodes what systemd does when the agent ends: no command is sent
+    /// Do not query the restart policy; no command is sent to the nodes
     #[arg(long)]
     pub no_policy: bool,
 }
@@ -185,13 +188,13 @@ pub struct SsmStatus {
 /// `ssm keepalive`
 #[derive(Clone, Debug, Args)]
 pub struct SsmKeepalive {
-    /// Where: `i-…`, `mi-…` (hybrid activation) or `tag:KEY=VALUE` (repeatable)
+    /// Select nodes by `i-…`, `mi-…` (hybrid activation) or `tag:KEY=VALUE` (repeatable)
     #[arg(long = "target", value_name = "NODE", required = true)]
     pub targets: Vec<Target>,
-    /// Look in this region (repeatable); in all of ami.toml's when left out
+    /// Search this region (repeatable) [default: all regions of ami.toml]
     #[arg(long = "region", value_name = "REGION")]
     pub regions: Vec<String>,
-    /// Wait so long for each node
+    /// Timeout for each node
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2m")]
     pub timeout: Duration,
 }
@@ -199,16 +202,16 @@ pub struct SsmKeepalive {
 /// `ssm install`
 #[derive(Clone, Debug, Args)]
 pub struct SsmInstall {
-    /// Where: `i-…`, `mi-…` (hybrid activation) or `tag:KEY=VALUE` (repeatable)
+    /// Select nodes by `i-…`, `mi-…` (hybrid activation) or `tag:KEY=VALUE` (repeatable)
     #[arg(long = "target", value_name = "NODE", required = true)]
     pub targets: Vec<Target>,
-    /// Look in this region (repeatable); in all of ami.toml's when left out
+    /// Search this region (repeatable) [default: all regions of ami.toml]
     #[arg(long = "region", value_name = "REGION")]
     pub regions: Vec<String>,
-    /// Link the scripts into this user's claude-executor folder
+    /// Link the scripts into the claude-executor directory of this user
     #[arg(long, value_name = "USER", default_value = "ubuntu")]
     pub user: String,
-    /// Wait so long for each node
+    /// Timeout for each node
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2m")]
     pub timeout: Duration,
 }
@@ -219,21 +222,29 @@ pub struct Doctor {
     /// Install what is missing (apt, dnf or brew)
     #[arg(long)]
     pub install: bool,
-    /// Let every user of this machine use KVM, by a udev rule: for CI runners, where it is there and forbidden
+    /// Allow every user of this machine to use KVM by a udev rule, for CI runners
     #[arg(long)]
     pub kvm: bool,
+}
+
+/// `docs`
+#[derive(Debug, Args)]
+pub struct Docs {
+    /// Write nothing, and exit with 1 if a generated file is out of date
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// `test`
 #[derive(Debug, Args)]
 pub struct Test {
-    /// Leave out what needs a virtual machine
+    /// Skip tests that need a virtual machine
     #[arg(long)]
     pub no_vm: bool,
-    /// Also what takes more than an hour: the real Packer, and whole releases against an EC2 endpoint
+    /// Also run tests that take more than an hour: Packer, and releases against an EC2 endpoint
     #[arg(long, conflicts_with = "no_vm")]
     pub full: bool,
-    /// Only these parts, whatever suite they are in: `--part format,lint`; `--dry-run` lists them
+    /// Run only these parts: `--part format,lint`; `--dry-run` lists them
     #[arg(long = "part", value_name = "PART", value_delimiter = ',', conflicts_with_all = ["no_vm", "full"])]
     pub parts: Vec<String>,
 }

@@ -8,6 +8,7 @@ use crate::error::Result;
 pub mod ami;
 mod conclude;
 mod context;
+mod docs;
 mod doctor;
 mod handover;
 mod log;
@@ -65,6 +66,7 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
         Command::Pins(Pins::Check(args)) => pins::check::run(context, provider, &args),
         Command::Pins(Pins::Update(args)) => pins::update::run(context, provider, &args),
         Command::Validate => validate::run(context),
+        Command::Docs(args) => docs::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::Test(args) => test::run(context, &args),
         Command::Ami(ami) => match ami {

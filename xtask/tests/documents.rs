@@ -42,6 +42,7 @@ const COMMANDS: &[(&str, Who)] = &[
     ("cargo xtask ami build --keep-on-failure", Test("xtask/tests/rebuild.rs", "--keep-on-failure")),
     ("cargo xtask ami smoke --keep-on-failure", Part("documents", "--test documents")),
     ("AGENT_AMI_BREAKS=tool-git cargo test -p xtask --test vm -- --ignored --nocapture", Part("breaks", "--test vm")),
+    ("cargo xtask docs", Test("xtask/src/commands/docs.rs", "generated_files_are_up_to_date")),
     ("cargo xtask pins check", Test("xtask/tests/pins.rs", "\"pins\", \"check\"")),
     ("cargo xtask pins update", Test("xtask/tests/pins.rs", "\"pins\", \"update\"")),
     ("cargo xtask iam-policy > policy.json", Test("xtask/aws/tests/release.rs", "policy")),
@@ -63,7 +64,7 @@ const COMMANDS: &[(&str, Who)] = &[
     ("cargo xtask ami rollback --channel production --image locus-agent --reason \"codex hangs at its start\"", Here),
     ("cargo xtask ami watch --channel production", Here),
     ("export AWS_PROFILE=images", Test("README.md", "any credentials that the AWS SDK finds")),
-    ("/usr/local/lib/agent-ami/agent/dispatch.sh \"mend the failing test\"", Test("xtask/tests/vm.rs", "dispatch.sh")),
+    ("/usr/local/lib/agent-ami/agent/dispatch.sh \"fix the failing test\"", Test("xtask/tests/vm.rs", "dispatch.sh")),
     ("dispatch-codex.sh --repo https://github.com/you/it --timeout 30m \"...\"", Test("scripts/tests/agent", "--repo")),
     (
         "dispatch-unified.sh claude,codex,gemini \"...\" --model whatever",

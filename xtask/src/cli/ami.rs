@@ -10,48 +10,48 @@ use super::{duration, key_value};
 /// `ami …`
 #[derive(Debug, Subcommand)]
 pub enum Ami {
-    /// Show what a build would do and why, and which settings won
+    /// Print which steps a build would run and why, and where each setting comes from
     Plan(Plan),
-    /// Build an image, starting from the deepest layer that still fits
+    /// Build an image, starting from the last cached layer that is still valid
     Build(Build),
-    /// Boot a fresh instance of an image, judge it, restart it, judge it again
+    /// Run the smoke test on a new instance of an image, before and after a reboot
     Smoke(Smoke),
-    /// Copy an image to the other regions
+    /// Copy an image to other regions
     Copy(Copy),
     /// Point a channel at an image that passed its smoke test
     Promote(Promote),
-    /// validate, build, smoke, copy and promote to staging
+    /// Validate, build, smoke-test and copy an image, and promote it to staging
     Release(Release),
-    /// Propose the next version by what really changed since the last release, and write it
+    /// Set the next version by what changed since the last release
     Bump(Bump),
-    /// Point a channel back at the image before, in all regions, and put the bad one under quarantine
+    /// Point a channel back at the previous image in all regions, and quarantine the bad one
     Rollback(Rollback),
-    /// Look whether what a channel points at stays there, unchanged and launchable, in every region
+    /// Check that the images of a channel stay available, unchanged and launchable in every region
     Watch(Watch),
-    /// Show where a channel has pointed: who, what, when, why
+    /// List the promotions and rollbacks of a channel
     History(History),
     /// List the images of all regions
     List,
-    /// Show everything known about an image, or all that a run did
+    /// Show the details of an image, or the calls of a run
     Show(Show),
-    /// Put the report of a run, and its image's manifest, SBOM and verdict, where you want them; else tell where the page lies
+    /// Export the report of a run with its image's manifest, SBOM and smoke report, or print where the report is
     Report(Report),
-    /// List the runs of this state folder: what was asked, how it ended
+    /// List the runs of this state directory
     Runs(Runs),
-    /// Finish a run that was cut off: take up what is there, take away what is not needed, do the rest
+    /// Resume an interrupted run
     Resume(Resume),
-    /// Show what differs between two images: system, tools, packages, size
+    /// Compare two images: system, tools, packages, size
     Diff(Diff),
-    /// Delete an image and all that belongs to it
+    /// Delete an image with its snapshots and records
     Delete(Delete),
-    /// Retire old images and take away what dead runs left: the plan with its reasons, or with --apply the deed
+    /// Delete expired images and orphaned resources: print the plan, or carry it out with --apply
     Gc(Gc),
 }
 
 /// What a build is made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Build {
-    /// The image's name in ami.toml; not needed while there is only one
+    /// Name of the image in ami.toml [default: the only one]
     pub image: Option<String>,
     /// Set a template variable (repeatable)
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = key_value)]
@@ -59,19 +59,19 @@ pub struct Build {
     /// Read template variables from a file (repeatable)
     #[arg(long, value_name = "FILE")]
     pub var_file: Vec<PathBuf>,
-    /// The agent to install: `all`, `claude-code`, `codex`, `gemini`, `aider`, `grok`
+    /// Agent to install: `all`, `claude-code`, `codex`, `gemini`, `aider`, `grok`
     #[arg(long, value_name = "AGENT")]
     pub provider: Option<String>,
-    /// Who carries the template out; auto: Packer on AWS where it is found, else native
+    /// What runs the template; auto: Packer on AWS where it is installed, else native
     #[arg(long, value_enum, default_value = "auto")]
     pub engine: Engine,
-    /// Build in a virtual machine or a container of this host; auto: a virtual machine where it is accelerated, else a container
+    /// Where to build on this host; auto: a virtual machine where it is accelerated, else a container
     #[arg(long, value_enum)]
     pub builder: Option<Builder>,
     /// Build even if nothing changed
     #[arg(long)]
     pub force: bool,
-    /// Leave the machine up when a step fails, and print how to get in
+    /// Keep the machine running when a step fails, and print how to connect
     #[arg(long)]
     pub keep_on_failure: bool,
 }
@@ -79,27 +79,27 @@ pub struct Build {
 /// `ami plan`
 #[derive(Clone, Debug, Args)]
 pub struct Plan {
-    /// What to build.
+    /// The build.
     #[command(flatten)]
     pub build: Build,
-    /// All images of ami.toml: with `--format json` the data is `{"images": [{"image": NAME, "up_to_date": ...}, ...]}`, a workflow's matrix
+    /// Plan all images of ami.toml; with `--format json` the data is `{"images": [{"image": NAME, "up_to_date": ...}, ...]}`, a workflow's matrix
     #[arg(long, conflicts_with = "image")]
     pub all: bool,
 }
 
-/// Who carries the template out.
+/// What runs the template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
-    /// Packer on AWS where it is found, else native; native here, for its layers.
+    /// Packer on AWS where it is installed, else native; native locally, for its layers.
     #[default]
     Auto,
     /// This program, over SSH.
     Native,
-    /// The real Packer; brought if it is not there and ami.toml allows it.
+    /// Packer; downloaded if it is missing and ami.toml allows it.
     Packer,
 }
 
-/// What a local image is built in.
+/// Where a local image is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Builder {
     /// A virtual machine where KVM or HVF works, else a container where that is possible, else an emulated virtual machine.
@@ -124,21 +124,21 @@ impl Builder {
 /// `ami smoke`
 #[derive(Clone, Debug, Args)]
 pub struct Smoke {
-    /// Id or name; the newest image when left out
+    /// Id or name of the image [default: the newest]
     pub image: Option<String>,
-    /// Do not restart the instance and judge it again
+    /// Skip the reboot and the second pass
     #[arg(long)]
     pub no_reboot: bool,
-    /// Not if the image was judged good by this spec already
+    /// Skip if the image already passed this spec
     #[arg(long, conflicts_with = "spec")]
     pub unless_passed: bool,
-    /// Another smoke spec than the image's
+    /// Smoke spec to use instead of the image's
     #[arg(long, value_name = "FILE")]
     pub spec: Option<PathBuf>,
     /// Write the report as `json=FILE`, `junit=FILE` or `tap=FILE` (repeatable)
     #[arg(long, value_name = "FORMAT=FILE", value_parser = key_value)]
     pub output: Vec<(String, String)>,
-    /// Leave the instance up when a check fails, and print how to get in
+    /// Keep the instance running when a check fails, and print how to connect
     #[arg(long)]
     pub keep_on_failure: bool,
 }
@@ -146,9 +146,9 @@ pub struct Smoke {
 /// `ami copy`
 #[derive(Clone, Debug, Args)]
 pub struct Copy {
-    /// Id or name; the newest image when left out
+    /// Id or name of the image [default: the newest]
     pub image: Option<String>,
-    /// Copy to this region only (repeatable); all regions of ami.toml when left out
+    /// Copy to this region (repeatable) [default: all regions of ami.toml]
     #[arg(long = "region", value_name = "REGION")]
     pub regions: Vec<String>,
     /// Regions that may fail.
@@ -159,21 +159,21 @@ pub struct Copy {
 /// `ami promote`
 #[derive(Clone, Debug, Args)]
 pub struct Promote {
-    /// Id or name; the newest image when left out
+    /// Id or name of the image [default: the newest]
     pub image: Option<String>,
-    /// The channel
+    /// Name of the channel
     #[arg(long, default_value = "staging")]
     pub channel: String,
-    /// Promote what this channel points at
+    /// Promote the image that this channel points at
     #[arg(long, value_name = "CHANNEL", conflicts_with = "image")]
     pub from: Option<String>,
-    /// Which image of ami.toml --from means, where there are several
+    /// Image of ami.toml that --from refers to, if there are several
     #[arg(long = "image", value_name = "IMAGE", requires = "from")]
     pub of: Option<String>,
-    /// Promote although it was not long enough in the channel before; the reason is written down. An empty one is none
+    /// Promote before the soak time is over, and record this reason
     #[arg(long = "override", value_name = "REASON")]
     pub overridden: Option<String>,
-    /// Regions that may lack the image.
+    /// Regions that may fail.
     #[command(flatten)]
     pub best_effort: BestEffort,
 }
@@ -181,12 +181,12 @@ pub struct Promote {
 /// `ami bump`
 #[derive(Clone, Debug, Args)]
 pub struct Bump {
-    /// Id or name of the image to be released; the newest when left out
+    /// Id or name of the image to release [default: the newest]
     pub image: Option<String>,
-    /// Write nothing: say whether the image's version is enough, exit code 2 if it says too little; what `release` does before it copies
+    /// Write nothing, and exit with 2 if the version of the image is too low for its changes, as `release` does
     #[arg(long, conflicts_with = "level")]
     pub check: bool,
-    /// Raise this part, whatever changed
+    /// Bump this part whatever changed
     #[arg(long, value_enum)]
     pub level: Option<BumpLevel>,
 }
@@ -205,22 +205,22 @@ pub enum BumpLevel {
 /// `ami rollback`
 #[derive(Clone, Debug, Args)]
 pub struct Rollback {
-    /// The channel
+    /// Name of the channel
     #[arg(long)]
     pub channel: String,
-    /// Version, name or id of the image to go back to; the last good one when left out
+    /// Version, name or id of the image to return to [default: the last good one]
     #[arg(long, value_name = "VERSION")]
     pub to: Option<String>,
-    /// What is wrong with the bad image
+    /// Why the image is bad
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
-    /// Version, name or id of an image to put under quarantine (repeatable); what the channel points at when left out
+    /// Version, name or id of an image to quarantine (repeatable) [default: the one that the channel points at]
     #[arg(long, value_name = "VERSION", conflicts_with = "keep")]
     pub bad: Vec<String>,
-    /// Put no image under quarantine
+    /// Quarantine no image
     #[arg(long)]
     pub keep: bool,
-    /// Which image of ami.toml, where there are several
+    /// Image of ami.toml, if there are several
     #[arg(long = "image", value_name = "IMAGE")]
     pub of: Option<String>,
 }
@@ -228,16 +228,16 @@ pub struct Rollback {
 /// `ami watch`
 #[derive(Clone, Debug, Args)]
 pub struct Watch {
-    /// The channel
+    /// Name of the channel
     #[arg(long)]
     pub channel: String,
-    /// Only this image of ami.toml; all that the channel points at when left out
+    /// Check only this image of ami.toml [default: all that the channel points at]
     #[arg(long = "image", value_name = "IMAGE")]
     pub of: Option<String>,
-    /// Look again and again for so long (48h, 30m); once when left out
+    /// Keep checking for this time (48h, 30m) [default: check once]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub within: Option<Duration>,
-    /// Time between two looks
+    /// Interval between two checks
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "15m")]
     pub every: Duration,
 }
@@ -245,10 +245,10 @@ pub struct Watch {
 /// `ami history`
 #[derive(Clone, Debug, Args)]
 pub struct History {
-    /// The channel
+    /// Name of the channel
     #[arg(long)]
     pub channel: String,
-    /// Which image of ami.toml, where there are several
+    /// Image of ami.toml, if there are several
     #[arg(long = "image", value_name = "IMAGE")]
     pub of: Option<String>,
 }
@@ -256,10 +256,10 @@ pub struct History {
 /// `ami release`
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Release {
-    /// What to build.
+    /// The build.
     #[command(flatten)]
     pub build: Build,
-    /// Release although the version says less than what changed since the last release
+    /// Release even if the version is too low for what changed since the last release
     #[arg(long)]
     pub allow_version: bool,
     /// Regions that may fail.
@@ -267,10 +267,10 @@ pub struct Release {
     pub best_effort: BestEffort,
 }
 
-/// Regions whose failure is told, but fails nothing.
+/// Regions whose failure is reported and does not fail the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct BestEffort {
-    /// A region that may be left without the image (repeatable), beside `best_effort_regions` in ami.toml
+    /// Continue if this region fails (repeatable), in addition to `best_effort_regions` in ami.toml
     #[arg(long = "best-effort-region", value_name = "REGION")]
     pub best_effort: Vec<String>,
 }
@@ -286,13 +286,13 @@ pub struct Show {
 /// `ami report`
 #[derive(Clone, Debug, Args)]
 pub struct Report {
-    /// Id of a run, or id or name of an image; the newest run that had an image when left out
+    /// Id of a run, or id or name of an image [default: the newest run with an image]
     #[arg(value_name = "RUN|IMAGE")]
     pub what: Option<String>,
-    /// Write the page to this file: one HTML file, without script or network
+    /// Write the report to this file as self-contained HTML
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write the page and the image's manifest.json, sbom.cdx.json and smoke.json into this folder
+    /// Write the report and the image's manifest.json, sbom.cdx.json and smoke.json to this directory
     #[arg(long, value_name = "DIR")]
     pub documents: Option<PathBuf>,
 }
@@ -300,10 +300,10 @@ pub struct Report {
 /// `ami runs`
 #[derive(Clone, Debug, Args)]
 pub struct Runs {
-    /// Show so many, the newest
+    /// Number of runs to show, newest last
     #[arg(long, default_value = "20", value_name = "N")]
     pub last: usize,
-    /// Only those that can be resumed
+    /// Show only runs that can be resumed
     #[arg(long)]
     pub unfinished: bool,
 }
@@ -311,9 +311,9 @@ pub struct Runs {
 /// `ami resume`
 #[derive(Clone, Debug, Args)]
 pub struct Resume {
-    /// Id of the run, `ami runs` lists them; the newest that was cut off when left out
+    /// Id of the run, as `ami runs` lists it [default: the newest that was interrupted]
     pub run: Option<String>,
-    /// If none was cut off that is well, too: for workflows
+    /// Succeed if no run was interrupted, for workflows
     #[arg(long, conflicts_with = "run")]
     pub if_any: bool,
 }
@@ -323,14 +323,14 @@ pub struct Resume {
 pub struct Diff {
     /// Id or name of the older image
     pub from: String,
-    /// Id or name of the newer one
+    /// Id or name of the newer image
     pub to: String,
 }
 
 /// `ami delete`
 #[derive(Clone, Debug, Args)]
 pub struct Delete {
-    /// Id or name
+    /// Id or name of the image
     pub image: String,
     /// Delete it even if a channel points at it
     #[arg(long)]
@@ -340,16 +340,16 @@ pub struct Delete {
 /// `ami gc`
 #[derive(Clone, Debug, Args)]
 pub struct Gc {
-    /// Do it; without, the plan is printed
+    /// Carry out the plan instead of printing it
     #[arg(long)]
     pub apply: bool,
-    /// Only what this run left (repeatable)
+    /// Only resources of this run (repeatable)
     #[arg(long = "run", value_name = "RUN")]
     pub runs: Vec<String>,
-    /// Only what runs of this state folder left: what a workflow's last step cleans up
+    /// Only resources of runs of this state directory, for the last step of a workflow
     #[arg(long, conflicts_with = "runs")]
     pub mine: bool,
-    /// Show what stays, too
+    /// Also print what is kept
     #[arg(long)]
     pub all: bool,
 }

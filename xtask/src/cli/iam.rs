@@ -8,33 +8,33 @@ use clap::{Args, ValueEnum};
 /// `iam-policy`
 #[derive(Clone, Debug, Args)]
 pub struct IamPolicy {
-    /// What the role is for (repeatable)
+    /// What the role is used for (repeatable)
     #[arg(long = "job", value_name = "JOB", value_enum, default_values = ["all"], conflicts_with = "trust")]
     pub jobs: Vec<Job>,
-    /// Print the role's trust policy instead: the workflows of this GitHub repository, by OpenID Connect, and nobody else. Without ids
-    /// they are looked up with `gh`
+    /// Print the trust policy, which allows only workflows of this GitHub repository by OpenID Connect; missing ids are looked up with
+    /// `gh`
     #[arg(long, value_name = "OWNER[@ID]/REPOSITORY[@ID]")]
     pub trust: Option<Repository>,
-    /// Only jobs of this environment (repeatable)
+    /// Allow only jobs of this environment (repeatable)
     #[arg(long = "environment", value_name = "NAME", default_values = ["plan", "staging", "production"], requires = "trust")]
     pub environments: Vec<String>,
 }
 
-/// What a role is for.
+/// What a role is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Job {
     /// Read only: `ami plan`, `ami gc` without --apply, `ami watch`, `pins`
     #[value(alias = "watch")]
     Plan,
-    /// `ami build`, `ami smoke`, `ami copy`, and what takes away what they left
+    /// `ami build`, `ami smoke`, `ami copy`, and the cleanup after them
     Build,
     /// `ami promote` and `ami rollback`: channels, and the tags of the images in them
     Promote,
     /// `ami gc --apply` and `ami delete`
     Gc,
-    /// `ssm keepalive`: commands on nodes that are tagged as ours
+    /// `ssm keepalive` and `ssm install`: commands on nodes with the tag ManagedBy=agent-ami
     Fleet,
-    /// All of them
+    /// All of the above
     All,
 }
 

@@ -49,7 +49,7 @@ pub(super) fn provide(context: &Context, state: &State) -> Result<PathBuf> {
     }
     let _lock = state.lock("smoke-binary", &context.line)?;
     let events = context.events.as_ref();
-    phase(events, Phase::SmokeBinary, "smoke for x86_64-unknown-linux-musl", || {
+    phase(events, Phase::SmokeBinary, "for x86_64-unknown-linux-musl", || {
         let target = state.path("bin").join("target");
         let plan = toolchain::plan(&toolchain::facts()?, &context.root, &target)?;
         events.event(Event::Note { message: format!("smoke is compiled {}", plan.why) });

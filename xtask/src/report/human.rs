@@ -142,9 +142,9 @@ impl Observer for Human {
             }
             Event::PhaseStarted { phase, subject } => {
                 if tells && !self.terminal {
-                    self.line(state, &format!("→ {} {subject}", title(phase)));
+                    self.line(state, format!("→ {} {subject}", title(phase)).trim_end());
                 }
-                self.begin(state, format!("{} {subject}", title(phase)));
+                self.begin(state, format!("{} {subject}", title(phase)).trim_end().to_owned());
             }
             Event::PhaseFinished { phase, outcome, seconds, summary } => {
                 self.phase_finished(state, phase, outcome, seconds, &summary);

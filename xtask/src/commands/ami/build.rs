@@ -154,7 +154,7 @@ fn made_before<C: Cloud>(
 
 fn provide_base<C: Cloud>(context: &Context, cloud: &C, source: &Source) -> Result<()> {
     let events = context.events.as_ref();
-    phase(events, Phase::Base, "base image", || {
+    phase(events, Phase::Base, "", || {
         let told = |message: &str| {
             events.event(Event::Progress { phase: Phase::Base, message: message.to_owned(), fraction: None });
         };
