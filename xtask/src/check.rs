@@ -16,7 +16,7 @@ pub mod workflows;
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// Must be mended.
+    /// Must be fixed.
     Error,
     /// Should be looked at.
     Warning,
@@ -35,7 +35,7 @@ pub struct Finding {
     pub line: Option<usize>,
     /// What is wrong.
     pub message: String,
-    /// What mends it.
+    /// What fixes it.
     pub hint: String,
 }
 

@@ -239,7 +239,7 @@ fn after_failure<M: Machine>(
     if let Some(step) = &recipe.on_error
         && let Err(second) = native::run(&mut machine, step, recipe, options, events)
     {
-        let hint = "the first error is the one to mend".to_owned();
+        let hint = "fix the first error first: later ones may follow from it".to_owned();
         events.event(Event::Warning { message: format!("error-cleanup-provisioner failed too: {second}"), hint });
     }
     if options.keep_on_failure {

@@ -1,4 +1,4 @@
-//! The one error type that leaves a module: what went wrong, how to mend it, and which exit code it means.
+//! The one error type that leaves a module: what went wrong, how to fix it, and which exit code it means.
 //!
 //! A module that a caller must tell apart defines its own typed error (with `thiserror` and `miette::Diagnostic`, so that
 //! it can carry source spans and a `help` line) and converts it here with [`Exit::because`]. Nothing in this file prints.
@@ -38,7 +38,7 @@ impl Exit {
         Error { exit: self, report: report.into() }
     }
 
-    /// An error with this exit code from one message and the hint that mends it.
+    /// An error with this exit code from one message and the hint that fixes it.
     pub fn error(self, message: impl fmt::Display, hint: impl fmt::Display) -> Error {
         self.because(miette::miette!(help = hint.to_string(), "{message}"))
     }

@@ -164,7 +164,7 @@ pub enum Event {
         column: Option<usize>,
         /// What is wrong.
         message: String,
-        /// What mends it.
+        /// What fixes it.
         hint: String,
     },
     /// One smoke check's verdict.

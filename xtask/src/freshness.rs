@@ -167,7 +167,7 @@ fn pinned(root: &Path) -> Result<Vec<Pin>> {
     for folder in npm_folders(root)? {
         let package: serde_json::Value =
             serde_json::from_str(&fs::read_to_string(root.join(&folder).join("package.json"))?)
-                .map_err(|e| Exit::Usage.error(format_args!("{}/package.json: {e}", folder.display()), "mend it"))?;
+                .map_err(|e| Exit::Usage.error(format_args!("{}/package.json: {e}", folder.display()), "fix it"))?;
         let same_major = folder != Path::new(NPM);
         for (name, version) in package["dependencies"].as_object().into_iter().flatten() {
             let have = version.as_str().unwrap_or_default();

@@ -111,7 +111,7 @@ pub struct Ticket(i64);
 impl Ledger {
     /// Opens the journal, making it if need be. A damaged one is set aside, see [`Ledger::lacks`].
     pub fn open(file: &Path) -> Result<Self> {
-        let connection = schema::open(file).or_else(|error| mended(file, &error));
+        let connection = schema::open(file).or_else(|error| fixed(file, &error));
         let (connection, file) = (Mutex::new(connection?), file.to_owned());
         Ok(Self { connection, file, pause: Pause::from_environment() })
     }
@@ -216,7 +216,7 @@ impl Ledger {
                 Ok(value)
             }
             Err(error) => {
-                // The first error is the one to mend.
+                // The first error is the one to fix.
                 let _ = self.settle(ticket, &Err(error.to_string()));
                 Err(error)
             }
@@ -268,7 +268,7 @@ impl Ledger {
 
 /// A second look at a journal that could not be opened, with nobody else beside: one that is damaged is replaced by a new one. Of two that find
 /// it so, one replaces it and the other finds it whole, or found it in the middle of that, which has many faces.
-fn mended(file: &Path, first: &rusqlite::Error) -> Result<Connection> {
+fn fixed(file: &Path, first: &rusqlite::Error) -> Result<Connection> {
     let Ok(lock) = fs_err::File::create(file.with_extension("lock")) else { return Err(told(first, file)) };
     lock.file().lock()?;
     match schema::open(file) {

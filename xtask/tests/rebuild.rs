@@ -67,7 +67,7 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
         std::thread::sleep(Duration::from_millis(200));
     }
 
-    println!("mended, it alone runs, on a disk that every step wrote to once:");
+    println!("fixed, it alone runs, on a disk that every step wrote to once:");
     project.script("three", "test \"$(tr '\\n' ' ' <~/log)\" = 'one two three '");
     let (code, steps, result) = project.start().end();
     assert_eq!((code, steps), (Some(0), ["up-to-date", "up-to-date", "done"].map(str::to_owned).to_vec()), "{result}");

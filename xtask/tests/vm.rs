@@ -40,7 +40,7 @@ use xtask::stage::smoke as stage;
 struct Break {
     check: String,
     how: String,
-    mend: String,
+    fix: String,
     #[serde(default)]
     follows: Vec<String>,
     #[serde(default)]
@@ -238,7 +238,7 @@ fn break_in_rounds(ssh: &dyn Remote, breaks: &[Break], plan: &[Vec<usize>]) {
         let text = |part: fn(&Break) -> &str| chosen.iter().map(|b| format!("{}\n", part(b))).collect::<String>();
         complaints.extend(script(ssh, &text(|b| &b.how)));
         let report = judge(ssh, chosen.iter().find_map(|b| b.enter.as_deref()));
-        complaints.extend(script(ssh, &text(|b| &b.mend)));
+        complaints.extend(script(ssh, &text(|b| &b.fix)));
         let wanted: BTreeSet<String> = chosen.iter().map(|b| b.check.clone()).collect();
         let found = failed(&report);
         let verdict = if found == wanted { "exactly these fail" } else { "WRONG" };
@@ -253,12 +253,12 @@ fn break_in_rounds(ssh: &dyn Remote, breaks: &[Break], plan: &[Vec<usize>]) {
             println!("  {:28} {}", check.name, check.message);
         }
     }
-    let mended = judge(ssh, None);
-    println!("mended: {}", mended.render("terminal").unwrap());
+    let fixed = judge(ssh, None);
+    println!("fixed: {}", fixed.render("terminal").unwrap());
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
-    assert!(mended.passed(), "after mending: {:?}", mended.failed());
+    assert!(fixed.passed(), "after fixing: {:?}", fixed.failed());
     // The project's own promise about parallel checks.
-    let ratio = mended.wall_seconds / mended.slowest_seconds;
+    let ratio = fixed.wall_seconds / fixed.slowest_seconds;
     assert!(ratio <= 1.3, "the run took {ratio:.2} times its slowest check");
 }
 

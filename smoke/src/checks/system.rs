@@ -34,7 +34,7 @@ fn units(host: &Host) -> Verdict {
     if !failed.is_empty() {
         return Err(format!("failed: {}", failed.join(", ")).into());
     }
-    // `degraded` without a failed unit: it was one, and has been mended since the boot ended.
+    // `degraded` without a failed unit: it was one, and has been fixed since the boot ended.
     if ["running", "degraded"].contains(&state.as_str()) {
         Ok(state)
     } else {

@@ -172,7 +172,7 @@ impl Blueprint {
         let blueprint: Self = serde_json::from_value(settings).map_err(|e| {
             Exit::Usage.error(
                 format_args!("source \"amazon-ebs\" \"{}\": {e}", source.name),
-                "the native engine carries out what it knows and skips nothing in silence: mend the source, or build with `--engine packer`",
+                "the native engine carries out what it knows and skips nothing in silence: fix the source, or build with `--engine packer`",
             )
         })?;
         blueprint.checked()

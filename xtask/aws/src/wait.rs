@@ -55,7 +55,7 @@ pub enum GaveUp {
     Missing(Duration),
     /// Time is up; what the last look showed.
     Deadline(Duration, String),
-    /// A call failed in a way that waiting does not mend.
+    /// A call failed in a way that waiting does not fix.
     Fault(Fault),
 }
 

@@ -29,7 +29,7 @@ pub fn check(root: &Path, clean: &Clean) -> Result<Vec<Finding>> {
         findings.extend(rules(name, &text, executable(file)?));
         let parsed = Cmd::new("bash").arg("-n").arg(file).output()?;
         if parsed.code != 0 {
-            findings.push(Finding::error("scripts", name, None, parsed.stderr.trim(), "mend the syntax"));
+            findings.push(Finding::error("scripts", name, None, parsed.stderr.trim(), "fix the syntax"));
         }
         texts.push((name.display().to_string(), text));
     }

@@ -23,7 +23,7 @@ pub(super) fn ensure(context: &Context) -> Result<()> {
         if errors > 0 {
             return Err(Exit::Usage.error(
                 format_args!("{errors} errors and {warnings} warnings, told above"),
-                "mend them and run `cargo xtask validate`",
+                "fix them and run `cargo xtask validate`",
             ));
         }
         Ok::<_, Error>(((), Outcome::Done, format!("no errors, {warnings} warnings")))

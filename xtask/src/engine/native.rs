@@ -167,7 +167,7 @@ fn failed(step: &Step, script: &Script, ended: Option<Ended>, said: &Tail, again
     Exit::Failed.error(
         format_args!("step {} failed: {}, {how} ({place})\n{said}", step.name, script.name),
         format_args!(
-            "mend {} and run `{again}`: it goes on from the layer before this step; with `--keep-on-failure` the machine stays up to look at",
+            "fix {} and run `{again}`: it goes on from the layer before this step; with `--keep-on-failure` the machine stays up to look at",
             script.name
         ),
     )

@@ -108,7 +108,7 @@ impl Request {
             .read()?;
         told("packer validate");
         let validate = self.cmd(options).arg("validate").args(&arguments).arg(&self.template);
-        validate.hint("mend the template; `cargo xtask validate` looks at it too").read()?;
+        validate.hint("fix the template; `cargo xtask validate` looks at it too").read()?;
         self.run(recipe, &arguments, options, events)?;
         let manifest = recipe.post.iter().find_map(|post| match post {
             PostProcessor::Manifest { output, .. } => Some(options.root.join(output)),
@@ -200,7 +200,7 @@ impl Request {
         Exit::Failed.error(
             format_args!("packer build failed{at}: {how}\n{said}\n{wrong}"),
             format_args!(
-                "mend the step and run `{}`; `--engine native --keep-on-failure` leaves a machine to look at",
+                "fix the step and run `{}`; `--engine native --keep-on-failure` leaves a machine to look at",
                 options.again
             ),
         )

@@ -179,7 +179,7 @@ fn field(text: &str, name: &str, field: &str, value: &str) -> Result<String> {
 fn in_spec(text: &str, pin: &Pin, newest: &str) -> Result<String> {
     let mut spec: toml_edit::DocumentMut = text
         .parse()
-        .map_err(|e: toml_edit::TomlError| Exit::Usage.error(format_args!("the smoke spec: {e}"), "mend it"))?;
+        .map_err(|e: toml_edit::TomlError| Exit::Usage.error(format_args!("the smoke spec: {e}"), "fix it"))?;
     let tools = spec.get_mut("tool").and_then(|tools| tools.as_array_of_tables_mut());
     for tool in tools.into_iter().flat_map(|tools| tools.iter_mut()) {
         let is = |key: &str, value: &str| tool.get(key).and_then(|v| v.as_str()) == Some(value);

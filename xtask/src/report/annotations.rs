@@ -94,11 +94,11 @@ mod tests {
             line: Some(7),
             column: None,
             message: "100% wrong".into(),
-            hint: "mend\nit".into(),
+            hint: "fix\nit".into(),
         };
         assert_eq!(
             line(&finding).unwrap(),
-            "::error title=lock%3A a%2C b,file=scripts/npm/package.json,line=7::100%25 wrong%0Amend%0Ait"
+            "::error title=lock%3A a%2C b,file=scripts/npm/package.json,line=7::100%25 wrong%0Afix%0Ait"
         );
     }
 

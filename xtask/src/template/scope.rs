@@ -153,7 +153,7 @@ impl Scope {
                 };
                 file.refuse(span, format!("there is no `{key}`"), help)
             }
-            other => file.refuse(span, other.to_string(), "mend the expression"),
+            other => file.refuse(span, other.to_string(), "fix the expression"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A change of pins as one pull request, and what no newer version mends as one issue. Both are found again and brought up to date.
+//! A change of pins as one pull request, and what no newer version fixes as one issue. Both are found again and brought up to date.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub(super) struct Proposal<'a> {
     pub(super) files: Vec<PathBuf>,
     /// What it asks of the version.
     pub(super) bump: String,
-    /// What no version mends.
+    /// What no version fixes.
     pub(super) due: Vec<String>,
 }
 
