@@ -116,6 +116,21 @@ pub struct Answer {
     pub stderr: String,
 }
 
+#[cfg(test)]
+impl Answer {
+    /// Of a script that ran to a good end and printed this.
+    pub(crate) fn success(stdout: &str) -> Self {
+        Self {
+            id: "i-1".to_owned(),
+            region: "r".to_owned(),
+            status: "Success".to_owned(),
+            code: Some(0),
+            stdout: stdout.to_owned(),
+            stderr: String::new(),
+        }
+    }
+}
+
 impl Answer {
     /// True if the script ran to a good end.
     pub fn is_good(&self) -> bool {

@@ -5,8 +5,8 @@
 # become SCRIPT ARGS...: does not return.
 # shellcheck disable=SC2154
 become() {
-  # Names alone are said on a command line, which everybody can read. From what the kernel was told: bash keeps names to itself
-  # that are none of its own, such as exported functions.
+  # A command line, which everybody can read, has names only. They are read from the kernel, because bash does not list those that are no
+  # names of variables, such as exported functions.
   local name drop=()
   while IFS='=' read -r -d '' name _; do
     [[ " ${PASSES[*]} " == *" $name "* ]] || drop+=(-u "$name")

@@ -16,7 +16,7 @@ load_env() {
   ((EUID != 0)) || fail 77 "the env file is not read as root" "this is a mistake in the scripts"
   for name in "${ROOTS[@]}"; do unset "$name"; done
   given=$(for name in "${PASSES[@]}"; do [[ -z ${!name:-} ]] || printf 'export %s=%q\n' "$name" "${!name}"; done)
-  bash -n -- "$file" 2>/dev/null || fail 78 "$file is no shell script that can be read" "write NAME=value lines; bash -n tells more"
+  bash -n -- "$file" 2>/dev/null || fail 78 "$file is no shell script that can be read" "write NAME=value lines; bash -n prints more"
   set -a
   # shellcheck disable=SC1090
   . "$file" || fail 78 "$file ended with $?" "write NAME=value lines"

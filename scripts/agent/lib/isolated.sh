@@ -24,5 +24,5 @@ enforced() {
   [[ -z $(find /home /root -mindepth 1 -maxdepth 1 2>/dev/null) ]] || missing+=" ProtectHome="
   # A datagram that the kernel may not send fails at once; where no route leads there, it fails as well.
   if { printf . >/dev/udp/169.254.169.254/9; } 2>/dev/null; then missing+=" IPAddressDeny="; fi
-  [[ -z $missing ]] || fail 69 "this machine does not hold a unit to$missing" "an isolated run needs it; journalctl -b tells why, and DISPATCH_ISOLATE=0 does without"
+  [[ -z $missing ]] || fail 69 "this machine does not hold a unit to$missing" "an isolated run needs it; journalctl -b shows why, and DISPATCH_ISOLATE=0 does without"
 }

@@ -9,7 +9,7 @@ use smoke::spec::Network;
 use super::{Check, Host, Verdict};
 use crate::dns;
 
-/// A clock that is further away from the judge's is wrong, whatever a service says of it. AWS refuses a signature that is 5 minutes off
+/// A clock that is further off is wrong, whatever a service reports. AWS refuses a signature that is 5 minutes off
 /// (docs.aws.amazon.com, "Signature Version 4").
 const MOST: Duration = Duration::from_secs(60);
 

@@ -57,7 +57,7 @@ fn isolates(host: &Host, dispatch: &Dispatch) -> Verdict {
         // jq is what dispatch itself needs.
         return Err(Failure::from(format!("`{}` {}", line.join(" "), output.gist())).follows("tool-jq"));
     }
-    let refused = judge(&output.stdout)?;
+    let refused = attempts_refused(&output.stdout)?;
     if !shown.contains("LoadCredential=") || shown.contains("sk-smoke-isolated") {
         return Err("a key stands among the unit's properties, or no unit was seen".into());
     }
@@ -68,7 +68,7 @@ fn isolates(host: &Host, dispatch: &Dispatch) -> Verdict {
 }
 
 /// Names of what was refused; an error if anything was not, or if the agent could not work or did not finish.
-fn judge(said: &str) -> Result<Vec<&str>, String> {
+fn attempts_refused(said: &str) -> Result<Vec<&str>, String> {
     let wrong: Vec<&str> = said.lines().filter(|l| l.starts_with("escaped ") || l.starts_with("broken ")).collect();
     if !wrong.is_empty() {
         return Err(wrong.join("; "));
@@ -189,16 +189,20 @@ mod tests {
 
     #[test]
     fn one_way_out_is_enough_to_fail() {
-        assert_eq!(judge(&good()).unwrap().len(), 80);
+        assert_eq!(attempts_refused(&good()).unwrap().len(), 80);
         let escaped = good() + "escaped sudo: root\n";
-        assert_eq!(judge(&escaped).unwrap_err(), "escaped sudo: root");
+        assert_eq!(attempts_refused(&escaped).unwrap_err(), "escaped sudo: root");
     }
 
     #[test]
     fn an_agent_that_cannot_work_or_did_not_try_all_proves_nothing() {
-        assert!(judge(&good().replace("works thing-0", "broken thing-0")).unwrap_err().contains("broken thing-0"));
-        assert!(judge(&good().replace("finished\n", "")).unwrap_err().contains("did not finish"));
+        assert!(
+            attempts_refused(&good().replace("works thing-0", "broken thing-0"))
+                .unwrap_err()
+                .contains("broken thing-0")
+        );
+        assert!(attempts_refused(&good().replace("finished\n", "")).unwrap_err().contains("did not finish"));
         let few: String = good().lines().skip(60).map(|l| format!("{l}\n")).collect();
-        assert!(judge(&few).unwrap_err().contains("attempts"));
+        assert!(attempts_refused(&few).unwrap_err().contains("attempts"));
     }
 }

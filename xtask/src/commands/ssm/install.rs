@@ -106,14 +106,7 @@ mod tests {
 
     #[test]
     fn a_node_must_name_what_it_installed() {
-        let answer = |stdout: &str| Answer {
-            id: "i-1".to_owned(),
-            region: "r".to_owned(),
-            status: "Success".to_owned(),
-            code: Some(0),
-            stdout: stdout.to_owned(),
-            stderr: String::new(),
-        };
+        let answer = Answer::success;
         assert_eq!(outcome(&answer("installed=a\n"), "a").unwrap(), "installed");
         assert!(outcome(&answer("installed=b\n"), "a").unwrap_err().contains("wanted installed=a"));
         assert!(outcome(&answer(""), "a").unwrap_err().contains("did not say"));

@@ -39,14 +39,7 @@ mod tests {
 
     #[test]
     fn systemds_word_counts() {
-        let answer = |stdout: &str| Answer {
-            id: "i-1".to_owned(),
-            region: "r".to_owned(),
-            status: "Success".to_owned(),
-            code: Some(0),
-            stdout: stdout.to_owned(),
-            stderr: String::new(),
-        };
+        let answer = Answer::success;
         let good = "changed=no\nunit=a.service load=loaded active=active restart=always after=10s start-limit=0 not-after=194\n";
         assert_eq!(outcome(&answer(good)).unwrap(), "a.service comes back always, after 10s, as it was");
         let overruled = good.replace("restart=always", "restart=no");
