@@ -12,8 +12,8 @@ pub(crate) struct Packages {
 }
 
 impl Packages {
-    /// Reads dpkg's lists.
-    pub(crate) fn read(host: &Host) -> Result<Self, String> {
+    /// Reads dpkg's lists; `conffiles` is what dpkg-query(1) prints as `${Conffiles}`.
+    pub(crate) fn read(conffiles: &str) -> Result<Self, String> {
         let mut sums = HashMap::new();
         for entry in fs::read_dir("/var/lib/dpkg/info").map_err(|e| format!("/var/lib/dpkg/info: {e}"))?.flatten() {
             let path = entry.path();
@@ -22,7 +22,6 @@ impl Packages {
                 sums.extend(text.lines().filter_map(shipped));
             }
         }
-        let conffiles = host.ask_once(&["dpkg-query", "-W", "-f", "${Conffiles}\\n"])?;
         sums.extend(conffiles.lines().filter_map(conffile));
         Ok(Self { sums })
     }

@@ -14,6 +14,7 @@ use smoke::spec::Spec;
 
 use crate::checks::sockets::{self, Socket};
 use crate::exec::{self, Output};
+use crate::files::Packages;
 use crate::{measure, network};
 
 /// The login user of the spec.
@@ -42,6 +43,7 @@ pub(crate) struct Instance {
     at_start: HashMap<PathBuf, String>,
     scratch: AtomicU32,
     boot: OnceLock<Result<Boot, String>>,
+    packages: OnceLock<Result<Packages, String>>,
 }
 
 impl Instance {
@@ -54,10 +56,10 @@ impl Instance {
         let keys = [Path::new("/root"), &user.home].map(|home| home.join(".ssh/authorized_keys"));
         let at_start = keys.into_iter().filter_map(|f| fs::read_to_string(&f).ok().map(|text| (f, text))).collect();
         let facts = Mutex::default();
-        let (scratch, boot) = (AtomicU32::new(0), OnceLock::new());
+        let (scratch, boot, packages) = (AtomicU32::new(0), OnceLock::new(), OnceLock::new());
         let (sockets, databases) = (Ok(Vec::new()), HashMap::new());
         let mut instance =
-            Self { spec, user, fixtures, facts, clock_offset, sockets, databases, at_start, scratch, boot };
+            Self { spec, user, fixtures, facts, clock_offset, sockets, databases, at_start, scratch, boot, packages };
         // An earlier run that was killed may have left these.
         instance.tidy();
         // Checks make sockets and an account of their own.
@@ -89,6 +91,15 @@ impl Instance {
     fn entries(&self, name: &str) -> Result<String, String> {
         let output = self.root(&["getent", name], Instant::now() + Duration::from_secs(60))?;
         if output.ok() { Ok(output.stdout) } else { Err(format!("`getent {name}` {}", output.gist())) }
+    }
+
+    /// The files of all packages; read by the first check that needs them.
+    pub(crate) fn packages(&self, deadline: Instant) -> Result<&Packages, String> {
+        let read = || {
+            let output = self.root(&["dpkg-query", "-W", "-f", "${Conffiles}\\n"], deadline)?;
+            if output.ok() { Packages::read(&output.stdout) } else { Err(format!("`dpkg-query` {}", output.gist())) }
+        };
+        self.packages.get_or_init(read).as_ref().map_err(Clone::clone)
     }
 
     /// The sockets that listened before any check ran.

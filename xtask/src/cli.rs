@@ -185,15 +185,23 @@ pub struct SsmStatus {
     pub no_policy: bool,
 }
 
-/// `ssm keepalive`
+/// The nodes that a script is run on.
 #[derive(Clone, Debug, Args)]
-pub struct SsmKeepalive {
+pub struct Nodes {
     /// Select nodes by `i-…`, `mi-…` (hybrid activation) or `tag:KEY=VALUE` (repeatable)
     #[arg(long = "target", value_name = "NODE", required = true)]
     pub targets: Vec<Target>,
     /// Search this region (repeatable) [default: all regions of ami.toml]
     #[arg(long = "region", value_name = "REGION")]
     pub regions: Vec<String>,
+}
+
+/// `ssm keepalive`
+#[derive(Clone, Debug, Args)]
+pub struct SsmKeepalive {
+    /// The nodes.
+    #[command(flatten)]
+    pub nodes: Nodes,
     /// Timeout for each node
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2m")]
     pub timeout: Duration,
@@ -202,12 +210,9 @@ pub struct SsmKeepalive {
 /// `ssm install`
 #[derive(Clone, Debug, Args)]
 pub struct SsmInstall {
-    /// Select nodes by `i-…`, `mi-…` (hybrid activation) or `tag:KEY=VALUE` (repeatable)
-    #[arg(long = "target", value_name = "NODE", required = true)]
-    pub targets: Vec<Target>,
-    /// Search this region (repeatable) [default: all regions of ami.toml]
-    #[arg(long = "region", value_name = "REGION")]
-    pub regions: Vec<String>,
+    /// The nodes.
+    #[command(flatten)]
+    pub nodes: Nodes,
     /// Link the scripts into the claude-executor directory of this user
     #[arg(long, value_name = "USER", default_value = "ubuntu")]
     pub user: String,

@@ -84,7 +84,7 @@ fn a_value_from_elsewhere_is_hidden_as_well() {
     stands_nowhere(&project, &failed);
 }
 
-/// What cannot be told to be harmless is hidden: the template is broken, so nobody knows which variable is sensitive.
+/// The template is broken, so that any variable may be sensitive.
 #[test]
 fn a_broken_template_hides_every_value() {
     let project = project();

@@ -3,7 +3,6 @@
 use smoke::spec::Accounts;
 
 use super::{Check, Host, Verdict};
-use crate::files::Packages;
 
 /// Groups whose members become root without a password, or read what only root may (Debian's base-passwd, "Users and groups"; docker and
 /// lxd start containers that mount the host's root).
@@ -119,8 +118,7 @@ fn check_sudo(host: &Host, wanted: &Accounts) -> Verdict {
         }
     }
     let files = sudoers(host)?;
-    let packages = Packages::read(host)?;
-    let foreign = packages.foreign(host, &files)?;
+    let foreign = host.packages(host.deadline)?.foreign(host, &files)?;
     wrong.extend(
         foreign.into_iter().filter(|f| !wanted.sudoers.contains(f)).map(|f| format!("{f} is no package's as it is")),
     );

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use smoke::spec::Jobs;
 
 use super::{Check, Host, Verdict};
-use crate::files::Packages;
 
 /// Where cron(8), anacron(8), at(1), rc-local and cloud-init find what they run. Below a user's home, systemd finds his units.
 const PLACES: [&str; 17] = [
@@ -44,8 +43,7 @@ fn check(host: &Host, wanted: &Jobs) -> Verdict {
     }
     files.sort();
     files.dedup();
-    let packages = Packages::read(host)?;
-    let mut foreign = packages.foreign(host, &files)?;
+    let mut foreign = host.packages(host.deadline)?.foreign(host, &files)?;
     foreign.retain(|f| !wanted.files.iter().any(|pattern| matches(pattern, f)));
     if foreign.is_empty() {
         return Ok(format!("{} files, all the packages' or the spec's", files.len()));

@@ -109,7 +109,7 @@ impl State {
     }
 }
 
-/// Opens the log of a run, which may have one from before it was cut off, and removes the oldest of others.
+/// Opens the log of a run, which may have one from before it was interrupted, and removes the oldest of others.
 fn open(folder: &Path, run: &str) -> Option<std::fs::File> {
     fs::create_dir_all(folder).ok()?;
     let mut all: Vec<PathBuf> = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();

@@ -5,27 +5,27 @@ use std::path::Path;
 
 use crate::check::inputs;
 use crate::cli::{Ami, Build, Cli, Command};
-use crate::config::{Config, Overrides};
+use crate::config::Config;
 use crate::error::{Exit, Result};
 use crate::sensitive::{self, HIDDEN};
 use crate::template;
 
 /// Hides the values that the command line gives to sensitive variables, and returns its words without them.
 ///
-/// If a template cannot be read, every variable may be sensitive. Then the words have no values at all, but the values are not searched for
+/// If the configuration or a template cannot be read, every variable may be sensitive. Then the words have no values at all, but the values are not searched for
 /// elsewhere: nothing uses them, and `--var provider=all` would hide each "all".
-pub(super) fn hide(cli: &Cli, words: Vec<String>, root: &Path, env: &BTreeMap<String, String>) -> Vec<String> {
+pub(super) fn hide(cli: &Cli, words: Vec<String>, root: &Path, config: Option<&Config>) -> Vec<String> {
     build(cli).into_iter().flat_map(|build| &build.vars).for_each(|(_, value)| inputs::hide_credentials(value));
     let vars = build(cli).map(|build| build.vars.as_slice()).unwrap_or_default();
     if vars.is_empty() {
         return words;
     }
-    match names(cli, root, env) {
-        Ok(known) => {
+    match config.and_then(|config| names(config, root).ok()) {
+        Some(known) => {
             vars.iter().filter(|(name, _)| known.contains(name)).for_each(|(_, value)| sensitive::hide(value));
             words.iter().map(|word| sensitive::redacted(word).into_owned()).collect()
         }
-        Err(_) => without_values(&words, vars),
+        None => without_values(&words, vars),
     }
 }
 
@@ -40,9 +40,7 @@ fn without_values(words: &[String], vars: &[(String, String)]) -> Vec<String> {
 }
 
 /// The sensitive variables of all images of `ami.toml`.
-fn names(cli: &Cli, root: &Path, env: &BTreeMap<String, String>) -> Result<Vec<String>> {
-    let overrides = Overrides { state_dir: cli.common.state.clone(), builder: None };
-    let config = Config::load(root, &overrides, env)?;
+fn names(config: &Config, root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for image in config.images.values() {
         names.extend(template::sensitive_variables(&root.join(&image.template), root)?);
@@ -60,7 +58,7 @@ fn build(cli: &Cli) -> Option<&Build> {
     }
 }
 
-/// The words of a command that was cut off, with the sensitive values that were not written down: Packer's `PKR_VAR_name` gives them.
+/// The words of an interrupted command, with the sensitive values that were not written down: Packer's `PKR_VAR_name` gives them.
 pub(super) fn restored(words: &[String], env: &BTreeMap<String, String>) -> Result<Vec<String>> {
     words.iter().map(|word| restored_word(word, env)).collect()
 }

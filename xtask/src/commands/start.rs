@@ -33,12 +33,12 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
         // A variable that is not UTF-8 cannot be one of ours.
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
     let root = project_root();
-    let words = secrets::hide(&cli, std::env::args().skip(1).collect(), &root, &env);
+    let config = Config::load(&root, &Overrides { state_dir: cli.common.state.clone(), builder: None }, &env).ok();
+    let words = secrets::hide(&cli, std::env::args().skip(1).collect(), &root, config.as_ref());
     let quoted: Vec<String> = words.iter().map(|word| process::quote(word)).collect();
     let line = format!("cargo xtask {}", quoted.join(" "));
-    let config = Config::load(&root, &Overrides { state_dir: cli.common.state.clone(), builder: None }, &env).ok();
     let logs = config.map(|config| root.join(config.local.state_dir).join(log::FOLDER));
-    let events: Events = Arc::new(StepLog::new(logs.clone(), events));
+    let events: Events = Arc::new(StepLog::new(logs, events));
     let recorder = Arc::new(Recorder::new(&line, events));
     let events: Events = Arc::new(Cleaner::new(Arc::clone(&recorder) as Events));
     let context = Context {

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::{Host, Verdict, sshd};
-use crate::files::Packages;
 
 /// Only the key the instance was launched with, or none if it was launched without (an empty fixture), before the login user's account;
 /// cloud-init puts it before root's account too, with a command that refuses.
@@ -56,7 +55,9 @@ fn others_say_no(host: &Host, effective: &str, user: &str) -> Result<(), String>
     }
     // EC2 Instance Connect's, which is a package of Ubuntu's images.
     let program = command.split_whitespace().next().unwrap_or_default().to_owned();
-    if Packages::read(host)?.foreign(host, std::slice::from_ref(&program))?.is_empty() && Path::new(&program).exists() {
+    if host.packages(host.deadline)?.foreign(host, std::slice::from_ref(&program))?.is_empty()
+        && Path::new(&program).exists()
+    {
         return Ok(());
     }
     Err(format!("sshd asks {command} for the keys of {user}, which is no package's"))

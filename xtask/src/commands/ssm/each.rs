@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{regions, wanted};
+use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Phase, Stream};
-use crate::fleet::{Answer, Node, Target, in_bash};
+use crate::fleet::{Answer, Node, in_bash};
 
 /// What is done on each node.
 pub(super) struct Job<'a> {
@@ -26,21 +27,20 @@ pub(super) struct Job<'a> {
     pub outcome: &'a dyn Fn(&Answer) -> Result<String, String>,
 }
 
-/// Runs the script on the targets and tells of each; an error if it did not do its work on one.
+/// Runs the script on the targets and reports each; an error if it did not do its work on one.
 pub(super) fn run<P: Provider>(
     context: &Context,
     provider: &P,
-    targets: &[Target],
-    asked: &[String],
+    asked: &cli::Nodes,
     timeout: Duration,
     job: &Job<'_>,
 ) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let regions = regions(asked, &config.regions.aws);
+    let regions = regions(&asked.regions, &config.regions.aws);
     let run = (!context.common.dry_run).then(|| context.begin_run(&state)).transpose()?;
     let fleet = provider.fleet(&config, &regions, run)?;
-    let nodes = wanted(fleet.as_ref(), targets, &regions)?;
+    let nodes = wanted(fleet.as_ref(), &asked.targets, &regions)?;
     let (ready, away): (Vec<Node>, Vec<Node>) = nodes.into_iter().partition(Node::is_online);
     let ids: Vec<&str> = ready.iter().map(|n| n.id.as_str()).collect();
     if context.common.dry_run {
@@ -51,7 +51,7 @@ pub(super) fn run<P: Provider>(
     if !ready.is_empty() {
         context.confirm(&format!("{} {}?", job.question, ids.join(", ")))?;
     }
-    let told = |answer: &Answer| {
+    let report = |answer: &Answer| {
         let output = answer.stdout.lines().map(|l| (Stream::Stdout, l));
         for (stream, line) in output.chain(answer.stderr.lines().map(|l| (Stream::Stderr, l))) {
             context.events.event(Event::StepOutput { name: answer.id.clone(), stream, line: line.to_owned() });
@@ -61,7 +61,7 @@ pub(super) fn run<P: Provider>(
     };
     let begun = format!("waiting for {} nodes", ready.len());
     context.events.event(Event::Progress { phase: Phase::Build, message: begun, fraction: None });
-    let answers = fleet.run(&ready, &in_bash(&job.script), timeout, &told)?;
+    let answers = fleet.run(&ready, &in_bash(&job.script), timeout, &report)?;
     let mut wrong: Vec<String> =
         away.iter().map(|n| format!("{} is {}: nothing can be sent to it", n.id, n.ping)).collect();
     wrong.extend(answers.iter().filter_map(|a| outcome(job, a).err().map(|why| format!("{}: {why}", a.id))));

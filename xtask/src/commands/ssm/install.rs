@@ -32,7 +32,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::SsmI
         done: "the dispatch scripts are installed".to_owned(),
         outcome: &|answer| outcome(answer, &sum),
     };
-    each::run(context, provider, &args.targets, &args.regions, args.timeout, &job)
+    each::run(context, provider, &args.nodes, args.timeout, &job)
 }
 
 /// The scripts as a compressed tar archive, the same bytes for the same scripts.

@@ -19,7 +19,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::SsmK
         done: "the agent comes back".to_owned(),
         outcome: &outcome,
     };
-    each::run(context, provider, &args.targets, &args.regions, args.timeout, &job)
+    each::run(context, provider, &args.nodes, args.timeout, &job)
 }
 
 /// What came of it on a node, in a line: systemd's word counts, not the exit code alone.
