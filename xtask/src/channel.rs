@@ -13,6 +13,7 @@ pub mod claim;
 pub mod env_file;
 pub mod output;
 pub mod parameters;
+pub mod targets;
 
 /// A channel's sinks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::fleet::Target;
+use crate::ssm::Target;
 
 mod ami;
 mod iam;

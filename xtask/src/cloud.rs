@@ -17,12 +17,12 @@ use crate::remote::Remote;
 
 mod builder;
 mod layer;
-mod leftover;
+mod orphan;
 pub mod local;
 
 pub use builder::{Builder, BuilderKind};
 pub use layer::{Generation, Layer, LayerId, NoGeneration, Standing, StoredLayer, layer_of};
-pub use leftover::{Kind, Leftover};
+pub use orphan::{Kind, Orphan};
 
 /// An image's id: `ami-…` on EC2, `ami-local-…` here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -336,10 +336,10 @@ pub trait Cloud {
     fn take_up(&self, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Option<Image>>;
 
     /// What runs made, dead and living ones, and what is no image anybody can use.
-    fn leftovers(&self) -> Result<Vec<Leftover>>;
+    fn orphans(&self) -> Result<Vec<Orphan>>;
 
     /// Takes one of those away; what is gone already is no failure.
-    fn take_away(&self, leftover: &Leftover) -> Result<()>;
+    fn take_away(&self, orphan: &Orphan) -> Result<()>;
 
     /// The image's files on this host, if it lies here.
     fn files(&self, image: &Image) -> Vec<PathBuf>;
@@ -440,6 +440,14 @@ pub fn all_images<C: Cloud>(cloud: &C) -> Result<(Vec<Image>, Vec<Corrupt>)> {
     }
     good.sort_by(|a, b| (&a.created, &a.region).cmp(&(&b.created, &b.region)));
     Ok((good, bad))
+}
+
+/// The image in every region, the home region's first: images of the same name; those in other regions are copies.
+pub fn everywhere<C: Cloud>(cloud: &C, all: &[Image], image: &Image) -> Vec<Image> {
+    let copies = all.iter().filter(|i| i.name == image.name && i.region != image.region);
+    let mut images: Vec<Image> = std::iter::once(image).chain(copies).cloned().collect();
+    images.sort_by_key(|i| cloud.regions().iter().position(|r| *r == i.region));
+    images
 }
 
 /// The image a person names: by id, by name (in the home region), or by its name in `ami.toml` (the newest in the home region).

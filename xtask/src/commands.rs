@@ -10,13 +10,14 @@ mod conclude;
 mod context;
 mod docs;
 mod doctor;
-mod handover;
+mod exec_aws;
 mod log;
 mod iam_policy;
 mod pins;
 mod provider;
 mod rebuild;
 mod secrets;
+mod session;
 mod smoke_binary;
 mod ssm;
 mod start;
@@ -25,6 +26,7 @@ mod validate;
 
 pub use context::{Context, project_root};
 pub use provider::{OnLocal, Provider, local_settings};
+pub use session::Session;
 pub use start::start;
 
 /// What a command that succeeded says at the end.
@@ -50,10 +52,10 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
     // Of pins only the base image is a provider's.
     let placed = matches!(cli.command, Command::Ami(_) | Command::Pins(_));
     if placed && !anywhere && context.common.on != provider.on() {
-        return handover::run(context);
+        return exec_aws::run(context);
     }
-    if matches!(cli.command, Command::Ssm(_)) && !provider.has_fleet() {
-        return handover::run(context);
+    if matches!(cli.command, Command::Ssm(_)) && !provider.has_managed_nodes() {
+        return exec_aws::run(context);
     }
     if matches!(cli.command, Command::Ami(_)) {
         rebuild::if_damaged(context, provider)?;

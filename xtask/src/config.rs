@@ -198,6 +198,25 @@ pub struct Packer {
 }
 
 impl Config {
+    /// The image of this name with its settings; without a name, the only one.
+    pub fn image(&self, name: Option<&str>) -> Result<(&str, &Image)> {
+        let known = || self.images.keys().cloned().collect::<Vec<_>>().join(", ");
+        match name {
+            Some(name) => self.images.get_key_value(name).map(|(k, v)| (k.as_str(), v)).ok_or_else(|| {
+                Exit::Usage
+                    .error(format_args!("ami.toml has no image `{name}`"), format_args!("its images are: {}", known()))
+            }),
+            None => {
+                let mut all = self.images.iter();
+                match (all.next(), all.next()) {
+                    (Some((name, image)), None) => Ok((name, image)),
+                    _ => Err(Exit::Usage
+                        .error("no image given, and ami.toml has several", format_args!("name one of: {}", known()))),
+                }
+            }
+        }
+    }
+
     /// Reads `ami.toml` in `root`, with environment and flags over it.
     pub fn load(root: &Path, overrides: &Overrides, env: &BTreeMap<String, String>) -> Result<Self> {
         let path = root.join(FILE);

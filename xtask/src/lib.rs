@@ -4,11 +4,11 @@
 //! A module imports only what stands above it; `commands` alone wires layers together, `report` alone prints and
 //! `process` alone spawns. `tests/tidy.rs` holds that. `ARCHITECTURE.md` explains why.
 
-pub mod error;
+pub use packer_template::{error, recipe, sensitive};
+pub use packer_template as template;
+
 pub mod durable;
-pub mod sensitive;
 pub mod event;
-pub mod recipe;
 
 pub mod signals;
 pub mod process;
@@ -17,13 +17,12 @@ pub mod ledger;
 
 pub mod partition;
 pub mod config;
-pub mod template;
 
 pub mod state;
 pub mod remote;
 pub mod ssh;
 pub mod cloud;
-pub mod fleet;
+pub mod ssm;
 pub mod channel;
 pub mod contents;
 pub mod plan;
@@ -31,11 +30,11 @@ pub mod engine;
 pub mod stage;
 
 pub mod toolchain;
-pub mod preflight;
-pub mod check;
+pub mod doctor;
+pub mod validate;
 
-pub mod freshness;
-pub mod story;
+pub mod pins;
+pub mod run_report;
 pub mod report;
 pub mod cli;
 pub mod commands;

@@ -3,9 +3,10 @@
 //! A stage turns inputs into effects and events; what to run and in which order is for `commands`.
 
 pub mod copy;
+pub mod delete;
 pub mod promote;
-pub mod prune;
-pub mod retire;
+pub mod promotion;
+pub mod gc;
 pub mod rollback;
 pub mod smoke;
 pub mod version;

@@ -223,7 +223,7 @@ impl State {
             // It may end by itself between the look and the kill.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
-        container::remove_leftovers(&dir, id);
+        container::remove_orphans(&dir, id);
         fs::remove_dir_all(&dir)?;
         let sockets = socket_folder(id);
         if sockets.exists() {

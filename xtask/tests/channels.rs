@@ -219,7 +219,7 @@ fn a_promotion_that_is_given_up_leaves_no_claim_and_is_told() {
     Stopped::start(&command).kill();
     let plan = project.data(&["ami", "gc"])["decisions"].clone();
     let claim = plan.as_array().unwrap().iter().find(|d| d["what"] == "claim").unwrap();
-    assert_eq!((&claim["verdict"], &claim["id"]), (&"remove".into(), &"/locus/ami/claims/locus-agent/staging".into()));
+    assert_eq!((&claim["action"], &claim["id"]), (&"remove".into(), &"/locus/ami/claims/locus-agent/staging".into()));
     project.run(&["ami", "gc", "--apply", "--yes"]).says(0, &["1 to remove", "staging may point at", "ami promote"]);
     let claim = project.path(".agent-ami/parameters/local-1/locus%2Fami%2Fclaims%2Flocus-agent%2Fstaging.json");
     let claim = fs::read_to_string(claim).unwrap();
@@ -405,7 +405,7 @@ fn collecting_tells_why_and_is_done_only_when_asked() {
     let images = || project.data(&["ami", "list"])["images"].as_array().unwrap().len();
     let plan = project.data(&["ami", "gc"])["decisions"].clone();
     let of = |name: &str| plan.as_array().unwrap().iter().find(|d| d["of"] == name).unwrap().clone();
-    assert_eq!((&of(&old.name)["verdict"], &of(&new.name)["verdict"]), (&"deprecate".into(), &"keep".into()));
+    assert_eq!((&of(&old.name)["action"], &of(&new.name)["action"]), (&"deprecate".into(), &"keep".into()));
     assert_eq!(of(&new.name)["reason"], "in use: channel staging");
     assert_eq!(images(), 4, "a plan removes nothing");
     project.run(&["ami", "gc", "--apply"]).says(3, &["--yes"]);
@@ -458,7 +458,7 @@ fn a_half_made_copy_of_a_dead_run_is_found_and_taken_away() {
     fs::write(half.join("run"), &run).unwrap();
     let plan = project.data(&["ami", "gc"])["decisions"].clone();
     let found = plan.as_array().unwrap().iter().find(|d| d["what"] == "folder").unwrap().clone();
-    assert_eq!((&found["verdict"], &found["of"]), (&"remove".into(), &run.clone().into()));
+    assert_eq!((&found["action"], &found["of"]), (&"remove".into(), &run.clone().into()));
     project.run(&["ami", "gc", "--apply", "--yes", "--run", &run]).says(0, &["1 to remove"]);
     assert!(!half.exists());
     project.run(&["ami", "resume", &run]).says(2, &["cleaned"]);

@@ -52,7 +52,7 @@ fn what_the_template_reader_does_not_know_it_names() {
 fn unknown_variables_and_bad_values_are_refused() {
     let project = Project::new();
     project.run(&["ami", "plan", "--var", "nod_version=20"]).says(2, &["nod_version", "node_version"]);
-    project.run(&["ami", "plan", "--var", "node_version=21"]).says(2, &["Locked are 20, 22, 24 and 26"]);
+    project.run(&["ami", "plan", "--var", "node_version=21"]).says(2, &["Choose 20, 22, 24 or 26"]);
     project.run(&["ami", "plan", "--var", "novalue"]).says(2, &["NAME=VALUE"]);
     project.run(&["ami", "plan", "nonsense"]).says(2, &["nonsense", "locus-agent"]);
 }

@@ -23,11 +23,11 @@ use stop::comes_to_a_stop;
 
 /// Why no container can be started here, which a test then says instead of failing: `cargo xtask doctor` says what makes it possible.
 fn impossible() -> bool {
-    let verdict = xtask::cloud::local::container::probe::probe(None).unwrap();
-    if let Some(obstacle) = &verdict.obstacle {
+    let result = xtask::cloud::local::container::probe::probe(None).unwrap();
+    if let Some(obstacle) = &result.obstacle {
         println!("skipped: {}; {}", obstacle.what, obstacle.remedy);
     }
-    verdict.obstacle.is_some()
+    result.obstacle.is_some()
 }
 
 /// What the kernel may take to end a namespace that was killed.
@@ -122,7 +122,7 @@ fn goes_on(project: &Project, done: usize) {
     // An image that was complete when its build was killed is simply there.
     assert!(steps.is_empty() || found == done.min(2) || found + 1 == done, "{done} were done before, then {steps:?}");
     assert_eq!(result["data"]["image"]["built_in"], "container");
-    assert_eq!(project.leftovers(), [""; 0]);
+    assert_eq!(project.orphans(), [""; 0]);
     assert_eq!(held(project), [""; 0]);
 }
 

@@ -187,8 +187,8 @@ fn kept(name: &str) -> BTreeMap<PathBuf, Vec<u8>> {
 #[test]
 #[ignore = "boots a VM"]
 fn a_failed_check_leaves_its_instance_up_to_look_at() {
-    let verdicts = kept("smoke.json");
-    assert!(!verdicts.is_empty(), "no image was smoke-tested");
+    let results = kept("smoke.json");
+    assert!(!results.is_empty(), "no image was smoke-tested");
     let dir = tempfile::tempdir().unwrap();
     let spec = dir.path().join("spec.toml");
     let instance =
@@ -205,18 +205,18 @@ fn a_failed_check_leaves_its_instance_up_to_look_at() {
     let inside = shell(format!("{login} cat /etc/agent-ami/manifest.json"));
     assert!(String::from_utf8_lossy(&inside.stdout).contains("recipe_hash"), "{login}: {inside:?}");
     shell(format!("{login} sudo poweroff"));
-    assert_eq!((kept("smoke.json"), kept("smoke-partial.json").len()), (verdicts, 0));
+    assert_eq!((kept("smoke.json"), kept("smoke-partial.json").len()), (results, 0));
 }
 
 /// A run without the reboot is kept beside the verdict, which it does not replace.
 #[test]
 #[ignore = "boots a VM"]
 fn a_smoke_test_without_the_reboot_replaces_no_verdict() {
-    let verdicts = kept("smoke.json");
-    assert!(!verdicts.is_empty(), "no image was smoke-tested");
+    let results = kept("smoke.json");
+    assert!(!results.is_empty(), "no image was smoke-tested");
     let mut smoke = Command::new(env!("CARGO_BIN_EXE_xtask"));
     smoke.args(["ami", "smoke", "--no-reboot"]).current_dir(root()).assert().code(0);
-    assert_eq!(kept("smoke.json"), verdicts);
+    assert_eq!(kept("smoke.json"), results);
     let partial = kept("smoke-partial.json");
     assert_eq!(partial.len(), 1, "{partial:?}");
     for record in partial.values() {

@@ -27,7 +27,7 @@ fn one_damaged_file_of_marks_stops_neither_gc_nor_rollback_and_is_named() {
         fs::write(folder.join("marks.json"), damage).unwrap();
         let plan = project.data(&["ami", "gc"])["decisions"].clone();
         let of = plan.as_array().unwrap().iter().find(|d| d["id"] == other.id.0.as_str()).unwrap();
-        assert_eq!(of["verdict"], "keep");
+        assert_eq!(of["action"], "keep");
         assert!(of["reason"].as_str().unwrap().contains("marks.json.damaged-"), "{of}");
         let aside: Vec<_> =
             fs::read_dir(&folder).unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
@@ -112,7 +112,7 @@ fn an_unfinished_folder_that_says_not_whose_it_is_goes_after_a_day() {
     fs::create_dir_all(&folder).unwrap();
     let found = || {
         let plan = project.data(&["ami", "gc"])["decisions"].clone();
-        plan.as_array().unwrap().iter().find(|d| d["what"] == "folder").unwrap()["verdict"].clone()
+        plan.as_array().unwrap().iter().find(|d| d["what"] == "folder").unwrap()["action"].clone()
     };
     assert_eq!(found(), "keep");
     xtask::process::Cmd::new("touch").args(["-d", "2 days ago"]).arg(&folder).read().unwrap();

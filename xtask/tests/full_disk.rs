@@ -70,8 +70,8 @@ fn what_cannot_be_written_down_is_not_done() {
 
         disk.empty();
         let ledger = rusqlite::Connection::open(project.path(".agent-ami/ledger.db")).unwrap();
-        let verdict: String = ledger.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(verdict, "ok");
+        let outcome: String = ledger.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(outcome, "ok");
         let runs = project.data(&["ami", "runs", "--unfinished"])["runs"].clone();
         project.run(&["ami", "resume", runs[0]["run"]["id"].as_str().unwrap(), "--yes"]).says(0, &["read back"]);
         let history = project.data(&["ami", "history", "--channel", "staging"]);

@@ -35,7 +35,7 @@ fn tiny(project: &Project, content: &str) -> Image {
     let folder = |id: &str| project.path(&format!(".agent-ami/regions/local-1/{id}"));
     fs::rename(folder(&like.id.0), folder(&image.id.0)).unwrap();
     fs::write(folder(&image.id.0).join("image.json"), serde_json::to_string(&image).unwrap()).unwrap();
-    project.judged_good(&image);
+    project.mark_smoke_passed(&image);
     project.run(&["ami", "copy", &image.id.0]).says(0, &[]);
     image
 }
@@ -63,16 +63,16 @@ fn two_images_in_one_channel_do_not_touch_each_other() {
         "{env}"
     );
 
-    project.run(&["ami", "history", "--channel", "staging"]).says(2, &["which image?", "locus-agent, tiny"]);
+    project.run(&["ami", "history", "--channel", "staging"]).says(2, &["no image given", "locus-agent, tiny"]);
     let back = ["ami", "rollback", "--channel", "staging", "--reason", "x", "--yes"];
-    project.run(&back).says(2, &["which image?"]);
+    project.run(&back).says(2, &["no image given"]);
     project.run(&[&back[..], &["--image", "tiny"]].concat()).says(0, &[&first.name]);
     assert_eq!(
         (home(&project, "locus-agent"), home(&project, "tiny")),
         (agent.id.0.clone().into(), first.id.0.clone().into())
     );
     let from = ["ami", "promote", "--from", "staging", "--channel", "production", "--override", "x", "--yes"];
-    project.run(&from).says(2, &["which image?"]);
+    project.run(&from).says(2, &["no image given"]);
     project.run(&[&from[..], &["--image", "locus-agent"]].concat()).says(0, &[]);
     assert!(!fs::read_to_string(project.path("channels/production.env")).unwrap().contains("TINY"));
 }

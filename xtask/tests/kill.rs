@@ -131,7 +131,7 @@ impl Stage for Project {
         let env = fs::read_to_string(self.path("staging.env")).unwrap();
         state.insert("lines of staging.env".to_owned(), env.lines().count().to_string());
         let gc = self.run(&["ami", "gc"])["decisions"].clone();
-        let removals = gc.as_array().unwrap().iter().filter(|d| d["verdict"] != "keep").count();
+        let removals = gc.as_array().unwrap().iter().filter(|d| d["action"] != "keep").count();
         state.insert("what gc would take away".to_owned(), removals.to_string());
         state.insert("processes".to_owned(), format!("{:?}", self.processes()));
         let count = |dir: &str| fs::read_dir(self.path(dir)).into_iter().flatten().count().to_string();
@@ -150,16 +150,16 @@ enum Before<'a> {
     /// The image of this project was built.
     Built(&'a Project),
     /// And judged good.
-    Judged(&'a Project),
+    Smoked(&'a Project),
 }
 
 /// A project that has come so far: images are whole in themselves, so they can be carried over.
 fn after(before: &Before<'_>) -> Project {
     let project = Project::new();
-    let (from, judged) = match before {
+    let (from, smoked) = match before {
         Before::Nothing => return project,
         Before::Built(from) => (from, false),
-        Before::Judged(from) => (from, true),
+        Before::Smoked(from) => (from, true),
     };
     for image in fs::read_dir(from.path("state/regions/local-1")).unwrap().flatten() {
         let to = project.path("state/regions/local-1").join(image.file_name());
@@ -167,7 +167,7 @@ fn after(before: &Before<'_>) -> Project {
         for file in fs::read_dir(image.path()).unwrap().flatten() {
             // What channels pointed at it is the other project's affair.
             let name = file.file_name().into_string().unwrap();
-            if name != "marks.json" && (judged || ["image.json", "disk.qcow2"].contains(&name.as_str())) {
+            if name != "marks.json" && (smoked || ["image.json", "disk.qcow2"].contains(&name.as_str())) {
                 fs::copy(file.path(), to.join(name)).unwrap();
             }
         }
@@ -198,6 +198,6 @@ fn a_release_killed_anywhere_ends_as_one_that_was_not() {
     }
     if wanted("promoting") {
         println!("--- promoting");
-        kill_everywhere(&release, 8, |_| false, || after(&Before::Judged(&whole)));
+        kill_everywhere(&release, 8, |_| false, || after(&Before::Smoked(&whole)));
     }
 }

@@ -139,7 +139,7 @@ fn how_long_a_layer_is_kept_is_a_setting_and_nothing_is_no_size() {
     let result: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
     let decisions = result["data"]["decisions"].as_array().unwrap().clone();
     let three = decisions.iter().find(|d| d["of"] == "three").unwrap();
-    assert_eq!((&three["verdict"], &three["reason"]), (&"keep".into(), &"used 45 days ago, kept for 50".into()));
+    assert_eq!((&three["action"], &three["reason"]), (&"keep".into(), &"used 45 days ago, kept for 50".into()));
     assert!(three["bytes"].is_u64() && three["what"] == "layer", "{three}");
     let mut command = project.command(&["ami", "gc"]);
     project::ended(command.env("AGENT_AMI_LOCAL_LAYERS_GIB", "0")).says(2, &["layers_gib", "from 1 to"]);

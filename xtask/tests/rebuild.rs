@@ -72,7 +72,7 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     let (code, steps, result) = project.start().end();
     assert_eq!((code, steps), (Some(0), ["up-to-date", "up-to-date", "done"].map(str::to_owned).to_vec()), "{result}");
     assert_eq!(result["ok"], true);
-    assert_eq!(project.leftovers(), [""; 0]);
+    assert_eq!(project.orphans(), [""; 0]);
 
     let manifest: Value =
         serde_json::from_str(&fs::read_to_string(project.path("packer-manifest.json")).unwrap()).unwrap();
@@ -97,5 +97,5 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     assert_eq!((code, &result["exit"]), (Some(130), &Value::from(130)), "{result}");
     assert!(interrupted.elapsed().as_secs() < 120, "it waited for the step to end by itself");
     assert_eq!(steps[..2], ["up-to-date", "up-to-date"]);
-    assert_eq!(project.leftovers(), [""; 0]);
+    assert_eq!(project.orphans(), [""; 0]);
 }

@@ -9,9 +9,9 @@ use xtask::contents::{Change, Difference};
 use xtask::event::{Event, Outcome, Phase};
 use xtask::recipe::Digest;
 use xtask::report::{markdown, page};
+use xtask::run_report::{RunReport, Since};
 use xtask::stage::smoke::Record;
 use xtask::stage::version::Level;
-use xtask::story::{Since, Story};
 
 const HOSTILE: &str = "<script>alert(1)</script> | `x` **y** ```";
 
@@ -39,8 +39,8 @@ fn image(id: &str, region: &str, from: Option<&str>) -> Image {
     }
 }
 
-fn told(exit: u8) -> Story {
-    let mut story = Story { command: "cargo xtask ami release".to_owned(), ..Story::default() };
+fn told(exit: u8) -> RunReport {
+    let mut run_report = RunReport { command: "cargo xtask ami release".to_owned(), ..RunReport::default() };
     let started = |phase, subject: &str| Event::PhaseStarted { phase, subject: subject.to_owned() };
     let ended = |phase, outcome, seconds, summary: &str| Event::PhaseFinished {
         phase,
@@ -76,13 +76,13 @@ fn told(exit: u8) -> Story {
         (100.0, Event::Diff { file: "channels/staging.env".into(), diff: "+LOCUS_AMI_ID=ami-1\n```\n".to_owned() }),
     ];
     for (at, event) in &events {
-        story.take(*at, event);
+        run_report.take(*at, event);
     }
     let error = (exit != 0).then(|| format!("judged bad: {HOSTILE}"));
     let end =
         Event::Result { ok: exit == 0, exit, summary: "released".to_owned(), error, data: serde_json::Value::Null };
-    story.take(100.0, &end);
-    story.about.show(
+    run_report.take(100.0, &end);
+    run_report.about.show(
         "staging",
         &[image("ami-local-1", "local-1", None), image("ami-local-2", "local-2", Some("ami-local-1"))],
     );
@@ -91,7 +91,7 @@ fn told(exit: u8) -> Story {
         from: from.map(str::to_owned),
         to: to.map(str::to_owned),
     };
-    story.about.since = Some(Since {
+    run_report.about.since = Some(Since {
         name: "locus-agent-v1.0.0-20261101-0900".to_owned(),
         version: "1.0.0".to_owned(),
         difference: Difference {
@@ -103,7 +103,7 @@ fn told(exit: u8) -> Story {
         },
         reasons: vec![(Level::Minor, "grok 1.0.41 is new".to_owned())],
     });
-    story
+    run_report
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn the_summary_has_ids_changes_and_times() {
 }
 
 /// The story of an image whose two boots were measured, the second one with a unit of another name.
-fn measured() -> Story {
-    let mut story = told(0);
+fn measured() -> RunReport {
+    let mut run_report = told(0);
     let unit = |name: &str, seconds| Unit { name: name.to_owned(), seconds };
     let boot = |to_ssh, slowest: &str| Boot {
         to_ssh: Some(to_ssh),
@@ -135,7 +135,7 @@ fn measured() -> Story {
         slowest_seconds: 60.0,
         boot: Some(boot),
     };
-    story.about.smoke = Some(Record {
+    run_report.about.smoke = Some(Record {
         schema: 1,
         content: Digest::of(b"disk"),
         spec_sha256: Digest::of(b"spec"),
@@ -144,7 +144,7 @@ fn measured() -> Story {
         passes: vec!["first boot".to_owned(), "after reboot".to_owned()],
         reports: vec![report(boot(51.0, "pm2-ubuntu.service")), report(boot(33.2, HOSTILE))],
     });
-    story
+    run_report
 }
 
 #[test]
@@ -166,8 +166,8 @@ fn boots_stand_side_by_side() {
 
 #[test]
 fn nothing_hostile_is_more_than_text() {
-    for story in [told(0), told(1), measured()] {
-        let (markdown, html) = (markdown::render(&story), page::render(&story));
+    for run_report in [told(0), told(1), measured()] {
+        let (markdown, html) = (markdown::render(&run_report), page::render(&run_report));
         let outside = markdown.split("````").step_by(2).collect::<String>();
         assert!(!outside.contains("<script"), "{markdown}");
         assert!(!html.contains("<script") && html.contains("&lt;script&gt;"), "{html}");
@@ -180,8 +180,8 @@ fn nothing_hostile_is_more_than_text() {
 
 #[test]
 fn a_failed_release_says_so_first() {
-    let story = told(1);
-    let (markdown, html) = (markdown::render(&story), page::render(&story));
+    let run_report = told(1);
+    let (markdown, html) = (markdown::render(&run_report), page::render(&run_report));
     assert!(markdown.starts_with("## ❌ locus-agent-v1.1.0-20261122-0900"), "{markdown}");
     assert!(markdown.contains("Exit code 1:") && markdown.contains("**ufw** (after reboot, fail)"), "{markdown}");
     assert!(html.contains("Exit code 1") && html.contains("<td class=\"bad\">fail"), "{html}");
@@ -200,22 +200,22 @@ fn the_page_is_one_file_that_fetches_nothing() {
 
 #[test]
 fn a_story_is_read_back_as_it_was_written() {
-    let story = told(0);
-    let again: Story = serde_json::from_slice(&serde_json::to_vec(&story).unwrap()).unwrap();
-    assert_eq!(page::render(&again), page::render(&story));
+    let run_report = told(0);
+    let again: RunReport = serde_json::from_slice(&serde_json::to_vec(&run_report).unwrap()).unwrap();
+    assert_eq!(page::render(&again), page::render(&run_report));
 }
 
 #[test]
 fn what_github_would_refuse_is_cut() {
-    let mut story = told(0);
-    story.documents.push(("gc".to_owned(), "ä".repeat(1_000_000)));
-    assert!(markdown::render(&story).len() < 1024 * 1024);
+    let mut run_report = told(0);
+    run_report.documents.push(("gc".to_owned(), "ä".repeat(1_000_000)));
+    assert!(markdown::render(&run_report).len() < 1024 * 1024);
 }
 
 #[test]
 fn a_command_that_did_nothing_adds_nothing() {
-    let mut story = Story { command: "cargo xtask ami list".to_owned(), ..Story::default() };
+    let mut run_report = RunReport { command: "cargo xtask ami list".to_owned(), ..RunReport::default() };
     let end = Event::Result { ok: true, exit: 0, summary: String::new(), error: None, data: serde_json::Value::Null };
-    story.take(0.1, &end);
-    assert_eq!(markdown::render(&story), "");
+    run_report.take(0.1, &end);
+    assert_eq!(markdown::render(&run_report), "");
 }

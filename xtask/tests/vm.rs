@@ -129,7 +129,7 @@ fn script(ssh: &dyn Remote, text: &str) -> Option<String> {
         .then(|| format!("exit code {} of\n{text}{}{}", finished.code, finished.stdout, finished.stderr))
 }
 
-fn judge(ssh: &dyn Remote, enter: Option<&str>) -> Report {
+fn smoke(ssh: &dyn Remote, enter: Option<&str>) -> Report {
     let command = stage::command(enter.unwrap_or_default());
     let finished = ssh.output(&command, b"").unwrap();
     serde_json::from_str(&finished.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", finished.stdout, finished.stderr))
@@ -237,13 +237,13 @@ fn break_in_rounds(ssh: &dyn Remote, breaks: &[Break], plan: &[Vec<usize>]) {
         let chosen: Vec<&Break> = round.iter().map(|&i| &breaks[i]).collect();
         let text = |part: fn(&Break) -> &str| chosen.iter().map(|b| format!("{}\n", part(b))).collect::<String>();
         complaints.extend(script(ssh, &text(|b| &b.how)));
-        let report = judge(ssh, chosen.iter().find_map(|b| b.enter.as_deref()));
+        let report = smoke(ssh, chosen.iter().find_map(|b| b.enter.as_deref()));
         complaints.extend(script(ssh, &text(|b| &b.fix)));
         let wanted: BTreeSet<String> = chosen.iter().map(|b| b.check.clone()).collect();
         let found = failed(&report);
-        let verdict = if found == wanted { "exactly these fail" } else { "WRONG" };
+        let outcome = if found == wanted { "exactly these fail" } else { "WRONG" };
         let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        println!("round {:2}/{} {:5.1} s  {verdict}: {}", n + 1, plan.len(), report.wall_seconds, names.join(" "));
+        println!("round {:2}/{} {:5.1} s  {outcome}: {}", n + 1, plan.len(), report.wall_seconds, names.join(" "));
         for check in report.checks.iter().filter(|c| found.contains(&c.name) != wanted.contains(&c.name)) {
             let complaint = format!("round {}: {} is {}: {}", n + 1, check.name, check.outcome, check.message);
             println!("  {complaint}");
@@ -253,7 +253,7 @@ fn break_in_rounds(ssh: &dyn Remote, breaks: &[Break], plan: &[Vec<usize>]) {
             println!("  {:28} {}", check.name, check.message);
         }
     }
-    let fixed = judge(ssh, None);
+    let fixed = smoke(ssh, None);
     println!("fixed: {}", fixed.render("terminal").unwrap());
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     assert!(fixed.passed(), "after fixing: {:?}", fixed.failed());

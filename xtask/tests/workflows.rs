@@ -17,8 +17,8 @@ use assert_cmd::Command;
 use clap::Parser as _;
 use regex_lite::Regex;
 use serde_json::Value;
-use xtask::check::workflows::{Concurrency, FOLDER, Step, Workflow, words};
 use xtask::cli::Cli;
+use xtask::validate::workflows::{Concurrency, FOLDER, Step, Workflow, words};
 
 #[path = "support/project.rs"]
 mod project;

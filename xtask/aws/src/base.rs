@@ -4,30 +4,30 @@ use aws_sdk_ec2::types::{Filter, Image as Ami};
 use xtask::cloud::BaseRecord;
 use xtask::error::{Exit, Result};
 
-use crate::blueprint::Blueprint;
+use crate::amazon_ebs_source::AmazonEbsSource;
+use crate::aws_error::{AwsError, Called as _};
 use crate::clients::Clients;
 use crate::drive::Driver;
-use crate::fault::{Called as _, Fault};
 
 /// What RunInstances calls a parameter in place of an id; Canonical's are below `/aws/service/canonical/ubuntu/server/`.
 const PARAMETER: &str = "resolve:ssm:";
 
 /// Finds the base image of a blueprint.
-pub fn find(driver: &Driver, clients: &Clients, region: &str, blueprint: &Blueprint) -> Result<BaseRecord> {
-    let found = driver.wait(look(clients, region, blueprint))??;
-    let ami = newest(found, blueprint)?;
+pub fn find(driver: &Driver, clients: &Clients, region: &str, ebs_source: &AmazonEbsSource) -> Result<BaseRecord> {
+    let found = driver.wait(look(clients, region, ebs_source))??;
+    let ami = newest(found, ebs_source)?;
     let id = ami.image_id().unwrap_or_default().to_owned();
-    Ok(BaseRecord { name: ami.name().unwrap_or(&id).to_owned(), digest: blueprint.shape(&id), id })
+    Ok(BaseRecord { name: ami.name().unwrap_or(&id).to_owned(), digest: ebs_source.shape(&id), id })
 }
 
-async fn look(clients: &Clients, region: &str, blueprint: &Blueprint) -> Result<Vec<Ami>, Fault> {
+async fn look(clients: &Clients, region: &str, ebs_source: &AmazonEbsSource) -> Result<Vec<Ami>, AwsError> {
     let ec2 = clients.ec2(region);
-    let mut wanted = blueprint.source_ami.clone();
+    let mut wanted = ebs_source.source_ami.clone();
     if let Some(name) = wanted.strip_prefix(PARAMETER) {
         let answer = clients.ssm(region).get_parameter().name(name).send().await.called("ssm:GetParameter")?;
         wanted = answer.parameter().and_then(|p| p.value()).unwrap_or_default().to_owned();
     }
-    let call = match blueprint.source_ami_filter.first() {
+    let call = match ebs_source.source_ami_filter.first() {
         Some(by) if wanted.is_empty() => {
             let filters = by.filters.iter().map(|(name, value)| Filter::builder().name(name).values(value).build());
             ec2.describe_images().set_owners(Some(by.owners.clone())).set_filters(Some(filters.collect()))
@@ -37,9 +37,9 @@ async fn look(clients: &Clients, region: &str, blueprint: &Blueprint) -> Result<
     call.into_paginator().items().send().collect::<std::result::Result<Vec<_>, _>>().await.called("ec2:DescribeImages")
 }
 
-fn newest(mut found: Vec<Ami>, blueprint: &Blueprint) -> Result<Ami> {
+fn newest(mut found: Vec<Ami>, ebs_source: &AmazonEbsSource) -> Result<Ami> {
     found.sort_by(|a, b| a.creation_date().cmp(&b.creation_date()));
-    let several = found.len() > 1 && !blueprint.source_ami_filter.iter().any(|f| f.most_recent);
+    let several = found.len() > 1 && !ebs_source.source_ami_filter.iter().any(|f| f.most_recent);
     match found.pop() {
         Some(_) if several => Err(Exit::Usage.error(
             "several base images match source_ami_filter",

@@ -7,22 +7,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_sdk_ec2::types::ImageState;
 use futures_util::StreamExt as _;
 use xtask::cloud::{
-    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind as LeftoverKind,
-    Layer, Leftover, Listed, Made, Parameter, Start,
+    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind as OrphanKind,
+    Layer, Listed, Made, Orphan, Parameter, Start,
 };
 use xtask::error::{Exit, Result};
 use xtask::recipe::{Digest, Recipe, Source};
 use xtask::stage::smoke;
 use xtask::state::{Run, State};
 
-use crate::blueprint::Blueprint;
+use crate::amazon_ebs_source::AmazonEbsSource;
 use crate::clients::Clients;
 use crate::drive::{Driver, Sections};
 use crate::instance::{Ec2Machine, Host};
 use crate::order::Order;
 use crate::ours::Ours;
 use crate::settings::Settings;
-use crate::{base, copy, documents, image, leftovers, parameters, preflight, protection, record, uses};
+use crate::{base, copy, documents, image, orphans, parameters, preflight, protection, record, uses};
 
 mod visible;
 
@@ -97,13 +97,13 @@ impl Cloud for Ec2 {
 
     fn base(&self, source: &Source, told: &dyn Fn(&str)) -> Result<BaseRecord> {
         told("looking for the base image");
-        let blueprint = Blueprint::read(source)?;
-        let key = format!("{:?} {:?}", blueprint.source_ami, blueprint.source_ami_filter);
+        let ebs_source = AmazonEbsSource::read(source)?;
+        let key = format!("{:?} {:?}", ebs_source.source_ami, ebs_source.source_ami_filter);
         let mut known = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, base)) = known.as_ref().filter(|(k, _)| *k == key) {
             return Ok(base.clone());
         }
-        let base = base::find(&self.driver, &self.clients, self.home(), &blueprint)?;
+        let base = base::find(&self.driver, &self.clients, self.home(), &ebs_source)?;
         *known = Some((key, base.clone()));
         Ok(base)
     }
@@ -130,10 +130,10 @@ impl Cloud for Ec2 {
     }
 
     fn ready(&self, source: &Source, _: bool) -> Result<Option<String>> {
-        let blueprint = Blueprint::read(source)?;
-        record::room(&blueprint.tags)
+        let ebs_source = AmazonEbsSource::read(source)?;
+        record::room(&ebs_source.tags)
             .map_err(|why| Exit::Usage.error(format_args!("`tags` of the template: {why}"), "take some out"))?;
-        preflight::check(&self.driver, &self.clients, &self.settings, self.home(), &blueprint).map(Some)
+        preflight::check(&self.driver, &self.clients, &self.settings, self.home(), &ebs_source).map(Some)
     }
 
     fn build_certificates(&self) -> Result<Vec<String>> {
@@ -162,12 +162,12 @@ impl Cloud for Ec2 {
         told("stopping the builder");
         machine.stop(told)?;
         let ec2 = self.clients.ec2(self.home());
-        let blueprint = Blueprint::read(&capture.source)?;
-        let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&blueprint.tags);
+        let ebs_source = AmazonEbsSource::read(&capture.source)?;
+        let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&ebs_source.tags);
         let id = self.driver.finish(image::create(
             &ec2,
             machine.id(),
-            &blueprint.ami_name,
+            &ebs_source.ami_name,
             &tags,
             self.settings.patience.pause,
         ))?;
@@ -175,7 +175,7 @@ impl Cloud for Ec2 {
         let made =
             self.driver.wait(image::available(&ec2, &id, self.settings.patience.image, told)).and_then(|result| {
                 let ami = result.map_err(|gave_up| gave_up.told(&id))?;
-                if blueprint.imds_support == "v2.0" {
+                if ebs_source.imds_support == "v2.0" {
                     self.driver.finish(image::require_imds_v2(&ec2, &id))?;
                 }
                 self.driver.finish(image::tag(&ec2, &ami, &tags))?;
@@ -185,7 +185,7 @@ impl Cloud for Ec2 {
             // Half an image is worse than none. What cannot be removed bears the run's tag.
             return Err(match self.driver.finish(image::remove(&ec2, &id)) {
                 Ok(()) => error,
-                Err(faults) => error.context(format!("{id} is left over: {}", copy::first(faults))),
+                Err(aws_errors) => error.context(format!("{id} is left over: {}", copy::first(aws_errors))),
             });
         }
         // EC2 reads the builder's volumes until the image's snapshots are complete: nothing says that they may go before.
@@ -210,8 +210,8 @@ impl Cloud for Ec2 {
             );
         };
         let ec2 = self.clients.ec2(region);
-        let blueprint = Blueprint::read(&capture.source)?;
-        let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&blueprint.tags);
+        let ebs_source = AmazonEbsSource::read(&capture.source)?;
+        let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&ebs_source.tags);
         let ami = self.driver.wait(image::available(&ec2, &id.0, self.settings.patience.image, told))?;
         let ami = ami.map_err(|gave_up| gave_up.told(&id.0))?;
         self.driver.finish(image::tag(&ec2, &ami, &tags))?;
@@ -231,7 +231,7 @@ impl Cloud for Ec2 {
             // EC2's own probe of the guest tells the image's fault from ours or the network's.
             Err(error) if error.exit() == Exit::Failed && machine.guest_is_dead() => {
                 let why = format!("{} was judged bad: EC2 finds its system running, but not its guest", image.id);
-                Err(error.with_exit(Exit::Judged).context(why))
+                Err(error.with_exit(Exit::ImageFailed).context(why))
             }
             Err(error) => Err(error),
         }
@@ -285,34 +285,34 @@ impl Cloud for Ec2 {
             }
             Err(gave_up) => return Err(gave_up.told(id)),
         };
-        let blueprint = Blueprint::read(&capture.source)?;
-        if blueprint.imds_support == "v2.0" {
+        let ebs_source = AmazonEbsSource::read(&capture.source)?;
+        if ebs_source.imds_support == "v2.0" {
             self.driver.finish(image::require_imds_v2(&ec2, id))?;
         }
         if !record::plain_tags(ami.tags()).contains_key(record::RECIPE) {
-            let tags = record::Facts::of_capture(capture, base, run).tags(&blueprint.tags);
+            let tags = record::Facts::of_capture(capture, base, run).tags(&ebs_source.tags);
             self.driver.finish(image::tag(&ec2, &ami, &tags))?;
         }
         self.read(self.home(), id).map(Some)
     }
 
-    fn leftovers(&self) -> Result<Vec<Leftover>> {
+    fn orphans(&self) -> Result<Vec<Orphan>> {
         self.calm()?;
         let mut left = Vec::new();
         for region in &self.settings.regions {
-            left.extend(self.driver.wait(leftovers::find(&self.clients.ec2(region), region))??);
+            left.extend(self.driver.wait(orphans::find(&self.clients.ec2(region), region))??);
         }
         left.sort_by(|a, b| (a.kind, &a.region, &a.id).cmp(&(b.kind, &b.region, &b.id)));
         Ok(left)
     }
 
-    fn take_away(&self, leftover: &Leftover) -> Result<()> {
-        let ec2 = self.clients.ec2(&leftover.region);
+    fn take_away(&self, orphan: &Orphan) -> Result<()> {
+        let ec2 = self.clients.ec2(&orphan.region);
         // The run is taken up again; whoever cleans up after it, takes the image away, too.
-        if leftover.kind == LeftoverKind::Machine && leftover.run.as_deref() == Some(self.run()?.id()) {
-            self.captured(&leftover.region)?;
+        if orphan.kind == OrphanKind::Machine && orphan.run.as_deref() == Some(self.run()?.id()) {
+            self.captured(&orphan.region)?;
         }
-        self.driver.finish(leftovers::take_away(&ec2, leftover)).map_err(copy::first)
+        self.driver.finish(orphans::take_away(&ec2, orphan)).map_err(copy::first)
     }
 
     fn files(&self, _: &Image) -> Vec<PathBuf> {
@@ -335,9 +335,9 @@ impl Cloud for Ec2 {
         let snapshots: Vec<String> = found.iter().flat_map(record::snapshots).collect();
         self.ours(&image.region, |ours| ours.removable(id, &snapshots))?;
         let unprotected = self.driver.finish(protection::lift(&ec2, id))?;
-        self.driver.finish(image::remove(&ec2, id)).map_err(|faults| match unprotected {
-            true => copy::first(faults).context(protection::COOLDOWN),
-            false => copy::first(faults),
+        self.driver.finish(image::remove(&ec2, id)).map_err(|aws_errors| match unprotected {
+            true => copy::first(aws_errors).context(protection::COOLDOWN),
+            false => copy::first(aws_errors),
         })?;
         if let Some(until) = self.driver.wait(protection::in_recycle_bin(&ec2, id))? {
             self.note(format!(
@@ -433,7 +433,7 @@ impl Cloud for Ec2 {
             && let Ok(record) = serde_json::from_slice::<smoke::Record>(bytes)
         {
             let ami = self.ami(&image.region, &image.id.0)?;
-            self.tag_visibly(&image.region, &ami, &record::verdict_tags(&record))?;
+            self.tag_visibly(&image.region, &ami, &record::smoke_tags(&record))?;
         }
         Ok(())
     }
@@ -444,7 +444,7 @@ impl Cloud for Ec2 {
             return Ok(here);
         }
         let tags = record::plain_tags(self.ami(&image.region, &image.id.0)?.tags());
-        Ok(documents::newest(here, record::verdict(&tags, image.content)))
+        Ok(documents::newest(here, record::smoke_record(&tags, image.content)))
     }
 }
 
@@ -456,8 +456,8 @@ impl Ec2 {
 
     /// Starts a builder and waits until it runs, not until it lets us in.
     pub fn begin(&self, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
-        let blueprint = Blueprint::read(start.source)?;
-        let order = Order::builder(&blueprint, &start.base.id, &self.settings);
+        let ebs_source = AmazonEbsSource::read(start.source)?;
+        let order = Order::builder(&ebs_source, &start.base.id, &self.settings);
         Ec2Machine::begin(self.host(self.home())?, &order, told)
     }
 

@@ -18,9 +18,9 @@ use xtask::error::{Error, Exit, Result};
 use xtask::recipe::Digest;
 use xtask::state::Run;
 
+use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::clients::Clients;
 use crate::drive::Sections;
-use crate::fault::{Called as _, Fault, Kind};
 use crate::image;
 use crate::record::{self, CONTENT, COPIED_FROM, COPY_EXPIRES, COPY_RUN};
 use crate::settings::Settings;
@@ -167,7 +167,7 @@ impl Copies<'_> {
     }
 
     /// The copy that an earlier run made or began: a name is unique in a region, and the tags say whose it is, if they are there yet.
-    async fn there(&self, ec2: &Client) -> Result<Option<Ami>, Fault> {
+    async fn there(&self, ec2: &Client) -> Result<Option<Ami>, AwsError> {
         let content = self.source.content.to_string();
         Ok(image::by_name(ec2, &self.source.name).await?.filter(|ami| {
             let tags = record::plain_tags(ami.tags());
@@ -200,11 +200,11 @@ impl Copies<'_> {
         let deadline = Instant::now() + patience.copy.deadline;
         loop {
             // A copy that is asked for is also written down.
-            let fault = match self.sections.enter(call.clone().send()).await.called("ec2:CopyImage") {
+            let aws_error = match self.sections.enter(call.clone().send()).await.called("ec2:CopyImage") {
                 Ok(begun) => return Ok(Some(begun.image_id().unwrap_or_default().to_owned())),
-                Err(fault) => fault,
+                Err(aws_error) => aws_error,
             };
-            let pause = match refusal(&fault) {
+            let pause = match refusal(&aws_error) {
                 Refusal::Token => return Ok(None),
                 Refusal::Named => {
                     // An earlier call's, whose answer was lost, is visible soon; somebody else's never is.
@@ -214,31 +214,35 @@ impl Copies<'_> {
                         }
                         tokio::time::sleep(patience.pause).await;
                     }
-                    return Err(self.refused(&fault, region));
+                    return Err(self.refused(&aws_error, region));
                 }
                 Refusal::Slots | Refusal::Passes if Instant::now() >= deadline => {
-                    return Err(self.refused(&fault, region));
+                    return Err(self.refused(&aws_error, region));
                 }
                 Refusal::Slots => {
-                    (self.told)(region, &format!("waiting until another copy into the region ends ({fault})"), None);
+                    (self.told)(
+                        region,
+                        &format!("waiting until another copy into the region ends ({aws_error})"),
+                        None,
+                    );
                     patience.pause * FULL
                 }
                 Refusal::Passes => {
-                    (self.told)(region, &format!("trying again ({fault})"), None);
+                    (self.told)(region, &format!("trying again ({aws_error})"), None);
                     patience.pause
                 }
-                Refusal::Final => return Err(self.refused(&fault, region)),
+                Refusal::Final => return Err(self.refused(&aws_error, region)),
             };
             tokio::time::sleep(pause).await;
         }
     }
 
-    fn refused(&self, fault: &Fault, region: &str) -> Error {
+    fn refused(&self, aws_error: &AwsError, region: &str) -> Error {
         let what = format!("{} was not copied to {region}", self.source.id);
-        match quota(fault) {
-            None => Error::from(fault.clone()).context(what),
+        match quota(aws_error) {
+            None => Error::from(aws_error.clone()).context(what),
             Some(quota) => Exit::Precondition.error(
-                format_args!("{what}: the quota \"{quota}\" is used up there: {fault}"),
+                format_args!("{what}: the quota \"{quota}\" is used up there: {aws_error}"),
                 "`cargo xtask ami gc` shows what can go; Service Quotas takes requests for more",
             ),
         }
@@ -302,32 +306,32 @@ fn token(region: &str, nonce: &str, call: &CopyImageFluentBuilder) -> String {
 
 /// The sorting of a refusal. `ResourceLimitExceeded` is the code of several limits: that of copies in progress, for which EC2's list of
 /// error codes names it, and quotas, which its message then names.
-fn refusal(fault: &Fault) -> Refusal {
-    let message = fault.message.to_lowercase();
-    match fault.code.as_deref() {
+fn refusal(aws_error: &AwsError) -> Refusal {
+    let message = aws_error.message.to_lowercase();
+    match aws_error.code.as_deref() {
         Some("IdempotentParameterMismatch") => Refusal::Token,
         Some("ConcurrentSnapshotLimitExceeded" | "PendingSnapshotLimitExceeded") => Refusal::Slots,
         Some("ResourceLimitExceeded") if !["quota", "maximum number"].iter().any(|word| message.contains(word)) => {
             Refusal::Slots
         }
-        _ if fault.kind == Kind::Duplicate => Refusal::Named,
-        _ if fault.kind != Kind::Quota && fault.passes() => Refusal::Passes,
+        _ if aws_error.kind == Kind::Duplicate => Refusal::Named,
+        _ if aws_error.kind != Kind::Quota && aws_error.passes() => Refusal::Passes,
         _ => Refusal::Final,
     }
 }
 
 /// The name in Service Quotas of what a refused copy ran into.
-fn quota(fault: &Fault) -> Option<&'static str> {
-    match fault.code.as_deref()? {
+fn quota(aws_error: &AwsError) -> Option<&'static str> {
+    match aws_error.code.as_deref()? {
         "SnapshotLimitExceeded" => Some("Snapshots per Region"),
         "ConcurrentSnapshotLimitExceeded" | "PendingSnapshotLimitExceeded" => {
             Some("Concurrent snapshot copies per destination Region")
         }
-        "ResourceLimitExceeded" if refusal(fault) == Refusal::Slots => {
+        "ResourceLimitExceeded" if refusal(aws_error) == Refusal::Slots => {
             Some("Concurrent snapshot copies per destination Region")
         }
         code if code == "ResourceLimitExceeded" || code.contains("Image") || code.contains("AMI") => {
-            (fault.kind == Kind::Quota).then_some("AMIs")
+            (aws_error.kind == Kind::Quota).then_some("AMIs")
         }
         _ => None,
     }
@@ -371,9 +375,9 @@ fn as_copy(region: &str, ami: &Ami) -> Option<Image> {
 }
 
 /// The first of several faults.
-pub fn first(faults: Vec<Fault>) -> Error {
-    let more = faults.len().saturating_sub(1);
-    let error = faults.into_iter().next().map(Error::from);
+pub fn first(aws_errors: Vec<AwsError>) -> Error {
+    let more = aws_errors.len().saturating_sub(1);
+    let error = aws_errors.into_iter().next().map(Error::from);
     let error = error.unwrap_or_else(|| Exit::Failed.error("nothing was removed", "run the same command again"));
     if more == 0 { error } else { error.context(format!("and {more} more calls failed")) }
 }
@@ -382,9 +386,9 @@ pub fn first(faults: Vec<Fault>) -> Error {
 mod tests {
     use super::*;
 
-    fn fault(code: &str, message: &str) -> Fault {
+    fn aws_error(code: &str, message: &str) -> AwsError {
         let kind = if code.ends_with("LimitExceeded") { Kind::Quota } else { Kind::Other };
-        Fault { kind, action: "ec2:CopyImage", code: Some(code.to_owned()), message: message.to_owned() }
+        AwsError { kind, action: "ec2:CopyImage", code: Some(code.to_owned()), message: message.to_owned() }
     }
 
     #[test]
@@ -403,12 +407,12 @@ mod tests {
             ("InvalidParameterValue", "", Refusal::Final),
         ];
         for (code, message, wanted) in cases {
-            assert_eq!(refusal(&fault(code, message)), wanted, "{code}: {message}");
+            assert_eq!(refusal(&aws_error(code, message)), wanted, "{code}: {message}");
         }
-        let throttled = Fault { kind: Kind::Throttled, ..fault("RequestLimitExceeded", "") };
+        let throttled = AwsError { kind: Kind::Throttled, ..aws_error("RequestLimitExceeded", "") };
         assert_eq!(refusal(&throttled), Refusal::Passes);
-        assert_eq!(quota(&fault("SnapshotLimitExceeded", "")), Some("Snapshots per Region"));
-        assert_eq!(quota(&fault("InvalidParameterValue", "")), None);
+        assert_eq!(quota(&aws_error("SnapshotLimitExceeded", "")), Some("Snapshots per Region"));
+        assert_eq!(quota(&aws_error("InvalidParameterValue", "")), None);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::run_instances::RunInstancesOutput;
 use xtask::error::{Error, Exit};
 
+use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::clients::Clients;
-use crate::fault::{Called as _, Fault, Kind};
-use crate::{image, leftovers};
+use crate::{image, orphans};
 
 /// What a DryRun made that was none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,13 +57,13 @@ pub(crate) async fn answer<T, E>(
     call: impl Future<Output = Result<T, SdkError<E>>>,
     action: &'static str,
     made: impl FnOnce(&T) -> Made,
-) -> Result<Fault, Ignored>
+) -> Result<AwsError, Ignored>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     match call.await.called(action) {
         Ok(answer) => Err(Ignored { region: region.to_owned(), action, made: made(&answer) }),
-        Err(fault) => Ok(fault),
+        Err(aws_error) => Ok(aws_error),
     }
 }
 
@@ -74,12 +74,12 @@ pub(crate) async fn ask<T, E>(
     call: impl Future<Output = Result<T, SdkError<E>>>,
     action: &'static str,
     made: impl FnOnce(&T) -> Made,
-) -> Result<Option<Fault>, Ignored>
+) -> Result<Option<AwsError>, Ignored>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let fault = answer(region, call, action, made).await?;
-    Ok(match fault.kind {
+    let aws_error = answer(region, call, action, made).await?;
+    Ok(match aws_error.kind {
         Kind::WouldSucceed | Kind::NotFound | Kind::Duplicate | Kind::Capacity | Kind::Other => None,
         Kind::Denied
         | Kind::NoCredentials
@@ -90,39 +90,39 @@ where
         | Kind::Quota
         | Kind::Throttled
         | Kind::Transport
-        | Kind::Server => Some(fault),
+        | Kind::Server => Some(aws_error),
     })
 }
 
 impl Ignored {
     /// Removes what was made.
-    pub(crate) async fn undo(&self, clients: &Clients) -> Result<(), Fault> {
+    pub(crate) async fn undo(&self, clients: &Clients) -> Result<(), AwsError> {
         let ec2 = clients.unrecorded().ec2(&self.region);
         match &self.made {
             Made::Nothing => Ok(()),
             Made::KeyPair(name) => {
                 ec2.delete_key_pair().key_name(name).send().await.called("ec2:DeleteKeyPair").map(drop)
             }
-            Made::SecurityGroup(id) => leftovers::delete_group(&ec2, id).await,
+            Made::SecurityGroup(id) => orphans::delete_group(&ec2, id).await,
             Made::Instances(ids) => {
                 let call = ec2.terminate_instances().set_instance_ids(Some(ids.clone()));
                 call.send().await.called("ec2:TerminateInstances").map(drop)
             }
             Made::Image(id) => match image::remove(&ec2, id).await {
                 Ok(()) => Ok(()),
-                Err(faults) => faults.into_iter().next().map_or(Ok(()), Err),
+                Err(aws_errors) => aws_errors.into_iter().next().map_or(Ok(()), Err),
             },
         }
     }
 
     /// What happened, and what became of it.
-    fn message(&self, removed: Result<(), Fault>) -> String {
+    fn message(&self, removed: Result<(), AwsError>) -> String {
         let Self { region, action, made } = self;
         let what = match (made, removed) {
             (Made::Nothing, _) => String::new(),
             (made, Ok(())) => format!(": it made {}, which was removed again", made.name()),
-            (made, Err(fault)) => {
-                format!(": it made {}, which could not be removed ({fault}); remove it by hand", made.name())
+            (made, Err(aws_error)) => {
+                format!(": it made {}, which could not be removed ({aws_error}); remove it by hand", made.name())
             }
         };
         format!("the endpoint of {region} carries out {action} when it is asked as a DryRun{what}")
@@ -130,7 +130,7 @@ impl Ignored {
 }
 
 /// The end of a run whose endpoint ignores DryRun: what each such call made, and whether it was removed.
-pub(crate) fn stop(undone: Vec<(&Ignored, Result<(), Fault>)>) -> Error {
+pub(crate) fn stop(undone: Vec<(&Ignored, Result<(), AwsError>)>) -> Error {
     let lines: Vec<String> = undone.into_iter().map(|(ignored, removed)| ignored.message(removed)).collect();
     Exit::Precondition.error(
         lines.join("\n"),

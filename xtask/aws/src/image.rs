@@ -10,12 +10,12 @@ use aws_sdk_ec2::types::{AttributeValue, Filter, Image as Ami, ImageState, Resou
 
 use xtask::error::{Error, Exit};
 
-use crate::fault::{Called as _, Fault, Kind};
+use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::record::{self, sdk_tags};
 use crate::wait::{GaveUp, Look, Patience, retried, until_with};
 
 /// All images of this account that have a tag, or a tag with a value.
-pub async fn tagged(ec2: &Client, key: &str, value: Option<&str>) -> Result<Vec<Ami>, Fault> {
+pub async fn tagged(ec2: &Client, key: &str, value: Option<&str>) -> Result<Vec<Ami>, AwsError> {
     let filter = match value {
         Some(value) => Filter::builder().name(format!("tag:{key}")).values(value),
         None => Filter::builder().name("tag-key").values(key),
@@ -23,7 +23,7 @@ pub async fn tagged(ec2: &Client, key: &str, value: Option<&str>) -> Result<Vec<
     described(ec2, filter.build()).await
 }
 
-async fn described(ec2: &Client, filter: Filter) -> Result<Vec<Ami>, Fault> {
+async fn described(ec2: &Client, filter: Filter) -> Result<Vec<Ami>, AwsError> {
     // Filters, not ids: one id that is not visible yet would fail the whole batch. Pages, because EC2 throttles whole lists. An image that
     // is disabled is there, with its name and its snapshots.
     let call = ec2.describe_images().owners("self").include_disabled(true).filters(filter);
@@ -31,12 +31,12 @@ async fn described(ec2: &Client, filter: Filter) -> Result<Vec<Ami>, Fault> {
 }
 
 /// The images with these ids that can be seen.
-pub async fn by_ids(ec2: &Client, ids: &[String]) -> Result<Vec<Ami>, Fault> {
+pub async fn by_ids(ec2: &Client, ids: &[String]) -> Result<Vec<Ami>, AwsError> {
     described(ec2, Filter::builder().name("image-id").set_values(Some(ids.to_vec())).build()).await
 }
 
 /// The image with this name.
-pub async fn by_name(ec2: &Client, name: &str) -> Result<Option<Ami>, Fault> {
+pub async fn by_name(ec2: &Client, name: &str) -> Result<Option<Ami>, AwsError> {
     Ok(described(ec2, Filter::builder().name("name").values(name).build()).await?.into_iter().next())
 }
 
@@ -79,7 +79,7 @@ pub async fn watched(
 }
 
 /// How much of an image's snapshots is written, in percent of their sizes; `None` while there is none.
-async fn progress(ec2: &Client, id: &str) -> Result<Option<u8>, Fault> {
+async fn progress(ec2: &Client, id: &str) -> Result<Option<u8>, AwsError> {
     let (mut done, mut all) = (0, 0);
     for snapshot in made_for(ec2, id).await? {
         let size = u64::try_from(snapshot.volume_size().unwrap_or(1)).unwrap_or(1);
@@ -101,7 +101,7 @@ pub async fn create(
     name: &str,
     tags: &BTreeMap<String, String>,
     pause: Duration,
-) -> Result<String, Fault> {
+) -> Result<String, AwsError> {
     let specification = |kind| TagSpecification::builder().resource_type(kind).set_tags(Some(sdk_tags(tags))).build();
     let call = ec2
         .create_image()
@@ -118,10 +118,10 @@ pub async fn create(
         .tag_specifications(specification(ResourceType::Snapshot));
     let mut left = VISIBLE;
     loop {
-        let fault = match call.clone().send().await.called("ec2:CreateImage") {
+        let aws_error = match call.clone().send().await.called("ec2:CreateImage") {
             Ok(made) => return Ok(made.image_id().unwrap_or_default().to_owned()),
-            Err(fault) if fault.kind == Kind::Duplicate || fault.passes() => fault,
-            Err(fault) => return Err(fault),
+            Err(aws_error) if aws_error.kind == Kind::Duplicate || aws_error.passes() => aws_error,
+            Err(aws_error) => return Err(aws_error),
         };
         // The image of a call whose answer was lost is visible soon, its tags later still; somebody else's has none of ours.
         if let Some(there) = by_name(ec2, name).await? {
@@ -130,11 +130,11 @@ pub async fn create(
                 return Ok(there.image_id().unwrap_or_default().to_owned());
             }
             if !seen.is_empty() {
-                return Err(fault);
+                return Err(aws_error);
             }
         }
         if left == 0 {
-            return Err(fault);
+            return Err(aws_error);
         }
         left -= 1;
         tokio::time::sleep(pause).await;
@@ -142,7 +142,7 @@ pub async fn create(
 }
 
 /// Instances of the image ask for IMDSv2 by default. CreateImage cannot say so.
-pub async fn require_imds_v2(ec2: &Client, id: &str) -> Result<(), Fault> {
+pub async fn require_imds_v2(ec2: &Client, id: &str) -> Result<(), AwsError> {
     let value = AttributeValue::builder().value("v2.0").build();
     let call = ec2.modify_image_attribute().image_id(id).imds_support(value);
     call.send().await.called("ec2:ModifyImageAttribute").map(drop)
@@ -154,13 +154,13 @@ pub fn soon() -> DateTime {
 }
 
 /// Deprecates an image as soon as EC2 allows.
-pub async fn deprecate(ec2: &Client, id: &str) -> Result<(), Fault> {
+pub async fn deprecate(ec2: &Client, id: &str) -> Result<(), AwsError> {
     let call = ec2.enable_image_deprecation().image_id(id).deprecate_at(soon());
     retried(|| call.clone().send(), "ec2:EnableImageDeprecation").await.map(drop)
 }
 
 /// Makes an image one that nobody can start.
-pub async fn disable(ec2: &Client, id: &str) -> Result<(), Fault> {
+pub async fn disable(ec2: &Client, id: &str) -> Result<(), AwsError> {
     let call = ec2.disable_image().image_id(id);
     retried(|| call.clone().send(), "ec2:DisableImage").await.map(drop)
 }
@@ -174,7 +174,7 @@ pub fn disabled(region: &str, id: &str) -> Error {
 }
 
 /// Puts the tags on an image and its snapshots that are not there yet.
-pub async fn tag(ec2: &Client, ami: &Ami, tags: &BTreeMap<String, String>) -> Result<(), Fault> {
+pub async fn tag(ec2: &Client, ami: &Ami, tags: &BTreeMap<String, String>) -> Result<(), AwsError> {
     let there = record::plain_tags(ami.tags());
     let missing: BTreeMap<_, _> =
         tags.iter().filter(|(k, v)| there.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -190,7 +190,7 @@ pub async fn tag(ec2: &Client, ami: &Ami, tags: &BTreeMap<String, String>) -> Re
 
 /// The snapshots that an image's block device mapping names, and those that EC2 made for it: an image that is pending, or not
 /// visible yet, has them and names none.
-async fn snapshots(ec2: &Client, id: &str) -> Result<BTreeSet<String>, Fault> {
+async fn snapshots(ec2: &Client, id: &str) -> Result<BTreeSet<String>, AwsError> {
     let named = by_ids(ec2, &[id.to_owned()]).await?;
     let made = made_for(ec2, id).await?;
     let made = made.iter().filter_map(|s| s.snapshot_id().map(str::to_owned));
@@ -198,7 +198,7 @@ async fn snapshots(ec2: &Client, id: &str) -> Result<BTreeSet<String>, Fault> {
 }
 
 /// The snapshots whose description says that EC2 made them for an image.
-async fn made_for(ec2: &Client, id: &str) -> Result<Vec<Snapshot>, Fault> {
+async fn made_for(ec2: &Client, id: &str) -> Result<Vec<Snapshot>, AwsError> {
     // EC2's own words, without those of a copy that was made of this image.
     let words = [format!("Created by CreateImage(*) for {id}*"), format!("Copied for DestinationAmi {id} *")];
     let made_for = Filter::builder().name("description").set_values(Some(words.into())).build();
@@ -209,16 +209,18 @@ async fn made_for(ec2: &Client, id: &str) -> Result<Vec<Snapshot>, Fault> {
 
 /// Deregisters an image and deletes its snapshots. What is gone already is no failure; everything is tried, and what failed is
 /// reported together. A snapshot that another image has, too, stays with that one.
-pub async fn remove(ec2: &Client, id: &str) -> Result<(), Vec<Fault>> {
+pub async fn remove(ec2: &Client, id: &str) -> Result<(), Vec<AwsError>> {
     // Without their names the snapshots would be orphans: then nothing is removed.
-    let mut snapshots = snapshots(ec2, id).await.map_err(|fault| vec![fault])?;
+    let mut snapshots = snapshots(ec2, id).await.map_err(|aws_error| vec![aws_error])?;
     let call = ec2.deregister_image().image_id(id).delete_associated_snapshots(true);
     match call.send().await.called("ec2:DeregisterImage") {
         // Deregistered already, and known to EC2 still (EC2 API reference, "Error codes").
-        Err(fault) if fault.kind == Kind::NotFound || fault.code.as_deref() == Some("InvalidAMIID.Unavailable") => {}
+        Err(aws_error)
+            if aws_error.kind == Kind::NotFound || aws_error.code.as_deref() == Some("InvalidAMIID.Unavailable") => {}
         // What is gone has no tag by which the policy would allow it.
-        Err(fault) if fault.kind == Kind::Denied && gone(ec2, id).await.map_err(|fault| vec![fault])? => {}
-        Err(fault) => return Err(vec![fault]),
+        Err(aws_error)
+            if aws_error.kind == Kind::Denied && gone(ec2, id).await.map_err(|aws_error| vec![aws_error])? => {}
+        Err(aws_error) => return Err(vec![aws_error]),
         Ok(done) => {
             let shared = done.delete_snapshot_results().iter();
             let shared = shared.filter(|r| r.return_code().is_some_and(|code| code.as_str() == SKIPPED));
@@ -228,21 +230,21 @@ pub async fn remove(ec2: &Client, id: &str) -> Result<(), Vec<Fault>> {
         }
     }
     // Only those of the block device mapping went with it, and only where the endpoint knows the parameter.
-    let left = still_there(ec2, snapshots).await.map_err(|fault| vec![fault])?;
-    let mut faults = Vec::new();
+    let left = still_there(ec2, snapshots).await.map_err(|aws_error| vec![aws_error])?;
+    let mut aws_errors = Vec::new();
     for snapshot in &left {
-        faults.extend(delete_snapshot(ec2, snapshot).await.err());
+        aws_errors.extend(delete_snapshot(ec2, snapshot).await.err());
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    if aws_errors.is_empty() { Ok(()) } else { Err(aws_errors) }
 }
 
 /// True if an image cannot be seen.
-pub(crate) async fn gone(ec2: &Client, id: &str) -> Result<bool, Fault> {
+pub(crate) async fn gone(ec2: &Client, id: &str) -> Result<bool, AwsError> {
     Ok(by_ids(ec2, &[id.to_owned()]).await?.is_empty())
 }
 
 /// True if a snapshot cannot be seen.
-pub(crate) async fn snapshot_gone(ec2: &Client, id: &str) -> Result<bool, Fault> {
+pub(crate) async fn snapshot_gone(ec2: &Client, id: &str) -> Result<bool, AwsError> {
     Ok(still_there(ec2, [id.to_owned()].into()).await?.is_empty())
 }
 
@@ -251,7 +253,7 @@ pub(crate) async fn snapshot_gone(ec2: &Client, id: &str) -> Result<bool, Fault>
 const SKIPPED: &str = "skipped";
 
 /// Those of some snapshots that can be seen. A filter, not ids: one that is gone would fail the call.
-async fn still_there(ec2: &Client, ids: BTreeSet<String>) -> Result<BTreeSet<String>, Fault> {
+async fn still_there(ec2: &Client, ids: BTreeSet<String>) -> Result<BTreeSet<String>, AwsError> {
     if ids.is_empty() {
         return Ok(ids);
     }
@@ -262,17 +264,19 @@ async fn still_there(ec2: &Client, ids: BTreeSet<String>) -> Result<BTreeSet<Str
     Ok(found.iter().filter_map(|s| s.snapshot_id().map(str::to_owned)).collect())
 }
 
-async fn delete_snapshot(ec2: &Client, id: &str) -> Result<(), Fault> {
+async fn delete_snapshot(ec2: &Client, id: &str) -> Result<(), AwsError> {
     let mut left = 5;
     loop {
         match ec2.delete_snapshot().snapshot_id(id).send().await.called("ec2:DeleteSnapshot") {
             // The deregistration may not have reached everywhere.
-            Err(fault) if left > 0 && (fault.passes() || fault.code.as_deref() == Some("InvalidSnapshot.InUse")) => {
+            Err(aws_error)
+                if left > 0 && (aws_error.passes() || aws_error.code.as_deref() == Some("InvalidSnapshot.InUse")) =>
+            {
                 left -= 1;
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
-            Err(fault) if fault.kind == Kind::NotFound => return Ok(()),
-            Err(fault) if fault.kind == Kind::Denied && snapshot_gone(ec2, id).await? => return Ok(()),
+            Err(aws_error) if aws_error.kind == Kind::NotFound => return Ok(()),
+            Err(aws_error) if aws_error.kind == Kind::Denied && snapshot_gone(ec2, id).await? => return Ok(()),
             done => return done.map(drop),
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{InstanceStateName, Reservation, SummaryStatus};
 use aws_smithy_types::base64;
-use xtask::cloud::{Kind as Leftover, Machine};
+use xtask::cloud::{Kind as Orphan, Machine};
 use xtask::error::{Error, Exit, Result};
 use xtask::process::{Cmd, Ended, tail};
 use xtask::remote::Remote;
@@ -14,13 +14,13 @@ use xtask::signals;
 use xtask::ssh::Target;
 use xtask::state::Run;
 
+use crate::aws_error::{AwsError, Called as _};
 use crate::drive::Driver;
-use crate::fault::{Called as _, Fault};
-use crate::leftovers;
 use crate::order::Order;
+use crate::orphans;
 use crate::ours::Ours;
+use crate::run_command::RunCommand;
 use crate::settings::{Settings, Via};
-use crate::ssm::Ssm;
 use crate::wait::{Look, retried, until};
 
 mod launch;
@@ -147,7 +147,7 @@ impl Ec2Machine {
             Via::Ssh => Ok(Box::new(self.target.connect(settings.boot_timeout, || Ok(()), waited)?)),
             Via::Ssm => {
                 let times = (settings.patience.command, settings.boot_timeout);
-                let way = Ssm::new(driver, ssm.clone(), (&self.id, region), &self.target.user, times);
+                let way = RunCommand::new(driver, ssm.clone(), (&self.id, region), &self.target.user, times);
                 Ok(Box::new(way.connect(&waited)?))
             }
         }
@@ -207,9 +207,9 @@ impl Ec2Machine {
         let driver = Arc::clone(&self.host.driver);
         let mut first: Option<Error> = None;
         let ec2 = &self.host.ec2;
-        let mut note = |kind, id: &str, result: std::result::Result<(), Fault>| {
-            if let Err(fault) = driver.finish(leftovers::unless_gone(ec2, kind, id, result)) {
-                first = first.take().or(Some(fault.into()));
+        let mut note = |kind, id: &str, result: std::result::Result<(), AwsError>| {
+            if let Err(aws_error) = driver.finish(orphans::unless_gone(ec2, kind, id, result)) {
+                first = first.take().or(Some(aws_error.into()));
             }
         };
         if self.id.is_empty() && self.ordered {
@@ -219,15 +219,15 @@ impl Ec2Machine {
         if !self.id.is_empty() {
             let call = ec2.terminate_instances().instance_ids(&self.id);
             let done = driver.finish(retried(|| call.clone().send(), "ec2:TerminateInstances")).map(drop);
-            note(Leftover::Machine, &self.id, done);
+            note(Orphan::Machine, &self.id, done);
         }
         if let Some(key) = self.key.take() {
             let call = ec2.delete_key_pair().key_name(&key);
             let done = driver.finish(retried(|| call.clone().send(), "ec2:DeleteKeyPair")).map(drop);
-            note(Leftover::KeyPair, &key, done);
+            note(Orphan::KeyPair, &key, done);
         }
         if let Some(group) = self.group.take() {
-            note(Leftover::SecurityGroup, &group, driver.finish(leftovers::delete_group(ec2, &group)));
+            note(Orphan::SecurityGroup, &group, driver.finish(orphans::delete_group(ec2, &group)));
         }
         first.map_or(Ok(()), Err)
     }

@@ -3,11 +3,11 @@
 //! The only crate that knows the AWS SDK. It implements `xtask`'s `Cloud` and `Machine`; what a pipeline does stands there, not
 //! here. Nothing here prints, and nothing spawns but through `xtask::process`.
 
-pub mod blueprint;
+pub mod amazon_ebs_source;
 
 mod causes;
 pub mod journal;
-pub mod fault;
+pub mod aws_error;
 pub mod clients;
 pub mod drive;
 pub mod wait;
@@ -18,7 +18,7 @@ pub mod record;
 pub mod image;
 pub mod documents;
 pub mod protection;
-pub mod leftovers;
+pub mod orphans;
 pub mod copy;
 pub mod order;
 mod request;
@@ -27,8 +27,8 @@ mod limits;
 mod ours;
 pub mod parameters;
 pub mod uses;
+pub mod run_command;
 pub mod ssm;
-pub mod fleet;
 pub mod instance;
 pub mod preflight;
 pub mod cloud;

@@ -7,8 +7,8 @@ use aws_sdk_ec2::types::{Filter, InstanceLifecycleType, InstanceType, Reservatio
 use aws_sdk_kms::types::{KeyMetadata, KeyState, KeyUsageType};
 use aws_sdk_servicequotas::types::ServiceQuota;
 
+use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::clients::Clients;
-use crate::fault::{Called as _, Fault, Kind};
 
 /// A quota of EC2: its code and its name in Service Quotas.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ const VCPUS: Quota =
     Quota { code: "L-1216C47A", name: "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances" };
 
 /// The problem if a region has no room for one more image.
-pub(crate) async fn room_for_an_image(clients: &Clients, region: &str) -> Result<Option<String>, Fault> {
+pub(crate) async fn room_for_an_image(clients: &Clients, region: &str) -> Result<Option<String>, AwsError> {
     let Some(most) = quota(clients, region, AMIS).await? else { return Ok(None) };
     let call = clients.ec2(region).describe_images().owners("self").include_disabled(true).max_results(1000);
     let images: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
@@ -33,7 +33,11 @@ pub(crate) async fn room_for_an_image(clients: &Clients, region: &str) -> Result
 }
 
 /// The problem if a region has no room for an instance of a type, on demand. Instances of other families have other quotas.
-pub(crate) async fn room_for_an_instance(clients: &Clients, region: &str, kind: &str) -> Result<Option<String>, Fault> {
+pub(crate) async fn room_for_an_instance(
+    clients: &Clients,
+    region: &str,
+    kind: &str,
+) -> Result<Option<String>, AwsError> {
     if !is_standard(kind) {
         return Ok(None);
     }
@@ -65,12 +69,12 @@ pub(crate) async fn room_for_an_instance(clients: &Clients, region: &str, kind: 
 }
 
 /// The problem if a key cannot encrypt disks: EC2 finds that out when the image is made or copied.
-pub(crate) async fn usable_key(clients: &Clients, region: &str, key: &str) -> Result<Option<String>, Fault> {
+pub(crate) async fn usable_key(clients: &Clients, region: &str, key: &str) -> Result<Option<String>, AwsError> {
     match clients.kms(region).describe_key().key_id(key).send().await.called("kms:DescribeKey") {
-        Err(fault) if fault.kind == Kind::NotFound => {
+        Err(aws_error) if aws_error.kind == Kind::NotFound => {
             Ok(Some(format!("there is no KMS key {key}: correct `kms_key_ids` in ami.toml, or the template")))
         }
-        Err(fault) => Err(fault),
+        Err(aws_error) => Err(aws_error),
         Ok(answer) => Ok(answer.key_metadata().and_then(|known| unusable(key, known))),
     }
 }
@@ -87,10 +91,10 @@ fn unusable(key: &str, known: &KeyMetadata) -> Option<String> {
 }
 
 /// A quota's value here; `None` where Service Quotas does not know it.
-async fn quota(clients: &Clients, region: &str, quota: Quota) -> Result<Option<f64>, Fault> {
+async fn quota(clients: &Clients, region: &str, quota: Quota) -> Result<Option<f64>, AwsError> {
     let call = clients.service_quotas(region).get_service_quota().service_code("ec2").quota_code(quota.code);
     match call.send().await.called("servicequotas:GetServiceQuota") {
-        Err(fault) if fault.kind == Kind::NotFound => Ok(None),
+        Err(aws_error) if aws_error.kind == Kind::NotFound => Ok(None),
         answer => Ok(answer?.quota().and_then(ServiceQuota::value)),
     }
 }

@@ -11,7 +11,7 @@ use aws_sdk_ec2::types::{
 
 use xtask::cloud::Image;
 
-use crate::blueprint::{BlockDevice, Blueprint, MetadataOptions};
+use crate::amazon_ebs_source::{AmazonEbsSource, BlockDevice, MetadataOptions};
 use crate::settings::Settings;
 
 /// What to start.
@@ -57,34 +57,34 @@ pub struct Order {
 
 impl Order {
     /// What the blueprint and ami.toml say about the builder, started from this image.
-    pub(crate) fn builder(blueprint: &Blueprint, image: &str, settings: &Settings) -> Self {
-        let mut types = vec![blueprint.instance_type.clone()];
-        types.extend(settings.more_builder_types.iter().filter(|t| **t != blueprint.instance_type).cloned());
+    pub(crate) fn builder(ebs_source: &AmazonEbsSource, image: &str, settings: &Settings) -> Self {
+        let mut types = vec![ebs_source.instance_type.clone()];
+        types.extend(settings.more_builder_types.iter().filter(|t| **t != ebs_source.instance_type).cloned());
         Self {
             purpose: "builder".to_owned(),
             image: image.to_owned(),
             types,
-            subnet: blueprint.subnet_id.clone(),
-            zone: blueprint.availability_zone.clone(),
-            groups: blueprint.security_group_ids.clone(),
-            cidrs: match blueprint.temporary_security_group_source_cidrs.as_slice() {
+            subnet: ebs_source.subnet_id.clone(),
+            zone: ebs_source.availability_zone.clone(),
+            groups: ebs_source.security_group_ids.clone(),
+            cidrs: match ebs_source.temporary_security_group_source_cidrs.as_slice() {
                 [] => settings.ssh_cidrs.clone(),
                 named => named.to_vec(),
             },
-            profile: Some(&blueprint.iam_instance_profile)
+            profile: Some(&ebs_source.iam_instance_profile)
                 .filter(|p| !p.is_empty())
                 .unwrap_or(&settings.ssm_profile)
                 .clone(),
-            public: blueprint.associate_public_ip_address,
-            metadata: blueprint.metadata_options.first().cloned(),
-            disks: blueprint.launch_block_device_mappings.clone(),
-            spot: blueprint.spot_price.clone(),
-            user: blueprint.ssh_username.clone(),
-            host: blueprint.ssh_host.clone(),
-            port: blueprint.ssh_port,
-            interface: blueprint.ssh_interface.clone(),
-            tags: blueprint.run_tags.clone(),
-            volume_tags: blueprint.run_volume_tags.clone(),
+            public: ebs_source.associate_public_ip_address,
+            metadata: ebs_source.metadata_options.first().cloned(),
+            disks: ebs_source.launch_block_device_mappings.clone(),
+            spot: ebs_source.spot_price.clone(),
+            user: ebs_source.ssh_username.clone(),
+            host: ebs_source.ssh_host.clone(),
+            port: ebs_source.ssh_port,
+            interface: ebs_source.ssh_interface.clone(),
+            tags: ebs_source.run_tags.clone(),
+            volume_tags: ebs_source.run_volume_tags.clone(),
         }
     }
 

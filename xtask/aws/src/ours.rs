@@ -9,9 +9,9 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::Tag;
 use xtask::error::Result;
 
+use crate::aws_error::AwsError;
 use crate::drive::Driver;
 use crate::dry::{self, Ignored, Made};
-use crate::fault::Fault;
 use crate::image;
 use crate::record::OURS;
 
@@ -84,10 +84,10 @@ impl Ours<'_> {
         Ok(())
     }
 
-    fn permitted(&self, answer: impl Future<Output = Result<Option<Fault>, Ignored>>) -> Result<()> {
+    fn permitted(&self, answer: impl Future<Output = Result<Option<AwsError>, Ignored>>) -> Result<()> {
         match self.driver.wait(answer)? {
             Ok(None) => Ok(()),
-            Ok(Some(fault)) => Err(fault.into()),
+            Ok(Some(aws_error)) => Err(aws_error.into()),
             // It changed something that is ours and was to be changed: there is nothing to take back.
             Err(ignored) => Err(dry::stop(vec![(&ignored, Ok(()))])),
         }
@@ -95,24 +95,24 @@ impl Ours<'_> {
 }
 
 /// What a build will do with images, asked about one that is there already: the faults of what is not permitted.
-pub(crate) async fn of_builds(ec2: &Client, region: &str, id: &str) -> Result<Vec<Fault>, Ignored> {
-    let faults = [tagged(ec2, region, id).await?, deregistered(ec2, region, id).await?];
-    Ok(faults.into_iter().flatten().collect())
+pub(crate) async fn of_builds(ec2: &Client, region: &str, id: &str) -> Result<Vec<AwsError>, Ignored> {
+    let aws_errors = [tagged(ec2, region, id).await?, deregistered(ec2, region, id).await?];
+    Ok(aws_errors.into_iter().flatten().collect())
 }
 
 /// Tagging again with what every image of ours has.
-async fn tagged(ec2: &Client, region: &str, id: &str) -> Result<Option<Fault>, Ignored> {
+async fn tagged(ec2: &Client, region: &str, id: &str) -> Result<Option<AwsError>, Ignored> {
     let tag = Tag::builder().key(OURS.0).value(OURS.1).build();
     let call = ec2.create_tags().resources(id).tags(tag).dry_run(true).send();
     dry::ask(region, call, "ec2:CreateTags", nothing).await
 }
 
-async fn unprotected(ec2: &Client, region: &str, id: &str) -> Result<Option<Fault>, Ignored> {
+async fn unprotected(ec2: &Client, region: &str, id: &str) -> Result<Option<AwsError>, Ignored> {
     let call = ec2.disable_image_deregistration_protection().image_id(id).dry_run(true).send();
     dry::ask(region, call, "ec2:DisableImageDeregistrationProtection", nothing).await
 }
 
-async fn deregistered(ec2: &Client, region: &str, id: &str) -> Result<Option<Fault>, Ignored> {
+async fn deregistered(ec2: &Client, region: &str, id: &str) -> Result<Option<AwsError>, Ignored> {
     let call = ec2.deregister_image().image_id(id).delete_associated_snapshots(true).dry_run(true).send();
     dry::ask(region, call, "ec2:DeregisterImage", nothing).await
 }

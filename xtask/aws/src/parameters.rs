@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use xtask::cloud::{ImageId, Parameter, changed_in_between};
 use xtask::error::{Error, Exit, Result};
 
+use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::drive::Sections;
-use crate::fault::{Called as _, Fault, Kind};
 use crate::wait::retried;
 
 /// The data type of a parameter that holds an image's id.
@@ -30,15 +30,15 @@ const PAUSES: u32 = 90;
 const RESENDS: u64 = 3;
 
 /// A parameter as it stands.
-pub async fn get(ssm: &Client, name: &str) -> Result<Option<Parameter>, Fault> {
+pub async fn get(ssm: &Client, name: &str) -> Result<Option<Parameter>, AwsError> {
     let call = ssm.get_parameter().name(name);
     match retried(|| call.clone().send(), "ssm:GetParameter").await {
         Ok(answer) => Ok(answer.parameter().map(|p| Parameter {
             value: p.value().unwrap_or_default().to_owned(),
             version: u64::try_from(p.version()).unwrap_or(0),
         })),
-        Err(fault) if fault.kind == Kind::NotFound => Ok(None),
-        Err(fault) => Err(fault),
+        Err(aws_error) if aws_error.kind == Kind::NotFound => Ok(None),
+        Err(aws_error) => Err(aws_error),
     }
 }
 
@@ -53,7 +53,7 @@ pub struct Held {
 
 /// The parameters that hold an image's id: those with the data type `aws:ec2:image`, and texts that are an id or a list of ids. Texts that
 /// the identity may not read are left out: hardly any of them holds one.
-pub async fn of_images(ssm: &Client) -> Result<Held, Fault> {
+pub async fn of_images(ssm: &Client) -> Result<Held, AwsError> {
     let call = ssm.describe_parameters();
     let pages: Result<Vec<_>, _> = call.into_paginator().send().collect().await;
     let pages = pages.called("ssm:DescribeParameters")?;
@@ -77,14 +77,14 @@ pub async fn of_images(ssm: &Client) -> Result<Held, Fault> {
 
 /// What some parameters hold, and those that the identity may not read: one of them refuses a whole batch. One that was removed in between
 /// is in neither list.
-async fn readable(ssm: &Client, names: &[String]) -> Result<(Vec<(String, String)>, Vec<String>), Fault> {
+async fn readable(ssm: &Client, names: &[String]) -> Result<(Vec<(String, String)>, Vec<String>), AwsError> {
     let (mut found, mut denied) = (Vec::new(), Vec::new());
     for batch in names.chunks(BATCH) {
         match values(ssm, batch).await {
-            Err(fault) if fault.kind == Kind::Denied => {
+            Err(aws_error) if aws_error.kind == Kind::Denied => {
                 for name in batch {
                     match values(ssm, std::slice::from_ref(name)).await {
-                        Err(fault) if fault.kind == Kind::Denied => denied.push(name.clone()),
+                        Err(aws_error) if aws_error.kind == Kind::Denied => denied.push(name.clone()),
                         one => found.extend(one?),
                     }
                 }
@@ -95,7 +95,7 @@ async fn readable(ssm: &Client, names: &[String]) -> Result<(Vec<(String, String
     Ok((found, denied))
 }
 
-async fn values(ssm: &Client, names: &[String]) -> Result<Vec<(String, String)>, Fault> {
+async fn values(ssm: &Client, names: &[String]) -> Result<Vec<(String, String)>, AwsError> {
     let call = ssm.get_parameters().set_names(Some(names.to_vec()));
     let answer = retried(|| call.clone().send(), "ssm:GetParameters").await?;
     let pairs = answer.parameters().iter().filter_map(|p| Some((p.name()?.to_owned(), p.value()?.to_owned())));
@@ -104,19 +104,19 @@ async fn values(ssm: &Client, names: &[String]) -> Result<Vec<(String, String)>,
 
 /// Asks whether a text parameter may be written. PutParameter has no DryRun; without `Overwrite` it changes nothing that is there, and
 /// answers so only if it is permitted (API reference, PutParameter).
-pub async fn writable(ssm: &Client, name: &str, value: &str) -> Result<(), Fault> {
+pub async fn writable(ssm: &Client, name: &str, value: &str) -> Result<(), AwsError> {
     let call = ssm.put_parameter().name(name).value(value).r#type(ParameterType::String).overwrite(false);
     match retried(|| call.clone().send(), "ssm:PutParameter").await {
-        Err(fault) if fault.code.as_deref() == Some("ParameterAlreadyExists") => Ok(()),
+        Err(aws_error) if aws_error.code.as_deref() == Some("ParameterAlreadyExists") => Ok(()),
         answer => answer.map(drop),
     }
 }
 
 /// Removes it; one that is gone already is no failure.
-pub async fn delete(ssm: &Client, name: &str) -> Result<(), Fault> {
+pub async fn delete(ssm: &Client, name: &str) -> Result<(), AwsError> {
     let call = ssm.delete_parameter().name(name);
     match retried(|| call.clone().send(), "ssm:DeleteParameter").await {
-        Err(fault) if fault.kind != Kind::NotFound => Err(fault),
+        Err(aws_error) if aws_error.kind != Kind::NotFound => Err(aws_error),
         _ => Ok(()),
     }
 }
@@ -162,24 +162,24 @@ impl Write<'_> {
                 // A write that was sent again may have been carried out twice.
                 Ok(version) if (follows..=follows + resent).contains(&version) => return self.read_back().await,
                 Ok(version) => return Err(self.restored(version).await?),
-                Err(fault) if fault.code.as_deref() == Some("ParameterAlreadyExists") => {
+                Err(aws_error) if aws_error.code.as_deref() == Some("ParameterAlreadyExists") => {
                     match self.look().await? {
                         Seen::Ours => return Ok(()),
                         Seen::Other(there) => return Err(self.changed(Some(&there))),
                         // Deleted a moment ago: the name cannot be used again yet.
                         Seen::Before if Instant::now() < deadline => {}
-                        Seen::Before => return Err(fault.into()),
+                        Seen::Before => return Err(aws_error.into()),
                     }
                 }
-                Err(fault) if fault.kind == Kind::Throttled && resent < RESENDS => resent += 1,
+                Err(aws_error) if aws_error.kind == Kind::Throttled && resent < RESENDS => resent += 1,
                 // The answer may have been lost, not the write.
-                Err(fault) if fault.passes() => match self.settled().await? {
+                Err(aws_error) if aws_error.passes() => match self.settled().await? {
                     Seen::Ours => return Ok(()),
                     Seen::Other(there) => return Err(self.changed(Some(&there))),
                     Seen::Before if resent < RESENDS => resent += 1,
-                    Seen::Before => return Err(fault.into()),
+                    Seen::Before => return Err(aws_error.into()),
                 },
-                Err(fault) => return Err(fault.into()),
+                Err(aws_error) => return Err(aws_error.into()),
             }
             tokio::time::sleep(self.pause).await;
         }
@@ -210,7 +210,7 @@ impl Write<'_> {
     }
 
     /// One PutParameter, which the SDK does not repeat: a write that arrived twice would have two versions.
-    async fn send(&self) -> Result<u64, Fault> {
+    async fn send(&self) -> Result<u64, AwsError> {
         let call = self.ssm.put_parameter().name(self.name).value(self.value).r#type(ParameterType::String);
         let call = call.overwrite(self.expected.is_some());
         // EC2 then holds the value to be an image that this account can use in this region.
@@ -220,7 +220,7 @@ impl Write<'_> {
         Ok(u64::try_from(written.version()).unwrap_or(0))
     }
 
-    async fn look(&self) -> Result<Seen, Fault> {
+    async fn look(&self) -> Result<Seen, AwsError> {
         Ok(match get(self.ssm, self.name).await? {
             Some(there) if there.value == self.value && Some(there.version) != self.expected => Seen::Ours,
             Some(there) if self.expected.is_none_or(|expected| there.version > expected) => Seen::Other(there),
@@ -229,7 +229,7 @@ impl Write<'_> {
     }
 
     /// Looks until the value is there or time is up. Another value is waited for, too: whoever lost a race puts back what it replaced.
-    async fn settled(&self) -> Result<Seen, Fault> {
+    async fn settled(&self) -> Result<Seen, AwsError> {
         let deadline = self.deadline();
         loop {
             match self.look().await? {

@@ -152,10 +152,10 @@ fn one_or_more(texts: &[String]) -> Value {
     }
 }
 
-const EVERY: &[Job] = &[Job::Plan, Job::Build, Job::Promote, Job::Gc, Job::Fleet];
+const EVERY: &[Job] = &[Job::Plan, Job::Build, Job::Promote, Job::Gc, Job::ManagedNodes];
 const BUILD: &[Job] = &[Job::Build];
 const GC: &[Job] = &[Job::Gc];
-const COMMANDS: &[Job] = &[Job::Build, Job::Fleet];
+const COMMANDS: &[Job] = &[Job::Build, Job::ManagedNodes];
 const CHANNELS: &[Job] = &[Job::Promote, Job::Gc];
 const IMAGES: &[Job] = &[Job::Build, Job::Promote, Job::Gc];
 

@@ -16,11 +16,11 @@ use futures_util::future::join_all;
 use xtask::cloud::Image;
 use xtask::error::{Error, Exit, Result};
 
-use crate::blueprint::Blueprint;
+use crate::amazon_ebs_source::AmazonEbsSource;
+use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::clients::Clients;
 use crate::drive::Driver;
 use crate::dry::{self, Ignored, Made};
-use crate::fault::{Called as _, Fault, Kind};
 use crate::order::Order;
 use crate::request::{self, Owner};
 use crate::settings::{Settings, Via};
@@ -54,7 +54,7 @@ pub fn check(
     clients: &Clients,
     settings: &Settings,
     home: &str,
-    blueprint: &Blueprint,
+    ebs_source: &AmazonEbsSource,
 ) -> Result<String> {
     // Without an identity nothing else can be asked.
     let identity = driver.wait(clients.sts().get_caller_identity().send())?.called("sts:GetCallerIdentity")?;
@@ -66,7 +66,7 @@ pub fn check(
         ));
     }
     problems.extend(lifetime(driver.wait(clients.credentials_end())?));
-    let base = match base::find(driver, clients, home, blueprint) {
+    let base = match base::find(driver, clients, home, ebs_source) {
         Ok(base) => Some(base.id),
         Err(error) if error.exit() == Exit::Interrupted => return Err(error),
         Err(error) => {
@@ -78,7 +78,7 @@ pub fn check(
         clients,
         settings,
         home,
-        order: Order::builder(blueprint, base.as_deref().unwrap_or(NO_IMAGE), settings),
+        order: Order::builder(ebs_source, base.as_deref().unwrap_or(NO_IMAGE), settings),
         owner: Owner { run: NAME, purpose: "preflight", lifetime: settings.lifetime },
     };
     let found = driver.wait(asked.everywhere())?.map_err(|ignored| stopped(driver, clients, &ignored))?;
@@ -117,13 +117,13 @@ fn with_help(error: &Error) -> String {
 }
 
 /// A fault that stops a release, with its remedy.
-fn problem(fault: &Fault) -> String {
-    format!("{fault}: {}", fault.remedy())
+fn problem(aws_error: &AwsError) -> String {
+    format!("{aws_error}: {}", aws_error.remedy())
 }
 
 /// Adds what is wrong with something, or that nobody may look.
-fn add(problems: &mut Vec<String>, looked: std::result::Result<Option<String>, Fault>) {
-    problems.extend(looked.unwrap_or_else(|fault| Some(problem(&fault))));
+fn add(problems: &mut Vec<String>, looked: std::result::Result<Option<String>, AwsError>) {
+    problems.extend(looked.unwrap_or_else(|aws_error| Some(problem(&aws_error))));
 }
 
 /// The end of a run whose endpoint ignores DryRun. What it made is removed at once: no run knows of it.
@@ -142,11 +142,11 @@ impl Asked<'_> {
         let probe = dry::ask(self.home, probe, "ec2:DescribeImages", |_| Made::Nothing).await;
         found.extend(probe.map_err(|ignored| vec![ignored])?);
         let mut problems: Vec<(String, String)> =
-            found.iter().map(|fault| (self.home.to_owned(), problem(fault))).collect();
+            found.iter().map(|aws_error| (self.home.to_owned(), problem(aws_error))).collect();
         let (usable, closed) = match self.enabled(&home).await {
             Ok(regions) => regions,
-            Err(fault) => {
-                problems.push((self.home.to_owned(), problem(&fault)));
+            Err(aws_error) => {
+                problems.push((self.home.to_owned(), problem(&aws_error)));
                 (self.settings.regions.clone(), Vec::new())
             }
         };
@@ -167,7 +167,7 @@ impl Asked<'_> {
     }
 
     /// The regions that can be used, and those that cannot, with the reason.
-    async fn enabled(&self, home: &Client) -> Result<(Vec<String>, Vec<(String, String)>), Fault> {
+    async fn enabled(&self, home: &Client) -> Result<(Vec<String>, Vec<(String, String)>), AwsError> {
         let answer = home.describe_regions().all_regions(true).send().await.called("ec2:DescribeRegions")?;
         let (mut usable, mut closed) = (Vec::new(), Vec::new());
         for region in &self.settings.regions {
@@ -193,7 +193,7 @@ impl Asked<'_> {
 
     /// What the home region alone is asked: a builder, and an image of it.
     async fn at_home(&self, ec2: &Client) -> Result<Vec<String>, Ignored> {
-        let mut faults = Vec::new();
+        let mut aws_errors = Vec::new();
         let mut problems = Vec::new();
         let subnets = request::subnets(ec2, &self.order).into_paginator().items().send();
         let subnets: std::result::Result<Vec<Subnet>, _> = subnets.collect().await;
@@ -207,8 +207,8 @@ impl Asked<'_> {
                 None
             }
             Ok(subnets) => subnets.into_iter().next(),
-            Err(fault) => {
-                problems.push(problem(&fault));
+            Err(aws_error) => {
+                problems.push(problem(&aws_error));
                 None
             }
         };
@@ -223,7 +223,8 @@ impl Asked<'_> {
         if self.settings.via == Via::Ssh {
             let call = ec2.import_key_pair().key_name(NAME).public_key_material(PUBLIC_KEY.as_bytes().to_vec().into());
             let call = call.tag_specifications(tags(ResourceType::KeyPair)).dry_run(true).send();
-            faults.extend(dry::ask(self.home, call, "ec2:ImportKeyPair", |_| Made::KeyPair(NAME.to_owned())).await?);
+            aws_errors
+                .extend(dry::ask(self.home, call, "ec2:ImportKeyPair", |_| Made::KeyPair(NAME.to_owned())).await?);
             if self.order.groups.is_empty() {
                 let vpc = subnet.as_ref().and_then(Subnet::vpc_id).map(str::to_owned);
                 let call = ec2.create_security_group().group_name(NAME).description("preflight").set_vpc_id(vpc);
@@ -231,14 +232,14 @@ impl Asked<'_> {
                 let made = |answer: &CreateSecurityGroupOutput| {
                     Made::SecurityGroup(answer.group_id().unwrap_or_default().to_owned())
                 };
-                faults.extend(dry::ask(self.home, call, "ec2:CreateSecurityGroup", made).await?);
+                aws_errors.extend(dry::ask(self.home, call, "ec2:CreateSecurityGroup", made).await?);
             }
         }
         let kind = self.order.types.first().map(String::as_str).unwrap_or_default();
         let place = subnet.as_ref().and_then(Subnet::subnet_id);
         let call =
             request::instance(ec2, &self.order, self.owner, kind, place, &self.order.groups).dry_run(true).send();
-        faults.extend(dry::ask(self.home, call, "ec2:RunInstances", Made::instances).await?);
+        aws_errors.extend(dry::ask(self.home, call, "ec2:RunInstances", Made::instances).await?);
         let call = ec2
             .create_image()
             .tag_specifications(tags(ResourceType::Image))
@@ -250,14 +251,14 @@ impl Asked<'_> {
         let made = |answer: &CreateImageOutput| Made::image(answer.image_id());
         let refused = dry::ask(self.home, call, "ec2:CreateImage", made).await?;
         // The policy allows images of our instances, and this one is nobody's: what it says of that instance says nothing of the builder.
-        faults.extend(refused.filter(|fault| !fault.message.contains(&format!("instance/{NO_INSTANCE}"))));
-        problems.extend(faults.iter().map(problem));
+        aws_errors.extend(refused.filter(|aws_error| !aws_error.message.contains(&format!("instance/{NO_INSTANCE}"))));
+        problems.extend(aws_errors.iter().map(problem));
         Ok(problems)
     }
 
     /// What every region is asked: a copy into it, and the channels' parameters.
     async fn in_region(&self, region: &str) -> Result<Vec<(String, String)>, Ignored> {
-        let mut faults = Vec::new();
+        let mut aws_errors = Vec::new();
         if region != self.home {
             let call = self
                 .clients
@@ -274,23 +275,23 @@ impl Asked<'_> {
                 .dry_run(true)
                 .send();
             let made = |answer: &CopyImageOutput| Made::image(answer.image_id());
-            faults.extend(dry::ask(region, call, "ec2:CopyImage", made).await?);
+            aws_errors.extend(dry::ask(region, call, "ec2:CopyImage", made).await?);
         }
-        faults.extend(self.on_images(region).await?);
+        aws_errors.extend(self.on_images(region).await?);
         let ssm = self.clients.ssm(region);
         for prefix in &self.settings.prefixes {
             // Nothing is there under this name, which is answer enough.
-            faults.extend(parameters::get(&ssm, &format!("{prefix}/{NAME}")).await.err());
+            aws_errors.extend(parameters::get(&ssm, &format!("{prefix}/{NAME}")).await.err());
         }
         if self.settings.via == Via::Ssm && region == self.home {
             let call = ssm.describe_instance_information().max_results(5).send();
-            faults.extend(call.await.called("ssm:DescribeInstanceInformation").err());
+            aws_errors.extend(call.await.called("ssm:DescribeInstanceInformation").err());
             // A command that nobody sent is not found.
             let call = ssm.get_command_invocation().command_id(NO_COMMAND).instance_id(NO_INSTANCE).send();
-            let fault = call.await.called("ssm:GetCommandInvocation").err();
-            faults.extend(fault.filter(|fault| fault.kind == Kind::Denied));
+            let aws_error = call.await.called("ssm:GetCommandInvocation").err();
+            aws_errors.extend(aws_error.filter(|aws_error| aws_error.kind == Kind::Denied));
         }
-        let mut problems: Vec<String> = faults.iter().map(problem).collect();
+        let mut problems: Vec<String> = aws_errors.iter().map(problem).collect();
         add(&mut problems, limits::room_for_an_image(self.clients, region).await);
         if let Some(key) = self.settings.kms_keys.get(region) {
             add(&mut problems, limits::usable_key(self.clients, region, key).await);
@@ -299,10 +300,10 @@ impl Asked<'_> {
     }
 
     /// What is done with images later, asked about one of ours that is there already: none may be.
-    async fn on_images(&self, region: &str) -> Result<Vec<Fault>, Ignored> {
+    async fn on_images(&self, region: &str) -> Result<Vec<AwsError>, Ignored> {
         let ec2 = self.clients.ec2(region);
         match image::tagged(&ec2, record::RUN, None).await {
-            Err(fault) => Ok(vec![fault]),
+            Err(aws_error) => Ok(vec![aws_error]),
             Ok(images) => match images.iter().find_map(|ami| ami.image_id()) {
                 Some(id) => ours::of_builds(&ec2, region, id).await,
                 None => Ok(Vec::new()),
@@ -335,7 +336,7 @@ pub(crate) fn capturable(
     let made = |answer: &CreateImageOutput| Made::image(answer.image_id());
     match driver.wait(dry::ask(region, call, "ec2:CreateImage", made))? {
         Err(ignored) => Err(stopped(driver, clients, &[ignored])),
-        Ok(Some(fault)) => Err(fault.into()),
+        Ok(Some(aws_error)) => Err(aws_error.into()),
         Ok(None) => Ok(()),
     }
 }
@@ -351,9 +352,9 @@ pub(crate) fn launchable(driver: &Driver, clients: &Clients, settings: &Settings
     let call = request::instance(&ec2, &order, owner, kind, subnet, &order.groups).dry_run(true).send();
     match driver.wait(dry::answer(&image.region, call, "ec2:RunInstances", Made::instances))? {
         Err(ignored) => Err(stopped(driver, clients, &[ignored])),
-        Ok(fault) if fault.kind == Kind::WouldSucceed => Ok(()),
-        Ok(fault) if fault.kind == Kind::Denied => driver.wait(readable(&ec2, image))?,
-        Ok(fault) => Err(fault.into()),
+        Ok(aws_error) if aws_error.kind == Kind::WouldSucceed => Ok(()),
+        Ok(aws_error) if aws_error.kind == Kind::Denied => driver.wait(readable(&ec2, image))?,
+        Ok(aws_error) => Err(aws_error.into()),
     }
 }
 

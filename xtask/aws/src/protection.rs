@@ -3,7 +3,7 @@
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
 
-use crate::fault::{Called as _, Fault, Kind};
+use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::image;
 use crate::wait::retried;
 
@@ -11,7 +11,7 @@ use crate::wait::retried;
 pub const COOLDOWN: &str = "its deregistration protection is lifted; EC2 lets it be removed 24 hours after that";
 
 /// Protects an image; when that is lifted, it holds for another 24 hours.
-pub async fn put(ec2: &Client, id: &str) -> Result<(), Fault> {
+pub async fn put(ec2: &Client, id: &str) -> Result<(), AwsError> {
     if is_protected(ec2, id).await? {
         return Ok(());
     }
@@ -20,7 +20,7 @@ pub async fn put(ec2: &Client, id: &str) -> Result<(), Fault> {
 }
 
 /// Lifts an image's protection; true if there was one.
-pub async fn lift(ec2: &Client, id: &str) -> Result<bool, Fault> {
+pub async fn lift(ec2: &Client, id: &str) -> Result<bool, AwsError> {
     if !is_protected(ec2, id).await? {
         return Ok(false);
     }
@@ -29,7 +29,7 @@ pub async fn lift(ec2: &Client, id: &str) -> Result<bool, Fault> {
 }
 
 /// `enabled-with-cooldown`, `enabled-without-cooldown`, `disabled` (API reference, Image).
-async fn is_protected(ec2: &Client, id: &str) -> Result<bool, Fault> {
+async fn is_protected(ec2: &Client, id: &str) -> Result<bool, AwsError> {
     let found = image::by_ids(ec2, &[id.to_owned()]).await?;
     Ok(found.first().and_then(|ami| ami.deregistration_protection()).is_some_and(|state| state.starts_with("enabled")))
 }
@@ -44,7 +44,7 @@ pub async fn in_recycle_bin(ec2: &Client, id: &str) -> Option<String> {
             let kept = found.images().iter().find(|kept| kept.image_id() == Some(id))?;
             Some(kept.recycle_bin_exit_time().map(ToString::to_string).unwrap_or_default())
         }
-        Err(fault) if fault.kind == Kind::NotFound => None,
+        Err(aws_error) if aws_error.kind == Kind::NotFound => None,
         Err(_) => None,
     }
 }

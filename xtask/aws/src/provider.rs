@@ -8,15 +8,15 @@ use xtask::cli::{self, Job, On};
 use xtask::commands::{Context, Provider};
 use xtask::config::{Config, Image as ImageConfig};
 use xtask::error::{Exit, Result};
-use xtask::fleet::Fleet;
 use xtask::recipe::Source;
+use xtask::ssm::ManagedNodes;
 use xtask::state::{Run, State};
 
 use crate::clients::{self, Clients};
 use crate::cloud::Ec2;
 use crate::drive::Driver;
 use crate::settings::{Patiences, Settings, Via};
-use crate::{fleet, policy};
+use crate::{policy, ssm};
 
 /// The provider, opened as often as a command likes: driver and clients are made once.
 #[derive(Debug, Default)]
@@ -71,18 +71,23 @@ impl Provider for OnAws {
         Ok(Some(policy::policy(jobs, &policy::Scope::of(config, sources)?)))
     }
 
-    fn has_fleet(&self) -> bool {
+    fn has_managed_nodes(&self) -> bool {
         true
     }
 
-    fn fleet(&self, config: &Config, regions: &[String], run: Option<Arc<Run>>) -> Result<Box<dyn Fleet>> {
+    fn managed_nodes(
+        &self,
+        config: &Config,
+        regions: &[String],
+        run: Option<Arc<Run>>,
+    ) -> Result<Box<dyn ManagedNodes>> {
         let Some(home) = regions.first() else {
             return Err(
                 Exit::Usage.error("no region to look in", "pass --region, or add some to [regions] in ami.toml")
             );
         };
         let (driver, clients) = self.opened(config, home)?;
-        Ok(Box::new(fleet::Ssm::new(&driver, clients.of_run(run), regions, Patiences::default().command)))
+        Ok(Box::new(ssm::Ssm::new(&driver, clients.of_run(run), regions, Patiences::default().command)))
     }
 
     fn source<'a>(&self, name: &str, image: &'a ImageConfig) -> Result<&'a str> {

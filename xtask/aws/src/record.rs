@@ -201,10 +201,10 @@ pub fn marks(tags: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 }
 
 /// A verdict as tags.
-pub fn verdict_tags(record: &Record) -> BTreeMap<String, String> {
-    let verdict = if record.passed { "passed" } else { "failed" };
+pub fn smoke_tags(record: &Record) -> BTreeMap<String, String> {
+    let smoke_record = if record.passed { "passed" } else { "failed" };
     let tags = [
-        (SMOKE, format!("{verdict} {}", record.at)),
+        (SMOKE, format!("{smoke_record} {}", record.at)),
         (SMOKE_SPEC, record.spec_sha256.to_string()),
         // A pass that has no room was not made, as far as other machines know: that is the safe side.
         (SMOKE_PASSES, items(&record.passes, ", ")),
@@ -213,9 +213,9 @@ pub fn verdict_tags(record: &Record) -> BTreeMap<String, String> {
 }
 
 /// The verdict that the tags hold, each pass with one check that says where it is from: the reports are where the judging was.
-pub fn verdict(tags: &BTreeMap<String, String>, content: Digest) -> Option<Record> {
-    let (verdict, at) = tags.get(SMOKE)?.split_once(' ')?;
-    let passed = verdict == "passed";
+pub fn smoke_record(tags: &BTreeMap<String, String>, content: Digest) -> Option<Record> {
+    let (smoke_record, at) = tags.get(SMOKE)?.split_once(' ')?;
+    let passed = smoke_record == "passed";
     let passes: Vec<String> = tags.get(SMOKE_PASSES)?.split(", ").map(str::to_owned).collect();
     let report = || Report {
         schema: 1,
@@ -226,7 +226,7 @@ pub fn verdict(tags: &BTreeMap<String, String>, content: Digest) -> Option<Recor
             name: "tags".to_owned(),
             outcome: if passed { Outcome::Pass } else { Outcome::Fail },
             seconds: 0.0,
-            message: format!("the image's tags say: {verdict} {at}"),
+            message: format!("the image's tags say: {smoke_record} {at}"),
         }],
         wall_seconds: 0.0,
         slowest_seconds: 0.0,
@@ -370,12 +370,12 @@ mod tests {
             passes: vec!["first boot on t3.micro".to_owned(), "after reboot on t3.micro".to_owned()],
             reports: Vec::new(),
         };
-        let read = verdict(&verdict_tags(&record), content).unwrap();
+        let read = smoke_record(&smoke_tags(&record), content).unwrap();
         assert_eq!((read.passed, read.spec_sha256, &read.passes), (false, record.spec_sha256, &record.passes));
         assert!(read.reports.len() == 2 && read.reports.iter().all(|r| !r.passed()));
-        let read = verdict(&verdict_tags(&Record { passed: true, ..record }), content).unwrap();
+        let read = smoke_record(&smoke_tags(&Record { passed: true, ..record }), content).unwrap();
         assert!(read.passed && read.reports.iter().all(Report::passed));
-        assert!(verdict(&BTreeMap::new(), content).is_none());
+        assert!(smoke_record(&BTreeMap::new(), content).is_none());
     }
 
     #[test]
@@ -392,7 +392,7 @@ mod tests {
             passes,
             reports: Vec::new(),
         };
-        tags.extend(verdict_tags(&record));
+        tags.extend(smoke_tags(&record));
         tags.extend([mark("quarantined", &"y".repeat(300))]);
         for (key, value) in &tags {
             assert!(value.chars().count() <= VALUE, "{key}: {value}");

@@ -1,400 +1,217 @@
-//! A way in without SSH: AWS Systems Manager Run Command. No key pair, no open port, no address of ours.
-//!
-//! A command becomes a transient systemd unit with a fixed name that writes to files, and polls read them: what Run Command returns
-//! by itself ends after 24,000 characters (API reference, GetCommandInvocation), and SendCommand knows no client token, so everything
-//! that is sent may arrive twice.
+//! Managed nodes by Systems Manager: EC2 instances and hybrid ones (`mi-…`) alike, and RunShellScript on many of them at once.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_ssm::Client;
-use aws_sdk_ssm::types::CommandInvocationStatus as Status;
-use aws_smithy_types::base64;
-use xtask::error::{Error, Exit, Result};
-use xtask::event::Stream;
-use xtask::process::{Cmd, Ended, Finished, quote};
-use xtask::remote::Remote;
-use xtask::signals;
+use aws_sdk_ssm::operation::get_command_invocation::GetCommandInvocationOutput;
+use aws_sdk_ssm::types::{CommandInvocationStatus as Status, InstanceInformation, InstanceInformationStringFilter};
+use tokio::time::Instant;
+use xtask::error::{Error, Result};
+use xtask::ssm::{Answer, ManagedNodes, Node, Policy, Target};
 
+use crate::aws_error::{AwsError, Kind};
+use crate::clients::Clients;
 use crate::drive::Driver;
-use crate::fault::{Fault, Kind};
 use crate::wait::retried;
 
-/// Where commands, inputs and outputs lie on the instance: gone with the boot.
-const FOLDER: &str = "/run/agent-ami-ssm";
-/// Bytes of a file sent at once: SendCommand's parameters are limited to 64 KB, and base64 adds a third.
-const CHUNK: usize = 36 << 10;
-/// Bytes of each stream read at once: two of them in base64 fit into 24,000 characters.
-const WINDOW: usize = 8 << 10;
-/// How long a short command may take.
-const SHORT: Duration = Duration::from_secs(600);
+/// Nodes that one SendCommand takes (API reference, SendCommand, InstanceIds).
+const BATCH: usize = 50;
+/// Ids that one filter takes.
+const FILTER: usize = 40;
 
-/// The way in.
+/// The nodes of some regions.
 #[derive(Debug)]
 pub struct Ssm {
     driver: Arc<Driver>,
-    client: Client,
-    instance: String,
-    region: String,
-    user: String,
+    clients: Clients,
+    regions: Vec<String>,
     /// Between two looks at a command.
     pause: Duration,
-    /// How long an instance may be away before it is given up.
-    patience: Duration,
-    boot_id: String,
-    /// Tells this session's files from those of one before it.
-    session: u32,
-    jobs: AtomicU64,
-}
-
-/// One look at a running command.
-#[derive(Debug, PartialEq, Eq)]
-struct Look {
-    boot_id: String,
-    code: Option<i32>,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-/// What came of one RunShellScript.
-#[derive(Debug)]
-enum Answer {
-    Said(String),
-    /// The instance did not take it: it is restarting, or its agent is not up yet.
-    Away(String),
 }
 
 impl Ssm {
-    /// A way in to an instance that may still be booting.
-    pub fn new(
-        driver: &Arc<Driver>,
-        client: Client,
-        (instance, region): (&str, &str),
-        user: &str,
-        (pause, patience): (Duration, Duration),
-    ) -> Self {
-        let (driver, jobs) = (Arc::clone(driver), AtomicU64::new(0));
-        let (instance, region, user) = (instance.to_owned(), region.to_owned(), user.to_owned());
-        let (boot_id, session) = (String::new(), fastrand::u32(..));
-        Self { driver, client, instance, region, user, pause, patience, boot_id, session, jobs }
+    /// Over clients whose run writes down what is sent.
+    pub fn new(driver: &Arc<Driver>, clients: Clients, regions: &[String], pause: Duration) -> Self {
+        Self { driver: Arc::clone(driver), clients, regions: regions.to_vec(), pause }
     }
 
-    /// Waits until the instance's agent takes commands.
-    pub fn connect(mut self, waited: &dyn Fn(Duration)) -> Result<Self> {
-        let started = Instant::now();
-        loop {
-            match self.run("cat /proc/sys/kernel/random/boot_id")? {
-                Answer::Said(boot_id) => {
-                    self.boot_id = boot_id.trim().to_owned();
-                    return Ok(self);
-                }
-                Answer::Away(why) if started.elapsed() >= self.patience => {
-                    return Err(Exit::Failed.error(
-                        format_args!("Systems Manager has not reached {} within {} s: {why}", self.instance, self.patience.as_secs()),
-                        "the image needs amazon-ssm-agent, and the instance a profile with AmazonSSMManagedInstanceCore (`ssm_instance_profile` in ami.toml)",
-                    ));
-                }
-                Answer::Away(_) => {
-                    waited(started.elapsed());
-                    signals::pause(self.pause)?;
-                }
+    async fn look(&self, targets: &[Target]) -> std::result::Result<Vec<Node>, AwsError> {
+        let ids: Vec<&String> =
+            targets.iter().filter_map(|t| if let Target::Id(id) = t { Some(id) } else { None }).collect();
+        let filter = |key: String, values: Vec<String>| {
+            InstanceInformationStringFilter::builder().key(key).set_values(Some(values)).build().ok()
+        };
+        let mut filters: Vec<Option<InstanceInformationStringFilter>> = ids
+            .chunks(FILTER)
+            .map(|some| filter("InstanceIds".to_owned(), some.iter().map(|s| (*s).clone()).collect()))
+            .collect();
+        filters.extend(targets.iter().filter_map(|target| match target {
+            Target::Tag(key, value) => Some(filter(format!("tag:{key}"), vec![value.clone()])),
+            Target::Id(_) => None,
+        }));
+        if targets.is_empty() {
+            filters.push(None);
+        }
+        let mut nodes = Vec::new();
+        for region in &self.regions {
+            for filter in &filters {
+                nodes.extend(described(&self.clients.ssm(region), region, filter.clone()).await?);
             }
         }
+        Ok(nodes)
     }
 
-    /// The boot it was entered in.
-    pub fn boot_id(&self) -> &str {
-        &self.boot_id
-    }
-
-    /// Runs a script as root and returns what it printed; the script must be one that may run twice.
-    fn run(&self, script: &str) -> Result<Answer> {
-        self.driver.wait(self.sent(script))?.map_err(Error::from)
-    }
-
-    async fn sent(&self, script: &str) -> std::result::Result<Answer, Fault> {
-        let call = self.client.send_command().document_name("AWS-RunShellScript").instance_ids(&self.instance);
-        let call = call.parameters("commands", vec![script.to_owned()]).timeout_seconds(30);
-        let sent = match retried(|| call.clone().send(), "ssm:SendCommand").await {
-            // Not registered (yet), or its last ping is too old.
-            Err(fault) if fault.code.as_deref() == Some("InvalidInstanceId") => return Ok(Answer::Away(fault.message)),
-            sent => sent?,
+    /// Sends a script to nodes of one region and waits for each.
+    async fn batch(
+        &self,
+        region: &str,
+        ids: Vec<String>,
+        script: &str,
+        within: Duration,
+        told: &dyn Fn(&Answer),
+    ) -> Vec<Answer> {
+        let client = self.clients.ssm(region);
+        let answer = |id: &str, status: &str, stderr: String| Answer {
+            id: id.to_owned(),
+            region: region.to_owned(),
+            status: status.to_owned(),
+            code: None,
+            stdout: String::new(),
+            stderr,
         };
-        let id = sent.command().and_then(|c| c.command_id()).unwrap_or_default().to_owned();
-        let call = self.client.get_command_invocation().command_id(id).instance_id(&self.instance);
-        let started = tokio::time::Instant::now();
-        loop {
-            match retried(|| call.clone().send(), "ssm:GetCommandInvocation").await {
-                // Visible a moment after it was sent.
-                Err(fault) if fault.kind == Kind::NotFound && started.elapsed() < self.patience => {}
-                answer => {
-                    let answer = answer?;
-                    let said = || answer.standard_output_content().unwrap_or_default().to_owned();
-                    match answer.status() {
-                        Some(Status::Success) => return Ok(Answer::Said(said())),
-                        Some(Status::Pending | Status::InProgress | Status::Delayed) | None
-                            if started.elapsed() < self.patience => {}
-                        Some(Status::Failed) => return Err(self.refused(&answer)),
-                        status => {
-                            let status = status.map_or("unknown", Status::as_str);
-                            return Ok(Answer::Away(format!("the command is {status}")));
-                        }
+        let seconds = within.as_secs().max(30);
+        let call = client.send_command().document_name("AWS-RunShellScript").set_instance_ids(Some(ids.clone()));
+        // Until it is taken, and until it has ended (API reference: TimeoutSeconds; the document's executionTimeout).
+        let call = call.timeout_seconds(i32::try_from(seconds).unwrap_or(i32::MAX));
+        let call = call
+            .parameters("executionTimeout", vec![seconds.to_string()])
+            .parameters("commands", vec![script.to_owned()]);
+        let command = match retried(|| call.clone().send(), "ssm:SendCommand").await {
+            Ok(sent) => sent.command().and_then(|c| c.command_id()).unwrap_or_default().to_owned(),
+            Err(aws_error) => {
+                // One that does not take commands refuses it for all: the others are asked without it.
+                if ids.len() > 1 && aws_error.code.as_deref() == Some("InvalidInstanceId") {
+                    let mut answers = Vec::new();
+                    for id in ids {
+                        answers.extend(Box::pin(self.batch(region, vec![id], script, within, told)).await);
                     }
+                    return answers;
                 }
-            }
-            tokio::time::sleep(self.pause).await;
-        }
-    }
-
-    fn refused(&self, answer: &aws_sdk_ssm::operation::get_command_invocation::GetCommandInvocationOutput) -> Fault {
-        let said = answer.standard_error_content().unwrap_or_default().trim().to_owned();
-        let message = format!("on {} it ended with {}: {said}", self.instance, answer.response_code());
-        Fault { kind: Kind::Other, action: "ssm:SendCommand", code: None, message }
-    }
-
-    /// Runs a script that must arrive.
-    fn must(&self, script: &str) -> Result<String> {
-        match self.run(script)? {
-            Answer::Said(said) => Ok(said),
-            Answer::Away(why) => Err(self.lost(&why)),
-        }
-    }
-
-    fn lost(&self, why: &str) -> Error {
-        Exit::Failed.error(
-            format_args!("{} cannot be reached any more: {why}", self.instance),
-            "its console output (`aws ec2 get-console-output`) shows what happened to it",
-        )
-    }
-
-    /// Puts bytes into a file of root's, in parts with names of their own.
-    fn send(&self, bytes: &[u8], file: &str) -> Result<()> {
-        let mut parts = Vec::new();
-        for (i, chunk) in bytes.chunks(CHUNK).enumerate() {
-            let part = format!("{file}.{i}");
-            let text = base64::encode(chunk);
-            self.must(&format!("install -d -m 0700 {FOLDER}; printf %s {text} | base64 -d >{part}"))?;
-            parts.push(part);
-        }
-        let all = parts.join(" ");
-        self.must(&format!(
-            "install -d -m 0700 {FOLDER}; test -e {file} || {{ cat /dev/null {all} >{file}.new && mv {file}.new {file} && rm -f {all}; }}"
-        ))
-        .map(drop)
-    }
-
-    /// Starts a command as the login user; returns the path that its files' names start with.
-    fn start(&self, command: &str, stdin: &[u8]) -> Result<String> {
-        let name = format!("{:08x}-{}", self.session, self.jobs.fetch_add(1, Ordering::Relaxed));
-        let job = format!("{FOLDER}/{name}");
-        let input = if stdin.is_empty() { "/dev/null".to_owned() } else { format!("{job}.in") };
-        if !stdin.is_empty() {
-            self.send(stdin, &input)?;
-        }
-        self.send(command.as_bytes(), &format!("{job}.cmd"))?;
-        self.must(&launch(&self.user, &name, &input))?;
-        Ok(job)
-    }
-
-    /// What a command has said since, and whether it has ended. `None`: the instance has restarted under it, or is away for good.
-    fn look(&self, job: &str, (out, err): (usize, usize)) -> Result<Option<Look>> {
-        let started = Instant::now();
-        loop {
-            match self.run(&peek(job, out, err))? {
-                Answer::Said(said) => {
-                    let look = read(&said).ok_or_else(|| self.lost(&format!("it answered {said:?}")))?;
-                    return Ok(Some(look).filter(|l| l.boot_id == self.boot_id));
-                }
-                Answer::Away(_) if started.elapsed() < self.patience => signals::pause(self.pause)?,
-                Answer::Away(_) => return Ok(None),
-            }
-        }
-    }
-
-    /// Follows a command to its end.
-    fn follow(
-        &self,
-        job: &str,
-        deadline: Option<Instant>,
-        said: &mut dyn FnMut(Stream, &[u8]),
-    ) -> Result<Option<Ended>> {
-        let (mut out, mut err) = (0, 0);
-        loop {
-            let Some(look) = self.look(job, (out, err))? else { return Ok(None) };
-            out += look.stdout.len();
-            err += look.stderr.len();
-            let quiet = look.stdout.is_empty() && look.stderr.is_empty();
-            said(Stream::Stdout, &look.stdout);
-            said(Stream::Stderr, &look.stderr);
-            if let Some(code) = look.code.filter(|_| quiet) {
-                self.must(&format!("rm -f {job}.*"))?;
-                return Ok(Some(Ended::Code(code)));
-            }
-            if deadline.is_some_and(|d| Instant::now() >= d) {
-                let unit = unit(job.rsplit('/').next().unwrap_or_default());
-                self.must(&format!("systemctl kill --signal=KILL {unit}; rm -f {job}.*"))?;
-                return Ok(Some(Ended::TimedOut));
-            }
-            if quiet {
-                signals::pause(self.pause)?;
-            }
-        }
-    }
-}
-
-/// The script that starts a command once, however often it arrives. A login shell of the user's runs it, in the unit's own control
-/// group (`runuser -l` would open a session elsewhere), so that all of it can be ended; what it leaves in the background lives on, as
-/// it does after ssh.
-fn launch(user: &str, name: &str, input: &str) -> String {
-    let (job, unit) = (format!("{FOLDER}/{name}"), unit(name));
-    let inner = format!(
-        "home=$(getent passwd {user} | cut -d: -f6); cd \"$home\"; \
-         runuser -u {user} -- env -i HOME=\"$home\" USER={user} LOGNAME={user} SHELL=/bin/bash LANG=C.UTF-8 \
-         bash -lc \"$(cat {job}.cmd)\" <{input} >{job}.out 2>{job}.err; echo $? >{job}.new; mv {job}.new {job}.rc"
-    );
-    let there = format!("test -e {job}.out || systemctl --quiet is-active {unit}");
-    format!(
-        "{there} || systemd-run --quiet --collect --unit={unit} --property=KillMode=process sh -c {} || {there} || exit 1\n\
-         for i in 1 2 3 4 5 6 7 8; do test -e {job}.rc && break; sleep 0.1; done",
-        quote(&inner)
-    )
-}
-
-/// The unit a command runs in.
-fn unit(name: &str) -> String {
-    format!("agent-ami-ssm-{name}.service")
-}
-
-/// The script that shows how far a command is: boot id, exit code, and the next bytes of each stream.
-fn peek(job: &str, out: usize, err: usize) -> String {
-    let window = |name: &str, from: usize| {
-        format!("tail -c +{} {job}.{name} 2>/dev/null | head -c {WINDOW} | base64 -w 0; echo", from + 1)
-    };
-    // The code first: what is written before the end is seen at the next look.
-    format!(
-        "cat /proc/sys/kernel/random/boot_id; cat {job}.rc 2>/dev/null || echo -; {}; {}",
-        window("out", out),
-        window("err", err)
-    )
-}
-
-/// What [`peek`] printed.
-fn read(said: &str) -> Option<Look> {
-    let mut lines = said.split('\n');
-    let (boot_id, code) = (lines.next()?.trim().to_owned(), lines.next()?.trim());
-    let code = if code == "-" { None } else { Some(code.parse().ok()?) };
-    let stdout = base64::decode(lines.next()?.trim()).ok()?;
-    let stderr = base64::decode(lines.next()?.trim()).ok()?;
-    Some(Look { boot_id, code, stdout, stderr })
-}
-
-/// Cuts a stream into lines; a line without an end is handed over when the stream is over.
-#[derive(Default)]
-struct Lines(Vec<u8>);
-
-impl Lines {
-    fn take(&mut self, bytes: &[u8], line: &mut dyn FnMut(&str)) {
-        self.0.extend_from_slice(bytes);
-        while let Some(end) = self.0.iter().position(|b| *b == b'\n') {
-            let whole: Vec<u8> = self.0.drain(..=end).collect();
-            line(String::from_utf8_lossy(&whole).trim_end_matches(['\n', '\r']));
-        }
-    }
-
-    fn rest(&mut self, line: &mut dyn FnMut(&str)) {
-        if !self.0.is_empty() {
-            line(&String::from_utf8_lossy(&std::mem::take(&mut self.0)));
-        }
-    }
-}
-
-impl Remote for Ssm {
-    fn output(&self, command: &str, stdin: &[u8]) -> Result<Finished> {
-        let job = self.start(command, stdin)?;
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let ended = self.follow(&job, Some(Instant::now() + SHORT), &mut |stream, bytes| match stream {
-            Stream::Stdout => stdout.extend_from_slice(bytes),
-            Stream::Stderr => stderr.extend_from_slice(bytes),
-        })?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        match ended {
-            Some(Ended::Code(code)) => Ok(Finished { code, stdout: text(stdout), stderr: text(stderr) }),
-            Some(Ended::TimedOut) => Err(self.lost(&format!("`{command}` took more than {} s", SHORT.as_secs()))),
-            None => Err(self.lost("it restarted, or went away")),
-        }
-    }
-
-    fn stream(
-        &self,
-        command: &str,
-        timeout: Option<Duration>,
-        line: &mut dyn FnMut(Stream, &str),
-    ) -> Result<Option<Ended>> {
-        let job = self.start(command, b"")?;
-        let (mut out, mut err) = (Lines::default(), Lines::default());
-        let ended = self.follow(&job, timeout.map(|t| Instant::now() + t), &mut |stream, bytes| {
-            let lines = if stream == Stream::Stdout { &mut out } else { &mut err };
-            lines.take(bytes, &mut |text| line(stream, text));
-        })?;
-        out.rest(&mut |text| line(Stream::Stdout, text));
-        err.rest(&mut |text| line(Stream::Stderr, text));
-        Ok(ended)
-    }
-
-    fn upload(&self, local: &Path, remote: &str) -> Result<()> {
-        let hint = "the destination's folder must exist and be writable for the login user";
-        let (Some(folder), Some(name)) = (local.parent(), local.file_name()) else {
-            return Err(Exit::Failed.error(format_args!("{} cannot be uploaded", local.display()), hint));
-        };
-        let staging = tempfile::tempdir()?;
-        let archive = staging.path().join("upload.tar.gz");
-        Cmd::new("tar").arg("-C").arg(folder).arg("-czf").arg(&archive).arg(name).read()?;
-        let name = quote(&name.to_string_lossy());
-        let unpack = match remote.strip_suffix('/') {
-            Some(folder) => format!("tar -xzf - -C {}", quote(if folder.is_empty() { "/" } else { folder })),
-            None => {
-                format!("d=$(mktemp -d) && tar -xzf - -C \"$d\" && mv \"$d\"/{name} {}; rm -rf \"$d\"", quote(remote))
+                let answers: Vec<Answer> = ids.iter().map(|id| answer(id, "NotSent", aws_error.to_string())).collect();
+                answers.iter().for_each(told);
+                return answers;
             }
         };
-        let finished = self.output(&unpack, &fs_err::read(&archive)?)?;
-        if finished.code != 0 {
-            let message = format!("cannot upload {} to {remote}: {}", local.display(), finished.stderr.trim());
-            return Err(Exit::Failed.error(message, hint));
+        let deadline = Instant::now() + within + Duration::from_secs(30);
+        let mut waiting = ids;
+        let mut answers = Vec::new();
+        while !waiting.is_empty() {
+            let late = Instant::now() >= deadline;
+            let mut left = Vec::new();
+            for id in waiting {
+                let new = match invocation(&client, &command, &id).await {
+                    Ok(Some(done)) => answered(&id, region, &done),
+                    Ok(None) if !late => {
+                        left.push(id);
+                        continue;
+                    }
+                    Ok(None) => answer(&id, "TimedOut", format!("no answer within {seconds} s")),
+                    Err(aws_error) => answer(&id, "Unknown", aws_error.to_string()),
+                };
+                told(&new);
+                answers.push(new);
+            }
+            waiting = left;
+            if !waiting.is_empty() {
+                tokio::time::sleep(self.pause).await;
+            }
         }
-        Ok(())
-    }
-
-    fn login_line(&self) -> String {
-        format!("aws ssm start-session --region {} --target {}", self.region, self.instance)
-    }
-
-    fn launch_key(&self) -> Option<PathBuf> {
-        None
+        answers
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_look_is_read_back() {
-        let said = "1b2c\n-\naGVsbG8K\n\n";
-        let look = Look { boot_id: "1b2c".to_owned(), code: None, stdout: b"hello\n".to_vec(), stderr: Vec::new() };
-        assert_eq!(read(said), Some(look));
-        assert_eq!(read("1b2c\n7\n\n\n").unwrap().code, Some(7));
-        assert_eq!(read("bash: no such file"), None);
+impl ManagedNodes for Ssm {
+    fn nodes(&self, targets: &[Target]) -> Result<Vec<Node>> {
+        self.driver.wait(self.look(targets))?.map_err(Error::from)
     }
 
-    #[test]
-    fn lines_are_whole_whatever_the_windows() {
-        let (mut lines, mut seen) = (Lines::default(), Vec::new());
-        for window in ["on", "e\ntw", "o\r\n\nlast"] {
-            lines.take(window.as_bytes(), &mut |l| seen.push(l.to_owned()));
+    fn run(&self, nodes: &[Node], script: &str, within: Duration, told: &dyn Fn(&Answer)) -> Result<Vec<Answer>> {
+        let mut answers = Vec::new();
+        for region in &self.regions {
+            let ids: Vec<String> = nodes.iter().filter(|n| n.region == *region).map(|n| n.id.clone()).collect();
+            for some in ids.chunks(BATCH) {
+                answers.extend(self.driver.wait(self.batch(region, some.to_vec(), script, within, told))?);
+            }
         }
-        lines.rest(&mut |l| seen.push(l.to_owned()));
-        assert_eq!(seen, ["one", "two", "", "last"]);
+        Ok(answers)
+    }
+}
+
+/// All pages of DescribeInstanceInformation.
+async fn described(
+    client: &Client,
+    region: &str,
+    filter: Option<InstanceInformationStringFilter>,
+) -> std::result::Result<Vec<Node>, AwsError> {
+    let (mut nodes, mut next) = (Vec::new(), None);
+    loop {
+        let call = client.describe_instance_information().set_filters(filter.clone().map(|f| vec![f]));
+        let call = call.max_results(50).set_next_token(next.take());
+        let page = retried(|| call.clone().send(), "ssm:DescribeInstanceInformation").await?;
+        nodes.extend(page.instance_information_list().iter().map(|found| node(region, found)));
+        next = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
+        if next.is_none() {
+            return Ok(nodes);
+        }
+    }
+}
+
+fn node(region: &str, found: &InstanceInformation) -> Node {
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let ping = found.ping_status().map_or("Unknown", |p| p.as_str()).to_owned();
+    let last = found.last_ping_date_time().and_then(|t| jiff::Timestamp::from_second(t.secs()).ok());
+    let system =
+        format!("{} {}", found.platform_name().unwrap_or_default(), found.platform_version().unwrap_or_default());
+    Node {
+        id: text(found.instance_id()),
+        region: region.to_owned(),
+        name: text(found.name().or(found.computer_name())),
+        last_ping: last.map(|t| t.to_string()).unwrap_or_default(),
+        agent: text(found.agent_version()),
+        platform: found.platform_type().map_or("unknown", |p| p.as_str()).to_owned(),
+        system: system.trim().to_owned(),
+        policy: Policy::Unknown { why: if ping == "Online" { "not asked".to_owned() } else { ping.clone() } },
+        ping,
+    }
+}
+
+/// What came of a command on a node; `None` while nothing has.
+async fn invocation(
+    client: &Client,
+    command: &str,
+    id: &str,
+) -> std::result::Result<Option<GetCommandInvocationOutput>, AwsError> {
+    let call = client.get_command_invocation().command_id(command).instance_id(id);
+    match retried(|| call.clone().send(), "ssm:GetCommandInvocation").await {
+        // Visible a moment after it was sent.
+        Err(aws_error) if aws_error.kind == Kind::NotFound => Ok(None),
+        Err(aws_error) => Err(aws_error),
+        Ok(answer) => match answer.status() {
+            Some(Status::Pending | Status::InProgress | Status::Delayed | Status::Cancelling) | None => Ok(None),
+            _ => Ok(Some(answer)),
+        },
+    }
+}
+
+fn answered(id: &str, region: &str, found: &GetCommandInvocationOutput) -> Answer {
+    Answer {
+        id: id.to_owned(),
+        region: region.to_owned(),
+        status: found.status().map_or("Unknown", Status::as_str).to_owned(),
+        // API reference: -1 if the command has not run.
+        code: Some(found.response_code()).filter(|code| *code >= 0),
+        stdout: found.standard_output_content().unwrap_or_default().to_owned(),
+        stderr: found.standard_error_content().unwrap_or_default().to_owned(),
     }
 }

@@ -11,8 +11,8 @@ use aws_sdk_ec2::types::{Filter, LaunchTemplate, Reservation};
 use jiff::{SignedDuration, Timestamp};
 use xtask::cloud::Image;
 
+use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::clients::Clients;
-use crate::fault::{Called as _, Fault, Kind};
 use crate::{image, parameters, record};
 
 /// An image that was launched in this time counts as in use (`LastLaunchedTime`, which EC2 reports up to 24 hours late).
@@ -28,7 +28,7 @@ pub struct Uses {
 }
 
 /// The users of an image in its region.
-pub async fn of(clients: &Clients, image: &Image) -> Result<Uses, Fault> {
+pub async fn of(clients: &Clients, image: &Image) -> Result<Uses, AwsError> {
     let (region, id) = (image.region.as_str(), image.id.0.as_str());
     let (ec2, autoscaling) = (clients.ec2(region), clients.autoscaling(region));
     let mut uses = Uses::default();
@@ -43,8 +43,8 @@ pub async fn of(clients: &Clients, image: &Image) -> Result<Uses, Fault> {
     uses.add("launch configurations", configurations(&autoscaling, id, known).await)?;
     uses.add("Auto Scaling groups", groups.map(|_| Vec::new()))?;
     match references(&ec2, id, &image.name).await {
-        Err(fault) if is_not_offered(&fault) => {
-            uses.caveats.insert(format!("EC2 Image Builder's recipes are not looked at in {region}: {fault}"));
+        Err(aws_error) if is_not_offered(&aws_error) => {
+            uses.caveats.insert(format!("EC2 Image Builder's recipes are not looked at in {region}: {aws_error}"));
             uses.add("parameters", unreadable(&clients.ssm(region)).await)?;
         }
         others => uses.add("EC2's image references", others)?,
@@ -53,14 +53,14 @@ pub async fn of(clients: &Clients, image: &Image) -> Result<Uses, Fault> {
 }
 
 impl Uses {
-    fn add(&mut self, what: &str, found: Result<Vec<String>, Fault>) -> Result<(), Fault> {
+    fn add(&mut self, what: &str, found: Result<Vec<String>, AwsError>) -> Result<(), AwsError> {
         match found {
             Ok(users) => self.users.extend(users),
             // Nothing else would be answered either.
-            Err(fault) if matches!(fault.kind, Kind::Expired | Kind::Credentials | Kind::NoCredentials) => {
-                return Err(fault);
+            Err(aws_error) if matches!(aws_error.kind, Kind::Expired | Kind::Credentials | Kind::NoCredentials) => {
+                return Err(aws_error);
             }
-            Err(fault) => drop(self.users.insert(format!("perhaps {what}, which cannot be read ({fault})"))),
+            Err(aws_error) => drop(self.users.insert(format!("perhaps {what}, which cannot be read ({aws_error})"))),
         }
         Ok(())
     }
@@ -68,16 +68,16 @@ impl Uses {
 
 /// True if the endpoint does not know DescribeImageReferences, which adds to the other lists what few accounts have. An identity that may not
 /// call it has a list that cannot be read.
-fn is_not_offered(fault: &Fault) -> bool {
+fn is_not_offered(aws_error: &AwsError) -> bool {
     const UNKNOWN: [&str; 4] = ["InvalidAction", "UnsupportedOperation", "UnknownOperationException", "NotImplemented"];
-    match (fault.kind, fault.code.as_deref()) {
+    match (aws_error.kind, aws_error.code.as_deref()) {
         // EC2's own failures have a code.
         (Kind::Server, None) => true,
         (_, code) => code.is_some_and(|code| UNKNOWN.contains(&code)),
     }
 }
 
-async fn instances(ec2: &Client, id: &str) -> Result<Vec<String>, Fault> {
+async fn instances(ec2: &Client, id: &str) -> Result<Vec<String>, AwsError> {
     let call = ec2.describe_instances().filters(Filter::builder().name("image-id").values(id).build());
     let pages: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
     let pages = pages.called("ec2:DescribeInstances")?;
@@ -86,7 +86,7 @@ async fn instances(ec2: &Client, id: &str) -> Result<Vec<String>, Fault> {
     Ok(living.map(|i| format!("instance {}", i.instance_id().unwrap_or_default())).collect())
 }
 
-async fn launches(ec2: &Client, id: &str, now: Timestamp) -> Result<Vec<String>, Fault> {
+async fn launches(ec2: &Client, id: &str, now: Timestamp) -> Result<Vec<String>, AwsError> {
     let Some(ami) = image::by_ids(ec2, &[id.to_owned()]).await?.into_iter().next() else { return Ok(Vec::new()) };
     let smoked = record::smoked(&record::plain_tags(ami.tags()));
     let last = ami.last_launched_time().and_then(|at| at.parse().ok());
@@ -100,7 +100,7 @@ fn launched(last: Option<Timestamp>, smoked: Option<Timestamp>, now: Timestamp) 
 
 /// All versions of all launch templates: without a template's id DescribeLaunchTemplateVersions knows only `$Latest` and `$Default`, and a
 /// group may be pinned to any.
-async fn templates(ec2: &Client, id: &str, groups: &[AutoScalingGroup]) -> Result<Vec<String>, Fault> {
+async fn templates(ec2: &Client, id: &str, groups: &[AutoScalingGroup]) -> Result<Vec<String>, AwsError> {
     let all: Result<Vec<LaunchTemplate>, _> =
         ec2.describe_launch_templates().into_paginator().items().send().collect().await;
     let mut users = Vec::new();
@@ -155,7 +155,7 @@ async fn configurations(
     autoscaling: &aws_sdk_autoscaling::Client,
     id: &str,
     groups: &[AutoScalingGroup],
-) -> Result<Vec<String>, Fault> {
+) -> Result<Vec<String>, AwsError> {
     let all: Result<Vec<_>, _> =
         autoscaling.describe_launch_configurations().into_paginator().items().send().collect().await;
     let all = all.called("autoscaling:DescribeLaunchConfigurations")?;
@@ -174,21 +174,21 @@ fn of_groups(names: &[&str]) -> String {
 }
 
 /// All groups, those that stand at 0 instances, too.
-async fn groups(autoscaling: &aws_sdk_autoscaling::Client) -> Result<Vec<AutoScalingGroup>, Fault> {
+async fn groups(autoscaling: &aws_sdk_autoscaling::Client) -> Result<Vec<AutoScalingGroup>, AwsError> {
     let all: Result<Vec<_>, _> =
         autoscaling.describe_auto_scaling_groups().into_paginator().items().send().collect().await;
     all.called("autoscaling:DescribeAutoScalingGroups")
 }
 
 /// Parameters with image ids that this identity may not read. EC2 reads them for DescribeImageReferences.
-async fn unreadable(ssm: &aws_sdk_ssm::Client) -> Result<Vec<String>, Fault> {
+async fn unreadable(ssm: &aws_sdk_ssm::Client) -> Result<Vec<String>, AwsError> {
     let names = parameters::of_images(ssm).await?.unreadable;
     Ok(names.into_iter().map(|name| format!("perhaps parameter {name}, which may not be read")).collect())
 }
 
 /// What EC2 itself knows beyond instances and launch templates: recipes of EC2 Image Builder, and parameters, those that we may not read,
 /// too. The one that names the image's version goes with the image.
-async fn references(ec2: &Client, id: &str, name: &str) -> Result<Vec<String>, Fault> {
+async fn references(ec2: &Client, id: &str, name: &str) -> Result<Vec<String>, AwsError> {
     let call = ec2.describe_image_references().image_ids(id).include_all_resource_types(true);
     let all: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
     let all = all.called("ec2:DescribeImageReferences")?;
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_list_that_cannot_be_read_counts_as_a_user() {
-        let fault = |kind| Fault {
+        let aws_error = |kind| AwsError {
             kind,
             action: "autoscaling:DescribeLaunchConfigurations",
             code: None,
@@ -249,10 +249,10 @@ mod tests {
         };
         let mut uses = Uses::default();
         uses.add("instances", Ok(vec!["instance i-1".to_owned()])).unwrap();
-        uses.add("launch configurations", Err(fault(Kind::Denied))).unwrap();
+        uses.add("launch configurations", Err(aws_error(Kind::Denied))).unwrap();
         let users: Vec<&String> = uses.users.iter().collect();
         assert_eq!(users[0], "instance i-1");
         assert!(users[1].starts_with("perhaps launch configurations, which cannot be read"), "{users:?}");
-        uses.add("launch configurations", Err(fault(Kind::Expired))).unwrap_err();
+        uses.add("launch configurations", Err(aws_error(Kind::Expired))).unwrap_err();
     }
 }

@@ -10,7 +10,7 @@ use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use tokio::time::Instant;
 use xtask::error::{Error, Exit};
 
-use crate::fault::{Called as _, Fault, Kind};
+use crate::aws_error::{AwsError, Called as _, Kind};
 
 /// How long to wait, and how.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ pub enum GaveUp {
     /// Time is up; what the last look showed.
     Deadline(Duration, String),
     /// A call failed in a way that waiting does not fix.
-    Fault(Fault),
+    AwsError(AwsError),
 }
 
 impl Patience {
@@ -128,7 +128,7 @@ fn left(seen: &[Seen]) -> Option<Duration> {
 pub async fn until<T>(
     patience: Patience,
     told: &dyn Fn(&str),
-    look: impl AsyncFnMut() -> Result<Look<T>, Fault>,
+    look: impl AsyncFnMut() -> Result<Look<T>, AwsError>,
 ) -> Result<T, GaveUp> {
     until_with(patience, &|state, _| told(state), look).await
 }
@@ -137,7 +137,7 @@ pub async fn until<T>(
 pub async fn until_with<T>(
     patience: Patience,
     told: &dyn Fn(&str, Option<u8>),
-    mut look: impl AsyncFnMut() -> Result<Look<T>, Fault>,
+    mut look: impl AsyncFnMut() -> Result<Look<T>, AwsError>,
 ) -> Result<T, GaveUp> {
     let started = Instant::now();
     let mut good = 0;
@@ -160,8 +160,8 @@ pub async fn until_with<T>(
                 (good, last) = (0, "not visible yet".to_owned());
             }
             Ok(Look::Missing) => return Err(GaveUp::Missing(started.elapsed())),
-            Err(fault) if fault.passes() => (good, last) = (0, fault.to_string()),
-            Err(fault) => return Err(GaveUp::Fault(fault)),
+            Err(aws_error) if aws_error.passes() => (good, last) = (0, aws_error.to_string()),
+            Err(aws_error) => return Err(GaveUp::AwsError(aws_error)),
         }
         told(&last, percent);
         if started.elapsed() >= patience.deadline {
@@ -175,14 +175,14 @@ pub async fn until_with<T>(
 }
 
 /// Asks again after transport errors, on top of the SDK's own retries: for calls that may be repeated.
-pub async fn retried<T, E>(call: impl AsyncFn() -> Result<T, SdkError<E>>, action: &'static str) -> Result<T, Fault>
+pub async fn retried<T, E>(call: impl AsyncFn() -> Result<T, SdkError<E>>, action: &'static str) -> Result<T, AwsError>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let mut left = 3;
     loop {
         match call().await.called(action) {
-            Err(fault) if fault.passes() && left > 0 => {
+            Err(aws_error) if aws_error.passes() && left > 0 => {
                 left -= 1;
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }
@@ -195,14 +195,14 @@ where
 pub async fn retried_not_found<T, E>(
     call: impl AsyncFn() -> Result<T, SdkError<E>>,
     action: &'static str,
-) -> Result<T, Fault>
+) -> Result<T, AwsError>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let mut left = 20;
     loop {
         match retried(&call, action).await {
-            Err(fault) if fault.kind == Kind::NotFound && left > 0 => {
+            Err(aws_error) if aws_error.kind == Kind::NotFound && left > 0 => {
                 left -= 1;
                 tokio::time::sleep(Duration::from_secs(3)).await;
             }
@@ -223,7 +223,7 @@ impl GaveUp {
             ),
             Self::Deadline(after, last) => Exit::Failed
                 .error(format_args!("{what} did not come within {} s; last: {last}", after.as_secs()), again),
-            Self::Fault(fault) => Error::from(fault).context(format!("while waiting for {what}")),
+            Self::AwsError(aws_error) => Error::from(aws_error).context(format!("while waiting for {what}")),
         }
     }
 }
@@ -232,12 +232,12 @@ impl GaveUp {
 mod tests {
     use super::*;
 
-    fn fault(kind: Kind) -> Fault {
-        Fault { kind, action: "ec2:DescribeImages", code: None, message: "x".to_owned() }
+    fn aws_error(kind: Kind) -> AwsError {
+        AwsError { kind, action: "ec2:DescribeImages", code: None, message: "x".to_owned() }
     }
 
     /// Plays looks back, the last for ever; returns how it ended, how long it took and how often it looked.
-    async fn played(looks: Vec<Result<Look<u8>, Fault>>) -> (Result<u8, GaveUp>, Duration, usize) {
+    async fn played(looks: Vec<Result<Look<u8>, AwsError>>) -> (Result<u8, GaveUp>, Duration, usize) {
         let started = Instant::now();
         let mut n = 0;
         let result = until(Patience::IMAGE, &|_| {}, async || {
@@ -337,15 +337,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_dropped_connection_is_survived_and_a_refusal_is_not() {
         let (result, ..) = played(vec![
-            Err(fault(Kind::Transport)),
-            Err(fault(Kind::Throttled)),
-            Err(fault(Kind::Server)),
+            Err(aws_error(Kind::Transport)),
+            Err(aws_error(Kind::Throttled)),
+            Err(aws_error(Kind::Server)),
             Ok(Look::Ready(1)),
         ])
         .await;
         assert_eq!(result.unwrap(), 1);
-        let (result, _, n) = played(vec![Err(fault(Kind::Expired))]).await;
-        assert!(matches!(result, Err(GaveUp::Fault(f)) if f.kind == Kind::Expired) && n == 1);
+        let (result, _, n) = played(vec![Err(aws_error(Kind::Expired))]).await;
+        assert!(matches!(result, Err(GaveUp::AwsError(f)) if f.kind == Kind::Expired) && n == 1);
     }
 
     #[tokio::test(start_paused = true)]

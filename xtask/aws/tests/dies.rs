@@ -144,8 +144,8 @@ fn release(ec2: &Ec2, base: &BaseRecord, resumed: bool) -> Image {
     let wanted = capture(&source);
     let mut made = None;
     if resumed {
-        for leftover in ec2.leftovers().unwrap().iter().filter(|l| l.kind.is_temporary()) {
-            ec2.take_away(leftover).unwrap();
+        for orphan in ec2.orphans().unwrap().iter().filter(|l| l.kind.is_temporary()) {
+            ec2.take_away(orphan).unwrap();
         }
         made = ec2.take_up(base, &wanted, &|_| {}).unwrap();
     }

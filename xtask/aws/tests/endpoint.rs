@@ -11,8 +11,8 @@ use aws_sdk_ec2::types::{
 };
 use aws_sdk_ssm::types::ParameterType;
 use xtask::process::Cmd;
+use xtask_aws::aws_error::{AwsError, Called as _};
 use xtask_aws::drive::Driver;
-use xtask_aws::fault::{Called as _, Fault};
 
 mod support;
 use support::{Moto, clients, owner, provided, root};
@@ -62,7 +62,7 @@ fn builder(ec2: &Client) -> RunInstancesFluentBuilder {
     ec2.run_instances().image_id(BASE).min_count(1).max_count(1)
 }
 
-fn code<T: std::fmt::Debug>(result: Result<T, Fault>) -> String {
+fn code<T: std::fmt::Debug>(result: Result<T, AwsError>) -> String {
     result.unwrap_err().code.unwrap()
 }
 
@@ -109,7 +109,7 @@ fn a_call_is_evaluated_before_anything_else_of_it_and_as_a_dry_run_too() {
         assert_eq!(code(call.called("ssm:GetParameter")), "AccessDeniedException");
         // A permission that the tables do not know is none.
         let fault = ec2.create_vpc().cidr_block("10.0.0.0/16").send().await.called("ec2:CreateVpc").unwrap_err();
-        assert!(fault.message.contains("does not know what ec2:CreateVpc asks IAM about"), "{fault}");
+        assert!(fault.message.contains("has no IAM requests for ec2:CreateVpc"), "{fault}");
         let who = pipeline.sts().get_caller_identity().send().await.unwrap();
         assert_eq!(who.account(), Some("123456789012"));
     });

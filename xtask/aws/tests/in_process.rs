@@ -11,7 +11,7 @@ use winterbaume_core::MockAws;
 use winterbaume_ec2::Ec2Service;
 use winterbaume_sts::StsService;
 use xtask::error::{Error, Exit, plain};
-use xtask_aws::blueprint::Blueprint;
+use xtask_aws::amazon_ebs_source::AmazonEbsSource;
 use xtask_aws::clients::Clients;
 use xtask_aws::drive::Driver;
 use xtask_aws::wait::{GaveUp, Patience};
@@ -141,7 +141,7 @@ fn a_token_that_ends_in_the_middle_is_a_precondition_that_says_what_to_do() {
 }
 
 /// What the preflight says where these calls are refused.
-fn judged(refused: &[&'static str], accounts: &[&str]) -> Result<String, Error> {
+fn checked(refused: &[&'static str], accounts: &[&str]) -> Result<String, Error> {
     let would = |action| Plan::next(action, ALWAYS, Strike::Refuse(412, "DryRunOperation"));
     let denied = |action| Plan::next(action, ALWAYS, Strike::Refuse(403, "UnauthorizedOperation"));
     let asked =
@@ -164,15 +164,15 @@ fn judged(refused: &[&'static str], accounts: &[&str]) -> Result<String, Error> 
     account.strike(plans.collect());
     let mut settings = settings::settings(&[&account.region]);
     settings.accounts = accounts.iter().map(|a| (*a).to_owned()).collect();
-    let mut blueprint = Blueprint::read(&settings::source()).unwrap();
-    blueprint.source_ami.clone_from(&account.image);
-    blueprint.source_ami_filter.clear();
-    preflight::check(&driver, &account.clients, &settings, &account.region, &blueprint)
+    let mut ebs_source = AmazonEbsSource::read(&settings::source()).unwrap();
+    ebs_source.source_ami.clone_from(&account.image);
+    ebs_source.source_ami_filter.clear();
+    preflight::check(&driver, &account.clients, &settings, &account.region, &ebs_source)
 }
 
 #[test]
 fn the_preflight_tells_all_that_is_wrong_at_once() {
-    let error = judged(&["RunInstances", "CreateImage"], &["999999999999"]).unwrap_err();
+    let error = checked(&["RunInstances", "CreateImage"], &["999999999999"]).unwrap_err();
     assert_eq!(error.exit(), Exit::Precondition);
     let text: String = plain(&error).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
     for wanted in
@@ -185,6 +185,6 @@ fn the_preflight_tells_all_that_is_wrong_at_once() {
 
 #[test]
 fn the_preflight_says_who_we_are() {
-    let who = judged(&[], &[]).unwrap();
+    let who = checked(&[], &[]).unwrap();
     assert!(who.starts_with("working as arn:aws:"), "{who}");
 }

@@ -204,7 +204,7 @@ impl Stage for Account {
             state.insert(format!("staging in {region}"), format!("an image that is there: {there}"));
         }
         let gc = self.run(&["ami", "gc"])["decisions"].clone();
-        let removals = gc.as_array().unwrap().iter().filter(|d| d["verdict"] != "keep").count();
+        let removals = gc.as_array().unwrap().iter().filter(|d| d["action"] != "keep").count();
         state.insert("what gc would take away".to_owned(), removals.to_string());
         state
     }

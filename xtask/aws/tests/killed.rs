@@ -44,8 +44,8 @@ impl Place {
             ("agent-ami:smoke-spec".to_owned(), spec.to_string()),
             ("agent-ami:smoke-passes".to_owned(), passes(&["t3.micro".to_owned()], true).join(", ")),
         ]);
-        let verdict = record::verdict(&tags, image.content).unwrap();
-        owners.put_document(&image, DOCUMENT, &serde_json::to_vec(&verdict).unwrap()).unwrap();
+        let smoke_record = record::smoke_record(&tags, image.content).unwrap();
+        owners.put_document(&image, DOCUMENT, &serde_json::to_vec(&smoke_record).unwrap()).unwrap();
         let place = Self { account, image };
         if copied {
             place.run(&["ami", "copy", &place.image.id.0]);
@@ -84,7 +84,7 @@ impl Place {
     fn end_state(&self) -> Value {
         let history = self.run(&["ami", "history", "--channel", "staging"]);
         let gc = self.run(&["ami", "gc"])["decisions"].clone();
-        let goes = gc.as_array().unwrap().iter().filter(|d| d["verdict"] != "keep").count();
+        let goes = gc.as_array().unwrap().iter().filter(|d| d["action"] != "keep").count();
         let marks = self.account.owners().marks(&self.image).unwrap().into_keys().collect::<Vec<_>>();
         serde_json::json!({
             "left": self.account.left(),

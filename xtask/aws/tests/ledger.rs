@@ -109,15 +109,15 @@ fn what_a_dead_run_left_is_found_by_its_tag_and_taken_away() {
         .unwrap();
     // The process dies: nothing is ended.
     std::mem::forget(machine);
-    let left = ec2.leftovers().unwrap();
+    let left = ec2.orphans().unwrap();
     let kinds: Vec<Kind> = left.iter().map(|l| l.kind).collect();
     assert_eq!(kinds, [Kind::Machine, Kind::KeyPair, Kind::SecurityGroup]);
     assert!(left.iter().all(|l| l.run.as_ref().unwrap().starts_with("run-") && l.expires.is_some()), "{left:?}");
-    for leftover in &left {
-        ec2.take_away(leftover).unwrap();
+    for orphan in &left {
+        ec2.take_away(orphan).unwrap();
     }
     account.assert_left(&[]);
-    assert_eq!(ec2.leftovers().unwrap(), []);
+    assert_eq!(ec2.orphans().unwrap(), []);
 }
 
 /// Where everything is allowed: what is gone has no tags that the printed policy could allow its removal by.
@@ -129,10 +129,10 @@ fn what_is_gone_already_is_taken_away_without_a_failure() {
     let base = ec2.base(&source, &|_| {}).unwrap();
     let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
     std::mem::forget(ec2.begin(start, &|_| {}).unwrap());
-    let left = ec2.leftovers().unwrap();
+    let left = ec2.orphans().unwrap();
     assert_eq!(left.len(), 3);
-    for leftover in left.iter().chain(&left) {
-        ec2.take_away(leftover).unwrap();
+    for orphan in left.iter().chain(&left) {
+        ec2.take_away(orphan).unwrap();
     }
     account.assert_left(&[]);
 }

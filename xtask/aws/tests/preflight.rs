@@ -17,7 +17,7 @@ use xtask::cloud::{BuilderKind, Cloud as _, Start};
 use xtask::error::{Error, Exit, plain};
 use xtask::partition::Partition;
 use xtask::process::{Cmd, Finished};
-use xtask_aws::blueprint::Blueprint;
+use xtask_aws::amazon_ebs_source::AmazonEbsSource;
 use xtask_aws::clients::{Clients, http_client};
 use xtask_aws::policy::{Key, Scope, policy};
 use xtask_aws::preflight;
@@ -35,8 +35,8 @@ use support::{Moto, Plan, Strike, clients, clients_over, owner, root};
 const ALWAYS: usize = usize::MAX / 2;
 
 fn checked(account: &Account, clients: &Clients, settings: &Settings) -> Result<String, Error> {
-    let blueprint = Blueprint::read(&source()).unwrap();
-    preflight::check(&account.driver, clients, settings, REGIONS[0], &blueprint)
+    let ebs_source = AmazonEbsSource::read(&source()).unwrap();
+    preflight::check(&account.driver, clients, settings, REGIONS[0], &ebs_source)
 }
 
 fn denied(action: &'static str) -> Plan {

@@ -134,7 +134,7 @@ fn a_copy_in_progress_is_the_copying_runs_and_has_a_time() {
     assert_eq!(copy.run, built.id(), "what it is a copy of");
     let pending = || Strike::Rewrite("<imageState>available</imageState>", "<imageState>pending</imageState>");
     let looking = world.provider(&world.run(), vec![Plan::next("DescribeImages", 1000, pending())]);
-    let left = looking.leftovers().unwrap();
+    let left = looking.orphans().unwrap();
     let found = left.iter().find(|l| l.kind == Kind::UnfinishedImage && l.region == AWAY).unwrap();
     assert_eq!((found.id.as_str(), found.run.as_deref()), (copy.id.0.as_str(), Some(copying.id())));
     let expires: jiff::Timestamp = found.expires.as_ref().unwrap().parse().unwrap();
@@ -326,7 +326,7 @@ fn an_image_that_is_disabled_is_whole_and_cannot_be_used() {
     ec2.disable(&image).unwrap();
     // It is listed, and neither it nor its snapshot is what a run left.
     assert_eq!(ec2.images(HOME).unwrap().len(), 1);
-    assert!(!ec2.leftovers().unwrap().iter().any(|left| matches!(left.kind, Kind::UnfinishedImage | Kind::Snapshot)));
+    assert!(!ec2.orphans().unwrap().iter().any(|left| matches!(left.kind, Kind::UnfinishedImage | Kind::Snapshot)));
     for refused in [ec2.usable(&image).unwrap_err(), ec2.launchable(&image).unwrap_err()] {
         assert!(plain(&refused).contains("aws ec2 enable-image"), "{}", plain(&refused));
     }

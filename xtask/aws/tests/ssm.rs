@@ -1,157 +1,233 @@
-//! Entering a real machine by Systems Manager alone: commands, streams, files, time-outs and a restart, with no key and no port.
+//! `ssm status` and `ssm keepalive` at an endpoint over HTTP, with nodes of both kinds, of which some fail in some way.
 //!
-//! The endpoint is moto's, the agent in the machine is a small stand-in for amazon-ssm-agent that asks the endpoint for commands.
-//! `cargo test -p xtask-aws --test ssm -- --ignored --nocapture`; needs a base image: `cargo xtask ami build` makes one.
+//! What a node answers is played here; that the script does what it says is for a real machine (`tests/ssm.rs`, the smoke checks).
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says what it sees and stops where it cannot go on"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what it sees and stops where it cannot go on")]
 
-use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
-use xtask::cloud::{BuilderKind, Cloud as _, Machine as _, Start};
-use xtask::event::Stream;
-use xtask::fleet::{ASK_POLICY, Fleet as _, Target, in_bash, policy};
-use xtask::process::{Cmd, Ended};
-use xtask::state::{Asked, State};
-use xtask_aws::cloud::Ec2;
-use xtask_aws::drive::Driver;
-use xtask_aws::fleet;
-use xtask_aws::settings::Via;
+use serde_json::{Value, json};
+use xtask::process::Cmd;
 
 mod support;
-#[path = "support/room.rs"]
-mod room;
-#[path = "support/settings.rs"]
-mod settings;
-use room::{Plan, Room, base_disk};
-use support::{Moto, clients, free_port, inventory, owner, root};
+use support::{Moto, root};
 
-/// A unit as the package's, with a program that does nothing.
-const AGENT_UNIT: &str = "\
-printf '[Service]\nExecStart=/bin/sleep infinity\nRestart=on-failure\nRestartPreventExitStatus=194\nRestartSec=15min\n' |
-  sudo tee /etc/systemd/system/amazon-ssm-agent.service >/dev/null
-sudo systemctl daemon-reload && sudo systemctl start amazon-ssm-agent.service";
+const KEPT: &str = "changed=yes\nunit=amazon-ssm-agent.service load=loaded active=active restart=always after=10s start-limit=0 not-after=194\n";
+const SHY: &str = "unit=amazon-ssm-agent.service restart=on-failure after=15min start-limit=10s\n";
 
-/// Fails unless the unit runs again, in another process, within a minute of its end.
-const KILLED_AND_BACK: &str = "\
-pid() { systemctl show --property MainPID --value amazon-ssm-agent.service; }
-before=$(pid); sudo kill -KILL $before
-for n in $(seq 60); do now=$(pid); test $now != 0 && test $now != $before && exit 0; sleep 1; done; exit 1";
+/// What a node says when a script reaches it.
+#[derive(Clone, Copy)]
+enum Plays {
+    /// Exit code, standard output, standard error.
+    Says(i32, &'static str, &'static str),
+    /// It takes the script and is never heard of again.
+    Dies,
+}
 
-#[test]
-#[ignore = "boots a VM"]
-fn a_machine_is_worked_on_without_ssh() {
-    let (moto, dir) = (Moto::start(), tempfile::tempdir().unwrap());
-    let region = "us-east-1".to_owned();
-    let _room = Room::open(Plan {
-        url: moto.url.clone(),
-        regions: vec![region.clone()],
-        base_ami: "ami-0jammynew00000002".to_owned(),
-        base_disk: base_disk(&root()),
-        dir: dir.path().join("room"),
-        port: free_port(),
-        agents_port: moto.agents_port,
-    });
-    let mut wanted = settings::settings(&[region.as_str()]);
-    wanted.via = Via::Ssm;
-    wanted.patience.command = Duration::from_secs(1);
-    wanted.boot_timeout = Duration::from_secs(600);
-    let driver = Arc::new(Driver::new().unwrap());
-    let left = || driver.finish(inventory(&owner(&moto.url), std::slice::from_ref(&region)));
-    let before = left();
-    let state = State::open(dir.path().join("state")).unwrap();
-    let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
-    let ec2 = Ec2::new(Arc::clone(&driver), &clients(&moto.url, Vec::new()), wanted, &state, Some(run));
+/// An endpoint with nodes, in a state folder of its own.
+struct Place {
+    moto: Moto,
+    dir: tempfile::TempDir,
+    stop: Arc<AtomicBool>,
+    agents: Vec<std::thread::JoinHandle<()>>,
+}
 
-    let source = settings::source();
-    let last = std::cell::RefCell::new(String::new());
-    let told = |message: &str| {
-        let what = message.split(",").next().unwrap_or_default().to_owned();
-        if last.replace(what.clone()) != what {
-            println!("{message}");
-        }
-    };
-    let base = ec2.base(&source, &told).unwrap();
-    let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
-    let mut machine = ec2.start_builder(start, &told).unwrap();
-    let now = left();
-    assert!(!now.keys().any(|k| k.starts_with("key pairs") || k.starts_with("security groups")), "{now:?}");
-
-    let remote = machine.remote();
-    assert_eq!(remote.read("id -un").unwrap(), "ubuntu\n");
-    let finished = remote.output("cat; echo problem >&2; exit 3", b"from here").unwrap();
-    assert_eq!((finished.code, finished.stdout.as_str(), finished.stderr.as_str()), (3, "from here", "problem\n"));
-    let ends_itself = "pgrep -f agent-ami-deadline";
-    remote.read(ends_itself).unwrap();
-    println!("more than Run Command returns at once:");
-    let long = remote.read("seq 20000").unwrap();
-    assert_eq!(long.lines().count(), 20000);
-    assert!(long.ends_with("\n20000\n"));
-
-    println!("lines come while the command runs:");
-    let mut seen: Vec<(Stream, String)> = Vec::new();
-    let ended = remote.stream("echo one; sleep 3; echo two >&2; printf three; exit 7", None, &mut |stream, line| {
-        seen.push((stream, line.to_owned()));
-    });
-    assert_eq!(ended.unwrap(), Some(Ended::Code(7)));
-    let told_lines: BTreeMap<String, Stream> = seen.iter().map(|(s, l)| (l.clone(), *s)).collect();
-    assert_eq!(
-        told_lines,
-        [("one", Stream::Stdout), ("two", Stream::Stderr), ("three", Stream::Stdout)]
-            .map(|(l, s)| (l.to_owned(), s))
-            .into()
-    );
-    let ended = remote.stream("sleep 601", Some(Duration::from_secs(2)), &mut |_, _| {}).unwrap();
-    assert_eq!(ended, Some(Ended::TimedOut));
-    assert_ne!(remote.output("pgrep -fx 'sleep 601'", b"").unwrap().code, 0, "what timed out still runs");
-
-    println!("files and folders arrive with their modes:");
-    let folder = dir.path().join("kit");
-    std::fs::create_dir_all(folder.join("below")).unwrap();
-    let bytes: Vec<u8> = (0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    std::fs::write(folder.join("below/noise"), &bytes).unwrap();
-    remote.upload(&folder, "/var/tmp/").unwrap();
-    let sum = xtask::recipe::Digest::of(&bytes).to_string();
-    assert!(remote.read("sha256sum /var/tmp/kit/below/noise").unwrap().starts_with(&sum));
-    remote.put(b"#!/bin/sh\necho it runs\n", "/tmp/it", 0o755).unwrap();
-    assert_eq!(remote.read("/tmp/it").unwrap(), "it runs\n");
-
-    println!("the agent is kept alive, by Run Command:");
-    remote.read(AGENT_UNIT).unwrap();
-    let send = Cmd::new("curl").args(["-sf", "-X", "PUT", "--data"]);
-    let id = machine.id().to_owned();
-    let node = json!({ "Region": region, "PingStatus": "Online", "Tags": {}, "PlatformType": "Linux" }).to_string();
-    send.arg(node).arg(format!("http://127.0.0.1:{}/{id}", moto.agents_port)).read().unwrap();
-    let fleet_of = clients(&moto.url, Vec::new());
-    let fleet = fleet::Ssm::new(&driver, fleet_of, std::slice::from_ref(&region), Duration::from_secs(1));
-    let nodes = fleet.nodes(&[Target::Id(id)]).unwrap();
-    let script = std::fs::read_to_string(root().join("scripts/agent/ssm-keepalive.sh")).unwrap();
-    let asked = |script: &str| fleet.run(&nodes, script, Duration::from_secs(120), &|_| {}).unwrap().remove(0);
-    assert_eq!(policy(&asked(ASK_POLICY).stdout).brief(), "on-failure after 15min, may give up");
-    let first = asked(&in_bash(&script));
-    println!("{}{}", first.stdout, first.stderr);
-    assert!(first.is_good() && first.stdout.starts_with("changed=yes\n"), "{first:?}");
-    assert!(first.stdout.contains("active=active restart=always after=10s start-limit=0 not-after=194"), "{first:?}");
-    let again = asked(&in_bash(&script));
-    assert!(again.is_good() && again.stdout.starts_with("changed=no\n"), "{again:?}");
-    assert_eq!(policy(&asked(ASK_POLICY).stdout).brief(), "always after 10s");
-    println!("it is killed again and again, and comes back:");
-    for _ in 0..3 {
-        remote.read(KILLED_AND_BACK).unwrap();
+impl Place {
+    fn new() -> Self {
+        Self { moto: Moto::start(), dir: tempfile::tempdir().unwrap(), stop: Arc::default(), agents: Vec::new() }
     }
 
-    println!("a command that restarts the machine is not taken for one that failed:");
-    let ended = remote.stream("sudo systemctl reboot; sleep 600", None, &mut |_, _| {}).unwrap();
-    assert_eq!(ended, None);
-    machine.reboot_finished(&told).unwrap();
-    assert_eq!(machine.remote().read("test -e /run/agent-ami-ssm && echo here").unwrap(), "here\n");
-    machine.remote().read(ends_itself).unwrap();
-    machine.end().unwrap();
-    assert_eq!(left(), before);
+    fn at(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.moto.agents_port)
+    }
+
+    /// Registers a node that is tagged as ours, without which the policy allows no command on it.
+    fn node(&self, id: &str, region: &str, ping: &str, role: &str) {
+        let node = json!({
+            "Region": region, "PingStatus": ping, "Tags": { "Role": role, "ManagedBy": "agent-ami" }, "AgentVersion": "3.3.40.0", "PlatformType": "Linux",
+            "PlatformName": "Ubuntu", "PlatformVersion": "22.04", "ComputerName": format!("host-{role}"), "LastPingDateTime": 1_795_305_600,
+        });
+        send("PUT", &self.at(id), &node);
+    }
+
+    /// A node that takes commands.
+    fn agent(&mut self, id: &str, region: &str, role: &str, plays: Plays) {
+        self.node(id, region, "Online", role);
+        let (url, stop) = (self.at(id), Arc::clone(&self.stop));
+        self.agents.push(std::thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                let said = Cmd::new("curl").args(["-sf", &url]).read().unwrap_or_default();
+                if let (Ok(command), Plays::Says(code, stdout, stderr)) = (serde_json::from_str::<Value>(&said), plays)
+                {
+                    let done = json!({ "code": code, "stdout": stdout, "stderr": stderr });
+                    send("POST", &format!("{url}/{}", command["id"].as_str().unwrap()), &done);
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }));
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the program under test, with an environment of its own")]
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask-aws"));
+        command.args(["ssm"]).args(args).arg("--state").arg(self.dir.path()).current_dir(root());
+        command.env("CARGO_MANIFEST_DIR", root().join("xtask")).env("AWS_ENDPOINT_URL", &self.moto.url);
+        command.env("AWS_ACCESS_KEY_ID", "AKIAFLEET00000000000").env("AWS_SECRET_ACCESS_KEY", "test");
+        command.output().unwrap()
+    }
+
+    /// The exit code, and the last line of JSON.
+    fn json(&self, args: &[&str]) -> (Option<i32>, Value) {
+        let output = self.run(&[args, &["--format", "json", "--yes"]].concat());
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), serde_json::from_str(said.lines().last().unwrap()).unwrap())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.agents.drain(..).for_each(|agent| drop(agent.join()));
+    }
+}
+
+fn send(verb: &str, url: &str, body: &Value) {
+    Cmd::new("curl").args(["-sf", "-X", verb, "--data", &body.to_string(), url]).read().unwrap();
+}
+
+const WEB: &str = "i-0aaaaaaaaaaaaaaa1";
+const HYBRID: &str = "mi-0bbbbbbbbbbbbbbb2";
+const BROKEN: &str = "i-0ccccccccccccccc3";
+const AWAY: &str = "i-0ddddddddddddddd4";
+const SILENT: &str = "mi-0eeeeeeeeeeeeeee5";
+
+#[test]
+fn status_tells_of_every_node_and_fails_if_one_is_not_online() {
+    let mut place = Place::new();
+    place.agent(WEB, "us-east-1", "web", Plays::Says(0, KEPT, ""));
+    place.agent(HYBRID, "eu-west-1", "soc", Plays::Says(0, SHY, ""));
+    let (code, result) = place.json(&["status"]);
+    assert_eq!(code, Some(0), "{result}");
+    let nodes = result["data"]["nodes"].as_array().unwrap();
+    let brief: Vec<_> =
+        nodes.iter().map(|n| (n["id"].as_str().unwrap(), n["policy"]["restart"].as_str().unwrap())).collect();
+    assert_eq!(brief, [(HYBRID, "on-failure"), (WEB, "always")], "in the order of regions");
+    assert_eq!((nodes[1]["ping"].as_str(), nodes[1]["agent"].as_str()), (Some("Online"), Some("3.3.40.0")));
+    assert_eq!(
+        (nodes[1]["system"].as_str(), nodes[1]["last_ping"].as_str()),
+        (Some("Ubuntu 22.04"), Some("2026-11-22T00:00:00Z"))
+    );
+
+    place.node(AWAY, "us-east-1", "ConnectionLost", "web");
+    let output = place.run(&["status"]);
+    assert_eq!(output.status.code(), Some(1));
+    let (table, told) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    println!("{table}");
+    let row =
+        |id: &str| table.lines().find(|l| l.starts_with(id)).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        row(WEB),
+        format!("{WEB} us-east-1 Online 2026-11-22 00:00:00 3.3.40.0 Ubuntu 22.04 host-web always after 10s")
+    );
+    assert!(row(HYBRID).ends_with("on-failure after 15min, may give up"), "{table}");
+    assert!(
+        row(AWAY)
+            .ends_with("ConnectionLost 2026-11-22 00:00:00 3.3.40.0 Ubuntu 22.04 host-web unknown: ConnectionLost"),
+        "{table}"
+    );
+    assert!(told.contains(&format!("{AWAY} is ConnectionLost")), "{told}");
+
+    let (code, result) = place.json(&["status", "--target", "tag:Role=soc", "--no-policy"]);
+    assert_eq!((code, result["data"]["nodes"].as_array().unwrap().len()), (Some(0), 1), "{result}");
+    let (code, result) = place.json(&["status", "--region", "us-west-2"]);
+    assert_eq!(code, Some(3), "{result}");
+}
+
+#[test]
+fn more_nodes_than_a_page_are_all_seen() {
+    let place = Place::new();
+    for n in 0..120 {
+        place.node(&format!("i-0{n:016x}"), "us-east-1", "Inactive", "many");
+    }
+    let (code, result) = place.json(&["status", "--no-policy", "--region", "us-east-1"]);
+    assert_eq!(code, Some(1), "{result}");
+    assert_eq!(result["error"].as_str().unwrap().matches("is Inactive").count(), 120);
+}
+
+#[test]
+fn keepalive_tells_of_every_target_and_one_that_fails_fails_the_whole() {
+    let mut place = Place::new();
+    place.agent(WEB, "us-east-1", "web", Plays::Says(0, KEPT, ""));
+    place.agent(HYBRID, "eu-west-1", "soc", Plays::Says(0, KEPT, ""));
+    let (code, result) = place.json(&["keepalive", "--target", WEB, "--target", HYBRID]);
+    assert_eq!(code, Some(0), "{result}");
+    assert_eq!(result["summary"], "the agent comes back on all 2 nodes");
+
+    place.agent(BROKEN, "us-east-1", "web", Plays::Says(1, "changed=no\n", "ssm-keepalive: it is not kept alive\n"));
+    place.agent(SILENT, "eu-west-1", "web", Plays::Dies);
+    place.node(AWAY, "us-east-1", "ConnectionLost", "web");
+    let output =
+        place.run(&["keepalive", "--target", "tag:Role=web", "--target", HYBRID, "--timeout", "1s", "--yes", "-v"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    println!("{told}");
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    for line in [
+        "2 of 5 nodes are as they should be".to_owned(),
+        format!("{AWAY} is ConnectionLost: nothing can be sent to it"),
+        format!("{BROKEN}: Failed, exit code 1: ssm-keepalive: it is not kept alive"),
+        format!("{SILENT}: TimedOut: no answer within 30 s"),
+        "restart=always after=10s start-limit=0 not-after=194".to_owned(),
+    ] {
+        assert!(told.contains(&line), "{line}");
+    }
+}
+
+#[test]
+fn nothing_is_sent_where_a_target_is_unknown_or_nobody_agrees() {
+    let mut place = Place::new();
+    place.agent(WEB, "us-east-1", "web", Plays::Says(0, KEPT, ""));
+    let sends =
+        |place: &Place| place.moto.calls("AKIAFLEET00000000000").get("ssm:SendCommand").copied().unwrap_or_default();
+    let (code, result) = place.json(&["keepalive", "--target", WEB, "--target", "mi-0ffffffffffffffff"]);
+    assert_eq!(code, Some(3), "{result}");
+    assert!(result["error"].as_str().unwrap().contains("does not know mi-0ffffffffffffffff"), "{result}");
+    assert_eq!(place.run(&["keepalive", "--target", WEB]).status.code(), Some(3), "there is no terminal to ask on");
+    let plan = place.run(&["keepalive", "--target", WEB, "--dry-run"]);
+    assert!(plan.status.success());
+    assert!(String::from_utf8(plan.stdout).unwrap().contains("Restart=always"));
+    assert_eq!(place.run(&["keepalive", "--target", "web-1"]).status.code(), Some(2));
+    assert_eq!(sends(&place), 0);
+    // What is sent is in the ledger.
+    assert_eq!(place.json(&["keepalive", "--target", WEB]).0, Some(0));
+    assert_eq!(sends(&place), 1);
+    let ledger = xtask::state::State::open(Path::new(place.dir.path()).to_owned()).unwrap();
+    let runs = ledger.ledger().runs().unwrap();
+    let calls = ledger.ledger().calls(&runs.last().unwrap().id).unwrap();
+    assert_eq!(
+        calls.iter().map(|c| (c.action.as_str(), c.subject.as_str())).collect::<Vec<_>>(),
+        [("ssm:SendCommand", WEB)]
+    );
+}
+
+#[test]
+fn install_brings_the_scripts_to_every_target_and_believes_only_what_a_node_installed() {
+    let mut place = Place::new();
+    let plan = place.run(&["install", "--target", WEB, "--dry-run"]);
+    assert_eq!(plan.status.code(), Some(3), "a node that is not there");
+    place.agent(WEB, "us-east-1", "web", Plays::Says(0, "installed=0000\n", ""));
+    let (code, result) = place.json(&["install", "--target", WEB]);
+    assert_eq!(code, Some(4), "{result}");
+    assert!(result["summary"].as_str().unwrap().contains("it ran, but installed=0000, wanted installed="), "{result}");
+    let plan = place.run(&["install", "--target", WEB, "--dry-run"]);
+    let text = String::from_utf8(plan.stdout).unwrap();
+    let sum = text.lines().find_map(|l| l.strip_prefix("sum=")).unwrap().to_owned();
+    let said: &'static str = format!("installed={sum}\n").leak();
+    place.agent(HYBRID, "eu-west-1", "soc", Plays::Says(0, said, ""));
+    let (code, result) = place.json(&["install", "--target", HYBRID]);
+    assert_eq!(code, Some(0), "{result}");
+    assert_eq!(result["summary"], "the dispatch scripts are installed on all 1 nodes");
 }

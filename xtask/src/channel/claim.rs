@@ -7,7 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Target;
-use crate::cloud::{Cloud, Kind, Leftover, Parameter};
+use crate::cloud::{Cloud, Kind, Orphan, Parameter};
 use crate::error::{Exit, Result};
 
 /// A claim older than this is a dead one's: a move takes seconds.
@@ -48,7 +48,7 @@ pub fn release<C: Cloud>(cloud: &C, target: &Target, run: &str) -> Result<()> {
 }
 
 /// Frees a claim whose run is over.
-pub fn give_up<C: Cloud>(cloud: &C, claim: &Leftover) -> Result<()> {
+pub fn give_up<C: Cloud>(cloud: &C, claim: &Orphan) -> Result<()> {
     match cloud.parameter(&claim.region, &claim.id)? {
         Some(there) if claim.run.as_ref().is_some_and(|run| is_of(&there, run)) => {
             free(cloud, &claim.region, &claim.id, &there)
@@ -64,9 +64,9 @@ fn free<C: Cloud>(cloud: &C, region: &str, name: &str, there: &Parameter) -> Res
 }
 
 /// The claim on the channel, if somebody holds it.
-pub fn held<C: Cloud>(cloud: &C, target: &Target) -> Result<Option<Leftover>> {
+pub fn held<C: Cloud>(cloud: &C, target: &Target) -> Result<Option<Orphan>> {
     let Some((region, name)) = place(cloud, target) else { return Ok(None) };
-    Ok(cloud.parameter(&region, &name)?.filter(|claim| !is_free(claim)).map(|claim| Leftover {
+    Ok(cloud.parameter(&region, &name)?.filter(|claim| !is_free(claim)).map(|claim| Orphan {
         kind: Kind::Claim,
         id: name,
         region,

@@ -33,7 +33,7 @@ pub enum Job {
     /// `ami gc --apply` and `ami delete`
     Gc,
     /// `ssm keepalive` and `ssm install`: commands on nodes with the tag ManagedBy=agent-ami
-    Fleet,
+    ManagedNodes,
     /// All of the above
     All,
 }

@@ -8,8 +8,8 @@ use std::time::Instant;
 use fs_err as fs;
 
 use super::{
-    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind, Layer, Leftover,
-    Listed, Made, Parameter, StoredLayer,
+    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind, Layer, Listed,
+    Made, Orphan, Parameter, StoredLayer,
 };
 use crate::durable;
 use crate::error::{Error, Exit, Result, plain};
@@ -252,10 +252,10 @@ impl Cloud for Local {
     fn ready(&self, _: &Source, cold: bool) -> Result<Option<String>> {
         let bytes = self.settings.build_gib << 30;
         self.state.require_space(if cold { bytes } else { bytes / 2 }, "this build")?;
-        let verdict = self.acceleration()?;
-        let emulated = verdict.acceleration == Acceleration::Tcg;
+        let result = self.acceleration()?;
+        let emulated = result.acceleration == Acceleration::Tcg;
         Ok(emulated
-            .then(|| format!("virtual machines are emulated, about ten times slower than real ones: {}", verdict.why)))
+            .then(|| format!("virtual machines are emulated, about ten times slower than real ones: {}", result.why)))
     }
 
     fn build_certificates(&self) -> Result<Vec<String>> {
@@ -382,7 +382,7 @@ impl Cloud for Local {
         Ok(None)
     }
 
-    fn leftovers(&self) -> Result<Vec<Leftover>> {
+    fn orphans(&self) -> Result<Vec<Orphan>> {
         let mut left = Vec::new();
         for region in &self.settings.regions {
             for (path, run) in self.store.unfinished_ones(region)? {
@@ -390,11 +390,11 @@ impl Cloud for Local {
                 // A process that was killed before it could say whose the folder is: after a day nobody works on it.
                 let expires = if run.is_none() { Some(store::a_day_later(&path)?) } else { None };
                 let (id, region) = (path.display().to_string(), region.clone());
-                left.push(Leftover { kind: Kind::Folder, id, region, run, expires, bytes });
+                left.push(Orphan { kind: Kind::Folder, id, region, run, expires, bytes });
             }
         }
         // Machines of dead runs were ended when the state was opened; those that are kept were asked for.
-        left.extend(self.state.kept_runs()?.into_iter().map(|run| Leftover {
+        left.extend(self.state.kept_runs()?.into_iter().map(|run| Orphan {
             kind: Kind::Machine,
             id: run.clone(),
             region: self.settings.regions.first().cloned().unwrap_or_default(),
@@ -405,14 +405,14 @@ impl Cloud for Local {
         Ok(left)
     }
 
-    fn take_away(&self, leftover: &Leftover) -> Result<()> {
-        self.journal(("TakeAway", &leftover.region, &leftover.id, ""), || {
-            match leftover.kind {
-                Kind::Machine => self.state.end_kept_run(&leftover.id)?,
-                _ if Path::new(&leftover.id).exists() => fs::remove_dir_all(&leftover.id)?,
+    fn take_away(&self, orphan: &Orphan) -> Result<()> {
+        self.journal(("TakeAway", &orphan.region, &orphan.id, ""), || {
+            match orphan.kind {
+                Kind::Machine => self.state.end_kept_run(&orphan.id)?,
+                _ if Path::new(&orphan.id).exists() => fs::remove_dir_all(&orphan.id)?,
                 _ => {}
             }
-            Ok(((), leftover.id.clone()))
+            Ok(((), orphan.id.clone()))
         })
     }
 

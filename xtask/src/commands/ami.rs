@@ -2,7 +2,6 @@
 
 pub mod build;
 pub mod bump;
-pub mod channel;
 pub mod copy;
 pub mod delete;
 pub mod diff;

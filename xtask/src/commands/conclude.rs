@@ -12,7 +12,7 @@ use crate::durable;
 use crate::error::Result;
 use crate::event::{Event, clean};
 use crate::report::{markdown, page};
-use crate::story::{End, Story};
+use crate::run_report::{End, RunReport};
 
 /// So many reports are kept.
 const KEPT: usize = 200;
@@ -23,28 +23,30 @@ pub(super) const PAGE: &str = "report.html";
 pub(super) const STORY: &str = "story.json";
 
 /// Writes everything down, or warns.
-pub(super) fn conclude(context: &Context, mut story: Story, result: &Result<Finish>) {
-    story.about = context.about(|about| about.clone());
-    story.end = Some(match result {
+pub(super) fn conclude(context: &Context, mut run_report: RunReport, result: &Result<Finish>) {
+    run_report.about = context.about(|about| about.clone());
+    run_report.end = Some(match result {
         Ok(finish) => End { exit: 0, summary: finish.summary.clone() },
         Err(error) => End { exit: error.exit() as u8, summary: crate::report::render(error) },
     });
-    let story = cleaned(story);
-    note_log(context, &story);
-    let page = story.run.as_ref().and_then(|_| or_warned(context, "no report was written", report(context, &story)));
+    let run_report = cleaned(run_report);
+    note_log(context, &run_report);
+    let page =
+        run_report.run.as_ref().and_then(|_| or_warned(context, "no report was written", report(context, &run_report)));
     // The next step needs the ids, whatever became of the page.
-    or_warned(context, "the workflow was not told", workflow(context, &story, page.as_deref()));
+    or_warned(context, "the workflow was not told", workflow(context, &run_report, page.as_deref()));
 }
 
 /// The story as it may be kept and sent: what it was about did not come by events.
-fn cleaned(story: Story) -> Story {
-    let clean = serde_json::to_value(&story).ok().and_then(|value| serde_json::from_value(clean::json(value)).ok());
-    clean.unwrap_or(story)
+fn cleaned(run_report: RunReport) -> RunReport {
+    let clean =
+        serde_json::to_value(&run_report).ok().and_then(|value| serde_json::from_value(clean::json(value)).ok());
+    clean.unwrap_or(run_report)
 }
 
 /// Where the output of a failed run's steps stands.
-fn note_log(context: &Context, story: &Story) {
-    let Some(run) = story.run.as_deref().filter(|_| !story.well()) else { return };
+fn note_log(context: &Context, run_report: &RunReport) {
+    let Some(run) = run_report.run.as_deref().filter(|_| !run_report.well()) else { return };
     let folder = context.config().map(|config| context.in_state(&config, log::FOLDER));
     if let Some(log) = folder.ok().and_then(|folder| log::of(&folder, run)) {
         let shown = log.strip_prefix(&context.root).unwrap_or(&log).display().to_string();
@@ -67,13 +69,13 @@ pub(super) fn folder(context: &Context) -> Result<PathBuf> {
 }
 
 /// Writes the page and the story that it is made from, in a folder of the run's own.
-fn report(context: &Context, story: &Story) -> Result<PathBuf> {
+fn report(context: &Context, run_report: &RunReport) -> Result<PathBuf> {
     let folder = folder(context)?;
-    let own = folder.join(story.run.as_deref().unwrap_or_default());
+    let own = folder.join(run_report.run.as_deref().unwrap_or_default());
     fs::create_dir_all(&own)?;
-    durable::replace_private(&own.join(STORY), &serde_json::to_vec(story).unwrap_or_default())?;
+    durable::replace_private(&own.join(STORY), &serde_json::to_vec(run_report).unwrap_or_default())?;
     let page = own.join(PAGE);
-    durable::replace_private(&page, page::render(story).as_bytes())?;
+    durable::replace_private(&page, page::render(run_report).as_bytes())?;
     // A run's id begins with its time, so the oldest come first.
     let mut all: Vec<PathBuf> = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     all.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-")));
@@ -87,21 +89,21 @@ fn report(context: &Context, story: &Story) -> Result<PathBuf> {
 }
 
 /// Adds to the job's summary and the step's outputs, where a workflow asks for them (docs.github.com, "Default environment variables").
-fn workflow(context: &Context, story: &Story, page: Option<&Path>) -> Result<()> {
+fn workflow(context: &Context, run_report: &RunReport, page: Option<&Path>) -> Result<()> {
     if let Some(file) = context.env.get("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty()) {
-        append(Path::new(file), &markdown::render(story))?;
+        append(Path::new(file), &markdown::render(run_report))?;
     }
     if let Some(file) = context.env.get("GITHUB_OUTPUT").filter(|file| !file.is_empty()) {
-        append(Path::new(file), &outputs(story, page))?;
+        append(Path::new(file), &outputs(run_report, page))?;
     }
     Ok(())
 }
 
 /// `run`, `report`, the ids of the images, and what the command adds; each a line that ends where its value does.
-fn outputs(story: &Story, page: Option<&Path>) -> String {
-    let about = &story.about;
+fn outputs(run_report: &RunReport, page: Option<&Path>) -> String {
+    let about = &run_report.about;
     let mut pairs: Vec<(String, String)> = Vec::new();
-    pairs.extend(story.run.iter().map(|run| ("run".to_owned(), run.clone())));
+    pairs.extend(run_report.run.iter().map(|run| ("run".to_owned(), run.clone())));
     pairs.extend(page.map(|page| ("report".to_owned(), page.display().to_string())));
     pairs.extend(about.outputs.iter().cloned());
     let mut text = String::new();

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::channel::targets::Targets;
 use crate::cli::{self, Build, Common, On};
-use crate::config::{Config, FILE, Image as ImageConfig, Overrides};
+use crate::config::{Config, FILE, Overrides};
 use crate::error::{Exit, Result};
 use crate::event::{Document, Event, Events};
 use crate::ledger::{RunOutcome, RunRecord};
+use crate::run_report::About;
 use crate::state::{Asked, LEFTOVERS, Run, State};
-use crate::story::About;
 
 /// The project and the request.
 pub struct Context {
@@ -101,22 +102,15 @@ impl Context {
         self.run.get().map_or(Ok(()), |run| run.end(outcome, summary))
     }
 
-    /// The image a person named, or the only one.
-    pub fn image<'a>(&self, config: &'a Config, name: Option<&str>) -> Result<(&'a str, &'a ImageConfig)> {
-        let known = || config.images.keys().cloned().collect::<Vec<_>>().join(", ");
-        match name {
-            Some(name) => config.images.get_key_value(name).map(|(k, v)| (k.as_str(), v)).ok_or_else(|| {
-                Exit::Usage
-                    .error(format_args!("ami.toml has no image `{name}`"), format_args!("its images are: {}", known()))
-            }),
-            None => {
-                let mut all = config.images.iter();
-                match (all.next(), all.next()) {
-                    (Some((name, image)), None) => Ok((name, image)),
-                    _ => Err(Exit::Usage.error("which image?", format_args!("name one of: {}", known()))),
-                }
-            }
-        }
+    /// The targets of the configured channels.
+    pub fn targets<'a>(&'a self, config: &'a Config) -> Targets<'a> {
+        Targets { config, root: &self.root, env: &self.env }
+    }
+
+    /// Who runs the command: the workflow's actor, or the login name.
+    pub fn who(&self) -> &str {
+        let known = ["GITHUB_ACTOR", "SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| self.env.get(*name));
+        known.map_or("unknown", String::as_str)
     }
 
     /// Notes what the command turns out to be about.

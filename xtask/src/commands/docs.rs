@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context, args: &cli::Docs) -> Result<Finish> {
     if args.check {
         let names: Vec<String> = stale.iter().map(|path| path.display().to_string()).collect();
         let message = format!("{} generated files are out of date: {}", names.len(), names.join(", "));
-        return Err(Exit::Judged.error(message, format_args!("run `{COMMAND}` and commit what it changes")));
+        return Err(Exit::ImageFailed.error(message, format_args!("run `{COMMAND}` and commit what it changes")));
     }
     if context.common.dry_run {
         let text: String = stale.iter().map(|path| format!("{}\n", path.display())).collect();

@@ -6,9 +6,9 @@ use super::{Context, Finish, OnLocal, Provider as _};
 use crate::cli;
 use crate::cloud::Builder;
 use crate::cloud::local::qemu::Acceleration;
+use crate::doctor::{self, Found, Need};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
-use crate::preflight::{self, Found, Need};
 use crate::process::{Cmd, Ended, Tail};
 use crate::toolchain;
 
@@ -64,7 +64,7 @@ fn is_needed(found: &Found) -> bool {
 
 fn look(context: &Context) -> Vec<Found> {
     let toolchain = toolchain::facts().is_ok_and(|f| f.target_installed || (f.debian && f.musl_gcc));
-    preflight::look(toolchain, containers_are_useful(context))
+    doctor::look(toolchain, containers_are_useful(context))
 }
 
 /// True where a container would build faster than a virtual machine, or was asked for.
@@ -93,8 +93,8 @@ fn builder(context: &Context) -> Option<Builder> {
 }
 
 fn install(context: &Context, missing: &[&Found]) -> Result<()> {
-    let Some(manager) = preflight::manager() else { return Err(incomplete(missing)) };
-    for cmd in preflight::install(missing, manager, rustix::process::geteuid().is_root()) {
+    let Some(manager) = doctor::manager() else { return Err(incomplete(missing)) };
+    for cmd in doctor::install(missing, manager, rustix::process::geteuid().is_root()) {
         context.events.event(Event::Note { message: cmd.to_string() });
         let mut said = Tail::default();
         let ended = cmd.stream(None, |_, line| {
@@ -111,10 +111,9 @@ fn install(context: &Context, missing: &[&Found]) -> Result<()> {
 fn incomplete(missing: &[&Found]) -> Error {
     let names: Vec<&str> = missing.iter().map(|f| f.program.as_str()).collect();
     let root = rustix::process::geteuid().is_root();
-    let hint = match preflight::manager() {
+    let hint = match doctor::manager() {
         Some(manager) => {
-            let lines: Vec<String> =
-                preflight::install(missing, manager, root).iter().map(ToString::to_string).collect();
+            let lines: Vec<String> = doctor::install(missing, manager, root).iter().map(ToString::to_string).collect();
             format!("`cargo xtask doctor --install` runs: {}", lines.join(" && "))
         }
         None => "neither apt-get, dnf nor brew is here: install them in the way of this system".to_owned(),
@@ -191,7 +190,7 @@ pub(super) fn run(context: &Context, args: &cli::Doctor) -> Result<Finish> {
         format!("{mark} {:width$}  {}\n", f.program, f.version.as_deref().unwrap_or("missing"))
     });
     let mut text: String = text.collect();
-    for (program, version, what) in preflight::extras() {
+    for (program, version, what) in doctor::extras() {
         let line = version.unwrap_or_else(|| format!("not here; {what}"));
         text.push_str(&format!("{} {program:width$}  {line}\n", if line.starts_with("not here") { "-" } else { "✓" }));
     }

@@ -4,7 +4,7 @@ use jiff::civil::{Date, date};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Context, Finish, Provider, handover};
+use super::{Context, Finish, Provider, exec_aws};
 use crate::cli::{self, Ids, Repository};
 use crate::config::Config;
 use crate::error::Result;
@@ -35,7 +35,7 @@ pub(super) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::IamP
         }
         None => match provider.iam_policy(&config, &args.jobs, &sources(context, provider, &config)?)? {
             Some(policy) => policy,
-            None => return handover::run(context),
+            None => return exec_aws::run(context),
         },
     };
     context.document("iam-policy", policy.clone(), format!("{policy:#}\n"));

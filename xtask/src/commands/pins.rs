@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::{Context, Provider, ami};
-use crate::check::{Finding, pins as dates};
 use crate::cli;
 use crate::cloud::{self, Cloud as _};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
-use crate::freshness::{self, MinAge, Pin};
+use crate::pins::{self, MinAge, Pin};
+use crate::validate::{Finding, pins as dates};
 
 pub(super) mod check;
 mod propose;
@@ -21,7 +21,7 @@ fn looked(context: &Context, tools: &std::path::Path, min_age: MinAge) -> Result
         let told = |name: &str| {
             events.event(Event::Progress { phase: Phase::Freshness, message: name.to_owned(), fraction: None });
         };
-        let pins = freshness::look(&context.root, tools, min_age, &told)?;
+        let pins = pins::look(&context.root, tools, min_age, &told)?;
         let unknown: Vec<&Pin> = pins.iter().filter(|pin| pin.problem.is_some()).collect();
         if let Some(first) = unknown.first() {
             let why = first.problem.as_deref().unwrap_or_default();

@@ -11,8 +11,8 @@ use crate::cloud::local::{Local, Settings, Size, base, qemu::Acceleration};
 use crate::cloud::{BuilderKind, Cloud};
 use crate::config::{Config, Image as ImageConfig};
 use crate::error::{Exit, Result};
-use crate::fleet::Fleet;
 use crate::recipe::Source;
+use crate::ssm::ManagedNodes;
 use crate::state::{Run, State};
 
 /// A provider that can be opened.
@@ -38,12 +38,12 @@ pub trait Provider {
     fn source<'a>(&self, name: &str, image: &'a ImageConfig) -> Result<&'a str>;
 
     /// True if it knows servers that already run.
-    fn has_fleet(&self) -> bool {
+    fn has_managed_nodes(&self) -> bool {
         false
     }
 
     /// Those servers, in some regions. What the run sends them is in its ledger; without a run they can only be looked at.
-    fn fleet(&self, _: &Config, _: &[String], _: Option<Arc<Run>>) -> Result<Box<dyn Fleet>> {
+    fn managed_nodes(&self, _: &Config, _: &[String], _: Option<Arc<Run>>) -> Result<Box<dyn ManagedNodes>> {
         Err(Exit::Usage.error("Systems Manager knows no local machines", "leave out --on local"))
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::check::inputs;
 use crate::cli::{Ami, Build, Cli, Command};
 use crate::config::Config;
 use crate::error::{Exit, Result};
 use crate::sensitive::{self, HIDDEN};
 use crate::template;
+use crate::validate::inputs;
 
 /// Hides the values that the command line gives to sensitive variables, and returns its words without them.
 ///

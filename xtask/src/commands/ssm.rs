@@ -1,7 +1,7 @@
 //! `ssm …`: servers that already run, by AWS Systems Manager.
 
 use crate::error::{Exit, Result};
-use crate::fleet::{Fleet, Node, Target};
+use crate::ssm::{ManagedNodes, Node, Target};
 
 mod each;
 pub(super) mod install;
@@ -14,8 +14,8 @@ fn regions(asked: &[String], configured: &[String]) -> Vec<String> {
 }
 
 /// The nodes that are meant. An id that nobody knows is a mistake: what should be kept alive and is not there must not look well.
-fn wanted(fleet: &dyn Fleet, targets: &[Target], regions: &[String]) -> Result<Vec<Node>> {
-    let mut nodes = fleet.nodes(targets)?;
+fn wanted(managed_nodes: &dyn ManagedNodes, targets: &[Target], regions: &[String]) -> Result<Vec<Node>> {
+    let mut nodes = managed_nodes.nodes(targets)?;
     nodes.sort_by(|a, b| (&a.region, &a.id).cmp(&(&b.region, &b.id)));
     nodes.dedup_by(|a, b| a.id == b.id);
     let unknown: Vec<&str> = targets

@@ -15,7 +15,7 @@ use crate::event::clean::Cleaner;
 use crate::event::{Event, Events};
 use crate::ledger::RunOutcome;
 use crate::report::{self, Annotations, Human, Json, Verbosity};
-use crate::story::Recorder;
+use crate::run_report::Recorder;
 use crate::{process, signals};
 
 /// Runs the command line with this provider.
@@ -54,7 +54,7 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
     let result = signals::listen().and_then(|()| super::run(cli, &context, provider));
     let result = written_down(&context, result);
     let code = result.as_ref().map_or_else(|error| error.exit() as u8, |_| 0);
-    conclude::conclude(&context, recorder.story(), &result);
+    conclude::conclude(&context, recorder.run_report(), &result);
     events.event(match result {
         Ok(finish) => Event::Result { ok: true, exit: 0, summary: finish.summary, error: None, data: finish.data },
         Err(error) => Event::Result {

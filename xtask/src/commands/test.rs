@@ -94,7 +94,7 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
         .collect();
     let data = serde_json::json!({ "parts": rows, "seconds": seconds });
     context.document("parts", data.clone(), table(&parts, &ran, seconds));
-    verdict(&parts, &ran).map(|summary| Finish::new(summary, data))
+    outcome(&parts, &ran).map(|summary| Finish::new(summary, data))
 }
 
 /// The parts that were asked for.
@@ -128,7 +128,7 @@ fn table(parts: &[Part], ran: &[Ran], seconds: f64) -> String {
 }
 
 /// The line at the end, or an error that names what failed.
-fn verdict(parts: &[Part], ran: &[Ran]) -> Result<String> {
+fn outcome(parts: &[Part], ran: &[Ran]) -> Result<String> {
     let failed: Vec<(&Part, &Ran)> = parts.iter().zip(ran).filter(|(_, ran)| !ran.passed).collect();
     if failed.is_empty() {
         return Ok(format!("{} parts passed", parts.len()));
@@ -136,7 +136,7 @@ fn verdict(parts: &[Part], ran: &[Ran]) -> Result<String> {
     // Hours of output may stand between a part's failure and the end; whoever reads a CI log starts here.
     let ends: Vec<String> = failed.iter().map(|(part, ran)| format!("failed: {}\n{}", part.name, ran.end)).collect();
     let again: Vec<String> = failed.iter().map(|(_, ran)| ran.cmd.to_string()).collect();
-    Err(Exit::Judged.error(ends.join("\n"), format_args!("run alone: {}", again.join("; "))))
+    Err(Exit::ImageFailed.error(ends.join("\n"), format_args!("run alone: {}", again.join("; "))))
 }
 
 /// Commands of cargo in the project.
@@ -270,9 +270,12 @@ mod tests {
     #[test]
     fn what_failed_is_named_with_its_end_and_the_command() {
         let parts = [part("format", "format"), part("unit", "unit tests")];
-        assert_eq!(verdict(&parts, &[ran(true, 1.0, ""), ran(true, 1.0, "")]).unwrap(), "2 parts passed");
-        let error = verdict(&parts, &[ran(true, 1.0, "fine"), ran(false, 1.0, "assertion failed")]).unwrap_err();
-        assert_eq!((error.exit(), error.to_string().as_str()), (Exit::Judged, "failed: unit tests\nassertion failed"));
+        assert_eq!(outcome(&parts, &[ran(true, 1.0, ""), ran(true, 1.0, "")]).unwrap(), "2 parts passed");
+        let error = outcome(&parts, &[ran(true, 1.0, "fine"), ran(false, 1.0, "assertion failed")]).unwrap_err();
+        assert_eq!(
+            (error.exit(), error.to_string().as_str()),
+            (Exit::ImageFailed, "failed: unit tests\nassertion failed")
+        );
         assert!(crate::error::plain(&error).contains("run alone: cargo test"));
     }
 }

@@ -3,12 +3,12 @@
 use clap::Parser as _;
 
 use super::{Context, Finish};
-use crate::check::{self, Finding, Severity};
 use crate::cli::Cli;
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::template;
+use crate::validate::{self, Finding, Severity};
 
 /// Validates and tells the findings; an error if one of them is an error.
 pub(super) fn ensure(context: &Context) -> Result<()> {
@@ -45,7 +45,7 @@ fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
         }
     }
     let today = jiff::Zoned::now().date();
-    findings.extend(check::all(&context.root, config, today, &exists)?);
+    findings.extend(validate::all(&context.root, config, today, &exists)?);
     Ok(findings)
 }
 

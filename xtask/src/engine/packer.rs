@@ -60,7 +60,7 @@ pub struct Request {
 
 impl Packer {
     /// Asks a binary for its version and judges it.
-    pub fn judged(binary: PathBuf) -> Result<Self> {
+    pub fn probe(binary: PathBuf) -> Result<Self> {
         let said = Cmd::new(&binary).arg("version").env("CHECKPOINT_DISABLE", "1").read()?;
         let number = said.split_whitespace().find_map(|w| semver::Version::parse(w.trim_start_matches('v')).ok());
         let Some(version) = number else {

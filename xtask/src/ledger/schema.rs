@@ -82,9 +82,9 @@ pub(super) fn open(file: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(damaged(&verdict));
+    let outcome: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if outcome != "ok" {
+        return Err(damaged(&outcome));
     }
     upgrade(&mut connection)?;
     Ok(connection)
@@ -113,9 +113,9 @@ fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-fn damaged(verdict: &str) -> rusqlite::Error {
+fn damaged(outcome: &str) -> rusqlite::Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    rusqlite::Error::SqliteFailure(code, Some(verdict.to_owned()))
+    rusqlite::Error::SqliteFailure(code, Some(outcome.to_owned()))
 }
 
 /// True if the file cannot be read as a journal, now or ever.

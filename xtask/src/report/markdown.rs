@@ -6,8 +6,8 @@ use smoke::boot::Boot;
 
 use super::{boot, clock, title};
 use crate::event::Outcome;
+use crate::run_report::{Episode, RunReport, Since};
 use crate::stage::smoke::Record;
-use crate::story::{Episode, Since, Story};
 
 /// GitHub takes 1 MiB a step; what is longer is refused whole.
 const MOST: usize = 900_000;
@@ -15,23 +15,23 @@ const MOST: usize = 900_000;
 const PACKAGES: usize = 100;
 
 /// Renders a story. Nothing if there is nothing to tell.
-pub fn render(story: &Story) -> String {
-    let empty = story.phases.is_empty() && story.documents.is_empty() && story.findings.is_empty();
-    if empty && story.well() {
+pub fn render(run_report: &RunReport) -> String {
+    let empty = run_report.phases.is_empty() && run_report.documents.is_empty() && run_report.findings.is_empty();
+    if empty && run_report.well() {
         return String::new();
     }
     let mut text = String::new();
-    head(&mut text, story);
-    images(&mut text, story);
-    if let Some(since) = &story.about.since {
+    head(&mut text, run_report);
+    images(&mut text, run_report);
+    if let Some(since) = &run_report.about.since {
         changes(&mut text, since);
     }
-    complaints(&mut text, story);
-    phases(&mut text, &story.phases);
-    for (kind, document) in &story.documents {
+    complaints(&mut text, run_report);
+    phases(&mut text, &run_report.phases);
+    for (kind, document) in &run_report.documents {
         let _ = writeln!(text, "<details open><summary>{}</summary>\n\n{}</details>\n", cell(kind), fenced(document));
     }
-    for (file, diff) in &story.diffs {
+    for (file, diff) in &run_report.diffs {
         let _ = writeln!(
             text,
             "<details><summary>{}</summary>\n\n{}</details>\n",
@@ -47,12 +47,12 @@ pub fn render(story: &Story) -> String {
     text
 }
 
-fn head(text: &mut String, story: &Story) {
-    let mark = if story.well() { "✅" } else { "❌" };
-    let _ = writeln!(text, "## {mark} {}\n", cell(story.title()));
-    let run = story.run.as_ref().map_or(String::new(), |run| format!(", {run}"));
-    let _ = writeln!(text, "`{}` took {}{run}.\n", story.command.replace('`', "'"), clock(story.seconds));
-    if let Some(end) = story.end.as_ref().filter(|end| !end.summary.is_empty()) {
+fn head(text: &mut String, run_report: &RunReport) {
+    let mark = if run_report.well() { "✅" } else { "❌" };
+    let _ = writeln!(text, "## {mark} {}\n", cell(run_report.title()));
+    let run = run_report.run.as_ref().map_or(String::new(), |run| format!(", {run}"));
+    let _ = writeln!(text, "`{}` took {}{run}.\n", run_report.command.replace('`', "'"), clock(run_report.seconds));
+    if let Some(end) = run_report.end.as_ref().filter(|end| !end.summary.is_empty()) {
         if end.exit == 0 {
             let _ = writeln!(text, "{}\n", cell(&end.summary));
         } else {
@@ -61,8 +61,8 @@ fn head(text: &mut String, story: &Story) {
     }
 }
 
-fn images(text: &mut String, story: &Story) {
-    let about = &story.about;
+fn images(text: &mut String, run_report: &RunReport) {
+    let about = &run_report.about;
     if about.images.is_empty() {
         return;
     }
@@ -84,19 +84,19 @@ fn images(text: &mut String, story: &Story) {
     }
     for (report, pass) in about.smoke.iter().flat_map(|smoke| smoke.reports.iter().zip(&smoke.passes)) {
         let failed = report.failed();
-        let verdict =
+        let outcome =
             if failed.is_empty() { "all passed".to_owned() } else { format!("failed: {}", failed.join(", ")) };
-        let _ = writeln!(text, "- {pass}: {} checks, {verdict}, {}", report.checks.len(), clock(report.wall_seconds));
+        let _ = writeln!(text, "- {pass}: {} checks, {outcome}, {}", report.checks.len(), clock(report.wall_seconds));
     }
     if about.smoke.is_some() {
         text.push('\n');
     }
-    boots(text, story);
+    boots(text, run_report);
 }
 
 /// How long the boots took: one column a boot, one row a part.
-fn boots(text: &mut String, story: &Story) {
-    let boots: Vec<(&str, &Boot)> = story.about.smoke.iter().flat_map(Record::boots).collect();
+fn boots(text: &mut String, run_report: &RunReport) {
+    let boots: Vec<(&str, &Boot)> = run_report.about.smoke.iter().flat_map(Record::boots).collect();
     if boots.is_empty() {
         return;
     }
@@ -139,12 +139,12 @@ fn changes(text: &mut String, since: &Since) {
     text.push('\n');
 }
 
-fn complaints(text: &mut String, story: &Story) {
-    let failed = story.checks.iter().filter(|check| check.outcome != "pass");
+fn complaints(text: &mut String, run_report: &RunReport) {
+    let failed = run_report.checks.iter().filter(|check| check.outcome != "pass");
     let failed = failed
         .map(|c| format!("**{}** ({}, {}): {}", cell(&c.name), cell(&c.pass), cell(&c.outcome), cell(&c.message)));
-    let findings = story.findings.iter().map(|finding| cell(finding));
-    let warnings = story.warnings.iter().map(|(message, hint)| format!("{} ({})", cell(message), cell(hint)));
+    let findings = run_report.findings.iter().map(|finding| cell(finding));
+    let warnings = run_report.warnings.iter().map(|(message, hint)| format!("{} ({})", cell(message), cell(hint)));
     let all: Vec<String> = failed.chain(findings).chain(warnings).collect();
     for complaint in &all {
         let _ = writeln!(text, "- {complaint}");

@@ -6,15 +6,15 @@ use smoke::boot::Boot;
 use super::{boot, clock, title};
 use crate::contents::Change;
 use crate::event::Outcome;
+use crate::run_report::{CheckResult, Episode, RunReport, Since, Step};
 use crate::stage::smoke::Record;
-use crate::story::{Episode, Judged, Since, Step, Story};
 
 /// The page's style.
 const STYLE: &str = include_str!("page/style.css");
 
 /// Renders a story.
-pub fn render(story: &Story) -> String {
-    let verdict = match &story.end {
+pub fn render(run_report: &RunReport) -> String {
+    let outcome = match &run_report.end {
         Some(end) if end.exit == 0 => ("well", "done"),
         Some(_) => ("bad", "failed"),
         None => ("bad", "cut off"),
@@ -27,47 +27,47 @@ pub fn render(story: &Story) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 // Whatever a log line holds: nothing is run and nothing is fetched.
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { (story.title()) ": " (verdict.1) }
+                title { (run_report.title()) ": " (outcome.1) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                (head(story, verdict))
-                (complaints(story))
-                (regions(story))
-                (timeline(story))
-                (boots(story))
-                (checks(story))
-                @if let Some(since) = &story.about.since { (changes(since)) }
-                (files(story))
+                (head(run_report, outcome))
+                (complaints(run_report))
+                (regions(run_report))
+                (timeline(run_report))
+                (boots(run_report))
+                (checks(run_report))
+                @if let Some(since) = &run_report.about.since { (changes(since)) }
+                (files(run_report))
             }
         }
     };
     page.into_string()
 }
 
-fn head(story: &Story, (class, verdict): (&str, &str)) -> Markup {
-    let checks = story.checks.len();
-    let failed = story.checks.iter().filter(|c| c.outcome == "fail").count();
-    let steps = || story.phases.iter().flat_map(|p| &p.steps);
+fn head(run_report: &RunReport, (class, outcome): (&str, &str)) -> Markup {
+    let checks = run_report.checks.len();
+    let failed = run_report.checks.iter().filter(|c| c.outcome == "fail").count();
+    let steps = || run_report.phases.iter().flat_map(|p| &p.steps);
     let cached = steps().filter(|s| s.outcome == Outcome::UpToDate).count();
-    let home = story.about.images.first();
+    let home = run_report.about.images.first();
     html! {
         header {
-            h1 { (story.title()) " " span.verdict.(class) { (verdict) } }
-            @if let Some(end) = story.end.as_ref().filter(|e| e.exit == 0) { p { (end.summary) } }
+            h1 { (run_report.title()) " " span.outcome.(class) { (outcome) } }
+            @if let Some(end) = run_report.end.as_ref().filter(|e| e.exit == 0) { p { (end.summary) } }
             dl.facts {
-                (fact("took", &clock(story.seconds)))
+                (fact("took", &clock(run_report.seconds)))
                 @if let Some(image) = home { (fact("version", &image.version)) }
-                @if let Some(channel) = &story.about.channel { (fact("channel", channel)) }
+                @if let Some(channel) = &run_report.about.channel { (fact("channel", channel)) }
                 @if steps().next().is_some() { (fact("steps", &format!("{} of {} cached", cached, steps().count()))) }
                 @if checks > 0 { (fact("checks", &format!("{} of {checks} passed", checks - failed))) }
                 @if let Some(image) = home { (fact("base", &image.base.name)) }
                 @if let Some(image) = home { (fact("disk", &format!("{} MB", image.disk_bytes / 1_000_000))) }
                 @if let Some(image) = home { (fact("recipe", &image.recipe_hash.short())) }
-                (fact("began", story.began.split('.').next().unwrap_or_default()))
-                @if let Some(run) = &story.run { (fact("run", run)) }
+                (fact("began", run_report.began.split('.').next().unwrap_or_default()))
+                @if let Some(run) = &run_report.run { (fact("run", run)) }
             }
-            pre.command { "$ " (story.command) }
+            pre.command { "$ " (run_report.command) }
         }
     }
 }
@@ -77,10 +77,10 @@ fn fact(name: &str, value: &str) -> Markup {
 }
 
 /// What went wrong and what should be changed, before anything else.
-fn complaints(story: &Story) -> Markup {
-    let end = story.end.as_ref().filter(|end| end.exit != 0);
-    let failed: Vec<&Judged> = story.checks.iter().filter(|c| c.outcome != "pass").collect();
-    if end.is_none() && failed.is_empty() && story.warnings.is_empty() && story.findings.is_empty() {
+fn complaints(run_report: &RunReport) -> Markup {
+    let end = run_report.end.as_ref().filter(|end| end.exit != 0);
+    let failed: Vec<&CheckResult> = run_report.checks.iter().filter(|c| c.outcome != "pass").collect();
+    if end.is_none() && failed.is_empty() && run_report.warnings.is_empty() && run_report.findings.is_empty() {
         return html! {};
     }
     html! {
@@ -90,15 +90,15 @@ fn complaints(story: &Story) -> Markup {
                 @for check in failed {
                     li { strong { (check.name) } ", " (check.pass) ", " (check.outcome) ": " (check.message) }
                 }
-                @for finding in &story.findings { li { (finding) } }
-                @for (message, hint) in &story.warnings { li { (message) " " span.hint { (hint) } } }
+                @for finding in &run_report.findings { li { (finding) } }
+                @for (message, hint) in &run_report.warnings { li { (message) " " span.hint { (hint) } } }
             }
         }
     }
 }
 
-fn regions(story: &Story) -> Markup {
-    if story.about.images.is_empty() {
+fn regions(run_report: &RunReport) -> Markup {
+    if run_report.about.images.is_empty() {
         return html! {};
     }
     html! {
@@ -106,7 +106,7 @@ fn regions(story: &Story) -> Markup {
             h2 { "Regions" }
             table {
                 tr { th { "region" } th { "image" } th { "copied from" } th { "made" } }
-                @for image in &story.about.images {
+                @for image in &run_report.about.images {
                     tr {
                         td { (image.region) }
                         td { code { (image.id) } }
@@ -119,16 +119,16 @@ fn regions(story: &Story) -> Markup {
     }
 }
 
-fn timeline(story: &Story) -> Markup {
-    if story.phases.is_empty() {
+fn timeline(run_report: &RunReport) -> Markup {
+    if run_report.phases.is_empty() {
         return html! {};
     }
-    let whole = story.phases.iter().map(|p| p.at + p.seconds).fold(story.seconds, f64::max).max(0.001);
+    let whole = run_report.phases.iter().map(|p| p.at + p.seconds).fold(run_report.seconds, f64::max).max(0.001);
     html! {
         section {
             h2 { "Timeline" }
             div.timeline {
-                @for phase in &story.phases {
+                @for phase in &run_report.phases {
                     (row(&subject_line(phase), phase.at, phase.seconds, phase.outcome, whole, "phase", &phase.summary))
                     @for step in &phase.steps { (step_row(step, whole)) }
                 }
@@ -166,8 +166,8 @@ fn subject_line(phase: &Episode) -> String {
 }
 
 /// How long the boots took: one column a boot, one row a part.
-fn boots(story: &Story) -> Markup {
-    let boots: Vec<(&str, &Boot)> = story.about.smoke.iter().flat_map(Record::boots).collect();
+fn boots(run_report: &RunReport) -> Markup {
+    let boots: Vec<(&str, &Boot)> = run_report.about.smoke.iter().flat_map(Record::boots).collect();
     if boots.is_empty() {
         return html! {};
     }
@@ -195,18 +195,18 @@ fn boots(story: &Story) -> Markup {
     }
 }
 
-fn checks(story: &Story) -> Markup {
-    let rows = story.by_check();
+fn checks(run_report: &RunReport) -> Markup {
+    let rows = run_report.by_check();
     if rows.is_empty() {
         return html! {};
     }
     let mut passes: Vec<&str> = Vec::new();
-    for check in &story.checks {
+    for check in &run_report.checks {
         if !passes.contains(&check.pass.as_str()) {
             passes.push(&check.pass);
         }
     }
-    let failed = rows.iter().filter(|(_, verdicts)| verdicts.iter().any(|v| v.outcome != "pass")).count();
+    let failed = rows.iter().filter(|(_, outcomes)| outcomes.iter().any(|v| v.outcome != "pass")).count();
     html! {
         section {
             h2 { "Smoke test" }
@@ -214,11 +214,11 @@ fn checks(story: &Story) -> Markup {
                 summary { (rows.len()) " checks in " (passes.len()) " boots, " (failed) " not passed" }
                 table {
                     tr { th { "check" } @for pass in &passes { th { (pass) } } th { "what was found" } }
-                    @for (name, verdicts) in &rows {
+                    @for (name, outcomes) in &rows {
                         tr {
                             td { (name) }
-                            @for pass in &passes { (verdict(verdicts.iter().find(|v| v.pass == **pass))) }
-                            td { (verdicts.last().map_or("", |v| v.message.as_str())) }
+                            @for pass in &passes { (outcome(outcomes.iter().find(|v| v.pass == **pass))) }
+                            td { (outcomes.last().map_or("", |v| v.message.as_str())) }
                         }
                     }
                 }
@@ -227,10 +227,10 @@ fn checks(story: &Story) -> Markup {
     }
 }
 
-fn verdict(judged: Option<&&Judged>) -> Markup {
-    let Some(judged) = judged else { return html! { td { "–" } } };
-    let class = if judged.outcome == "pass" { "well" } else { "bad" };
-    html! { td.(class) { (judged.outcome) " " span.seconds { (clock(judged.seconds)) } } }
+fn outcome(check_result: Option<&&CheckResult>) -> Markup {
+    let Some(check_result) = check_result else { return html! { td { "–" } } };
+    let class = if check_result.outcome == "pass" { "well" } else { "bad" };
+    html! { td.(class) { (check_result.outcome) " " span.seconds { (clock(check_result.seconds)) } } }
 }
 
 fn changes(since: &Since) -> Markup {
@@ -271,12 +271,12 @@ fn table(kind: &str, changes: &[Change]) -> Markup {
     }
 }
 
-fn files(story: &Story) -> Markup {
+fn files(run_report: &RunReport) -> Markup {
     html! {
-        @for (file, diff) in &story.diffs {
+        @for (file, diff) in &run_report.diffs {
             section { h2 { (file.display()) } pre { (diff) } }
         }
-        @for (kind, text) in &story.documents {
+        @for (kind, text) in &run_report.documents {
             section { h2 { (kind) } pre { (text) } }
         }
     }

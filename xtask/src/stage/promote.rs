@@ -5,13 +5,14 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::smoke::Record;
-use crate::cloud::Image;
+use crate::cloud::{Cloud, Image};
 use crate::error::{Exit, Result};
+use crate::event::{Event, Observer};
 use crate::recipe::Digest;
 
 /// An image's smoke reports, and what a promotion requires of them.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct SmokeResult {
     /// The last smoke test with all passes.
     pub record: Option<Record>,
     /// The last one without some.
@@ -30,7 +31,7 @@ pub struct Standing {
     /// Where its marks are, if they were damaged: it may be under quarantine.
     pub damaged: Option<String>,
     /// Its smoke reports.
-    pub smoke: Verdict,
+    pub smoke: SmokeResult,
     /// What the channel points at, if it is there.
     pub instead_of: Option<Image>,
     /// What it must have gone through before.
@@ -59,7 +60,7 @@ pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result
         return Err(Exit::Usage.error("no image to promote", "build one with `cargo xtask ami build`"));
     };
     let refuse = |what: String, hint: String| {
-        Err(Exit::Judged.error(format_args!("{} may not be promoted: {what}", home.id), hint))
+        Err(Exit::ImageFailed.error(format_args!("{} may not be promoted: {what}", home.id), hint))
     };
     if let Some(why) = &standing.quarantined {
         return refuse(
@@ -73,7 +74,7 @@ pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result
             "look at them; where none says that it is, remove marks.json beside the image's record".to_owned(),
         );
     }
-    if let Err(what) = smoked(home, &standing.smoke) {
+    if let Err(what) = smoke_passed(home, &standing.smoke) {
         return refuse(what, format!("run `cargo xtask ami smoke {}`", home.id));
     }
     let missing: Vec<&str> =
@@ -99,13 +100,28 @@ pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result
         );
     }
     match &standing.before {
-        Some(before) => soaked(before).or_else(|(what, hint)| refuse(what, hint)),
+        Some(before) => soak_over(before).or_else(|(what, hint)| refuse(what, hint)),
         None => Ok(()),
     }
 }
 
+/// The regions that must have the image. One of `best_effort` that lacks it is left out, with a warning.
+pub fn required<C: Cloud>(cloud: &C, images: &[Image], best_effort: &[String], events: &dyn Observer) -> Vec<String> {
+    let mut required = cloud.regions().to_vec();
+    required.retain(|region| {
+        let lacks = best_effort.contains(region) && !images.iter().any(|i| i.region == *region);
+        if lacks {
+            let message = format!("{region} lacks the image and keeps what it had");
+            let hint = format!("`cargo xtask ami copy --region {region}`, then promote again");
+            events.event(Event::Warning { message, hint });
+        }
+        !lacks
+    });
+    required
+}
+
 /// Why the smoke test does not speak for an image, if it does not.
-fn smoked(image: &Image, smoke: &Verdict) -> std::result::Result<(), String> {
+fn smoke_passed(image: &Image, smoke: &SmokeResult) -> std::result::Result<(), String> {
     let Some(record) = &smoke.record else {
         return Err(match smoke.partial {
             Some(_) => "it has no smoke report of all passes, only one of `--no-reboot`".to_owned(),
@@ -143,7 +159,7 @@ fn smoked(image: &Image, smoke: &Verdict) -> std::result::Result<(), String> {
 }
 
 /// Judges the time in the channel before; an override takes the place of both rules.
-fn soaked(before: &Before) -> std::result::Result<(), (String, String)> {
+fn soak_over(before: &Before) -> std::result::Result<(), (String, String)> {
     let Before { channel, soak, since, now, overridden } = before;
     if overridden.is_some() {
         return Ok(());
@@ -200,7 +216,7 @@ mod tests {
         Standing {
             quarantined: None,
             damaged: None,
-            smoke: Verdict { record, partial: None, spec: Digest::of(b"spec"), passes },
+            smoke: SmokeResult { record, partial: None, spec: Digest::of(b"spec"), passes },
             instead_of: None,
             before: None,
         }
@@ -210,7 +226,7 @@ mod tests {
 
     fn refused(standing: &Standing) -> String {
         let error = gate(&[image()], &["a".to_owned()], standing).unwrap_err();
-        assert_eq!(error.exit(), Exit::Judged);
+        assert_eq!(error.exit(), Exit::ImageFailed);
         error.to_string()
     }
 

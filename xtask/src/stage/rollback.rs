@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cloud::{Image, ImageId};
+use crate::cloud::{Cloud, Image, ImageId};
 use crate::error::{Error, Exit, Result};
 
 /// An image that a channel could point at.
@@ -89,6 +89,12 @@ pub fn stands(all: &[Image], now: &BTreeMap<String, ImageId>, regions: &[String]
         1 => by_name.into_keys().next().map_or(Stands::Nowhere, Stands::At),
         _ => Stands::Split(by_name),
     }
+}
+
+/// The same for the regions of a provider. Regions that may lack an image keep what they had, so they need not agree with the others.
+pub fn channel_stands<C: Cloud>(cloud: &C, all: &[Image], now: &BTreeMap<String, ImageId>) -> Stands {
+    let regions: Vec<String> = cloud.regions().iter().filter(|r| !cloud.best_effort().contains(r)).cloned().collect();
+    stands(all, now, &regions)
 }
 
 impl Stands {
@@ -190,11 +196,11 @@ fn choose(candidates: &[Candidate], regions: &[String], now: Option<&str>, to: O
     if let Some(to) = to {
         let wanted = find(candidates, to)?;
         if let Some(why) = &wanted.quarantined {
-            return Err(Exit::Judged
+            return Err(Exit::ImageFailed
                 .error(format_args!("{} is under quarantine: {why}", wanted.name), "go back to another one"));
         }
         if !lacking(wanted).is_empty() {
-            return Err(Exit::Judged.error(
+            return Err(Exit::ImageFailed.error(
                 format_args!("{} is not in {}", wanted.name, lacking(wanted)),
                 format_args!("`cargo xtask ami copy {}`, then roll back", wanted.name),
             ));
@@ -209,7 +215,7 @@ fn choose(candidates: &[Candidate], regions: &[String], now: Option<&str>, to: O
     last.map(|c| c.name.clone()).ok_or_else(|| {
         let damaged: Vec<String> =
             candidates.iter().filter_map(|c| Some(format!("; {}: {}", c.name, c.damaged.as_ref()?))).collect();
-        Exit::Judged.error(
+        Exit::ImageFailed.error(
             format_args!(
                 "there is no image to go back to: none that was in this channel, is in every region and is not under quarantine{}",
                 damaged.concat()
@@ -318,7 +324,7 @@ mod tests {
         assert_eq!(choose(&all, &regions(), Some("v3"), None).unwrap(), "v1");
         all[0].regions.pop();
         let error = choose(&all, &regions(), Some("v3"), None).unwrap_err();
-        assert_eq!(error.exit(), Exit::Judged);
+        assert_eq!(error.exit(), Exit::ImageFailed);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use smoke::boot::Boot;
-use smoke::report::{Check, Outcome as Verdict, Report};
+use smoke::report::{Check, Outcome as CheckOutcome, Report};
 
 use crate::cloud::{Cloud, Image, Machine};
 use crate::contents::{MANIFEST, SBOM};
@@ -129,8 +129,8 @@ pub fn run<C: Cloud>(
     let (mut reports, mut complaints) = (Vec::new(), Vec::new());
     let instance_types = cloud.instance_types();
     for instance_type in &instance_types {
-        let (judged, complained) = run_on(cloud, image, instance_type, kit, options, events, keep)?;
-        reports.extend(judged);
+        let (run_pass, complained) = run_on(cloud, image, instance_type, kit, options, events, keep)?;
+        reports.extend(run_pass);
         complaints.extend(complained);
     }
     let passed = complaints.is_empty() && !reports.is_empty() && reports.iter().all(Report::passed);
@@ -257,7 +257,7 @@ fn progress(line: &str) -> Option<(u64, u64)> {
 
 /// Runs the judge once and brings its report home.
 fn pass(machine: &dyn Machine, name: &str, events: &dyn Observer) -> Result<Report> {
-    let report = judged(machine.remote(), name, events)?;
+    let report = run_pass(machine.remote(), name, events)?;
     let to_ssh = machine.boot_seconds();
     if to_ssh.is_none() && report.boot.is_none() {
         return Ok(report);
@@ -267,7 +267,7 @@ fn pass(machine: &dyn Machine, name: &str, events: &dyn Observer) -> Result<Repo
     Ok(Report { boot: Some(boot), ..report })
 }
 
-fn judged(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Report> {
+fn run_pass(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Report> {
     phase(events, Phase::Smoke, name, || {
         let (mut json, mut said) = (String::new(), Tail::default());
         let ended =
@@ -303,7 +303,7 @@ fn judged(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Repo
                 message: check.message.clone(),
             });
         }
-        let failed = report.checks.iter().filter(|c| c.outcome == Verdict::Fail).count();
+        let failed = report.checks.iter().filter(|c| c.outcome == CheckOutcome::Fail).count();
         let all = report.checks.len();
         let summary = format!("{name}: {} of {all} checks passed in {:.1} s", all - failed, report.wall_seconds);
         Ok((report, if failed == 0 { Outcome::Done } else { Outcome::Failed }, summary))
@@ -336,7 +336,7 @@ fn compare(reports: &[Report], builder_host_keys: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn report(boot_id: &str, host_keys: &[&str], outcome: Verdict) -> Report {
+    fn report(boot_id: &str, host_keys: &[&str], outcome: CheckOutcome) -> Report {
         let check = Check { name: "os".to_owned(), outcome, seconds: 1.0, message: String::new() };
         Report {
             schema: 1,
@@ -354,18 +354,18 @@ mod tests {
     fn two_boots_together_show_more_than_one() {
         let builder = ["builder".to_owned()];
         let told = |reports: &[Report]| compare(reports, &builder).join("; ");
-        let good = report("1", &["own"], Verdict::Pass);
-        assert_eq!(told(&[good.clone(), report("2", &["own"], Verdict::Pass)]), "");
-        assert!(told(&[good.clone(), report("1", &["own"], Verdict::Pass)]).contains("was not restarted"));
-        assert!(told(&[good, report("2", &["other"], Verdict::Pass)]).contains("changed across the restart"));
-        assert!(told(&[report("1", &["builder"], Verdict::Pass)]).contains("share an identity"));
-        assert!(told(&[report("1", &[], Verdict::Pass)]).contains("no SSH host key"));
+        let good = report("1", &["own"], CheckOutcome::Pass);
+        assert_eq!(told(&[good.clone(), report("2", &["own"], CheckOutcome::Pass)]), "");
+        assert!(told(&[good.clone(), report("1", &["own"], CheckOutcome::Pass)]).contains("was not restarted"));
+        assert!(told(&[good, report("2", &["other"], CheckOutcome::Pass)]).contains("changed across the restart"));
+        assert!(told(&[report("1", &["builder"], CheckOutcome::Pass)]).contains("share an identity"));
+        assert!(told(&[report("1", &[], CheckOutcome::Pass)]).contains("no SSH host key"));
         assert!(told(&[]).contains("nothing was judged"));
     }
 
     #[test]
     fn a_merged_report_names_the_pass_of_each_check() {
-        let reports = vec![report("1", &[], Verdict::Pass), report("2", &[], Verdict::Fail)];
+        let reports = vec![report("1", &[], CheckOutcome::Pass), report("2", &[], CheckOutcome::Fail)];
         let digest = Digest::of(b"");
         let record = Record {
             schema: 1,
@@ -457,7 +457,7 @@ mod tests {
             (Some(own.clone()), "first boot: machine start to SSH 33.2 s, kernel 6.1 s"),
             (None, "first boot: machine start to SSH 33.2 s"),
         ] {
-            let said = Report { boot: measured.clone(), ..report("1", &["own"], Verdict::Pass) };
+            let said = Report { boot: measured.clone(), ..report("1", &["own"], CheckOutcome::Pass) };
             let notes = Notes::default();
             let machine = Instance(said.render("json").unwrap());
             let found = pass(&machine, "first boot", &notes).unwrap();

@@ -19,7 +19,7 @@ pub enum Level {
 
 /// What the changes ask for; `None` where nothing in the image changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Judgement {
+pub struct Required {
     /// The part to raise.
     pub level: Option<Level>,
     /// Why: those of the highest level first.
@@ -38,7 +38,7 @@ impl Level {
 }
 
 /// Judges what differs between the last release and an image.
-pub fn judge(difference: &Difference) -> Judgement {
+pub fn required(difference: &Difference) -> Required {
     let mut reasons: Vec<(Level, String)> = Vec::new();
     reasons.extend(difference.system.iter().filter_map(system));
     reasons.extend(difference.tools.iter().map(tool));
@@ -47,7 +47,7 @@ pub fn judge(difference: &Difference) -> Judgement {
         reasons.push((Level::Patch, format!("{packages} packages differ")));
     }
     reasons.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
-    Judgement { level: reasons.iter().map(|(level, _)| *level).max(), reasons }
+    Required { level: reasons.iter().map(|(level, _)| *level).max(), reasons }
 }
 
 /// The lowest version that may follow `last`.
@@ -106,7 +106,7 @@ mod tests {
 
     fn level(system: &[Change], tools: &[Change]) -> Option<Level> {
         let packages = vec![change("deb/jq", "1.6", "1.7")];
-        judge(&Difference {
+        required(&Difference {
             system: system.to_vec(),
             tools: tools.to_vec(),
             packages,
@@ -130,14 +130,14 @@ mod tests {
         );
         assert_eq!(level(&[change("base", "ami-1", "ami-2"), change("kernel", "6.1", "6.2")], &[]), Some(Level::Patch));
         let nothing = Difference { bytes: (1, 2), ..Difference::default() };
-        assert_eq!(judge(&nothing).level, None);
+        assert_eq!(required(&nothing).level, None);
     }
 
     #[test]
     fn the_reason_of_the_highest_level_comes_first() {
         let tools = vec![change("claude", "2.1.0", "2.1.9"), change("node", "24.1.0", "26.0.0")];
-        let judged = judge(&Difference { tools, bytes: (1, 1), ..Difference::default() });
-        assert_eq!(judged.reasons[0], (Level::Major, "node 24.1.0 -> 26.0.0".to_owned()));
+        let required = required(&Difference { tools, bytes: (1, 1), ..Difference::default() });
+        assert_eq!(required.reasons[0], (Level::Major, "node 24.1.0 -> 26.0.0".to_owned()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ until find "$1" -depth -type d -exec rmdir {} + 2>/dev/null; do n=$((n + 1)); [ 
 "#;
 
 /// Removes what the containers of a dead run left.
-pub(super) fn remove_leftovers(dir: &Path, run: &str) {
+pub(super) fn remove_orphans(dir: &Path, run: &str) {
     let machines = fs::read_dir(dir).into_iter().flatten().flatten();
     for machine in machines.filter(|entry| entry.path().join("container.sh").exists()) {
         if let Ok(name) = machine.file_name().into_string() {

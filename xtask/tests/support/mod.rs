@@ -158,7 +158,7 @@ impl Project {
     }
 
     /// What commands have left behind.
-    pub(crate) fn leftovers(&self) -> Vec<String> {
+    pub(crate) fn orphans(&self) -> Vec<String> {
         let mut found = self.processes();
         let names =
             |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path().display().to_string());

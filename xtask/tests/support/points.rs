@@ -94,7 +94,7 @@ fn kill<S: Stage>(stage: &S, release: &[&str], point: &str, undisturbed: &EndSta
     let ended = stage.end_state();
     let right = ended == *undisturbed;
     let (action, subject) = (last["action"].as_str().unwrap(), last["subject"].as_str().unwrap());
-    let (seconds, verdict) = (started.elapsed().as_secs_f64(), if right { "as undisturbed" } else { "WRONG" });
-    println!("{point:10} {action:36} {subject:48} {seconds:6.1} s  {verdict}");
+    let (seconds, outcome) = (started.elapsed().as_secs_f64(), if right { "as undisturbed" } else { "WRONG" });
+    println!("{point:10} {action:36} {subject:48} {seconds:6.1} s  {outcome}");
     (!right).then(|| format!("{point} {action} {subject}: {ended:#?}"))
 }

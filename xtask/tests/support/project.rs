@@ -118,7 +118,7 @@ impl Project {
     }
 
     /// Gives an image the smoke report of a good one.
-    pub(crate) fn judged_good(&self, image: &Image) {
+    pub(crate) fn mark_smoke_passed(&self, image: &Image) {
         self.report(image, image.content, "pass");
     }
 
@@ -157,7 +157,7 @@ impl Project {
         let bytes = fs::read(&disk).unwrap();
         (image.content, image.disk_bytes) = (Digest::of(&bytes), bytes.len() as u64);
         fs::write(dir.join("image.json"), serde_json::to_string(&image).unwrap()).unwrap();
-        self.judged_good(&image);
+        self.mark_smoke_passed(&image);
         self.run(&["ami", "copy", &image.id.0]).says(0, &[]);
         image
     }
@@ -165,7 +165,7 @@ impl Project {
     /// An image that is in all regions and may be promoted; the home region's.
     pub(crate) fn ready(&self, content: &str) -> Image {
         let image = self.image("local-1", content);
-        self.judged_good(&image);
+        self.mark_smoke_passed(&image);
         self.run(&["ami", "copy", &image.id.0]).says(0, &[]);
         image
     }

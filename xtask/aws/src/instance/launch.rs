@@ -11,7 +11,7 @@ use xtask::process::Cmd;
 use xtask::signals;
 
 use super::Ec2Machine;
-use crate::fault::{Called as _, Fault, Kind};
+use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::order::Order;
 use crate::record::{PURPOSE, RUN};
 use crate::request::{self, Owner};
@@ -96,10 +96,10 @@ impl Ec2Machine {
                         self.id = id;
                         return Ok(());
                     }
-                    Err(fault) if fault.kind == Kind::Capacity => {
-                        tried.push(format!("{kind} in {zone}: {}", fault.message));
+                    Err(aws_error) if aws_error.kind == Kind::Capacity => {
+                        tried.push(format!("{kind} in {zone}: {}", aws_error.message));
                     }
-                    Err(fault) => return Err(fault.into()),
+                    Err(aws_error) => return Err(aws_error.into()),
                 }
             }
         }
@@ -115,7 +115,7 @@ impl Ec2Machine {
         kind: &str,
         subnet: &Subnet,
         groups: &[String],
-    ) -> std::result::Result<String, Fault> {
+    ) -> std::result::Result<String, AwsError> {
         let subnet_id = subnet.subnet_id().unwrap_or_default();
         // The same order is the same instance, however often it is sent (EC2 developer guide, "Ensuring idempotency").
         let token = xtask::recipe::Digest::of_parts([
@@ -140,7 +140,7 @@ impl Ec2Machine {
         let call = self.host.ec2.describe_instances().instance_ids(&self.id);
         let looked = self.host.driver.wait(until(self.host.settings.patience.instance, told, async || {
             let answer = match call.clone().send().await.called("ec2:DescribeInstances") {
-                Err(fault) if fault.kind == Kind::NotFound => return Ok(Look::Missing),
+                Err(aws_error) if aws_error.kind == Kind::NotFound => return Ok(Look::Missing),
                 answer => answer?,
             };
             let Some(instance) = answer.reservations().iter().flat_map(Reservation::instances).next() else {

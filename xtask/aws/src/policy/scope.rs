@@ -7,7 +7,7 @@ use xtask::error::{Exit, Result};
 use xtask::partition::Partition;
 use xtask::recipe::Source;
 
-use crate::blueprint::Blueprint;
+use crate::amazon_ebs_source::AmazonEbsSource;
 
 /// What policies are limited to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +42,9 @@ impl Scope {
         let mut keys: BTreeSet<Key> =
             aws.kms_key_ids.iter().map(|(region, id)| Key { region: region.clone(), id: id.clone() }).collect();
         for source in sources {
-            let blueprint = Blueprint::read(source)?;
-            profiles.insert(blueprint.iam_instance_profile);
-            let disks = blueprint.launch_block_device_mappings.into_iter().filter_map(|disk| disk.kms_key_id);
+            let ebs_source = AmazonEbsSource::read(source)?;
+            profiles.insert(ebs_source.iam_instance_profile);
+            let disks = ebs_source.launch_block_device_mappings.into_iter().filter_map(|disk| disk.kms_key_id);
             keys.extend(disks.map(|id| Key { region: home.clone(), id }));
         }
         profiles.remove("");

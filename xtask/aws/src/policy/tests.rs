@@ -181,7 +181,7 @@ fn each_job_has_what_it_needs_and_no_more() {
             ],
             &["ec2:RunInstances", "ec2:CopyImage", "iam:PassRole"],
         ),
-        (Job::Fleet, &["ssm:SendCommand", "ssm:GetCommandInvocation"], &["ec2:CreateTags", "ec2:StopInstances"]),
+        (Job::ManagedNodes, &["ssm:SendCommand", "ssm:GetCommandInvocation"], &["ec2:CreateTags", "ec2:StopInstances"]),
     ];
     for (job, needed, others) in cases {
         let actions = of(&[job]);
@@ -193,7 +193,7 @@ fn each_job_has_what_it_needs_and_no_more() {
         }
     }
     let parts: BTreeSet<String> =
-        [Job::Plan, Job::Build, Job::Promote, Job::Gc, Job::Fleet].iter().flat_map(|j| of(&[*j])).collect();
+        [Job::Plan, Job::Build, Job::Promote, Job::Gc, Job::ManagedNodes].iter().flat_map(|j| of(&[*j])).collect();
     assert_eq!(of(&[Job::All]), parts);
     assert_eq!(of(&[Job::Promote, Job::Gc]), of(&[Job::Promote]).union(&of(&[Job::Gc])).cloned().collect());
 }

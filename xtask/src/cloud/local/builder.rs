@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::super::{Builder, BuilderKind};
 use super::Local;
 use super::container::probe::{self, Obstacle};
-use super::qemu::{self, Acceleration, Verdict};
+use super::qemu::{self, Acceleration, ProbeResult};
 use crate::error::{Exit, Result, plain};
 use crate::recipe::{Action, Recipe};
 
@@ -62,14 +62,14 @@ pub(super) fn choose(facts: &Facts<'_>) -> Result<Builder> {
 
 impl Local {
     /// What accelerates machines here; found once and remembered.
-    pub fn acceleration(&self) -> Result<Verdict> {
+    pub fn acceleration(&self) -> Result<ProbeResult> {
         let wanted = self.settings.acceleration;
         self.remembered("acceleration.json", |known| qemu::probe(wanted, known), |_| wanted.is_none())
     }
 
     /// Whether containers can be started here; found once and remembered.
-    pub fn containers(&self) -> Result<probe::Verdict> {
-        self.remembered("containers.json", probe::probe, |verdict| !verdict.host.is_empty())
+    pub fn containers(&self) -> Result<probe::ProbeResult> {
+        self.remembered("containers.json", probe::probe, |result| !result.host.is_empty())
     }
 
     /// What `find` finds, given what it found the last time; kept in a file of the state folder if it is `lasting`.

@@ -213,8 +213,8 @@ fn missing(key: Digest) -> Error {
 mod tests {
     use super::super::super::Standing;
     use super::*;
-    use crate::stage::prune;
-    use crate::stage::retire::Verdict;
+    use crate::stage::gc::Action;
+    use crate::stage::gc::layers;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -295,10 +295,10 @@ mod tests {
         }
 
         /// Removes what is above `limit` bytes, and stops after `removals`, in the middle of the next.
-        fn prune(&self, limit: u64, removals: usize) {
-            let policy = prune::Policy { unused: jiff::SignedDuration::from_hours(1), bytes: limit };
-            let plan = prune::plan(&self.layers.stored().unwrap(), &policy, jiff::Timestamp::now());
-            let mut going = plan.iter().filter(|d| d.verdict == Verdict::Remove).map(|d| d.layer.id);
+        fn layers(&self, limit: u64, removals: usize) {
+            let policy = layers::Policy { unused: jiff::SignedDuration::from_hours(1), bytes: limit };
+            let plan = layers::plan(&self.layers.stored().unwrap(), &policy, jiff::Timestamp::now());
+            let mut going = plan.iter().filter(|d| d.action == Action::Remove).map(|d| d.layer.id);
             for id in going.by_ref().take(removals) {
                 self.layers.remove(id).unwrap();
             }
@@ -560,7 +560,7 @@ mod tests {
                         let stored = bench.layers.stored().unwrap();
                         let before = bench.check(false);
                         let takes: u64 = stored.iter().map(|layer| layer.bytes).sum();
-                        bench.prune(takes * percent / 100, removals);
+                        bench.layers(takes * percent / 100, removals);
                         let after = bench.check(false);
                         prop_assert!(after.iter().all(|(key, disk)| before.get(key) == Some(disk)));
                     }

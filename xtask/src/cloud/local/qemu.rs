@@ -27,7 +27,7 @@ pub enum Acceleration {
 
 /// A verdict on acceleration, remembered for as long as host and QEMU stay the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct ProbeResult {
     /// What to use.
     pub acceleration: Acceleration,
     /// Why, for a person.
@@ -166,15 +166,15 @@ impl Vm {
 }
 
 /// Finds what accelerates guests here: `wanted` if it is named and works, else the best that does.
-pub fn probe(wanted: Option<Acceleration>, remembered: Option<&Verdict>) -> Result<Verdict> {
+pub fn probe(wanted: Option<Acceleration>, remembered: Option<&ProbeResult>) -> Result<ProbeResult> {
     let host = host()?;
-    let verdict = |acceleration, why: String| Verdict { acceleration, why, host: host.clone() };
+    let result = |acceleration, why: String| ProbeResult { acceleration, why, host: host.clone() };
     let best = if cfg!(target_os = "macos") { Acceleration::Hvf } else { Acceleration::Kvm };
     match wanted {
-        Some(Acceleration::Tcg) => return Ok(verdict(Acceleration::Tcg, "asked for".to_owned())),
+        Some(Acceleration::Tcg) => return Ok(result(Acceleration::Tcg, "asked for".to_owned())),
         Some(asked) => {
             return match works(asked) {
-                Ok(()) => Ok(verdict(asked, "asked for, and it works".to_owned())),
+                Ok(()) => Ok(result(asked, "asked for, and it works".to_owned())),
                 Err(why) => Err(Exit::Precondition.error(
                     format_args!("acceleration {} does not work here: {why}", asked.name()),
                     "set `acceleration = \"auto\"` below [local] in ami.toml",
@@ -187,8 +187,8 @@ pub fn probe(wanted: Option<Acceleration>, remembered: Option<&Verdict>) -> Resu
         return Ok(old.clone());
     }
     Ok(match works(best) {
-        Ok(()) => verdict(best, format!("{} works", best.name())),
-        Err(why) => verdict(Acceleration::Tcg, format!("{} does not work: {why}", best.name())),
+        Ok(()) => result(best, format!("{} works", best.name())),
+        Err(why) => result(Acceleration::Tcg, format!("{} does not work: {why}", best.name())),
     })
 }
 
@@ -297,9 +297,9 @@ mod tests {
         if Cmd::new(PROGRAM).arg("--version").read().is_err() {
             return; // no QEMU on this machine: `cargo xtask doctor` says so
         }
-        let odd = Verdict { acceleration: Acceleration::Hvf, why: "remembered".to_owned(), host: host().unwrap() };
+        let odd = ProbeResult { acceleration: Acceleration::Hvf, why: "remembered".to_owned(), host: host().unwrap() };
         assert_eq!(probe(None, Some(&odd)).unwrap(), odd);
-        let elsewhere = Verdict { host: "another".to_owned(), ..odd };
+        let elsewhere = ProbeResult { host: "another".to_owned(), ..odd };
         assert_ne!(probe(None, Some(&elsewhere)).unwrap().why, "remembered");
     }
 }

@@ -1,35 +1,26 @@
 //! `ami build`.
 
-use std::sync::Arc;
-
 use super::plan;
 use crate::cli;
 use crate::cloud::{Builder, BuilderKind, Capture, Cloud, Identity, Image, Listed};
-use crate::commands::{Context, Finish, Provider};
-use crate::config::Config;
-use crate::engine::{self, Engine};
+use crate::commands::{Context, Finish, Provider, Session};
+use crate::engine::{self, Engine, Job};
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::ledger::Intent;
 use crate::recipe::{Digest, Recipe, Source};
-use crate::state::{Run, State};
+use crate::state::Run;
 use crate::template;
 
 /// The template variable that names the base AMI, and the ledger's note of which one it was.
 const BASE: &str = "base_ami";
 
 /// Builds if need be and returns the image, and whether it was there already.
-pub fn build<P: Provider>(
-    context: &Context,
-    provider: &P,
-    config: &Config,
-    state: &State,
-    run: &Arc<Run>,
-    args: &cli::Build,
-) -> Result<(Image, bool)> {
-    let (name, image) = context.image(config, args.image.as_deref())?;
-    let (recipe, request) = evaluated(context, provider, config, state, run, args)?;
-    let cloud = provider.open(context, config, state, Some(Arc::clone(run)))?;
+pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<(Image, bool)> {
+    let Session { context, provider, config, state, run } = session;
+    let (name, image) = config.image(args.image.as_deref())?;
+    let (recipe, request) = evaluated(session, args)?;
+    let cloud = session.cloud()?;
     let events = context.events.as_ref();
     let _lock = state.lock("build", &context.line)?;
     cloud.remove_unfinished()?;
@@ -79,9 +70,9 @@ pub fn build<P: Provider>(
     let base = cloud.base(&recipe.source, &|_| {})?;
     let engine = super::engine::provide(context, provider, config, request, run, args)?;
     let keep = || run.keep();
-    let built = || engine::build(&cloud, &engine, &plan, &recipe, &base, &options, events, &keep);
+    let job = Job { cloud: &cloud, plan: &plan, recipe: &recipe, base: &base, options: &options, events, keep: &keep };
     if let Engine::Native = engine {
-        let image = built()?;
+        let image = job.build(&engine)?;
         told(&image);
         return Ok((image, false));
     }
@@ -92,22 +83,16 @@ pub fn build<P: Provider>(
         subject: name.to_owned(),
         ..Intent::default()
     };
-    let image = run.journal(&intent, || built().map(|image| (image.clone(), vec![image.id.to_string()])))?;
+    let image = run.journal(&intent, || job.build(&engine).map(|image| (image.clone(), vec![image.id.to_string()])))?;
     told(&image);
     Ok((image, false))
 }
 
 /// The recipe. A run that is taken up again stays on the base that it began with, though there may be a newer one by now: what it made
 /// is found by a hash over it.
-fn evaluated<P: Provider>(
-    context: &Context,
-    provider: &P,
-    config: &Config,
-    state: &State,
-    run: &Run,
-    args: &cli::Build,
-) -> Result<(Recipe, template::Request)> {
-    let (name, _) = context.image(config, args.image.as_deref())?;
+fn evaluated<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<(Recipe, template::Request)> {
+    let Session { context, provider, config, state, run } = session;
+    let (name, _) = config.image(args.image.as_deref())?;
     let recipe = |args: &cli::Build| plan::recipe(context, provider, config, name, Some(run), args);
     let (first, request) = recipe(args)?;
     let free = first.variables.iter().any(|v| v.name == BASE) && !args.vars.iter().any(|(name, _)| name == BASE);
@@ -171,7 +156,8 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Build) -> R
     let config = context.config_for(args)?;
     let state = context.state(&config)?;
     let run = context.begin_run(&state)?;
-    let (image, up_to_date) = build(context, provider, &config, &state, &run, args)?;
+    let session = Session { context, provider, config: &config, state: &state, run: &run };
+    let (image, up_to_date) = build(session, args)?;
     let verb = if up_to_date { "up to date" } else { "built" };
     Ok(Finish::new(
         format!("{verb}: {} {} in {}", image.id, image.name, image.region),

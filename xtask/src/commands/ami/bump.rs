@@ -13,9 +13,9 @@ use crate::contents::difference;
 use crate::durable;
 use crate::error::{Exit, Result};
 use crate::event::Event;
+use crate::run_report::Since;
 use crate::stage::version::{self, Level};
 use crate::state::State;
-use crate::story::Since;
 
 /// The changelog, relative to the project.
 const CHANGELOG: &str = "CHANGELOG.md";
@@ -44,7 +44,7 @@ pub fn last_release<C: Cloud>(cloud: &C, state: &State, image: &Image) -> Result
 pub fn since<C: Cloud>(cloud: &C, state: &State, image: &Image) -> Result<Option<Since>> {
     let Some(last) = last_release(cloud, state, image)? else { return Ok(None) };
     let difference = difference((&last, &contents(cloud, &last)?), (image, &contents(cloud, image)?));
-    let reasons = version::judge(&difference).reasons;
+    let reasons = version::required(&difference).reasons;
     Ok(Some(Since { name: last.name, version: last.version, difference, reasons }))
 }
 

@@ -1,17 +1,18 @@
 //! `ami delete`: the image, what it consists of and its documents. Refused while something points at it.
 
-use super::channel;
 use crate::cli;
 use crate::cloud::{self, Cloud as _, ImageId};
 use crate::commands::{Context, Finish, Provider};
 use crate::error::{Exit, Result};
 use crate::event::Event;
+use crate::stage::delete as stage;
 
 /// Runs the command.
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Delete) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;
+    let targets = context.targets(&config).all();
     let begun = || -> Result<P::Cloud> {
         let run = context.begin_run(&state)?;
         provider.open(context, &config, &state, Some(run))
@@ -19,7 +20,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Delete) -> 
     let (_, damaged) = cloud::all_images(&cloud)?;
     if let Some(damaged) = damaged.iter().find(|c| c.id.0 == args.image) {
         let what = format!("the damaged image {} ({})", damaged.id, damaged.place);
-        let users = channel::references(context, &cloud, &config, &damaged.region, &damaged.id)?;
+        let users = stage::references(&cloud, &targets, &damaged.region, &damaged.id)?;
         return remove(context, &damaged.id, &what, args, &users, || begun()?.discard(damaged));
     }
     let image = match cloud::find(&cloud, &args.image) {
@@ -32,10 +33,10 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Delete) -> 
         Err(error) => return Err(error),
     };
     let what = format!("{} {} in {}", image.id, image.name, image.region);
-    let users = channel::users(context, &cloud, &config, &image)?;
+    let users = stage::users(&cloud, &targets, &image)?;
     remove(context, &image.id, &what, args, &users, || {
         let cloud = begun()?;
-        channel::delete(context, &cloud, &config, &image)?;
+        stage::delete(&cloud, &targets, &image)?;
         for message in cloud.caveats() {
             context.events.event(Event::Note { message });
         }

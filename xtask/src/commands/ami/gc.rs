@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::channel::{self, QUARANTINED};
 use crate::channel::{claim, references};
 use crate::cli;
-use crate::cloud::{self, Cloud, DAMAGED, Image, ImageId, Kind, Leftover};
+use crate::cloud::{self, Cloud, DAMAGED, Image, ImageId, Kind, Orphan};
 use crate::commands::{Context, Finish, Provider};
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::ledger::RunOutcome;
-use crate::stage::prune::size;
-use crate::stage::retire::{self, Decision, Facts, Policy, Verdict};
+use crate::stage::delete;
+use crate::stage::gc::layers::size;
+use crate::stage::gc::{self as stage, Action, Decision, Facts, Policy};
+use crate::stage::promotion::QUARANTINED;
 use crate::state::{LEFTOVERS, State};
 
 mod layers;
@@ -41,7 +42,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Resu
     }
     let planned = |cloud: &P::Cloud| -> Result<Planned> {
         let facts = facts(context, cloud, &config, &state, &runs)?;
-        let mut decisions = retire::plan(&facts, &policy(cloud, &config), Timestamp::now(), local);
+        let mut decisions = stage::plan(&facts, &policy(cloud, &config), Timestamp::now(), local);
         let summary = summary(&decisions);
         // A layer is no run's: the next build starts from it, whoever made it.
         let all = local && runs.is_empty();
@@ -103,7 +104,7 @@ impl Planned {
     }
 
     fn changes_nothing(&self) -> bool {
-        self.decisions.iter().all(|d| d.verdict == Verdict::Keep)
+        self.decisions.iter().all(|d| d.action == Action::Keep)
     }
 }
 
@@ -146,10 +147,10 @@ fn policy<C: Cloud>(cloud: &C, config: &Config) -> Policy {
 }
 
 fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State, runs: &[String]) -> Result<Facts> {
-    let mut facts = Facts { leftovers: cloud.leftovers()?, ..Facts::default() };
-    let targets = channel::targets(context, config);
+    let mut facts = Facts { orphans: cloud.orphans()?, ..Facts::default() };
+    let targets = context.targets(config).all();
     for target in &targets {
-        facts.leftovers.extend(claim::held(cloud, target)?);
+        facts.orphans.extend(claim::held(cloud, target)?);
     }
     for run in state.ledger().runs()? {
         if state.is_alive(&run.id)? {
@@ -159,7 +160,7 @@ fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State,
         }
     }
     if !runs.is_empty() {
-        facts.leftovers.retain(|l: &Leftover| l.run.as_ref().is_some_and(|run| runs.contains(run)));
+        facts.orphans.retain(|l: &Orphan| l.run.as_ref().is_some_and(|run| runs.contains(run)));
         return Ok(facts);
     }
     facts.images = cloud::all_images(cloud)?.0;
@@ -184,9 +185,9 @@ fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State,
         }
     }
     // Who uses an image is asked only about those that would go: each answer is a call or two.
-    let first = retire::plan(&facts, &policy(cloud, config), Timestamp::now(), false);
+    let first = stage::plan(&facts, &policy(cloud, config), Timestamp::now(), false);
     let doubtful: BTreeSet<&str> =
-        first.iter().filter(|d| d.what == "image" && d.verdict != Verdict::Keep).map(|d| d.of.as_str()).collect();
+        first.iter().filter(|d| d.what == "image" && d.action != Action::Keep).map(|d| d.of.as_str()).collect();
     let doubtful: Vec<&Image> = facts.images.iter().filter(|i| doubtful.contains(i.name.as_str())).collect();
     let regions: BTreeSet<&str> = doubtful.iter().map(|i| i.region.as_str()).collect();
     let mut users = by_id(references(cloud, &targets, &regions)?);
@@ -210,7 +211,7 @@ fn by_id(references: BTreeMap<ImageId, Vec<String>>) -> BTreeMap<String, Vec<Str
 fn apply<C: Cloud>(context: &Context, cloud: &C, config: &Config, plan: &Planned) -> Result<()> {
     let events = context.events.as_ref();
     let mut first: Option<Error> = None;
-    for decision in plan.decisions.iter().filter(|d| d.verdict != Verdict::Keep) {
+    for decision in plan.decisions.iter().filter(|d| d.action != Action::Keep) {
         let subject = format!("{} {}", decision.what, decision.id);
         let done = phase(events, Phase::Cleanup, subject, || {
             let what = carry_out(context, cloud, config, plan, decision)?;
@@ -253,41 +254,42 @@ fn carry_out<C: Cloud>(
         return Ok("removed");
     }
     let facts = &plan.facts;
-    if let Some(leftover) = facts.leftovers.iter().find(|l| l.id == decision.id && l.region == decision.region) {
-        match leftover.kind {
-            Kind::Claim => claim::give_up(cloud, leftover)?,
-            _ => cloud.take_away(leftover)?,
+    if let Some(orphan) = facts.orphans.iter().find(|l| l.id == decision.id && l.region == decision.region) {
+        match orphan.kind {
+            Kind::Claim => claim::give_up(cloud, orphan)?,
+            _ => cloud.take_away(orphan)?,
         }
         return Ok("took away");
     }
     let Some(image) = facts.images.iter().find(|i| i.id.0 == decision.id) else {
         return Err(Exit::Failed.error(format_args!("{} is gone", decision.id), "nothing is left to do"));
     };
-    if decision.verdict == Verdict::Deprecate {
+    if decision.action == Action::Deprecate {
         cloud.deprecate(image)?;
         cloud.mark(image, DEPRECATED, &Timestamp::now().to_string())?;
         return Ok("deprecated");
     }
     // Once more: an instance may have been started since, or another machine promoted it.
-    let users = channel::users(context, cloud, config, image)?;
+    let targets = context.targets(config).all();
+    let users = delete::users(cloud, &targets, image)?;
     if !users.is_empty() {
         return Err(Exit::Precondition.error(format_args!("{} points at it now", users.join(", ")), "it stays"));
     }
-    if decision.verdict == Verdict::Disable {
+    if decision.action == Action::Disable {
         cloud.disable(image)?;
         cloud.mark(image, DISABLED, &Timestamp::now().to_string())?;
         return Ok("disabled");
     }
-    channel::delete(context, cloud, config, image)?;
+    delete::delete(cloud, &targets, image)?;
     Ok("removed")
 }
 
 fn summary(plan: &[Decision]) -> String {
-    let count = |verdict| plan.iter().filter(|d| d.verdict == verdict).count();
-    let saved: f64 = plan.iter().filter(|d| d.verdict == Verdict::Remove).filter_map(|d| d.monthly).sum();
+    let count = |action| plan.iter().filter(|d| d.action == action).count();
+    let saved: f64 = plan.iter().filter(|d| d.action == Action::Remove).filter_map(|d| d.monthly).sum();
     let money = if saved > 0.0 { format!(", at most ${saved:.2} a month less") } else { String::new() };
-    let (remove, deprecate, keep) = (count(Verdict::Remove), count(Verdict::Deprecate), count(Verdict::Keep));
-    let disable = match count(Verdict::Disable) {
+    let (remove, deprecate, keep) = (count(Action::Remove), count(Action::Deprecate), count(Action::Keep));
+    let disable = match count(Action::Disable) {
         0 => String::new(),
         some => format!("{some} to disable, "),
     };
@@ -296,12 +298,12 @@ fn summary(plan: &[Decision]) -> String {
 
 fn render(plan: &[Decision], all: bool) -> String {
     let mut text = String::new();
-    for d in plan.iter().filter(|d| all || d.verdict != Verdict::Keep) {
-        let verb = match d.verdict {
-            Verdict::Keep => "keep",
-            Verdict::Deprecate => "deprecate",
-            Verdict::Disable => "disable",
-            Verdict::Remove => "remove",
+    for d in plan.iter().filter(|d| all || d.action != Action::Keep) {
+        let verb = match d.action {
+            Action::Keep => "keep",
+            Action::Deprecate => "deprecate",
+            Action::Disable => "disable",
+            Action::Remove => "remove",
         };
         let size = d.bytes.map_or(String::new(), |bytes| format!("  {}", size(bytes)));
         let cost = d.monthly.map_or(size, |m| format!("  ${m:.2} a month"));

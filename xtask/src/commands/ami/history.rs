@@ -1,6 +1,5 @@
 //! `ami history`: where a channel has pointed: who, what, when, why.
 
-use super::channel;
 use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::Result;
@@ -9,8 +8,8 @@ use crate::error::Result;
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::History) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let (of, _) = context.image(&config, args.of.as_deref())?;
-    let target = channel::target(context, &config, of, &args.channel)?;
+    let (of, _) = config.image(args.of.as_deref())?;
+    let target = context.targets(&config).one(of, &args.channel)?;
     let mut all = state.ledger().promotions(provider.on().name())?;
     all.retain(|p| p.moves(&args.channel, of));
     let mut text = String::new();

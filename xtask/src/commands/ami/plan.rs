@@ -1,6 +1,5 @@
 //! `ami plan`: what a build would do and why.
 
-use crate::check::inputs;
 use crate::cli;
 use crate::cloud::{Cloud, Listed};
 use crate::commands::{Context, Finish, Provider};
@@ -10,6 +9,7 @@ use crate::plan::{self, BuildPlan, Facts};
 use crate::recipe::Recipe;
 use crate::state::Run;
 use crate::template;
+use crate::validate::inputs;
 
 /// The template of an image for one of its sources, with the variables that ami.toml sets.
 pub fn request(context: &Context, name: &str, image: &ImageConfig, source: String) -> template::Request {
@@ -113,7 +113,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Plan) -> Re
 
 /// Shows the plan of one image, and which settings won.
 pub fn one<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<Finish> {
-    let (name, image) = context.image(config, args.image.as_deref())?;
+    let (name, image) = config.image(args.image.as_deref())?;
     let (recipe, _) = recipe(context, provider, config, name, None, args)?;
     let state = context.state(config)?;
     let cloud = provider.open(context, config, &state, None)?;

@@ -1,69 +1,77 @@
 //! `ami promote`: gate, diff, ask, write, read back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::channel::{self, Move, QUARANTINED, promoted};
 use super::smoke::{chosen, spec_path};
-use crate::channel::points_at;
+use crate::channel::{points_at, targets};
 use crate::cli;
 use crate::cloud::{self, Cloud, DAMAGED, Image, ImageId};
-use crate::commands::{Context, Finish, Provider};
+use crate::commands::{Context, Finish, Provider, Session};
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Phase, phase};
 use crate::ledger::PromotionKind;
 use crate::recipe::Digest;
-use crate::stage::promote::{self as stage, Before, Standing, Verdict};
-use crate::stage::rollback::Stands;
+use crate::stage::promote::{self as stage, Before, SmokeResult, Standing};
+use crate::stage::promotion::{Move, QUARANTINED, Transaction, promoted};
+use crate::stage::rollback::{Stands, channel_stands};
 use crate::stage::smoke::{self, DOCUMENT, PARTIAL, Record};
 use crate::state::{Run, State};
 
 /// Points the channel of `args` at `image` and its copies. `asked` is true when a person has agreed already.
-#[expect(clippy::too_many_arguments, reason = "what a command knows, and what is asked of it")]
 pub fn promote<P: Provider>(
-    context: &Context,
-    provider: &P,
-    config: &Config,
-    state: &State,
-    run: &Arc<Run>,
+    session: Session<'_, P>,
     image: &Image,
     args: &cli::Promote,
     asked: bool,
 ) -> Result<serde_json::Value> {
+    let Session { context, config, state, run, .. } = session;
     let name = args.channel.as_str();
-    let target = channel::target(context, config, &image.image, name)?;
-    let cloud = provider.open(context, config, state, Some(Arc::clone(run)))?;
+    let target = context.targets(config).one(&image.image, name)?;
+    let cloud = session.cloud()?;
     let events = context.events.as_ref();
     let _lock = state.lock(&format!("channel-{name}"), &context.line)?;
     phase(events, Phase::Promote, name, || {
         let (all, _) = cloud::all_images(&cloud)?;
-        let images = channel::everywhere(&cloud, &all, image);
+        let images = cloud::everywhere(&cloud, &all, image);
         let now = points_at(&cloud, &target)?;
-        let required = channel::required(context, &cloud, &images, &args.best_effort)?;
+        let required = stage::required(&cloud, &images, &super::copy::best_effort(&cloud, &args.best_effort)?, events);
         let mut marks = cloud.marks(image)?;
         let standing = Standing {
             quarantined: marks.remove(QUARANTINED),
             damaged: marks.remove(DAMAGED),
-            smoke: verdict(context, &cloud, config, image)?,
+            smoke: smoke_result(context, &cloud, config, image)?,
             before: before(context, &cloud, config, name, &images, args.overridden.as_deref())?,
             instead_of: pointed_at(&all, &now).cloned(),
         };
         stage::gate(&images, &required, &standing)?;
         let why = args.overridden.as_ref().map(|why| format!("override: {why}")).unwrap_or_default();
-        let stands = channel::stands(&cloud, &all, &now);
+        let stands = channel_stands(&cloud, &all, &now);
         let (instead_of, kind) = (stands.name(), PromotionKind::Promote);
         let step = Move { target: &target, images: &images, instead_of, kind, why: &why, asked };
-        let (outcome, summary) = channel::point(context, &cloud, state, run, &step)?;
+        let (outcome, summary) =
+            transaction(context, &cloud, state, run, &|question| context.confirm(question)).point(&step)?;
         context.about(|about| about.show(name, &images));
         let data = serde_json::json!({ "channel": name, "images": images });
         Ok::<_, Error>((data, outcome, summary))
     })
 }
 
-/// What ami.toml wants of an image before it comes into this channel, and how it stands.
+/// The transaction that moves a channel in this command's name.
+pub fn transaction<'a, C: Cloud>(
+    context: &'a Context,
+    cloud: &'a C,
+    state: &'a State,
+    run: &'a Run,
+    confirm: &'a dyn Fn(&str) -> Result<()>,
+) -> Transaction<'a, C> {
+    let (events, who, dry_run) = (context.events.as_ref(), context.who(), context.common.dry_run);
+    Transaction { cloud, state, run, events, who, dry_run, confirm }
+}
+
+/// What ami.toml requires of an image before it comes into this channel, and how it stands.
 fn before<C: Cloud>(
     context: &Context,
     cloud: &C,
@@ -72,12 +80,12 @@ fn before<C: Cloud>(
     images: &[Image],
     overridden: Option<&str>,
 ) -> Result<Option<Before>> {
-    let configured = channel::configured(config, name)?;
+    let configured = targets::configured(config, name)?;
     if configured.after.is_empty() {
         return Ok(None);
     }
     let Some(home) = images.first() else { return Ok(None) };
-    let there = points_at(cloud, &channel::target(context, config, &home.image, &configured.after)?)?;
+    let there = points_at(cloud, &context.targets(config).one(&home.image, &configured.after)?)?;
     let exactly = images.iter().all(|i| there.get(&i.region) == Some(&i.id));
     let since = if exactly {
         // Without a mark nobody knows since when: the time begins now.
@@ -97,11 +105,11 @@ fn before<C: Cloud>(
 }
 
 /// The image's smoke reports, and what a promotion requires of them.
-fn verdict<C: Cloud>(context: &Context, cloud: &C, config: &Config, image: &Image) -> Result<Verdict> {
+fn smoke_result<C: Cloud>(context: &Context, cloud: &C, config: &Config, image: &Image) -> Result<SmokeResult> {
     let read = |name| -> Result<Option<Record>> {
         Ok(cloud.document(image, name)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     };
-    Ok(Verdict {
+    Ok(SmokeResult {
         record: read(DOCUMENT)?,
         partial: read(PARTIAL)?,
         spec: Digest::of(&fs_err::read(spec_path(context, config, image)?)?),
@@ -116,19 +124,19 @@ fn pointed_at<'a>(all: &'a [Image], now: &BTreeMap<String, ImageId>) -> Option<&
 
 /// What a channel points at.
 fn from<C: Cloud>(context: &Context, cloud: &C, config: &Config, from: &str, of: Option<&str>) -> Result<Image> {
-    let (of, _) = context.image(config, of)?;
-    let target = channel::target(context, config, of, from)?;
+    let (of, _) = config.image(of)?;
+    let target = context.targets(config).one(of, from)?;
     let all = cloud::all_images(cloud)?.0;
     let now = points_at(cloud, &target)?;
     // Half of the regions may be another image's: which of them was meant is not ours to say.
-    if let Stands::Split(names) = channel::stands(cloud, &all, &now) {
+    if let Stands::Split(names) = channel_stands(cloud, &all, &now) {
         let names = names.into_keys().collect::<Vec<_>>().join(", ");
         let hint = "name the image instead of --from, or finish what was interrupted: `cargo xtask ami resume`";
         return Err(Exit::Precondition.error(format_args!("{from} points at different images: {names}"), hint));
     }
     pointed_at(&all, &now).cloned().ok_or_else(|| {
         let hint = format!("`cargo xtask ami promote IMAGE --channel {from}` points it at one");
-        Exit::Judged.error(format_args!("{from} points at no image that is there"), hint)
+        Exit::ImageFailed.error(format_args!("{from} points at no image that is there"), hint)
     })
 }
 
@@ -148,6 +156,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Promote) ->
     // For the report. Where it is not known what was in the last release, there is nothing to tell.
     let since = super::bump::since(&cloud, &state, &image).ok().flatten();
     context.about(|about| about.since = since);
-    let data = promote(context, provider, &config, &state, &run, &image, args, false)?;
+    let session = Session { context, provider, config: &config, state: &state, run: &run };
+    let data = promote(session, &image, args, false)?;
     Ok(Finish::new(format!("{}: {}", args.channel, image.name), data))
 }

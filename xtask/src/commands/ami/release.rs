@@ -1,12 +1,10 @@
 //! `ami release`: doctor, validate, build, smoke, copy, promote to staging.
 
-use std::sync::Arc;
-
-use super::{build, channel, promote, smoke};
+use super::{build, promote, smoke};
 use crate::channel::claim;
 use crate::cli;
 use crate::cloud::Cloud as _;
-use crate::commands::{Context, Finish, Provider, doctor, smoke_binary, validate};
+use crate::commands::{Context, Finish, Provider, Session, doctor, smoke_binary, validate};
 use crate::error::Result;
 
 /// The channel a release ends in.
@@ -26,14 +24,15 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
         return crate::commands::run(again, &inner, provider);
     }
     let run = context.begin_run(&state)?;
-    let (name, _) = context.image(&config, args.build.image.as_deref())?;
-    let staging = channel::target(context, &config, name, CHANNEL)?;
-    claim::ready(&provider.open(context, &config, &state, Some(Arc::clone(&run)))?, &staging)?;
+    let session = Session { context, provider, config: &config, state: &state, run: &run };
+    let (name, _) = config.image(args.build.image.as_deref())?;
+    let staging = context.targets(&config).one(name, CHANNEL)?;
+    claim::ready(&session.cloud()?, &staging)?;
     // The build waits for the network most of the time.
     let compiling = smoke_binary::begin(context, &state);
-    let (image, up_to_date) = build::build(context, provider, &config, &state, &run, &args.build)?;
+    let (image, up_to_date) = build::build(session, &args.build)?;
     smoke_binary::wait(compiling.as_ref())?;
-    let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
+    let cloud = session.cloud()?;
     let known = if up_to_date { smoke::passed_before(context, &cloud, &config, &image, false)? } else { None };
     let record = match known {
         Some(record) => record,
@@ -46,10 +45,10 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
                 output: Vec::new(),
                 keep_on_failure: args.build.keep_on_failure,
             };
-            smoke::judge(context, provider, &config, &state, &run, &image, &args)?
+            smoke::test(session, &image, &args)?
         }
     };
-    smoke::verdict(&image, &record)?;
+    smoke::require_passed(&image, &record)?;
     super::bump::gate(context, &cloud, &state, &image, args.allow_version)?;
     let images = {
         let _lock = state.lock("copy", &context.line)?;
@@ -66,7 +65,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
         overridden: None,
         best_effort: args.best_effort.clone(),
     };
-    promote::promote(context, provider, &config, &state, &run, &image, &staging, true)?;
+    promote::promote(session, &image, &staging, true)?;
     let regions: Vec<String> = images.iter().map(|i| format!("{} ({})", i.id, i.region)).collect();
     Ok(Finish::new(
         format!("released {} to {CHANNEL}: {}", image.name, regions.join(", ")),

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use clap::Parser as _;
 
 use crate::cli::{self, Ami, Cli, Command, Common};
-use crate::cloud::{Cloud, Leftover};
-use crate::commands::{Context, Finish, Provider, handover, secrets};
+use crate::cloud::{Cloud, Orphan};
+use crate::commands::{Context, Finish, Provider, exec_aws, secrets};
 use crate::config::Config;
 use crate::error::{Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
@@ -23,7 +23,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Resume) -> 
     }
     let record = wanted(&state, args.run.as_deref())?;
     if record.on != provider.on().name() {
-        return handover::run(context);
+        return exec_aws::run(context);
     }
     if context.common.dry_run {
         let text = format!("take away what {} left behind, then\n{}\n", record.id, record.command);
@@ -121,12 +121,12 @@ pub fn again(record: &RunRecord) -> Result<Cli> {
 fn take_away<C: Cloud>(context: &Context, cloud: &C, run: &Run) -> Result<()> {
     let events = context.events.as_ref();
     phase(events, Phase::Cleanup, run.id(), || {
-        let mut left: Vec<Leftover> = cloud.leftovers()?;
+        let mut left: Vec<Orphan> = cloud.orphans()?;
         left.retain(|l| l.run.as_deref() == Some(run.id()) && l.kind.is_temporary());
-        for leftover in &left {
-            let message = format!("taking away {} {}", leftover.kind.name(), leftover.id);
+        for orphan in &left {
+            let message = format!("taking away {} {}", orphan.kind.name(), orphan.id);
             events.event(Event::Progress { phase: Phase::Cleanup, message, fraction: None });
-            cloud.take_away(leftover)?;
+            cloud.take_away(orphan)?;
         }
         let outcome = if left.is_empty() { Outcome::UpToDate } else { Outcome::Done };
         Ok(((), outcome, format!("{} temporary things of {} taken away", left.len(), run.id())))

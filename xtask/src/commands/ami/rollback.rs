@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::channel::{self, Move, QUARANTINED, promoted};
+use super::promote::transaction;
 use crate::channel::{Target, points_at};
 use crate::cli;
 use crate::cloud::{self, Cloud, DAMAGED, Image};
@@ -10,6 +10,7 @@ use crate::commands::{Context, Finish, Provider};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Phase, phase};
 use crate::ledger::PromotionKind;
+use crate::stage::promotion::{Move, QUARANTINED, half_done, promoted};
 use crate::stage::rollback::{self as stage, Back, Candidate, HalfDone, Known, Wanted};
 use crate::state::{Run, State};
 
@@ -18,8 +19,8 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -
     let config = context.config()?;
     let state = context.state(&config)?;
     let name = args.channel.as_str();
-    let (of, _) = context.image(&config, args.of.as_deref())?;
-    let target = channel::target(context, &config, of, name)?;
+    let (of, _) = config.image(args.of.as_deref())?;
+    let target = context.targets(&config).one(of, name)?;
     let run = context.begin_run(&state)?;
     let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
     let _lock = state.lock(&format!("channel-{name}"), &context.line)?;
@@ -31,7 +32,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -
         let Some(home) = all.iter().find(|i| i.name == back.to) else {
             return Err(Exit::Failed.error(format_args!("{} is gone", back.to), "run the same command again"));
         };
-        let images = channel::everywhere(&cloud, &all, home);
+        let images = cloud::everywhere(&cloud, &all, home);
         if !back.bad.is_empty() {
             let message = format!("to be put under quarantine: {}", back.bad.join(", "));
             events.event(Event::Note { message });
@@ -39,7 +40,8 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -
         // The channel first: that is what hurts.
         let (instead_of, kind) = (back.bad.first().map(String::as_str), PromotionKind::Rollback);
         let step = Move { target: &target, images: &images, instead_of, kind, why: &args.reason, asked: false };
-        let (outcome, summary) = channel::point(context, &cloud, &state, &run, &step)?;
+        let (outcome, summary) =
+            transaction(context, &cloud, &state, &run, &|question| context.confirm(question)).point(&step)?;
         Ok::<_, Error>(((back.bad, images, all), outcome, summary))
     })?;
     context.about(|about| about.show(name, &images));
@@ -82,8 +84,8 @@ fn back<C: Cloud>(
         bad.retain(|name| !args.keep && *name != begun.image);
         return Ok(Back { to: begun.image, bad });
     }
-    let stands = channel::stands(cloud, all, &points_at(cloud, target)?);
-    let half_done = channel::half_done(cloud, state, target, run.id())?;
+    let stands = stage::channel_stands(cloud, all, &points_at(cloud, target)?);
+    let half_done = half_done(cloud, state, target, run.id())?;
     let half_done = half_done.map(|p| HalfDone { run: p.run, image: p.image });
     let known =
         Known { candidates: &candidates, regions: cloud.regions(), stands: &stands, half_done: half_done.as_ref() };

@@ -20,9 +20,9 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show) -> Re
     let smoke = match &record {
         None => "not judged yet".to_owned(),
         Some(record) => {
-            let verdict = if record.passed { "passed" } else { "failed" };
+            let outcome = if record.passed { "passed" } else { "failed" };
             let checks: usize = record.reports.iter().map(|r| r.checks.len()).sum();
-            format!("{verdict} {checks} checks in {} boots at {}", record.reports.len(), record.at)
+            format!("{outcome} {checks} checks in {} boots at {}", record.reports.len(), record.at)
         }
     };
     let rows = [

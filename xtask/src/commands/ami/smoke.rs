@@ -1,13 +1,12 @@
 //! `ami smoke`: boot a fresh instance and judge it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use fs_err as fs;
 
 use crate::cli;
 use crate::cloud::{self, Cloud, Image};
-use crate::commands::{Context, Finish, Provider, smoke_binary};
+use crate::commands::{Context, Finish, Provider, Session, smoke_binary};
 use crate::config::Config;
 use crate::contents::{MANIFEST, SBOM};
 use crate::durable;
@@ -15,19 +14,12 @@ use crate::error::{Exit, Result};
 use crate::event::{Event, Outcome, Phase};
 use crate::recipe::Digest;
 use crate::stage::smoke::{self as stage, Kit, Options, Record};
-use crate::state::{Run, State};
+use crate::state::State;
 
 /// Judges an image and keeps the record beside it. The record tells the verdict.
-pub fn judge<P: Provider>(
-    context: &Context,
-    provider: &P,
-    config: &Config,
-    state: &State,
-    run: &Arc<Run>,
-    image: &Image,
-    args: &cli::Smoke,
-) -> Result<Record> {
-    let cloud = provider.open(context, config, state, Some(Arc::clone(run)))?;
+pub fn test<P: Provider>(session: Session<'_, P>, image: &Image, args: &cli::Smoke) -> Result<Record> {
+    let Session { context, config, state, run, .. } = session;
+    let cloud = session.cloud()?;
     let kit = kit(context, &cloud, config, state, image, args.spec.as_deref())?;
     let options = Options { reboot: !args.no_reboot, keep_on_failure: args.keep_on_failure };
     let keep = || run.keep();
@@ -39,7 +31,7 @@ pub fn judge<P: Provider>(
         cloud.put_document(image, name, &text)?;
     }
     write_outputs(&record, &args.output)?;
-    context.about(|about| about.judged(image, &record));
+    context.about(|about| about.add_smoke(image, &record));
     Ok(record)
 }
 
@@ -65,7 +57,7 @@ pub fn passed_before<C: Cloud>(
             seconds: 0.0,
             summary,
         });
-        context.about(|about| about.judged(image, record));
+        context.about(|about| about.add_smoke(image, record));
     }
     Ok(known)
 }
@@ -88,19 +80,19 @@ pub fn kit<C: Cloud>(
 
 /// Where the spec of an image stands.
 pub fn spec_path(context: &Context, config: &Config, image: &Image) -> Result<PathBuf> {
-    let (_, image) = context.image(config, Some(&image.image))?;
+    let (_, image) = config.image(Some(&image.image))?;
     Ok(context.root.join(&image.smoke))
 }
 
 /// An error if the verdict is bad.
-pub fn verdict(image: &Image, record: &Record) -> Result<()> {
+pub fn require_passed(image: &Image, record: &Record) -> Result<()> {
     if record.passed {
         return Ok(());
     }
     let failed: Vec<&str> = record.reports.iter().flat_map(|r| r.failed()).collect();
     let names = if failed.is_empty() { "see the warnings above".to_owned() } else { failed.join(", ") };
     let hint = format!("`cargo xtask ami smoke {} --keep-on-failure` leaves the instance up to look at", image.id);
-    Err(Exit::Judged.error(format_args!("{} was judged bad: {names}", image.id), hint))
+    Err(Exit::ImageFailed.error(format_args!("{} was judged bad: {names}", image.id), hint))
 }
 
 /// The image a person named, or the newest of the home region.
@@ -148,8 +140,9 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Smoke) -> R
         ));
     }
     let run = context.begin_run(&state)?;
-    let record = judge(context, provider, &config, &state, &run, &image, args)?;
-    verdict(&image, &record)?;
+    let session = Session { context, provider, config: &config, state: &state, run: &run };
+    let record = test(session, &image, args)?;
+    require_passed(&image, &record)?;
     let checks: usize = record.reports.iter().map(|r| r.checks.len()).sum();
     Ok(Finish::new(
         format!("{} passed {checks} checks in {} boots", image.id, record.reports.len()),

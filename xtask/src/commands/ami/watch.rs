@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::channel;
-use crate::channel::{Target, points_at};
+use crate::channel::{Target, points_at, targets};
 use crate::cli;
 use crate::cloud::{Cloud, ImageId, Listed};
 use crate::commands::{Context, Finish, Provider};
@@ -16,11 +15,11 @@ use crate::signals;
 pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Watch) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    channel::configured(&config, &args.channel)?;
-    let mut targets = channel::targets(context, &config);
+    targets::configured(&config, &args.channel)?;
+    let mut targets = context.targets(&config).all();
     targets.retain(|t| t.name == args.channel);
     if let Some(of) = &args.of {
-        let (of, _) = context.image(&config, Some(of))?;
+        let (of, _) = config.image(Some(of))?;
         targets.retain(|t| t.image == of);
     }
     let cloud = provider.open(context, &config, &state, None)?;
@@ -33,7 +32,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Watch) -> R
     }
     if watched.is_empty() {
         let hint = format!("`cargo xtask ami promote --channel {}` points it at one", args.channel);
-        return Err(Exit::Judged.error(format_args!("{} points at no image", args.channel), hint));
+        return Err(Exit::ImageFailed.error(format_args!("{} points at no image", args.channel), hint));
     }
     let regions: BTreeSet<&String> = watched.iter().flat_map(|(_, wanted)| wanted.keys()).collect();
     let (started, mut looks) = (Instant::now(), 0_u32);
@@ -71,7 +70,7 @@ fn look<C: Cloud>(cloud: &C, target: &Target, wanted: &BTreeMap<String, ImageId>
     let hint = format!(
         "`cargo xtask ami rollback --channel {name} --image {image} --reason ...` goes back to the last good image"
     );
-    Err(Exit::Judged.error(format_args!("{name} of {image} is not as it was\n{}", wrong.join("\n")), hint))
+    Err(Exit::ImageFailed.error(format_args!("{name} of {image} is not as it was\n{}", wrong.join("\n")), hint))
 }
 
 /// What is wrong with the channel in a region, if anything is.

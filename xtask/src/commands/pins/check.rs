@@ -4,7 +4,7 @@ use super::{bases, due, looked, table, tools};
 use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::Result;
-use crate::freshness::MinAge;
+use crate::pins::MinAge;
 
 /// Runs the command.
 pub(in crate::commands) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::PinsCheck) -> Result<Finish> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::commands::Context;
 use crate::error::{Exit, Result};
-use crate::freshness::Pin;
+use crate::pins::Pin;
 use crate::process::Cmd;
 
 /// The branch of the one pull request.

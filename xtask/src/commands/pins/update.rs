@@ -11,8 +11,8 @@ use crate::contents::Difference;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, phase};
-use crate::freshness::edit::{self, Edit};
-use crate::freshness::{MinAge, Pin};
+use crate::pins::edit::{self, Edit};
+use crate::pins::{MinAge, Pin};
 use crate::stage::version;
 
 /// Runs the command.
@@ -92,8 +92,8 @@ fn diff(edit: &Edit) -> String {
 /// Which version bump the changes mean, for each image.
 fn bump<'a>(pins: &[Pin], images: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let difference = Difference { tools: edit::changes(pins), ..Difference::default() };
-    let judgement = version::judge(&difference);
-    let Some(level) = judgement.level else { return String::new() };
+    let required = version::required(&difference);
+    let Some(level) = required.level else { return String::new() };
     let mut text = String::new();
     for (name, version) in images {
         let next =
@@ -103,7 +103,7 @@ fn bump<'a>(pins: &[Pin], images: impl Iterator<Item = (&'a str, &'a str)>) -> S
             level.name()
         ));
     }
-    for (level, why) in &judgement.reasons {
+    for (level, why) in &required.reasons {
         text.push_str(&format!("  {:5}  {why}\n", level.name()));
     }
     text

@@ -9,7 +9,7 @@ use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Phase, Stream};
-use crate::fleet::{Answer, Node, in_bash};
+use crate::ssm::{Answer, Node, in_bash};
 
 /// What is done on each node.
 pub(super) struct Job<'a> {
@@ -39,8 +39,8 @@ pub(super) fn run<P: Provider>(
     let state = context.state(&config)?;
     let regions = regions(&asked.regions, &config.regions.aws);
     let run = (!context.common.dry_run).then(|| context.begin_run(&state)).transpose()?;
-    let fleet = provider.fleet(&config, &regions, run)?;
-    let nodes = wanted(fleet.as_ref(), &asked.targets, &regions)?;
+    let managed_nodes = provider.managed_nodes(&config, &regions, run)?;
+    let nodes = wanted(managed_nodes.as_ref(), &asked.targets, &regions)?;
     let (ready, away): (Vec<Node>, Vec<Node>) = nodes.into_iter().partition(Node::is_online);
     let ids: Vec<&str> = ready.iter().map(|n| n.id.as_str()).collect();
     if context.common.dry_run {
@@ -61,7 +61,7 @@ pub(super) fn run<P: Provider>(
     };
     let begun = format!("waiting for {} nodes", ready.len());
     context.events.event(Event::Progress { phase: Phase::Build, message: begun, fraction: None });
-    let answers = fleet.run(&ready, &in_bash(&job.script), timeout, &report)?;
+    let answers = managed_nodes.run(&ready, &in_bash(&job.script), timeout, &report)?;
     let mut wrong: Vec<String> =
         away.iter().map(|n| format!("{} is {}: nothing can be sent to it", n.id, n.ping)).collect();
     wrong.extend(answers.iter().filter_map(|a| outcome(job, a).err().map(|why| format!("{}: {why}", a.id))));

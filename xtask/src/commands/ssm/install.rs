@@ -9,9 +9,9 @@ use super::each::{self, Job};
 use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::Result;
-use crate::fleet::Answer;
 use crate::process::quote;
 use crate::recipe::Digest;
+use crate::ssm::Answer;
 
 /// The scripts, in the project.
 const SCRIPTS: &str = "scripts/agent";

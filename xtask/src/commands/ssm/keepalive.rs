@@ -4,7 +4,7 @@ use super::each::{self, Job};
 use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::Result;
-use crate::fleet::{Answer, Policy, policy};
+use crate::ssm::{Answer, Policy, policy};
 
 /// The script, in the project: it is also what `validate` looks at and what images are provisioned with.
 const SCRIPT: &str = "scripts/agent/ssm-keepalive.sh";

@@ -9,7 +9,7 @@ use super::{regions, wanted};
 use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::{Exit, Result};
-use crate::fleet::{ASK_POLICY, Answer, Node, Policy, policy};
+use crate::ssm::{ASK_POLICY, Answer, Node, Policy, policy};
 
 /// How long a node that is online may take to answer.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -21,11 +21,11 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::SsmS
     let regions = regions(&args.regions, &config.regions.aws);
     let asks = !args.no_policy && !context.common.dry_run;
     let run = asks.then(|| context.begin_run(&state)).transpose()?;
-    let fleet = provider.fleet(&config, &regions, run)?;
-    let mut nodes = wanted(fleet.as_ref(), &args.targets, &regions)?;
+    let managed_nodes = provider.managed_nodes(&config, &regions, run)?;
+    let mut nodes = wanted(managed_nodes.as_ref(), &args.targets, &regions)?;
     if asks {
         let asked: Vec<Node> = nodes.iter().filter(|n| n.is_online() && n.platform == "Linux").cloned().collect();
-        let answers = fleet.run(&asked, ASK_POLICY, WITHIN, &|_| {})?;
+        let answers = managed_nodes.run(&asked, ASK_POLICY, WITHIN, &|_| {})?;
         let answers: HashMap<&str, &Answer> = answers.iter().map(|a| (a.id.as_str(), a)).collect();
         for node in &mut nodes {
             if let Some(answer) = answers.get(node.id.as_str()) {
@@ -41,7 +41,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::SsmS
     }
     let hint =
         "start the machine or its agent; `cargo xtask ssm keepalive` has systemd bring the agent back the next time";
-    Err(Exit::Judged.error(away.join("\n"), hint))
+    Err(Exit::ImageFailed.error(away.join("\n"), hint))
 }
 
 fn learned(answer: &Answer) -> Policy {

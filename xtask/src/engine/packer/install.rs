@@ -32,14 +32,14 @@ pub struct Installer {
 pub fn find(installer: &Installer) -> Result<Option<Packer>> {
     let configured = Cmd::new("sh").args(["-c", "command -v \"$1\"", "sh", &installer.binary]).output()?;
     if configured.code == 0 {
-        match Packer::judged(PathBuf::from(configured.stdout.trim())) {
+        match Packer::probe(PathBuf::from(configured.stdout.trim())) {
             // One that is too old is as good as none where another can be brought.
             Err(_) if installer.auto => {}
-            judged => return judged.map(Some),
+            probe => return probe.map(Some),
         }
     }
-    let brought = installer.place();
-    if brought.exists() { Packer::judged(brought).map(Some) } else { Ok(None) }
+    let installed = installer.place();
+    if installed.exists() { Packer::probe(installed).map(Some) } else { Ok(None) }
 }
 
 impl Installer {
@@ -63,7 +63,7 @@ impl Installer {
             Exit::Interrupted => error,
             _ => error.context(format!("Packer {} could not be brought", self.version)),
         })?;
-        Packer::judged(self.place())
+        Packer::probe(self.place())
     }
 
     fn bring(&self) -> Result<()> {

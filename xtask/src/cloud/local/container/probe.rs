@@ -12,7 +12,7 @@ pub const PROGRAMS: [&str; 8] =
 
 /// What a trial found, remembered for as long as kernel and programs stay the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct ProbeResult {
     /// Why it is not possible; `None` if it is.
     pub obstacle: Option<Obstacle>,
     /// Kernel release and program versions it was found with.
@@ -52,16 +52,16 @@ echo done
 "#;
 
 /// Tries, or remembers what a trial found on this host.
-pub fn probe(remembered: Option<&Verdict>) -> Result<Verdict> {
-    let verdict = |obstacle, host: &str| Verdict { obstacle, host: host.to_owned() };
+pub fn probe(remembered: Option<&ProbeResult>) -> Result<ProbeResult> {
+    let result = |obstacle, host: &str| ProbeResult { obstacle, host: host.to_owned() };
     if let Some(obstacle) = unsuitable() {
-        return Ok(verdict(Some(obstacle), ""));
+        return Ok(result(Some(obstacle), ""));
     }
     let host = host()?;
     if let Some(known) = remembered.filter(|known| known.host == host) {
         return Ok(known.clone());
     }
-    Ok(verdict(attempt()?, &host))
+    Ok(result(attempt()?, &host))
 }
 
 /// What can be seen without trying.
@@ -153,9 +153,9 @@ mod tests {
             return; // not root, or programs are missing: `cargo xtask doctor` says so
         }
         let odd = Obstacle { what: "remembered".to_owned(), remedy: String::new() };
-        let remembered = Verdict { obstacle: Some(odd), host: host().unwrap() };
+        let remembered = ProbeResult { obstacle: Some(odd), host: host().unwrap() };
         assert_eq!(probe(Some(&remembered)).unwrap(), remembered);
-        let elsewhere = Verdict { host: "another".to_owned(), ..remembered.clone() };
+        let elsewhere = ProbeResult { host: "another".to_owned(), ..remembered.clone() };
         assert_ne!(probe(Some(&elsewhere)).unwrap(), remembered);
     }
 }

@@ -7,14 +7,14 @@ use crate::commands::Context;
 use crate::config::Config;
 use crate::error::Result;
 use crate::event::Event;
-use crate::stage::prune::{self, Policy};
-use crate::stage::retire::{Decision, Verdict};
+use crate::stage::gc::layers::{self as stage, Policy};
+use crate::stage::gc::{Action, Decision};
 use crate::state::{Lock, State};
 
 /// What is to become of the layers.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
-    decisions: Vec<prune::Decision>,
+    decisions: Vec<stage::Decision>,
     region: String,
     /// Why none was looked at.
     pub(super) left_alone: Option<String>,
@@ -32,7 +32,7 @@ impl Layers {
         if let Some(run) = state.kept_runs()?.first() {
             return Ok(Self::left_alone(context, format!("the machine that {run} kept may use them")));
         }
-        let decisions = prune::plan(&cloud.stored_layers()?, &policy(config), Timestamp::now());
+        let decisions = stage::plan(&cloud.stored_layers()?, &policy(config), Timestamp::now());
         let region = cloud.regions().first().cloned().unwrap_or_default();
         Ok(Self { decisions, region, left_alone: None, _lock: Some(lock) })
     }
@@ -45,7 +45,7 @@ impl Layers {
     /// The decisions beside those about images, in the order in which they are to be carried out.
     pub(super) fn decisions(&self) -> impl Iterator<Item = Decision> {
         self.decisions.iter().map(|decision| Decision {
-            verdict: decision.verdict,
+            action: decision.action,
             what: "layer",
             id: decision.layer.id.to_string(),
             region: self.region.clone(),
@@ -67,10 +67,10 @@ impl Layers {
         if self.decisions.is_empty() {
             return String::new();
         }
-        let going: Vec<&prune::Decision> = self.decisions.iter().filter(|d| d.verdict == Verdict::Remove).collect();
+        let going: Vec<&stage::Decision> = self.decisions.iter().filter(|d| d.action == Action::Remove).collect();
         let bytes = going.iter().map(|d| d.layer.bytes).sum();
         let (go, stay) = (going.len(), self.decisions.len() - going.len());
-        format!("; layers: {go} to remove ({}), {stay} stay", prune::size(bytes))
+        format!("; layers: {go} to remove ({}), {stay} stay", stage::size(bytes))
     }
 }
 

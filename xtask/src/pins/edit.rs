@@ -8,9 +8,9 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _};
 
 use super::{NPM, Origin, Pin, npm, python};
-use crate::check::pins::PINS;
 use crate::contents::Change;
 use crate::error::{Exit, Result};
+use crate::validate::pins::PINS;
 
 /// When somebody looks again at what was just taken.
 const REVIEW_MONTHS: i32 = 6;

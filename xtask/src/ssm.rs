@@ -139,7 +139,7 @@ impl Answer {
 }
 
 /// Systems Manager in some regions.
-pub trait Fleet {
+pub trait ManagedNodes {
     /// The nodes that are meant; all of them without a target.
     fn nodes(&self, targets: &[Target]) -> Result<Vec<Node>>;
 

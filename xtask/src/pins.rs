@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use semver::Version;
 use serde::Serialize;
 
-use crate::check::pins;
 use crate::error::{Error, Exit, Result};
+use crate::validate::pins;
 
 pub mod edit;
 mod npm;

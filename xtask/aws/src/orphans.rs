@@ -6,9 +6,9 @@ use std::time::Duration;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, Image as Ami, ImageState, InstanceStateName, Reservation, Tag, VolumeState};
 use tokio::time::Instant;
-use xtask::cloud::{Kind, Leftover};
+use xtask::cloud::{Kind, Orphan};
 
-use crate::fault::{Called as _, Fault, Kind as FaultKind};
+use crate::aws_error::{AwsError, Called as _, Kind as FaultKind};
 use crate::image;
 use crate::record::{self, COPY_EXPIRES, COPY_RUN, EXPIRES, RUN};
 use crate::wait::retried;
@@ -17,10 +17,10 @@ use crate::wait::retried;
 const RELEASED: Duration = Duration::from_secs(300);
 
 /// Everything of a region that bears the tag of a run and is no image, or none that can be used.
-pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Leftover>, Fault> {
-    let leftover = |kind, id: Option<&str>, tags: &[Tag], gib: Option<i32>| {
+pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Orphan>, AwsError> {
+    let orphan = |kind, id: Option<&str>, tags: &[Tag], gib: Option<i32>| {
         let tags = record::plain_tags(tags);
-        Leftover {
+        Orphan {
             kind,
             id: id.unwrap_or_default().to_owned(),
             region: region.to_owned(),
@@ -36,7 +36,7 @@ pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Leftover>, Fault> {
     for instance in pages.called("ec2:DescribeInstances")?.iter().flat_map(Reservation::instances) {
         let state = instance.state().and_then(|s| s.name()).map_or("", |n| n.as_str());
         if !["terminated", "shutting-down"].contains(&state) {
-            found.push(leftover(Kind::Machine, instance.instance_id(), instance.tags(), None));
+            found.push(orphan(Kind::Machine, instance.instance_id(), instance.tags(), None));
         }
     }
     let call = ec2.describe_volumes().filters(of_a_run());
@@ -44,28 +44,28 @@ pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Leftover>, Fault> {
     for volume in pages.called("ec2:DescribeVolumes")? {
         // The others go with their instance.
         if matches!(volume.state(), Some(VolumeState::Available | VolumeState::Error)) {
-            found.push(leftover(Kind::Volume, volume.volume_id(), volume.tags(), volume.size()));
+            found.push(orphan(Kind::Volume, volume.volume_id(), volume.tags(), volume.size()));
         }
     }
     let keys = ec2.describe_key_pairs().filters(of_a_run()).send().await.called("ec2:DescribeKeyPairs")?;
-    found.extend(keys.key_pairs().iter().map(|key| leftover(Kind::KeyPair, key.key_name(), key.tags(), None)));
+    found.extend(keys.key_pairs().iter().map(|key| orphan(Kind::KeyPair, key.key_name(), key.tags(), None)));
     let call = ec2.describe_security_groups().filters(of_a_run());
     let pages: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
     let groups = pages.called("ec2:DescribeSecurityGroups")?;
-    found.extend(groups.iter().map(|group| leftover(Kind::SecurityGroup, group.group_id(), group.tags(), None)));
+    found.extend(groups.iter().map(|group| orphan(Kind::SecurityGroup, group.group_id(), group.tags(), None)));
 
     let images = image::tagged(ec2, RUN, None).await?;
     // An image that somebody disabled is whole.
     let whole = |ami: &&Ami| matches!(ami.state(), Some(ImageState::Available | ImageState::Disabled));
     for ami in images.iter().filter(|ami| !whole(ami)) {
-        found.push(leftover(Kind::UnfinishedImage, ami.image_id(), ami.tags(), None));
+        found.push(orphan(Kind::UnfinishedImage, ami.image_id(), ami.tags(), None));
     }
     let call = ec2.describe_snapshots().owner_ids("self").filters(of_a_run());
     let pages: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
     for snapshot in pages.called("ec2:DescribeSnapshots")? {
         if !belongs(snapshot.snapshot_id().unwrap_or_default(), snapshot.description().unwrap_or_default(), &images) {
             let (id, tags) = (snapshot.snapshot_id(), snapshot.tags());
-            found.push(leftover(Kind::Snapshot, id, tags, snapshot.volume_size()));
+            found.push(orphan(Kind::Snapshot, id, tags, snapshot.volume_size()));
         }
     }
     Ok(found)
@@ -78,9 +78,9 @@ fn belongs(id: &str, description: &str, images: &[Ami]) -> bool {
 }
 
 /// Takes one of those away; what is gone already is no failure.
-pub async fn take_away(ec2: &Client, leftover: &Leftover) -> Result<(), Vec<Fault>> {
-    let id = leftover.id.as_str();
-    let done = match leftover.kind {
+pub async fn take_away(ec2: &Client, orphan: &Orphan) -> Result<(), Vec<AwsError>> {
+    let id = orphan.id.as_str();
+    let done = match orphan.kind {
         Kind::Machine => {
             let call = ec2.terminate_instances().instance_ids(id);
             retried(|| call.clone().send(), "ec2:TerminateInstances").await.map(drop)
@@ -99,27 +99,27 @@ pub async fn take_away(ec2: &Client, leftover: &Leftover) -> Result<(), Vec<Faul
             retried(|| call.clone().send(), "ec2:DeleteSnapshot").await.map(drop)
         }
         Kind::UnfinishedImage => {
-            still_unfinished(ec2, leftover).await.map_err(|fault| vec![fault])?;
+            still_unfinished(ec2, orphan).await.map_err(|aws_error| vec![aws_error])?;
             return image::remove(ec2, id).await;
         }
         // Not EC2's.
         Kind::Folder | Kind::Claim => Ok(()),
     };
-    unless_gone(ec2, leftover.kind, id, done).await.map_err(|fault| vec![fault])
+    unless_gone(ec2, orphan.kind, id, done).await.map_err(|aws_error| vec![aws_error])
 }
 
 /// A removal whose subject is gone is no failure. A policy that goes by tags refuses what has none, and what is gone has none: then it is
 /// looked for.
-pub async fn unless_gone(ec2: &Client, kind: Kind, id: &str, done: Result<(), Fault>) -> Result<(), Fault> {
+pub async fn unless_gone(ec2: &Client, kind: Kind, id: &str, done: Result<(), AwsError>) -> Result<(), AwsError> {
     match done {
-        Err(fault) if fault.kind == FaultKind::NotFound => Ok(()),
-        Err(fault) if fault.kind == FaultKind::Denied && !is_there(ec2, kind, id).await? => Ok(()),
+        Err(aws_error) if aws_error.kind == FaultKind::NotFound => Ok(()),
+        Err(aws_error) if aws_error.kind == FaultKind::Denied && !is_there(ec2, kind, id).await? => Ok(()),
         done => done,
     }
 }
 
 /// True if a thing can be seen. By a filter: an id that is gone would fail the call.
-async fn is_there(ec2: &Client, kind: Kind, id: &str) -> Result<bool, Fault> {
+async fn is_there(ec2: &Client, kind: Kind, id: &str) -> Result<bool, AwsError> {
     let by = |name: &str| Filter::builder().name(name).values(id).build();
     Ok(match kind {
         Kind::Machine => {
@@ -147,27 +147,27 @@ async fn is_there(ec2: &Client, kind: Kind, id: &str) -> Result<bool, Fault> {
 }
 
 /// Refuses to take away an image that became available since it was found, or that another run waits for now.
-async fn still_unfinished(ec2: &Client, leftover: &Leftover) -> Result<(), Fault> {
-    let Some(ami) = image::by_ids(ec2, std::slice::from_ref(&leftover.id)).await?.into_iter().next() else {
+async fn still_unfinished(ec2: &Client, orphan: &Orphan) -> Result<(), AwsError> {
+    let Some(ami) = image::by_ids(ec2, std::slice::from_ref(&orphan.id)).await?.into_iter().next() else {
         return Ok(());
     };
     let tags = record::plain_tags(ami.tags());
     let run = tags.get(COPY_RUN).or_else(|| tags.get(RUN)).cloned();
     let message = match ami.state() {
-        Some(ImageState::Available) => format!("{} is available now", leftover.id),
-        _ if run != leftover.run => format!("{} waits for {} now", run.unwrap_or_default(), leftover.id),
+        Some(ImageState::Available) => format!("{} is available now", orphan.id),
+        _ if run != orphan.run => format!("{} waits for {} now", run.unwrap_or_default(), orphan.id),
         _ => return Ok(()),
     };
-    Err(Fault { kind: FaultKind::Other, action: "ec2:DeregisterImage", code: None, message })
+    Err(AwsError { kind: FaultKind::Other, action: "ec2:DeregisterImage", code: None, message })
 }
 
 /// Deletes a security group as soon as no instance holds it any more.
-pub async fn delete_group(ec2: &Client, id: &str) -> Result<(), Fault> {
+pub async fn delete_group(ec2: &Client, id: &str) -> Result<(), AwsError> {
     let call = ec2.delete_security_group().group_id(id);
     let deadline = Instant::now() + RELEASED;
     loop {
         match call.clone().send().await.called("ec2:DeleteSecurityGroup") {
-            Err(fault) if is_held(&fault) && Instant::now() < deadline => {
+            Err(aws_error) if is_held(&aws_error) && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
             result => return result.map(drop),
@@ -176,8 +176,8 @@ pub async fn delete_group(ec2: &Client, id: &str) -> Result<(), Fault> {
 }
 
 /// True if a group cannot be deleted yet.
-fn is_held(fault: &Fault) -> bool {
-    fault.passes() || matches!(fault.code.as_deref(), Some("DependencyViolation" | "InvalidGroup.InUse"))
+fn is_held(aws_error: &AwsError) -> bool {
+    aws_error.passes() || matches!(aws_error.code.as_deref(), Some("DependencyViolation" | "InvalidGroup.InUse"))
 }
 
 fn of_a_run() -> Filter {

@@ -16,7 +16,7 @@ use crate::stage::version::Level;
 
 /// A command from its beginning to its end. Times are seconds since the beginning.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Story {
+pub struct RunReport {
     /// The command as typed; that of the run if it was taken up again.
     pub command: String,
     /// The run's id, if there is one.
@@ -28,7 +28,7 @@ pub struct Story {
     /// What a person waited for, in order.
     pub phases: Vec<Episode>,
     /// Every check's verdict.
-    pub checks: Vec<Judged>,
+    pub checks: Vec<CheckResult>,
     /// What somebody should change: text and help.
     pub warnings: Vec<(String, String)>,
     /// What `validate` found, each a line.
@@ -77,7 +77,7 @@ pub struct Step {
 
 /// A check's verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Judged {
+pub struct CheckResult {
     /// `first boot`, `after reboot`.
     pub pass: String,
     /// The check's name.
@@ -129,7 +129,7 @@ pub struct Since {
 
 impl About {
     /// This is how the image was judged.
-    pub fn judged(&mut self, image: &Image, record: &Record) {
+    pub fn add_smoke(&mut self, image: &Image, record: &Record) {
         if self.images.is_empty() {
             self.images.push(image.clone());
         }
@@ -143,7 +143,7 @@ impl About {
     }
 }
 
-impl Story {
+impl RunReport {
     /// Takes an event that came `at` seconds after the beginning.
     pub fn take(&mut self, at: f64, event: &Event) {
         self.seconds = at;
@@ -171,7 +171,7 @@ impl Story {
                     open.steps.push(step);
                 }
             }
-            Event::Check { pass, name, outcome, seconds, message } => self.checks.push(Judged {
+            Event::Check { pass, name, outcome, seconds, message } => self.checks.push(CheckResult {
                 pass: pass.clone(),
                 name: name.clone(),
                 outcome: outcome.clone(),
@@ -256,11 +256,11 @@ impl Story {
     }
 
     /// The checks' names in order, each with its verdicts by pass.
-    pub fn by_check(&self) -> Vec<(&str, Vec<&Judged>)> {
-        let mut rows: Vec<(&str, Vec<&Judged>)> = Vec::new();
+    pub fn by_check(&self) -> Vec<(&str, Vec<&CheckResult>)> {
+        let mut rows: Vec<(&str, Vec<&CheckResult>)> = Vec::new();
         for check in &self.checks {
             match rows.iter_mut().find(|(name, _)| *name == check.name) {
-                Some((_, verdicts)) => verdicts.push(check),
+                Some((_, outcomes)) => outcomes.push(check),
                 None => rows.push((&check.name, vec![check])),
             }
         }
@@ -271,25 +271,28 @@ impl Story {
 /// Remembers what it hears, and passes it on.
 pub struct Recorder {
     began: Instant,
-    story: Mutex<Story>,
+    run_report: Mutex<RunReport>,
     next: Events,
 }
 
 impl Recorder {
     /// Begins to listen to a command.
     pub fn new(command: &str, next: Events) -> Self {
-        let story =
-            Story { command: command.to_owned(), began: jiff::Timestamp::now().to_string(), ..Story::default() };
-        Self { began: Instant::now(), story: Mutex::new(story), next }
+        let run_report = RunReport {
+            command: command.to_owned(),
+            began: jiff::Timestamp::now().to_string(),
+            ..RunReport::default()
+        };
+        Self { began: Instant::now(), run_report: Mutex::new(run_report), next }
     }
 
     /// What was heard so far.
-    pub fn story(&self) -> Story {
+    pub fn run_report(&self) -> RunReport {
         self.locked().clone()
     }
 
-    fn locked(&self) -> MutexGuard<'_, Story> {
-        self.story.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, RunReport> {
+        self.run_report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -304,12 +307,12 @@ impl Observer for Recorder {
 mod tests {
     use super::*;
 
-    fn told(events: &[(f64, Event)]) -> Story {
-        let mut story = Story::default();
+    fn told(events: &[(f64, Event)]) -> RunReport {
+        let mut run_report = RunReport::default();
         for (at, event) in events {
-            story.take(*at, event);
+            run_report.take(*at, event);
         }
-        story
+        run_report
     }
 
     fn started(phase: Phase, subject: &str) -> Event {
@@ -326,30 +329,30 @@ mod tests {
 
     #[test]
     fn a_step_belongs_to_the_phase_that_is_open_and_began_before_it_ended() {
-        let story = told(&[
+        let run_report = told(&[
             (1.0, started(Phase::Build, "locus")),
             (1.0, step("cached", Outcome::UpToDate, 0.0)),
             (5.0, step("10-base", Outcome::Done, 3.5)),
             (6.0, ended(Phase::Build, Outcome::Done, 5.0)),
             (6.0, ended(Phase::Smoke, Outcome::UpToDate, 0.0)),
         ]);
-        let build = &story.phases[0];
+        let build = &run_report.phases[0];
         assert_eq!((build.at, build.seconds, build.outcome), (1.0, 5.0, Some(Outcome::Done)));
         let steps: Vec<_> = build.steps.iter().map(|s| (s.name.as_str(), s.at, s.outcome)).collect();
         assert_eq!(steps, [("cached", 1.0, Outcome::UpToDate), ("10-base", 1.5, Outcome::Done)]);
-        assert_eq!(story.phases[1].phase, Phase::Smoke, "what was not needed is told as well");
-        assert_eq!(story.seconds, 6.0);
+        assert_eq!(run_report.phases[1].phase, Phase::Smoke, "what was not needed is told as well");
+        assert_eq!(run_report.seconds, 6.0);
     }
 
     #[test]
     fn phases_that_run_beside_each_other_end_on_their_own() {
-        let story = told(&[
+        let run_report = told(&[
             (0.0, started(Phase::Copy, "eu")),
             (0.0, started(Phase::Cleanup, "us")),
             (2.0, ended(Phase::Copy, Outcome::Failed, 2.0)),
             (9.0, ended(Phase::Cleanup, Outcome::Done, 9.0)),
         ]);
-        let ends: Vec<_> = story.phases.iter().map(|p| (p.subject.as_str(), p.outcome, p.seconds)).collect();
+        let ends: Vec<_> = run_report.phases.iter().map(|p| (p.subject.as_str(), p.outcome, p.seconds)).collect();
         assert_eq!(ends, [("eu", Some(Outcome::Failed), 2.0), ("us", Some(Outcome::Done), 9.0)]);
     }
 
@@ -375,17 +378,17 @@ mod tests {
 
     #[test]
     fn a_command_that_was_cut_off_has_no_end_and_is_not_well() {
-        let mut story = told(&[(0.0, started(Phase::Build, "locus"))]);
-        assert!(!story.well() && story.phases[0].outcome.is_none());
-        story.take(
+        let mut run_report = told(&[(0.0, started(Phase::Build, "locus"))]);
+        assert!(!run_report.well() && run_report.phases[0].outcome.is_none());
+        run_report.take(
             1.0,
             &Event::Result { ok: false, exit: 130, summary: "no".into(), error: None, data: serde_json::Value::Null },
         );
-        assert!(!story.well());
-        story.take(
+        assert!(!run_report.well());
+        run_report.take(
             1.0,
             &Event::Result { ok: true, exit: 0, summary: "yes".into(), error: None, data: serde_json::Value::Null },
         );
-        assert!(story.well());
+        assert!(run_report.well());
     }
 }

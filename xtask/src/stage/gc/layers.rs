@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::retire::Verdict;
+use super::Action;
 use crate::cloud::{LayerId, Standing, StoredLayer};
 
 /// What ami.toml says about layers below `[local]`.
@@ -24,8 +24,8 @@ pub struct Policy {
 pub struct Decision {
     /// The layer.
     pub layer: StoredLayer,
-    /// [`Verdict::Keep`] or [`Verdict::Remove`].
-    pub verdict: Verdict,
+    /// [`Action::Keep`] or [`Action::Remove`].
+    pub action: Action,
     /// Why.
     pub reason: String,
 }
@@ -41,7 +41,7 @@ pub fn plan(layers: &[StoredLayer], policy: &Policy, now: Timestamp) -> Vec<Deci
     useless.sort_by_key(|layer| highest_first(layer));
     let mut decisions: Vec<Decision> = useless
         .into_iter()
-        .map(|layer| Decision { layer: layer.clone(), verdict: Verdict::Remove, reason: useless_for(&layer.standing) })
+        .map(|layer| Decision { layer: layer.clone(), action: Action::Remove, reason: useless_for(&layer.standing) })
         .collect();
     // Who uses a layer uses what it stands on.
     let mut used: BTreeMap<LayerId, Timestamp> = BTreeMap::new();
@@ -58,18 +58,18 @@ pub fn plan(layers: &[StoredLayer], policy: &Policy, now: Timestamp) -> Vec<Deci
     for layer in listed {
         let idle = now.duration_since(used[&layer.id]);
         let (days, limit) = (idle.as_hours() / 24, policy.unused.as_hours() / 24);
-        let (verdict, reason) = if idle > policy.unused {
-            (Verdict::Remove, format!("not used for {days} days, kept for {limit} (layer_days)"))
+        let (action, reason) = if idle > policy.unused {
+            (Action::Remove, format!("not used for {days} days, kept for {limit} (layer_days)"))
         } else if left > policy.bytes {
             let (takes, may) = (size(left), size(policy.bytes));
-            (Verdict::Remove, format!("least recently used, and the layers take {takes}, more than {may} (layers_gib)"))
+            (Action::Remove, format!("least recently used, and the layers take {takes}, more than {may} (layers_gib)"))
         } else {
-            (Verdict::Keep, format!("used {days} days ago, kept for {limit}"))
+            (Action::Keep, format!("used {days} days ago, kept for {limit}"))
         };
-        if verdict == Verdict::Remove {
+        if action == Action::Remove {
             left -= layer.bytes;
         }
-        decisions.push(Decision { layer: layer.clone(), verdict, reason });
+        decisions.push(Decision { layer: layer.clone(), action, reason });
     }
     decisions
 }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn text(layers: &[StoredLayer], on: i64) -> String {
-        let line = |d: Decision| format!("{:?} {}: {}\n", d.verdict, d.layer.step.unwrap_or_default(), d.reason);
+        let line = |d: Decision| format!("{:?} {}: {}\n", d.action, d.layer.step.unwrap_or_default(), d.reason);
         plan(layers, &POLICY, day(on)).into_iter().map(line).collect()
     }
 
@@ -228,7 +228,7 @@ mod tests {
             let plan = plan(&layers, &Policy { bytes: limit << 30, ..POLICY }, day(100));
             prop_assert_eq!(plan.len(), layers.len());
             let mut gone = BTreeSet::new();
-            for decision in plan.iter().filter(|d| d.verdict == Verdict::Remove) {
+            for decision in plan.iter().filter(|d| d.action == Action::Remove) {
                 let above = layers.iter().find(|l| l.below == Some(decision.layer.id) && !gone.contains(&l.id));
                 prop_assert!(above.is_none(), "{:?} goes before {above:?}", decision.layer);
                 gone.insert(decision.layer.id);

@@ -13,7 +13,7 @@ use xtask::recipe::{Digest, Source};
 /// The source block.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Blueprint {
+pub struct AmazonEbsSource {
     /// Where it is built. The pipeline's home region wins; the template gets it as a variable.
     pub region: String,
     /// Instance type of the builder.
@@ -159,7 +159,7 @@ fn terminate() -> String {
     "terminate".to_owned()
 }
 
-impl Blueprint {
+impl AmazonEbsSource {
     /// Reads the source.
     pub fn read(source: &Source) -> Result<Self> {
         if source.kind != "amazon-ebs" {
@@ -169,13 +169,13 @@ impl Blueprint {
             ));
         }
         let settings = serde_json::to_value(&source.settings).unwrap_or_default();
-        let blueprint: Self = serde_json::from_value(settings).map_err(|e| {
+        let ebs_source: Self = serde_json::from_value(settings).map_err(|e| {
             Exit::Usage.error(
                 format_args!("source \"amazon-ebs\" \"{}\": {e}", source.name),
                 "the native engine carries out what it knows and skips nothing in silence: fix the source, or build with `--engine packer`",
             )
         })?;
-        blueprint.checked()
+        ebs_source.checked()
     }
 
     fn checked(self) -> Result<Self> {
@@ -246,23 +246,23 @@ mod tests {
 
     #[test]
     fn our_own_source_is_understood_whole() {
-        let blueprint = Blueprint::read(&ours(&[])).unwrap();
-        assert_eq!(blueprint.ami_name, "locus-agent-v1.0.0-20261121-1000");
-        assert_eq!(blueprint.source_ami_filter[0].owners, ["099720109477"]);
-        let disk = &blueprint.launch_block_device_mappings[0];
+        let ebs_source = AmazonEbsSource::read(&ours(&[])).unwrap();
+        assert_eq!(ebs_source.ami_name, "locus-agent-v1.0.0-20261121-1000");
+        assert_eq!(ebs_source.source_ami_filter[0].owners, ["099720109477"]);
+        let disk = &ebs_source.launch_block_device_mappings[0];
         assert_eq!(
             (disk.volume_size, disk.iops, disk.throughput, disk.encrypted),
             (Some(20), Some(3000), Some(250), Some(true))
         );
-        assert_eq!(blueprint.metadata_options[0].http_tokens, "required");
-        assert!(blueprint.temporary_security_group_source_public_ip);
+        assert_eq!(ebs_source.metadata_options[0].http_tokens, "required");
+        assert!(ebs_source.temporary_security_group_source_public_ip);
     }
 
     #[test]
     fn what_the_native_engine_does_not_know_is_refused_by_name() {
         let mut source = ours(&[]);
         source.settings.insert("ami_regions".to_owned(), serde_json::json!(["eu-west-1"]));
-        let error = Blueprint::read(&source).unwrap_err();
+        let error = AmazonEbsSource::read(&source).unwrap_err();
         assert!(error.to_string().contains("unknown field `ami_regions`"), "{error}");
     }
 
@@ -271,7 +271,7 @@ mod tests {
         let with = |key: &str, value: serde_json::Value| {
             let mut source = ours(&[]);
             source.settings.insert(key.to_owned(), value);
-            Blueprint::read(&source).unwrap_err().to_string()
+            AmazonEbsSource::read(&source).unwrap_err().to_string()
         };
         let open = serde_json::json!(["0.0.0.0/0"]);
         assert!(with("temporary_security_group_source_cidrs", open).contains("the whole world"));
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn names_and_the_builders_size_do_not_shape_the_image_and_base_and_disk_do() {
-        let shape = |vars: &[(&str, &str)], base: &str| Blueprint::read(&ours(vars)).unwrap().shape(base);
+        let shape = |vars: &[(&str, &str)], base: &str| AmazonEbsSource::read(&ours(vars)).unwrap().shape(base);
         let one = shape(&[], "ami-1");
         assert_eq!(
             one,

@@ -126,7 +126,7 @@ pub fn check(root: &Path, config: &Config, clean: &Clean, commands: Commands<'_>
         if path.extension().is_some_and(|ending| ending == "yml" || ending == "yaml") {
             let text = fs::read_to_string(&path)?;
             let file = path.strip_prefix(root).unwrap_or(&path).to_owned();
-            findings.extend(judge(&file, &text, commands));
+            findings.extend(validate_text(&file, &text, commands));
             files.push((file, text));
         }
     }
@@ -139,7 +139,7 @@ pub fn check(root: &Path, config: &Config, clean: &Clean, commands: Commands<'_>
 }
 
 /// Judges one workflow by its text.
-pub fn judge(file: &Path, text: &str, commands: Commands<'_>) -> Vec<Finding> {
+pub fn validate_text(file: &Path, text: &str, commands: Commands<'_>) -> Vec<Finding> {
     let workflow: Workflow = match serde_saphyr::from_str(text) {
         Ok(workflow) => workflow,
         Err(error) => {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     fn found(text: &str) -> Vec<String> {
-        let findings = judge(Path::new("w.yml"), text, &known);
+        let findings = validate_text(Path::new("w.yml"), text, &known);
         findings.into_iter().map(|f| format!("{}: {}", f.line.unwrap_or(0), f.message)).collect()
     }
 

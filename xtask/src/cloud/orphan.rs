@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Something a run made that is no image anybody can use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Leftover {
+pub struct Orphan {
     /// What it is.
     pub kind: Kind,
     /// Its id there.

@@ -48,7 +48,7 @@ pub enum Kind {
 
 /// A call that failed.
 #[derive(Clone, Debug)]
-pub struct Fault {
+pub struct AwsError {
     /// What can be done about it.
     pub kind: Kind,
     /// `ec2:RunInstances`.
@@ -111,22 +111,22 @@ fn without_credentials(error: &(dyn std::error::Error + 'static)) -> Option<(Kin
 /// Turns an SDK result into ours.
 pub trait Called<T> {
     /// Names the action for messages and for the policy.
-    fn called(self, action: &'static str) -> Result<T, Fault>;
+    fn called(self, action: &'static str) -> Result<T, AwsError>;
 }
 
 impl<T, E> Called<T> for Result<T, SdkError<E>>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    fn called(self, action: &'static str) -> Result<T, Fault> {
+    fn called(self, action: &'static str) -> Result<T, AwsError> {
         self.map_err(|error| {
             let status = error.raw_response().map(|r| r.status().as_u16());
             let code = error.as_service_error().and_then(|e| e.code()).map(str::to_owned);
             if let Some(why) = not_written(&error) {
-                return Fault { kind: Kind::NotWritten, action, code: None, message: why };
+                return AwsError { kind: Kind::NotWritten, action, code: None, message: why };
             }
             if let Some((kind, message)) = without_credentials(&error) {
-                return Fault { kind, action, code: None, message };
+                return AwsError { kind, action, code: None, message };
             }
             let kind = match (&error, &code) {
                 (SdkError::ServiceError(_), Some(code)) => kind_of(code, status),
@@ -142,12 +142,12 @@ where
                 Some(message) => message.to_owned(),
                 None => in_one_line(&error),
             };
-            Fault { kind, action, code, message }
+            AwsError { kind, action, code, message }
         })
     }
 }
 
-impl Fault {
+impl AwsError {
     /// True if asking again later may help.
     pub fn passes(&self) -> bool {
         matches!(self.kind, Kind::Throttled | Kind::Transport | Kind::Server)
@@ -185,7 +185,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for AwsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.code {
             // It is the same for every action.
@@ -196,12 +196,12 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for AwsError {}
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        let hint = fault.remedy();
-        fault.exit().error(&fault, hint)
+impl From<AwsError> for Error {
+    fn from(aws_error: AwsError) -> Self {
+        let hint = aws_error.remedy();
+        aws_error.exit().error(&aws_error, hint)
     }
 }
 
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn no_credentials_is_one_line_with_the_usual_remedies() {
         let (kind, message) = without_credentials(&Outer(CredentialsError::not_loaded("no providers"))).unwrap();
-        let error = Error::from(Fault { kind, action: "sts:GetCallerIdentity", code: None, message });
+        let error = Error::from(AwsError { kind, action: "sts:GetCallerIdentity", code: None, message });
         assert_eq!((error.exit(), error.to_string()), (Exit::Precondition, "no AWS credentials were found".to_owned()));
         let text = xtask::error::plain(&error);
         for remedy in ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "role is attached"] {
@@ -261,13 +261,13 @@ mod tests {
 
     #[test]
     fn a_missing_permission_is_a_precondition_and_names_the_action() {
-        let fault = Fault {
+        let aws_error = AwsError {
             kind: Kind::Denied,
             action: "ec2:CopyImage",
             code: Some("UnauthorizedOperation".to_owned()),
             message: "You are not authorized".to_owned(),
         };
-        let error = Error::from(fault);
+        let error = Error::from(aws_error);
         assert_eq!(error.exit(), Exit::Precondition);
         let text = xtask::error::plain(&error);
         assert!(text.contains("let the identity do ec2:CopyImage"), "{text}");

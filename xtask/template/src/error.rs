@@ -12,7 +12,7 @@ pub enum Exit {
     /// Everything asked for was done.
     Done = 0,
     /// The image was judged bad: a smoke check failed, or it may not be promoted.
-    Judged = 1,
+    ImageFailed = 1,
     /// Usage or configuration: the command line, `ami.toml`, a template, a spec.
     Usage = 2,
     /// A precondition is missing: a tool, a credential, a permission, disk space, a lock.

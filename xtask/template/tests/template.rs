@@ -7,9 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use xtask::error::plain;
-use xtask::recipe::{Action, Digest, Place, PostProcessor, Recipe, Script, Shell, Source, Step};
-use xtask::template::{Request, Setting, evaluate};
+use packer_template::error::plain;
+use packer_template::recipe::{Action, Digest, Place, PostProcessor, Recipe, Script, Shell, Source, Step};
+use packer_template::{Request, Setting, evaluate};
 
 /// Evaluates a template of one file for `qemu.x`.
 fn request(dir: &Path, hcl: &str) -> Request {
@@ -210,7 +210,7 @@ fn what_is_not_known_is_refused_by_name_and_line() {
 
 #[test]
 fn our_own_template_gives_the_same_steps_everywhere() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let steps = |source: &str, vars: &[(&str, &str)]| {
         let request = Request {
             path: root.join("packer"),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{CHECK, Concurrency, Job, Workflow, words};
-use crate::check::{Finding, line_of};
 use crate::config::Config;
+use crate::validate::{Finding, line_of};
 
 /// The action that assumes the role.
 const ASSUME: &str = "aws-actions/configure-aws-credentials@";

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::cloud::{Image, Kind, Leftover};
+use crate::cloud::{Image, Kind, Orphan};
+
+pub mod layers;
 
 /// What ami.toml says below `[retention]`.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +42,7 @@ pub struct Facts {
     /// By image id, since when it has been disabled.
     pub disabled: BTreeMap<String, Timestamp>,
     /// What runs left.
-    pub leftovers: Vec<Leftover>,
+    pub orphans: Vec<Orphan>,
     /// Runs that are under way, here or, as far as one can tell, elsewhere.
     pub living: BTreeSet<String>,
     /// Runs that this machine's ledger knows.
@@ -50,7 +52,7 @@ pub struct Facts {
 /// What is to be done with one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum Action {
     /// It stays.
     Keep,
     /// An image that nobody should start with any more; those who do still can.
@@ -65,7 +67,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Decision {
     /// What is to be done.
-    pub verdict: Verdict,
+    pub action: Action,
     /// `image`, `layer`, or what kind of leftover.
     pub what: &'static str,
     /// Its id.
@@ -90,13 +92,13 @@ const VOLUME: f64 = 0.08;
 /// Decides about everything. `local` images cost disk, not money.
 pub fn plan(facts: &Facts, policy: &Policy, now: Timestamp, local: bool) -> Vec<Decision> {
     let mut decisions: Vec<Decision> = facts.images.iter().map(|i| image(facts, policy, i, now, local)).collect();
-    decisions.extend(facts.leftovers.iter().map(|l| leftover(facts, policy, l, now, local)));
+    decisions.extend(facts.orphans.iter().map(|l| orphan(facts, policy, l, now, local)));
     let mut left = policy.max_removals;
-    for decision in decisions.iter_mut().filter(|d| d.verdict == Verdict::Remove) {
+    for decision in decisions.iter_mut().filter(|d| d.action == Action::Remove) {
         match left.checked_sub(1) {
             Some(rest) => left = rest,
             None => {
-                decision.verdict = Verdict::Keep;
+                decision.action = Action::Keep;
                 decision.reason = format!(
                     "no more than {} removals at once (max_removals); next time: {}",
                     policy.max_removals, decision.reason
@@ -108,11 +110,11 @@ pub fn plan(facts: &Facts, policy: &Policy, now: Timestamp, local: bool) -> Vec<
 }
 
 fn image(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp, local: bool) -> Decision {
-    let (verdict, reason) = judged(facts, policy, image, now);
+    let (action, reason) = decide(facts, policy, image, now);
     // What a snapshot really holds is not told by EC2; this is the most it can be.
     let gib = image.disk_bytes as f64 / f64::from(1 << 30);
     Decision {
-        verdict,
+        action,
         what: "image",
         id: image.id.to_string(),
         region: image.region.clone(),
@@ -123,8 +125,8 @@ fn image(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp, local: b
     }
 }
 
-fn judged(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp) -> (Verdict, String) {
-    let keep = |reason: String| (Verdict::Keep, reason);
+fn decide(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp) -> (Action, String) {
+    let keep = |reason: String| (Action::Keep, reason);
     // One region's user keeps the copies of the others too: a channel moves all of them together.
     let family = || facts.images.iter().filter(|i| i.name == image.name);
     let users: BTreeSet<&str> =
@@ -154,28 +156,27 @@ fn judged(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp) -> (Ver
     let next = if policy.disabled.is_some() { "is disabled" } else { "goes" };
     let Some(since) = facts.deprecated.get(&image.id.0) else {
         let reason = format!("replaced {age} days ago; it {next} when it has been deprecated for {notice} days");
-        return (Verdict::Deprecate, reason);
+        return (Action::Deprecate, reason);
     };
     if now.duration_since(*since) < policy.deprecated {
         return keep(format!("deprecated since {since}, it {next} after {notice} days"));
     }
     let Some(disabled) = policy.disabled else {
         let reason = format!("replaced {age} days ago, deprecated for {notice} and more, nobody refers to it");
-        return (Verdict::Remove, reason);
+        return (Action::Remove, reason);
     };
     let rest = disabled.as_hours() / 24;
     match facts.disabled.get(&image.id.0) {
         None => (
-            Verdict::Disable,
+            Action::Disable,
             format!("deprecated for {notice} days and more; it goes when it has been disabled for {rest} days"),
         ),
         Some(since) if now.duration_since(*since) < disabled => {
             keep(format!("disabled since {since}, it goes after {rest} days"))
         }
-        Some(_) => (
-            Verdict::Remove,
-            format!("replaced {age} days ago, disabled for {rest} days and more, nobody refers to it"),
-        ),
+        Some(_) => {
+            (Action::Remove, format!("replaced {age} days ago, disabled for {rest} days and more, nobody refers to it"))
+        }
     }
 }
 
@@ -214,36 +215,36 @@ fn replaced(facts: &Facts, image: &Image, newer: &BTreeMap<&str, Timestamp>) -> 
     last
 }
 
-fn leftover(facts: &Facts, policy: &Policy, leftover: &Leftover, now: Timestamp, local: bool) -> Decision {
-    let run = leftover.run.clone().unwrap_or_default();
-    let expired = leftover.expires.as_deref().and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at < now);
-    let (verdict, reason) = if facts.living.contains(&run) {
-        (Verdict::Keep, format!("{run} is under way"))
+fn orphan(facts: &Facts, policy: &Policy, orphan: &Orphan, now: Timestamp, local: bool) -> Decision {
+    let run = orphan.run.clone().unwrap_or_default();
+    let expired = orphan.expires.as_deref().and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at < now);
+    let (action, reason) = if facts.living.contains(&run) {
+        (Action::Keep, format!("{run} is under way"))
     } else if facts.known.contains(&run) {
-        (Verdict::Remove, format!("{run} is over and left it"))
+        (Action::Remove, format!("{run} is over and left it"))
     } else if expired {
-        (Verdict::Remove, "its time is over".to_owned())
-    } else if leftover.expires.is_none() && began(&run).is_some_and(|at| now.duration_since(at) > policy.grace) {
-        (Verdict::Remove, format!("{run} began more than {} hours ago", policy.grace.as_hours()))
+        (Action::Remove, "its time is over".to_owned())
+    } else if orphan.expires.is_none() && began(&run).is_some_and(|at| now.duration_since(at) > policy.grace) {
+        (Action::Remove, format!("{run} began more than {} hours ago", policy.grace.as_hours()))
     } else {
-        (Verdict::Keep, "another machine's run may still need it".to_owned())
+        (Action::Keep, "another machine's run may still need it".to_owned())
     };
-    let price = match leftover.kind {
+    let price = match orphan.kind {
         Kind::Volume => Some(VOLUME),
         Kind::Snapshot => Some(SNAPSHOT),
         Kind::KeyPair | Kind::SecurityGroup | Kind::Claim => Some(0.0),
         Kind::Machine | Kind::UnfinishedImage | Kind::Folder => None,
     };
-    let gib = leftover.bytes.map_or(0.0, |bytes| bytes as f64 / f64::from(1 << 30));
+    let gib = orphan.bytes.map_or(0.0, |bytes| bytes as f64 / f64::from(1 << 30));
     Decision {
-        verdict,
-        what: leftover.kind.name(),
-        id: leftover.id.clone(),
-        region: leftover.region.clone(),
+        action,
+        what: orphan.kind.name(),
+        id: orphan.id.clone(),
+        region: orphan.region.clone(),
         of: run,
         reason,
         monthly: price.filter(|_| !local).map(|price| price * gib),
-        bytes: leftover.bytes,
+        bytes: orphan.bytes,
     }
 }
 
@@ -296,19 +297,19 @@ mod tests {
         }
     }
 
-    fn verdicts(facts: &Facts, on: i64) -> Vec<(Verdict, String)> {
-        plan(facts, &POLICY, day(on), false).into_iter().map(|d| (d.verdict, d.reason)).collect()
+    fn actions(facts: &Facts, on: i64) -> Vec<(Action, String)> {
+        plan(facts, &POLICY, day(on), false).into_iter().map(|d| (d.action, d.reason)).collect()
     }
 
     #[test]
     fn an_image_is_deprecated_a_month_after_it_was_replaced_and_removed_after_that() {
         let mut facts = facts();
-        assert_eq!(verdicts(&facts, 39)[0], (Verdict::Keep, "replaced 29 days ago, kept for 30".to_owned()));
-        assert_eq!(verdicts(&facts, 41)[0].0, Verdict::Deprecate);
+        assert_eq!(actions(&facts, 39)[0], (Action::Keep, "replaced 29 days ago, kept for 30".to_owned()));
+        assert_eq!(actions(&facts, 41)[0].0, Action::Deprecate);
         facts.deprecated.insert("ami-v1".to_owned(), day(41));
-        assert_eq!(verdicts(&facts, 47)[0].0, Verdict::Keep);
+        assert_eq!(actions(&facts, 47)[0].0, Action::Keep);
         let all = plan(&facts, &POLICY, day(48), false);
-        assert_eq!((all[0].verdict, all[0].monthly), (Verdict::Remove, Some(1.0)));
+        assert_eq!((all[0].action, all[0].monthly), (Action::Remove, Some(1.0)));
         assert_eq!(all[1].reason, "in use: channel production");
         assert_eq!(all[2].reason, "one of the last 1 of locus-agent");
     }
@@ -318,26 +319,26 @@ mod tests {
         let policy = Policy { disabled: Some(SignedDuration::from_hours(3 * 24)), ..POLICY };
         let first = |facts: &Facts, on: i64| {
             let decision = plan(facts, &policy, day(on), false).swap_remove(0);
-            (decision.verdict, decision.reason)
+            (decision.action, decision.reason)
         };
         let mut facts = facts();
         assert!(first(&facts, 41).1.ends_with("it is disabled when it has been deprecated for 7 days"));
         facts.deprecated.insert("ami-v1".to_owned(), day(41));
-        assert_eq!(first(&facts, 47).0, Verdict::Keep);
-        assert_eq!(first(&facts, 48).0, Verdict::Disable);
+        assert_eq!(first(&facts, 47).0, Action::Keep);
+        assert_eq!(first(&facts, 48).0, Action::Disable);
         facts.disabled.insert("ami-v1".to_owned(), day(48));
-        assert_eq!(first(&facts, 50), (Verdict::Keep, format!("disabled since {}, it goes after 3 days", day(48))));
-        assert_eq!(first(&facts, 51).0, Verdict::Remove);
+        assert_eq!(first(&facts, 50), (Action::Keep, format!("disabled since {}, it goes after 3 days", day(48))));
+        assert_eq!(first(&facts, 51).0, Action::Remove);
     }
 
     #[test]
     fn an_image_for_another_architecture_replaces_none() {
         let of = |name: &str, on: i64, arch: &str| Image { arch: Some(arch.to_owned()), ..made(name, on) };
         let mut facts = Facts { images: vec![of("x", 0, "x86_64"), of("arm", 20, "arm64")], ..Facts::default() };
-        assert_eq!(verdicts(&facts, 400)[0].1, "one of the last 1 of locus-agent");
+        assert_eq!(actions(&facts, 400)[0].1, "one of the last 1 of locus-agent");
         facts.images.push(of("x-again", 20, "x86_64"));
-        assert_eq!(verdicts(&facts, 400)[0].0, Verdict::Deprecate);
-        assert_eq!(verdicts(&facts, 400)[1].0, Verdict::Keep);
+        assert_eq!(actions(&facts, 400)[0].0, Action::Deprecate);
+        assert_eq!(actions(&facts, 400)[1].0, Action::Keep);
     }
 
     #[test]
@@ -345,21 +346,21 @@ mod tests {
         let mut facts = facts();
         facts.deprecated.insert("ami-v1".to_owned(), day(41));
         facts.quarantined.insert("v1".to_owned(), "boots no more".to_owned());
-        assert!(verdicts(&facts, 400)[0].1.contains("under quarantine (boots no more)"));
+        assert!(actions(&facts, 400)[0].1.contains("under quarantine (boots no more)"));
         facts.quarantined.clear();
         facts.living.insert("run-v1".to_owned());
-        assert_eq!(verdicts(&facts, 400)[0].0, Verdict::Keep);
+        assert_eq!(actions(&facts, 400)[0].0, Action::Keep);
         facts.living.clear();
         // A copy in use elsewhere keeps them all.
         let copy = Image { id: ImageId("ami-copy".to_owned()), region: "eu-west-1".to_owned(), ..made("v1", 0) };
         facts.images.push(copy);
         facts.users.insert("ami-copy".to_owned(), vec!["instance i-1".to_owned()]);
-        assert_eq!(verdicts(&facts, 400)[0], (Verdict::Keep, "in use: instance i-1".to_owned()));
+        assert_eq!(actions(&facts, 400)[0], (Action::Keep, "in use: instance i-1".to_owned()));
     }
 
     #[test]
     fn leftovers_go_with_their_run_or_their_time() {
-        let leftover = |run: &str, expires: Option<Timestamp>| Leftover {
+        let orphan = |run: &str, expires: Option<Timestamp>| Orphan {
             kind: Kind::Volume,
             id: "vol-1".to_owned(),
             region: "us-east-1".to_owned(),
@@ -368,24 +369,24 @@ mod tests {
             bytes: Some(20 << 30),
         };
         let facts = Facts {
-            leftovers: vec![
-                leftover("run-dead", None),
-                leftover("run-alive", Some(day(0))),
-                leftover("run-20231101-000000-aa", Some(day(9))),
-                leftover("run-20231101-000000-aa", Some(day(2))),
-                leftover("run-20231101-000000-aa", None),
-                leftover("run-20231114-220000-aa", None),
+            orphans: vec![
+                orphan("run-dead", None),
+                orphan("run-alive", Some(day(0))),
+                orphan("run-20231101-000000-aa", Some(day(9))),
+                orphan("run-20231101-000000-aa", Some(day(2))),
+                orphan("run-20231101-000000-aa", None),
+                orphan("run-20231114-220000-aa", None),
             ],
             living: ["run-alive".to_owned()].into(),
             known: ["run-dead".to_owned(), "run-alive".to_owned()].into(),
             ..Facts::default()
         };
-        let (keep, remove) = (Verdict::Keep, Verdict::Remove);
+        let (keep, remove) = (Action::Keep, Action::Remove);
         let now = Timestamp::from_second(1_700_000_000 + 5 * 86_400).unwrap();
         let at = |n: i64| plan(&facts, &POLICY, now, false)[usize::try_from(n).unwrap()].clone();
-        assert_eq!([0, 1, 2, 3, 4].map(|n| at(n).verdict), [remove, keep, keep, remove, remove]);
+        assert_eq!([0, 1, 2, 3, 4].map(|n| at(n).action), [remove, keep, keep, remove, remove]);
         let early = plan(&facts, &POLICY, day(0), false);
-        assert_eq!(early[5].verdict, keep, "{}", early[5].reason);
+        assert_eq!(early[5].action, keep, "{}", early[5].reason);
         assert!((at(0).monthly.unwrap() - 1.6).abs() < 1e-9);
     }
 
@@ -398,7 +399,7 @@ mod tests {
         facts.deprecated = facts.images.iter().map(|i| (i.id.to_string(), day(50))).collect();
         let policy = Policy { max_removals: 2, ..POLICY };
         let all = plan(&facts, &policy, day(400), false);
-        assert_eq!(all.iter().filter(|d| d.verdict == Verdict::Remove).count(), 2);
+        assert_eq!(all.iter().filter(|d| d.action == Action::Remove).count(), 2);
         assert!(all[2].reason.starts_with("no more than 2 removals at once"), "{}", all[2].reason);
     }
 }

@@ -12,7 +12,10 @@ use hcl_edit::structure::{Attribute, Block, Structure};
 
 use crate::error::{Exit, Result};
 use crate::recipe::{Recipe, Source, Step};
-use crate::sensitive;
+
+pub mod error;
+pub mod recipe;
+pub mod sensitive;
 
 mod dates;
 mod files;
