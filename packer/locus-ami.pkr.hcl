@@ -1,11 +1,11 @@
-# The image: the same steps wherever it is built. Each runs one script and is told the pins it needs, nothing more, so that
-# a changed pin runs its own step again and those after it, and none before.
+# The steps of the image, the same for all sources. Each step runs one script and gets only the pins that it uses, so that
+# a changed pin reruns that step and the later ones, and no earlier one.
 
-# Without a name, so that `packer build -only='qemu.*'` finds its source.
+# The block has no name, so that `packer build -only='qemu.*'` matches its source.
 build {
   sources = ["source.amazon-ebs.locus", "source.qemu.locus"]
 
-  # On the disk, not in /tmp: a later build may boot from the layer after this step. All folders that files go to: Packer makes none.
+  # Not in /tmp, because a later build may boot from the layer after this step. Creates every upload directory, because Packer creates none.
   provisioner "shell" {
     inline = ["mkdir -p /var/tmp/agent-ami/node"]
   }
@@ -111,7 +111,7 @@ build {
     execute_command  = "sudo env {{ .Vars }} bash {{ .Path }}"
   }
 
-  # The last step always runs: it leaves the disk clean for capture, and looks whether it did.
+  # The last step always runs: it cleans the disk for capture, and verifies the result.
   provisioner "shell" {
     scripts = [
       "${path.root}/../scripts/provision/90-cleanup.sh",

@@ -1,4 +1,4 @@
-# What Packer must bring along. Our native engine reads this too, and needs none of it.
+# Versions that Packer requires. The native engine parses this block and does not use it.
 packer {
   required_version = ">= 1.9.0"
 

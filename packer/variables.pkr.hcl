@@ -1,4 +1,4 @@
-# What can be set from outside: -var, PKR_VAR_*, *.auto.pkrvars.hcl, [images.*.vars] in ami.toml.
+# Input variables; set by -var, PKR_VAR_*, *.auto.pkrvars.hcl or [images.*.vars] in ami.toml.
 
 variable "ami_name_prefix" {
   type        = string
@@ -14,7 +14,7 @@ variable "ami_name_prefix" {
 variable "ami_version" {
   type        = string
   default     = "1.0.0"
-  description = "Semantic version of the image (guide, section 8)"
+  description = "Semantic version of the image"
 
   validation {
     condition     = can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+$", var.ami_version))
@@ -36,18 +36,18 @@ variable "provider" {
 variable "node_version" {
   type        = string
   default     = ""
-  description = "Node.js major version; empty for the pinned one, 20 for the guide's original"
+  description = "Node.js major version (20, 22, 24, 26); empty for the pinned one"
 
   validation {
     condition     = contains(["", "20", "22", "24", "26"], var.node_version)
-    error_message = "Locked are 20, 22, 24 and 26; scripts/npm/ has a folder for each."
+    error_message = "Choose 20, 22, 24 or 26; scripts/npm/ has a lock file for each."
   }
 }
 
 variable "locus_package" {
   type        = string
   default     = ""
-  description = "npm spec, tarball URL or path on the machine of the Locus CLI; empty to leave it out"
+  description = "npm spec, tarball URL or path (on the builder) of the Locus CLI; empty to omit it"
 }
 
 variable "extra_packages" {
@@ -88,7 +88,7 @@ variable "subnet_id" {
 variable "ssh_host" {
   type        = string
   default     = ""
-  description = "Address of a tunnel or bastion; empty for the builder's own"
+  description = "Address of a tunnel or bastion to connect to; empty for the builder's own address"
 }
 
 variable "ssh_port" {
@@ -100,7 +100,7 @@ variable "ssh_port" {
 variable "ssh_cidrs" {
   type        = list(string)
   default     = []
-  description = "Networks that may reach the builder; empty for the caller's own address"
+  description = "CIDR blocks that may connect to the builder; empty for the caller's own address"
 }
 
 variable "volume_iops" {
@@ -118,31 +118,31 @@ variable "volume_throughput" {
 variable "run_id" {
   type        = string
   default     = ""
-  description = "Id that every resource of a build bears, so that a dead build's can be found"
+  description = "Run id, in a tag of every resource of the build, by which orphaned resources are found"
 }
 
 variable "build_facts" {
   type        = string
   default     = ""
-  description = "What agent-ami knows about the build when Packer carries it out, as JSON: `build` in the image's manifest"
+  description = "Base, recipe hash and time of a build with Packer, as JSON; becomes `build` in the image's manifest"
 }
 
 variable "qemu_base" {
   type        = string
   default     = ".agent-ami/base/debian-13/disk.qcow2"
-  description = "Base disk (qcow2) of a build with Packer's qemu plugin; the default is the one that `cargo xtask ami build` makes"
+  description = "Base disk (qcow2) for Packer's qemu plugin; the default is the one that `cargo xtask ami build` creates"
 }
 
 variable "qemu_seed" {
   type        = string
   default     = ".agent-ami/packer/seed"
-  description = "Folder with cloud-init's NoCloud seed (meta-data, user-data) of a build with Packer's qemu plugin"
+  description = "Directory with cloud-init's NoCloud seed (meta-data, user-data) for Packer's qemu plugin"
 }
 
 variable "qemu_private_key" {
   type        = string
   default     = ""
-  description = "SSH key that the seed lets in"
+  description = "Path of the SSH private key whose public key is in the seed"
 }
 
 variable "qemu_accelerator" {
@@ -154,5 +154,5 @@ variable "qemu_accelerator" {
 variable "output_directory" {
   type        = string
   default     = "output-qemu"
-  description = "Where Packer's qemu plugin leaves the disk"
+  description = "Directory into which Packer's qemu plugin writes the disk"
 }

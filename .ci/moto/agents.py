@@ -1,10 +1,10 @@
-"""Run Command for moto: what SendCommand is given runs on real machines, whose agents ask for it over HTTP.
+"""Run Command for moto: commands of SendCommand run on real machines, whose agents poll for them over HTTP.
 
-moto answers every command with an empty success. Here a command waits until the instance's agent fetches it, as
-amazon-ssm-agent does: GET /INSTANCE is the next command, POST /INSTANCE/COMMAND what came of it, PUT /INSTANCE what
-DescribeInstanceInformation tells of it, with its Tags, which moto does not know.
+moto answers every command with an empty success. Here a command is pending until the instance's agent polls for it, as
+amazon-ssm-agent does: GET /INSTANCE returns the next command, POST /INSTANCE/COMMAND sets its result, PUT /INSTANCE sets what
+DescribeInstanceInformation returns for the node, and its tags, which moto does not support.
 Limits as in the API reference: 24,000 characters of each stream, 64 KB of parameters, InvalidInstanceId for an instance whose
-agent was never heard of, InvocationDoesNotExist for a moment after a command was sent.
+agent has never polled, InvocationDoesNotExist for a short time after a command was sent.
 """
 
 import json
@@ -37,7 +37,7 @@ plain_send_command = SimpleSystemManagerResponse.send_command
 
 
 def send_command(self):
-    """SendCommand, for AWS-RunShellScript on up to 50 instances; none is sent to if one of them does not take commands."""
+    """SendCommand, for AWS-RunShellScript on up to 50 instances; sends to none of them if one is not online."""
     instances = self._get_param("InstanceIds")
     commands = self._get_param("Parameters")["commands"]
     if len(json.dumps(commands)) > 64 * 1024:
@@ -60,11 +60,11 @@ def send_command(self):
 
 
 def describe_instance_information(self):
-    """DescribeInstanceInformation: what was PUT, by id or tag, a page of MaxResults at a time."""
+    """DescribeInstanceInformation: the nodes that were PUT, by id or tag, in pages of MaxResults."""
     with LOCK:
         found = [{"InstanceId": id, **node} for id, node in sorted(NODES.items()) if node["Region"] == self.region]
-    for wanted in self._get_param("Filters", []):
-        key, values = wanted["Key"], wanted["Values"]
+    for filter in self._get_param("Filters", []):
+        key, values = filter["Key"], filter["Values"]
         if key == "InstanceIds":
             found = [node for node in found if node["InstanceId"] in values]
         elif key.startswith("tag:"):
@@ -79,7 +79,7 @@ def describe_instance_information(self):
 
 
 def get_command_invocation(self):
-    """GetCommandInvocation: what the agent told, if it did."""
+    """GetCommandInvocation: the result that the agent sent; until then, the status."""
     id, instance = self._get_param("CommandId"), self._get_param("InstanceId")
     with LOCK:
         command = COMMANDS.get((id, instance))
@@ -100,7 +100,7 @@ def get_command_invocation(self):
 
 
 class Agents(BaseHTTPRequestHandler):
-    """Where agents ask."""
+    """The HTTP API that agents poll."""
 
     def do_GET(self):
         instance = self.path.strip("/")
@@ -114,34 +114,34 @@ class Agents(BaseHTTPRequestHandler):
 
     def do_POST(self):
         instance, id = self.path.strip("/").split("/")
-        done = self.told()
+        done = self.body()
         with LOCK:
             COMMANDS[id, instance]["done"] = done
         self.reply("")
 
     def do_PUT(self):
-        node = self.told()
+        node = self.body()
         with LOCK:
             HEARD[self.path.strip("/")] = time.time()
             NODES[self.path.strip("/")] = node
         self.reply("")
 
-    def told(self):
+    def body(self):
         return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
     def reply(self, text):
-        body = text.encode()
+        content = text.encode()
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(content)
 
     def log_message(self, *_):
         pass
 
 
 def listen(port):
-    """Listens on a loopback port, which a QEMU guest reaches as 10.0.2.2."""
+    """Listens on a loopback port; a QEMU guest connects to it at 10.0.2.2."""
     SimpleSystemManagerResponse.send_command = send_command
     SimpleSystemManagerResponse.get_command_invocation = get_command_invocation
     SimpleSystemManagerResponse.describe_instance_information = describe_instance_information

@@ -1,9 +1,9 @@
-"""What EC2, Systems Manager and KMS ask IAM about a call: each action with each resource and its context keys.
+"""The IAM requests that EC2, Systems Manager and KMS make for a call: each action with each resource and its context keys.
 
 Service Authorization Reference, "Actions, resources, and condition keys" for Amazon EC2, AWS Systems Manager, AWS KMS and AWS Identity and
-Access Management: which resources an action needs, and which of them have aws:RequestTag (what the call makes) or aws:ResourceTag (what is
-there). EC2 API reference, "DryRun": the permission is checked first. A call that no table here knows is refused, so that none passes
-without a decision.
+Access Management: which resources an action requires, and which of them have aws:RequestTag (resources that the call creates) or
+aws:ResourceTag (existing resources). EC2 API reference, "DryRun": permissions are checked first. A call that is not in the tables below is
+refused, so that no call passes without a decision.
 """
 
 import fnmatch
@@ -14,21 +14,21 @@ from policy import Context, Decision, Request, evaluate
 
 
 class World(Protocol):
-    """What is there, as far as a decision depends on it."""
+    """The existing resources, as far as decisions depend on them."""
 
     def tags(self, region: str, kind: str, name: str) -> dict[str, str]: ...
 
     def owner(self, region: str, kind: str, name: str) -> str | None: ...
 
     def roles(self, profile: dict[str, str]) -> list[str]:
-        """The ARNs of an instance profile's roles; none for a profile that is not there."""
+        """The ARNs of an instance profile's roles; none for a profile that does not exist."""
 
     def group(self, region: str, name: str) -> str: ...
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call as it arrived. `params` are named as in the API reference."""
+    """A call. `params` have the names of the API reference."""
 
     service: str
     action: str
@@ -41,31 +41,31 @@ class Call:
 
 @dataclass(frozen=True)
 class Denied:
-    """What the policies do not allow."""
+    """A request that the policies do not allow."""
 
     request: Request
     decision: Decision
     principal: str
 
     def message(self) -> str:
-        """As the services word it (IAM user guide, "Troubleshoot access denied error messages")."""
-        asked = self.request
+        """The message of the services (IAM user guide, "Troubleshoot access denied error messages")."""
+        request = self.request
         if self.decision.statement is None:
-            why = f"because no identity-based policy allows the {asked.action} action"
+            why = f"because no identity-based policy allows the {request.action} action"
         else:
             why = "with an explicit deny in an identity-based policy"
-        return f"User: {self.principal} is not authorized to perform: {asked.action} on resource: {asked.resource} {why}"
+        return f"User: {self.principal} is not authorized to perform: {request.action} on resource: {request.resource} {why}"
 
 
 class UnknownCall(Exception):
     """A call whose resources are not in the tables."""
 
     def __init__(self, call: Call):
-        super().__init__(f"the endpoint does not know what {call.service}:{call.action} asks IAM about: add it to .ci/moto/authorize.py")
+        super().__init__(f"the endpoint has no IAM requests for {call.service}:{call.action}: add them to .ci/moto/authorize.py")
 
 
 def denied(policies: list[dict], call: Call, world: World) -> Denied | None:
-    """The first thing that the policies do not allow, if there is one."""
+    """The first request that the policies do not allow, if there is one."""
     for request in Checks(call, world).all():
         decision = evaluate(policies, request)
         if not decision.allowed:
@@ -83,7 +83,7 @@ ANYTHING = [
     "ssm:GetCommandInvocation",
 ]
 
-# Actions of EC2 on what is there: the kind of resource and the parameter that names it.
+# EC2 actions on existing resources: the kind of resource and the parameter that names it.
 EXISTING = {
     "AuthorizeSecurityGroupIngress": ("security-group", "GroupId"),
     "DeleteKeyPair": ("key-pair", "KeyName"),
@@ -127,10 +127,10 @@ KINDS = {
 # ARNs of these have no account (Service Authorization Reference, "Resource types defined by Amazon EC2").
 NO_ACCOUNT = ["image", "snapshot"]
 
-# EBS user guide, "Requirements for Amazon EBS encryption": what EBS does with a key for its caller.
+# EBS user guide, "Requirements for Amazon EBS encryption": actions on a key that EBS performs for the caller.
 USES_OF_KEY = ["CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo"]
 
-# What DescribeImageReferences reads for its caller (managed policy AmazonEC2ImageReferencesAccessPolicy).
+# Actions that DescribeImageReferences performs for the caller (managed policy AmazonEC2ImageReferencesAccessPolicy).
 REFERENCES = {
     "ec2:Instance": ["ec2:DescribeInstances"],
     "ec2:LaunchTemplate": ["ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions"],
@@ -150,7 +150,7 @@ def tagged(keys: tuple[str, ...], tags: dict[str, str]) -> Context:
 
 
 class Checks:
-    """The requests that a call makes of IAM."""
+    """The IAM requests of a call."""
 
     def __init__(self, call: Call, world: World):
         self.call, self.world, self.params = call, world, call.params
@@ -180,7 +180,7 @@ class Checks:
         return self.requests
 
     def describes(self) -> bool:
-        """EC2 has no resource types for its Describe actions, but for those of attributes."""
+        """EC2 has no resource types for its Describe actions, except for those of attributes."""
         action = self.call.action
         return self.call.service == "ec2" and action.startswith("Describe") and not action.endswith("Attribute")
 
@@ -192,14 +192,14 @@ class Checks:
         return f"arn:{self.call.partition}:ec2:{region or self.call.region}:{account}:{kind}/{name}"
 
     def named(self, kind: str, parameter: str) -> list[str]:
-        """The names in a parameter; a group may also be named by its name, a key pair by its id."""
+        """The ids in a parameter; a call may also give the name of a group and the id of a key pair."""
         names = as_list(self.params.get(parameter))
         if not names and kind == "security-group" and self.params.get("GroupName"):
             names = [self.world.group(self.call.region, self.params["GroupName"])]
         return names or as_list(self.params.get("KeyPairId")) or ["*"]
 
     def existing(self, kind: str, names: list[str], context: Context | None = None) -> None:
-        """The call's action on resources that are there, with their tags and owner."""
+        """The call's action on existing resources, with their tags and owner."""
         region = self.call.region
         for name in names:
             found = tagged(("aws:ResourceTag", "ec2:ResourceTag"), self.world.tags(region, kind, name))
@@ -209,18 +209,18 @@ class Checks:
             self.ask(f"ec2:{self.call.action}", self.arn(kind, name), {**found, **(context or {})})
 
     def made(self, kind: str, name: str = "*", context: Context | None = None) -> None:
-        """The call's action on a resource that it makes, and ec2:CreateTags on it where the call tags it ("Supported resource-level
+        """The call's action on a resource that it creates, and ec2:CreateTags if the call tags that resource ("Supported resource-level
         permissions to tag resources during creation")."""
         arn, tags = self.arn(kind, name), self.request_tags(kind)
-        asked = {**self.requested(tags), **(context or {})}
-        # A spot request is made by RunInstances, which has no resource type for it: only its tags are asked about.
+        context = {**self.requested(tags), **(context or {})}
+        # RunInstances creates spot requests, but has no resource type for them: only their tags are checked.
         if kind != "spot-instances-request":
-            self.ask(f"ec2:{self.call.action}", arn, asked)
+            self.ask(f"ec2:{self.call.action}", arn, context)
         if tags:
-            self.ask("ec2:CreateTags", arn, {**asked, "ec2:CreateAction": self.call.action})
+            self.ask("ec2:CreateTags", arn, {**context, "ec2:CreateAction": self.call.action})
 
     def request_tags(self, kind: str) -> dict[str, str]:
-        """The tags that the call puts on what it makes of a kind. Tags of another kind are no request tags of this one."""
+        """The tags that the call puts on the resources of a kind that it creates. Tags of other kinds are not request tags of this one."""
         specifications = [s for s in as_list(self.params.get("TagSpecifications")) if s.get("ResourceType") == kind]
         return {t["Key"]: t.get("Value", "") for s in specifications for t in s.get("Tags", [])}
 
@@ -266,7 +266,7 @@ class Checks:
         self.made("snapshot")
 
     def ec2_CopyImage(self) -> None:
-        """The source is an image of its own region, without aws:ResourceTag; the copy has the request's tags."""
+        """The source is an image in SourceRegion, without aws:ResourceTag; the copy has the request's tags."""
         source, region = self.params.get("SourceImageId", "*"), self.params.get("SourceRegion")
         owner = self.world.owner(region or self.call.region, "image", source)
         context: Context = {"ec2:ImageID": source} | ({"ec2:Owner": owner} if owner else {})
@@ -296,14 +296,14 @@ class Checks:
 
     def ec2_DescribeImageReferences(self) -> None:
         self.ask("ec2:DescribeImageReferences", "*", {})
-        wanted = [t["ResourceType"] for t in as_list(self.params.get("ResourceTypes"))]
+        requested = [t["ResourceType"] for t in as_list(self.params.get("ResourceTypes"))]
         for kind, actions in REFERENCES.items():
-            if self.params.get("IncludeAllResourceTypes") or kind in wanted:
+            if self.params.get("IncludeAllResourceTypes") or kind in requested:
                 for action in actions:
                     self.ask(action, "*", {"aws:CalledVia": ["ec2-images.amazonaws.com"]})
 
     def named_key(self, key: str) -> tuple[str, Context]:
-        """A key's ARN, and what IAM knows of its aliases; only that way it knows a key by one (KMS developer guide,
+        """A key's ARN, and the context key with its aliases, the only way a policy can refer to an alias (KMS developer guide,
         "kms:ResourceAliases")."""
         call, names = self.call, Context()
         if "alias/" in key:
@@ -317,7 +317,7 @@ class Checks:
         self.ask("kms:DescribeKey", arn, {"kms:CallerAccount": self.call.account, **names})
 
     def key(self, key: str | None) -> None:
-        """A customer managed key, by id, ARN or alias. A DryRun does not use it."""
+        """A customer managed key, by id, ARN or alias. A DryRun does not use the key."""
         if not key or self.params.get("DryRun"):
             return
         call = self.call
@@ -328,7 +328,7 @@ class Checks:
             self.ask(f"kms:{action}", arn, {**via, **names, **grant})
 
     def parameter(self, name: str, action: str | None = None, context: Context | None = None) -> None:
-        """A parameter by name, by ARN or with a selector ("PARAMETER:VERSION"); a public one belongs to no account (Systems Manager user
+        """A parameter by name, ARN or selector ("PARAMETER:VERSION"); the ARN of a public one has no account (Systems Manager user
         guide, "Calling AMI public parameters")."""
         call = self.call
         path = name.split(":parameter", 1)[1] if name.startswith("arn:") else name

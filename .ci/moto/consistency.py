@@ -1,8 +1,8 @@
 """Eventual consistency (EC2 developer guide, "Eventual consistency in the Amazon EC2 API").
 
-CONSISTENCY_SECONDS: so long after it was made an image is not in the answer of DescribeImages, and unknown by its id
-(`InvalidAMIID.NotFound`); so long after it was set a tag is not shown, and its old value is. Calls that change something see everything at
-once, as does IAM: a policy decides by the tags that are set.
+CONSISTENCY_SECONDS: for this time after its creation an image is missing in the response of DescribeImages, and its id is unknown
+(`InvalidAMIID.NotFound`); for this time after a change of a tag, responses contain its old value. Mutating calls see the current state, and
+IAM evaluates the current tags.
 """
 
 import time
@@ -17,7 +17,7 @@ from env import seconds
 
 plain_create, plain_describe = TagBackend.create_tags, TagBackend.describe_tags
 plain_delete = TagBackend.delete_tags
-# For each tag that changed: when, and its value before, None for none.
+# For each changed tag: the time, and the value before (None if it had none).
 Changes = dict[tuple[str, str], tuple[float, str | None]]
 
 
@@ -30,9 +30,9 @@ def is_fresh(since: float) -> bool:
 
 
 def note(backend: Any, resource: str, key: str) -> None:
-    """Keeps the value that is still shown."""
+    """Keeps the value that responses still contain."""
     known = changes(backend).get((resource, key))
-    # Two changes in a row: what is shown is still what was before the first of them.
+    # After two changes in a row, responses contain the value before the first one.
     before = known[1] if known and is_fresh(known[0]) else backend.tags.get(resource, {}).get(key)
     changes(backend)[resource, key] = (time.monotonic(), before)
 
@@ -52,7 +52,7 @@ def delete_tags(self: Any, resource_ids: list[str], tags: dict[str, str]) -> boo
 
 
 def shown(backend: Any) -> dict[str, dict[str, str]]:
-    """The tags that can be seen."""
+    """The tags that responses contain."""
     tags = {resource: dict(of) for resource, of in backend.tags.copy().items()}
     for (resource, key), (since, before) in list(changes(backend).items()):
         if not is_fresh(since):
@@ -69,7 +69,7 @@ def describe_tags(self: Any, filters: dict[str, list[str]] | None = None) -> lis
 
 
 def visible(response: Any, answer: ActionResult) -> ActionResult:
-    """DescribeImages' answer without what cannot be seen yet."""
+    """The response of DescribeImages without images that are not visible yet."""
     born = response.ec2_backend.__dict__.setdefault("images_born", {})
     hidden = [ami.id for ami in answer.result["Images"] if ami.id in born and is_fresh(born[ami.id])]
     if hidden and response._get_param("ImageIds", []):
@@ -79,7 +79,7 @@ def visible(response: Any, answer: ActionResult) -> ActionResult:
 
 
 def make(response: Any, ami: Any) -> None:
-    """Notes when an image was made."""
+    """Records the creation time of an image."""
     response.ec2_backend.__dict__.setdefault("images_born", {})[ami.id] = time.monotonic()
 
 

@@ -4,10 +4,10 @@ import os
 
 
 def seconds(name: str) -> float:
-    """A time; 0 if it is not set."""
+    """A time in seconds; 0 if the variable is not set."""
     return float(os.environ.get(name, "0"))
 
 
 def flag(name: str) -> bool:
-    """True for 1."""
+    """True if the variable is 1."""
     return os.environ.get(name, "0") == "1"

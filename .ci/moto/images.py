@@ -1,11 +1,11 @@
-"""Images as EC2 has them: unique names, tags of copies and snapshots, deprecation, disabling, protection, references.
+"""Behaviour of EC2 images that moto lacks: unique names, tags of copies and snapshots, deprecation, disabling, protection, references.
 
 EC2 API reference: CreateImage, CopyImage, DeregisterImage, DescribeImages, EnableImageDeprecation, DisableImage,
 EnableImageDeregistrationProtection, DescribeImageReferences; EC2 user guide, "Disable an Amazon EC2 AMI", "Protect an Amazon EC2 AMI from
 deregistration", "Identify your resources referencing specified AMIs".
 
-COPY_SECONDS: copies are pending so long. COOLDOWN_SECONDS: what EC2's 24 hours of cooldown take. LAUNCH_REPORT_SECONDS: what the 24 hours
-take after which lastLaunchedTime shows a launch.
+COPY_SECONDS: time for which copies are pending. COOLDOWN_SECONDS: replaces the 24 hours of the protection cooldown. LAUNCH_REPORT_SECONDS:
+replaces the 24 hours after which lastLaunchedTime contains a launch.
 """
 
 import threading
@@ -26,14 +26,14 @@ from moto.ssm.models import ssm_backends
 
 
 class DuplicateName(EC2ClientError):
-    """CreateImage, CopyImage: a name is unique among the images of an account in a region."""
+    """CreateImage, CopyImage: image names are unique in an account and region."""
 
     def __init__(self, name: str, ami: Any):
         super().__init__("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {ami.id}")
 
 
 class Refused(EC2ClientError):
-    """A code of its own with a message."""
+    """An error with a given code and message."""
 
 
 def tags_of(specifications: list[dict], kind: str) -> list[dict]:
@@ -55,7 +55,7 @@ def own(response: Any) -> Any:
 
 
 def create_image(self: Any) -> ActionResult:
-    """CreateImage: TagSpecification.N also for snapshots; unique names."""
+    """CreateImage: supports TagSpecification.N for snapshots, and requires a unique name."""
     backend, name = self.ec2_backend, self._get_param("Name")
     specifications = self._get_param("TagSpecifications", [])
     refuse_taken_name(backend, name)
@@ -70,7 +70,7 @@ def create_image(self: Any) -> ActionResult:
 
 
 def copy_image(self: Any) -> ActionResult:
-    """CopyImage: CopyImageTags, TagSpecification.N, what it was copied from."""
+    """CopyImage: supports CopyImageTags and TagSpecification.N, and records the source image."""
     backend, region = self.ec2_backend, self._get_param("SourceRegion")
     name, source_id = self._get_param("Name"), self._get_param("SourceImageId")
     refuse_taken_name(backend, name)
@@ -93,7 +93,7 @@ def copy_image(self: Any) -> ActionResult:
 
 
 def take_a_while(thing: Any, attribute: str, meanwhile: str) -> None:
-    """Copies are not there at once."""
+    """Sets an attribute to `meanwhile` for COPY_SECONDS."""
     delay = seconds("COPY_SECONDS")
     if delay:
         then = getattr(thing, attribute)
@@ -107,7 +107,7 @@ plain_copy_snapshot = EBSBackend.copy_snapshot
 
 
 def copy_snapshot(self: Any, *args: Any, **kwargs: Any) -> Any:
-    """CopySnapshot: `pending` first."""
+    """CopySnapshot: the copy is `pending` first."""
     snapshot = plain_copy_snapshot(self, *args, **kwargs)
     take_a_while(snapshot, "status", "pending")
     return snapshot
@@ -137,7 +137,7 @@ def timestamp(at: datetime) -> str:
 
 
 def enable_image_deprecation(self: Any) -> ActionResult:
-    """EnableImageDeprecation: the time lies ahead and is rounded to the minute."""
+    """EnableImageDeprecation: requires a time in the future and rounds it to the minute."""
     ami, at = own(self), self._get_param("DeprecateAt")
     at = at if isinstance(at, datetime) else datetime.fromisoformat(str(at).replace("Z", "+00:00"))
     at = at.replace(tzinfo=at.tzinfo or timezone.utc).astimezone(timezone.utc)
@@ -153,7 +153,7 @@ def disable_image_deprecation(self: Any) -> ActionResult:
 
 
 def disable_image(self: Any) -> ActionResult:
-    """DisableImage: an available image; it is shared with nobody any more."""
+    """DisableImage: requires an available image, and removes its launch permissions."""
     ami = own(self)
     if ami.state != "available":
         raise Refused("InvalidAMIID.Unavailable", f"The image {ami.id} is {ami.state}")
@@ -169,7 +169,7 @@ def enable_image(self: Any) -> ActionResult:
 
 
 def enable_protection(self: Any) -> ActionResult:
-    """EnableImageDeregistrationProtection, with a cooldown or without."""
+    """EnableImageDeregistrationProtection, with or without a cooldown."""
     ami = own(self)
     kind = "with" if self._get_param("WithCooldown", False) else "without"
     ami.deregistration_protection, ami.protected_until = f"enabled-{kind}-cooldown", None
@@ -177,7 +177,7 @@ def enable_protection(self: Any) -> ActionResult:
 
 
 def disable_protection(self: Any) -> ActionResult:
-    """DisableImageDeregistrationProtection: with a cooldown it holds for 24 hours more."""
+    """DisableImageDeregistrationProtection: with a cooldown, the protection lasts for another 24 hours."""
     ami = own(self)
     if getattr(ami, "deregistration_protection", "") == "enabled-with-cooldown":
         ami.protected_until = time.monotonic() + seconds("COOLDOWN_SECONDS")
@@ -190,13 +190,13 @@ def is_protected(ami: Any) -> bool:
     return enabled or (getattr(ami, "protected_until", None) or float("-inf")) > time.monotonic()
 
 
-# Set by serve.py: True if the caller may make another call.
+# Set by serve.py: True if the policies allow the caller another call.
 may: Callable[[Any, str, dict], bool] = lambda response, action, params: True
 
 
 def deregister_image(self: Any) -> ActionResult:
-    """DeregisterImage: not of a protected image; DeleteAssociatedSnapshots. No page gives the code of the refusal; it is the one of instances
-    with termination protection."""
+    """DeregisterImage: refuses protected images, and supports DeleteAssociatedSnapshots. The error code is undocumented; this is the one of
+    instances with termination protection."""
     backend, id = self.ec2_backend, self._get_param("ImageId")
     ami = backend.amis.get(id)
     if ami is not None and is_protected(ami):
@@ -220,13 +220,13 @@ plain_attribute = AmisResponse.describe_image_attribute
 
 
 def last_launched(ami: Any) -> str | None:
-    """When an image was last launched, as far as that is reported yet."""
+    """The last launch of an image that is older than LAUNCH_REPORT_SECONDS."""
     reported = [at for at, since in getattr(ami, "launches", []) if time.monotonic() - since >= seconds("LAUNCH_REPORT_SECONDS")]
     return reported[-1] if reported else None
 
 
 def describe_image_attribute(self: Any) -> ActionResult:
-    """DescribeImageAttribute, lastLaunchedTime."""
+    """DescribeImageAttribute: supports lastLaunchedTime."""
     if self._get_param("Attribute") != "lastLaunchedTime":
         return plain_attribute(self)
     ami = own(self)
@@ -237,7 +237,7 @@ plain_run_instances = InstanceResponse.run_instances
 
 
 def run_instances(self: Any) -> ActionResult:
-    """RunInstances: of an available image; the launch is noted."""
+    """RunInstances: requires an available image, and records the launch."""
     ami = self.ec2_backend.amis.get(self._get_param("ImageId"))
     if ami is not None and ami.state != "available":
         raise Refused("InvalidAMIID.Unavailable", f"The image id '[{ami.id}]' is not available: it is {ami.state}")
@@ -249,7 +249,7 @@ def run_instances(self: Any) -> ActionResult:
 
 
 def references(response: Any, ami: str, kind: str, options: dict[str, list[str]]) -> list[str]:
-    """The ARNs of what refers to an image."""
+    """The ARNs of resources that refer to an image."""
     account, region, partition = response.current_account, response.region, response.partition
     ec2 = f"arn:{partition}:ec2:{region}:{account}"
     backend = response.ec2_backend
@@ -268,7 +268,7 @@ def references(response: Any, ami: str, kind: str, options: dict[str, list[str]]
             for versions in held
             if versions and versions[-1].data_type == "aws:ec2:image" and versions[-1].value == ami
         ]
-    # moto has no Image Builder, so there are no recipes.
+    # moto does not implement Image Builder, so there are no recipes.
     return []
 
 
@@ -276,20 +276,20 @@ KINDS = ["ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter", "imagebuilder:Im
 
 
 def describe_image_references(self: Any) -> ActionResult:
-    """DescribeImageReferences: by default instances in all states and the newest 20 versions of each launch template."""
-    asked = {
+    """DescribeImageReferences: by default, instances in all states and the newest 20 versions of each launch template."""
+    options = {
         t["ResourceType"]: {o["OptionName"]: o["OptionValues"] for o in t.get("ResourceTypeOptions", [])}
         for t in self._get_param("ResourceTypes", [])
     }
     everything = self._get_param("IncludeAllResourceTypes", False)
-    if not asked and not everything:
+    if not options and not everything:
         raise Refused("MissingParameter", "Either IncludeAllResourceTypes or ResourceTypes must be specified")
     found = [
         {"ImageId": ami, "ResourceType": kind, "Arn": arn}
         for ami in self._get_param("ImageIds", [])
         for kind in KINDS
-        if everything or kind in asked
-        for arn in references(self, ami, kind, asked.get(kind, {}))
+        if everything or kind in options
+        for arn in references(self, ami, kind, options.get(kind, {}))
     ]
     start, most = int(self._get_param("NextToken") or 0), int(self._get_param("MaxResults") or 1000)
     answer: dict[str, Any] = {"ImageReferences": found[start : start + most]}

@@ -1,9 +1,9 @@
-"""Quotas and keys: what moto knows of neither.
+"""Quotas and KMS keys with given values, which moto does not support.
 
 Service Quotas API reference, GetServiceQuota. QUOTA_AMIS and QUOTA_VCPUS: the values of "AMIs" and of "Running On-Demand Standard (A, C, D, H,
 I, M, R, T, Z) instances".
 
-KMS_KEYS: keys that are there from the start, `REGION:KEY_ID` or `REGION:alias/NAME`, with commas between; moto makes up the ids of others.
+KMS_KEYS: keys that exist at start, `REGION:KEY_ID` or `REGION:alias/NAME`, separated by commas; moto generates the ids of other keys.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""Evaluation of identity-based IAM policies, in which moto leaves out resources and conditions (moto/iam/access_control.py, its TODO list).
+"""Evaluation of identity-based IAM policies. moto ignores their resources and conditions (moto/iam/access_control.py, TODO list).
 
 IAM user guide: "Policy evaluation logic" (a Deny wins, then an Allow, else the request is denied), "IAM JSON policy elements: Action,
 NotAction, Resource, NotResource, Condition", "Condition operators", "Multivalued context keys", "Policy variables".
 
-What a policy has and this does not know is an error, never a condition that is left out. As a program it answers requests on standard
-input, JSON of a list of {"action", "resource", "context"}, with a list of "allow: SID", "deny: SID" or "deny: no statement":
+An unsupported element of a policy is an error and is never ignored. As a program it reads requests from standard input, a JSON list of
+{"action", "resource", "context"}, and prints a JSON list of "allow: SID", "deny: SID" or "deny: no statement":
 
     policy.py POLICY_FILE < requests.json
 """
@@ -19,12 +19,12 @@ Context = dict[str, str | list[str]]
 
 
 class UnknownElement(Exception):
-    """A policy with something that is not evaluated here."""
+    """A policy has an element that this evaluator does not support."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One action on one resource; context keys are compared without regard to case, an absent one is not in the context."""
+    """One action on one resource. Context keys are case-insensitive."""
 
     action: str
     resource: str
@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the policies say, and by which statement; none for a request that no statement allows."""
+    """Whether the policies allow a request, and the statement that decides; None if no statement applies."""
 
     allowed: bool
     statement: str | None
@@ -54,23 +54,23 @@ def as_list(value) -> list:
 
 
 def scalar(value) -> str:
-    """A value as IAM compares it: JSON's true is the text "true"."""
+    """A value in the form that IAM compares: JSON's true is the text "true"."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def wildcard(pattern: str, text: str, ignore_case: bool = False) -> bool:
-    """`*` is any run of characters, `?` one character."""
+    """`*` matches any number of characters, `?` exactly one."""
     parts = (".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
     return re.fullmatch("".join(parts), text, re.DOTALL | (re.IGNORECASE if ignore_case else 0)) is not None
 
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
-# "Policy variables": ${*}, ${?} and ${$} are those characters themselves.
+# "Policy variables": ${*}, ${?} and ${$} are the literal characters.
 LITERALS = {"*": "\0star\0", "?": "\0mark\0", "$": "$"}
 
 
 def substituted(text: str, request: Request) -> str | None:
-    """The text with its policy variables; None where one has no value, and then the text matches nothing."""
+    """The text with policy variables substituted; None if one has no value, and then the text matches nothing."""
     missing = False
 
     def value(match: re.Match) -> str:
@@ -80,7 +80,7 @@ def substituted(text: str, request: Request) -> str | None:
             return LITERALS[name]
         values = request.values(name.strip())
         if values is not None and len(values) == 1:
-            # What a caller may choose is never a wildcard.
+            # The caller may control the value, so its characters are never wildcards.
             return values[0].replace("*", LITERALS["*"]).replace("?", LITERALS["?"])
         if default:
             return default.strip().strip("'")
@@ -96,25 +96,25 @@ def plain(text: str) -> str:
 
 
 def like(pattern: str, value: str) -> bool:
-    """Matches a pattern in which substituted characters stand for themselves."""
+    """Matches a pattern; substituted characters are literal."""
     hidden = value.replace("*", LITERALS["*"]).replace("?", LITERALS["?"])
     return wildcard(pattern, hidden)
 
 
 def arn_like(pattern: str, value: str) -> bool:
-    """Each of the six parts by itself: a `*` in one does not reach into the next ("Amazon Resource Name (ARN) condition operators")."""
+    """Matches the six parts of an ARN separately: `*` does not match across parts ("Amazon Resource Name (ARN) condition operators")."""
     patterns, values = pattern.split(":", 5), value.split(":", 5)
     return len(patterns) == len(values) == 6 and all(like(p, v) for p, v in zip(patterns, values))
 
 
-# How one value of the request compares with one of the policy. A negated operator is true if none compares.
+# Compares one value of the policy with one of the request. A negated operator is true if no comparison is.
 COMPARISONS = {
-    "StringEquals": lambda wanted, value: plain(wanted) == value,
-    "StringEqualsIgnoreCase": lambda wanted, value: plain(wanted).lower() == value.lower(),
+    "StringEquals": lambda expected, value: plain(expected) == value,
+    "StringEqualsIgnoreCase": lambda expected, value: plain(expected).lower() == value.lower(),
     "StringLike": like,
     "ArnEquals": arn_like,
     "ArnLike": arn_like,
-    "Bool": lambda wanted, value: plain(wanted).lower() == value.lower(),
+    "Bool": lambda expected, value: plain(expected).lower() == value.lower(),
 }
 NEGATED = {
     "StringNotEquals": "StringEquals",
@@ -125,33 +125,33 @@ NEGATED = {
 }
 
 
-def condition_holds(operator: str, key: str, wanted: list[str], request: Request) -> bool:
-    """One key below one operator."""
+def condition_holds(operator: str, key: str, expected: list[str], request: Request) -> bool:
+    """Evaluates one key of one operator."""
     quantifier, _, name = operator.rpartition(":")
     if_exists = name.endswith("IfExists")
     name = name.removesuffix("IfExists")
     values = request.values(key)
     if name == "Null":
-        if quantifier or if_exists or any(w.lower() not in ("true", "false") for w in wanted):
-            raise UnknownElement(f"{operator} {wanted}")
-        return any((values is None) == (w.lower() == "true") for w in wanted)
+        if quantifier or if_exists or any(w.lower() not in ("true", "false") for w in expected):
+            raise UnknownElement(f"{operator} {expected}")
+        return any((values is None) == (w.lower() == "true") for w in expected)
     negated = name in NEGATED
     compare = COMPARISONS.get(NEGATED.get(name, name))
     if compare is None or quantifier not in ("", "ForAllValues", "ForAnyValue"):
         raise UnknownElement(f"condition operator {operator}")
-    texts = [text for text in (substituted(w, request) for w in wanted) if text is not None]
+    texts = [text for text in (substituted(w, request) for w in expected) if text is not None]
 
     def one(value: str) -> bool:
         return any(compare(text, value) for text in texts) != negated
 
     if quantifier == "ForAllValues":
-        # Also true without the key, or without values.
+        # True if the key is absent or has no values.
         return all(one(value) for value in values or [])
     if not values:
         return if_exists or (negated and not quantifier)
     if quantifier == "ForAnyValue":
         return any(one(value) for value in values)
-    # Without a quantifier a key has one value; of more, all must not compare for a negated operator, and one must for the others.
+    # Without a quantifier a key should have one value. With several, a negated operator must hold for all of them, another for one.
     return all(one(value) for value in values) if negated else any(one(value) for value in values)
 
 
@@ -159,7 +159,7 @@ ELEMENTS = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "
 
 
 def applies(statement: dict, request: Request) -> bool:
-    """True if the statement is about the request."""
+    """True if the statement matches the request."""
     unknown = set(statement) - ELEMENTS
     if unknown or ("Action" in statement) == ("NotAction" in statement) or ("Resource" in statement) == ("NotResource" in statement):
         raise UnknownElement(f"statement {statement.get('Sid')}: {sorted(unknown) or 'one of Action and NotAction, Resource and NotResource'}")
@@ -170,14 +170,14 @@ def applies(statement: dict, request: Request) -> bool:
     if any(p is not None and like(p, request.resource) for p in patterns) != ("Resource" in statement):
         return False
     return all(
-        condition_holds(operator, key, [scalar(v) for v in as_list(wanted)], request)
+        condition_holds(operator, key, [scalar(v) for v in as_list(expected)], request)
         for operator, keys in statement.get("Condition", {}).items()
-        for key, wanted in keys.items()
+        for key, expected in keys.items()
     )
 
 
 def evaluate(policies: list[dict], request: Request) -> Decision:
-    """An explicit Deny wins over every Allow, and what no statement allows is denied."""
+    """An explicit Deny overrides every Allow; a request that no statement allows is denied."""
     allowed = None
     for policy in policies:
         for number, statement in enumerate(as_list(policy["Statement"])):
@@ -198,5 +198,5 @@ def load(path: str) -> list[dict]:
 
 if __name__ == "__main__":
     POLICIES = load(sys.argv[1])
-    ASKED = [Request(r["action"], r["resource"], r.get("context", {})) for r in json.load(sys.stdin)]
-    print(json.dumps([str(evaluate(POLICIES, request)) for request in ASKED]))
+    REQUESTS = [Request(r["action"], r["resource"], r.get("context", {})) for r in json.load(sys.stdin)]
+    print(json.dumps([str(evaluate(POLICIES, request)) for request in REQUESTS]))

@@ -1,16 +1,17 @@
-"""moto_server with what AWS does and moto does not (yet), where the pipeline relies on it.
+"""moto_server with behaviour of AWS that moto lacks and the pipeline relies on.
 
-Each module beside this one names the page that says so. Run as: serve.py -H HOST -p PORT; with, in the environment,
+Each module in this directory cites the documentation of that behaviour. Usage: serve.py -H HOST -p PORT, with these variables in the
+environment:
 
-- POLICY_FILE: the policy, or a list of policies, that every call is evaluated against (policy.py, authorize.py); the calls of the access
-  key OWNER_KEY are not: they are the account owner's;
-- IGNORE_DRY_RUN=1: DryRun is ignored, as endpoints do that are none of AWS's;
+- POLICY_FILE: the policy, or a list of policies, against which every call is evaluated (policy.py, authorize.py), except for calls of the
+  access key OWNER_KEY, which represents the account owner;
+- IGNORE_DRY_RUN=1: ignores DryRun, as some endpoints other than AWS's do;
 - SSM_ASYNC_SECONDS, SSM_NAME_SECONDS (parameters.py), CONSISTENCY_SECONDS (consistency.py), COPY_SECONDS, COOLDOWN_SECONDS,
-  LAUNCH_REPORT_SECONDS (images.py): AWS's times, each 0 by default;
+  LAUNCH_REPORT_SECONDS (images.py): delays of AWS, each 0 by default;
 - QUOTA_AMIS, QUOTA_VCPUS, KMS_KEYS (limits.py);
-- AGENTS_PORT: Run Command runs on machines whose agents ask on that port (agents.py);
-- CALLS_LOG: a file that every call is written into, as `ACCESS_KEY ec2:RunInstances us-east-1`;
-- LATENCY_MS: every answer comes so late.
+- AGENTS_PORT: Run Command runs on machines whose agents poll this port (agents.py);
+- CALLS_LOG: a file to which every call is appended, as `ACCESS_KEY ec2:RunInstances us-east-1`;
+- LATENCY_MS: delay of every response.
 """
 
 import json
@@ -36,9 +37,9 @@ from moto.server import main
 from world import MotoWorld
 
 POLICIES = policy.load(os.environ["POLICY_FILE"]) if "POLICY_FILE" in os.environ else None
-# IAM's prefix of a service where it is not moto's name of it.
+# IAM's prefix of a service where it differs from moto's name.
 PREFIXES = {"service-quotas": "servicequotas"}
-# Where the code's status is not 400.
+# Error codes whose HTTP status is not 400.
 HTTP_STATUS = {"DryRunOperation": 412, "UnauthorizedOperation": 403, "AccessDenied": 403}
 
 
@@ -49,7 +50,7 @@ class UnauthorizedOperation(EC2ClientError):
 
 
 class AccessDeniedException(ServiceException):
-    """The code of services with a JSON protocol; query protocols have AccessDenied."""
+    """The code of services with a JSON protocol; those with a query protocol use AccessDenied."""
 
     code = "AccessDeniedException"
 
@@ -65,7 +66,7 @@ def refusal(service: str, message: str) -> ServiceException:
 
 
 def request_params(response: Any) -> dict[str, Any]:
-    """A call's parameters, named as in the API reference."""
+    """A call's parameters, with the names of the API reference."""
     if response.automated_parameter_parsing:
         return dict(response.params)
     return json.loads(response.body or "{}")
@@ -84,7 +85,7 @@ def call_of(response: Any, action: str, params: dict[str, Any]) -> authorize.Cal
 
 
 def refused(response: Any, action: str, params: dict[str, Any]) -> ServiceException | None:
-    """The refusal of a call that the policies do not allow."""
+    """The error for a call that the policies do not allow; None for an allowed one."""
     if POLICIES is None or response.access_key == os.environ.get("OWNER_KEY"):
         return None
     call = call_of(response, action, params)
@@ -99,7 +100,7 @@ plain_call_action = BaseResponse.call_action
 
 
 def answer(response: Any) -> Any:
-    """Permission, then DryRun, then what moto does."""
+    """Checks permissions, then DryRun, then calls moto."""
     params = request_params(response)
     error = refused(response, response._get_action(), params)
     if error is not None:
@@ -112,7 +113,7 @@ def answer(response: Any) -> Any:
 
 
 def call_action(self: Any) -> Any:
-    """Writes down who called what where, takes the time a network takes, and answers."""
+    """Logs the call, waits for LATENCY_MS, and answers."""
     time.sleep(float(os.environ.get("LATENCY_MS", "0")) / 1000)
     if "CALLS_LOG" in os.environ:
         with open(os.environ["CALLS_LOG"], "a", encoding="utf-8") as log:

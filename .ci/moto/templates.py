@@ -1,6 +1,6 @@
-"""Launch templates as EC2 describes them (EC2 API reference, DescribeLaunchTemplateVersions, DescribeLaunchTemplates).
+"""Descriptions of launch templates (EC2 API reference, DescribeLaunchTemplateVersions, DescribeLaunchTemplates).
 
-Without a template only `$Latest` and `$Default` of all templates can be asked for; filters are applied; answers come in pages.
+A request without a template is allowed only for the versions `$Latest` and `$Default`; filters and pagination are supported.
 """
 
 from typing import Any
@@ -21,27 +21,27 @@ def page(response: Any, items: list, most: int) -> tuple[list, str | None]:
     return items[start : start + size], str(start + size) if start + size < len(items) else None
 
 
-def named(template: Any, wanted: list[str]) -> list[Any]:
-    """The versions of a template that are asked for, all without a list; each once."""
-    numbers = {template.get_version(w).number for w in wanted} if wanted else {v.number for v in template.versions}
+def named(template: Any, requested: list[str]) -> list[Any]:
+    """The requested versions of a template, each once; all versions if none is requested."""
+    numbers = {template.get_version(r).number for r in requested} if requested else {v.number for v in template.versions}
     return [v for v in template.versions if v.number in numbers]
 
 
 def describe_launch_template_versions(self: Any) -> ActionResult:
-    backend, wanted = self.ec2_backend, self._get_param("Versions", [])
+    backend, requested = self.ec2_backend, self._get_param("Versions", [])
     name, id = self._get_param("LaunchTemplateName"), self._get_param("LaunchTemplateId")
     if id or name:
         templates = [backend.get_launch_template(id) if id else backend.get_launch_template_by_name(name)]
-    elif wanted and all(w in ("$Latest", "$Default") for w in wanted):
+    elif requested and all(r in ("$Latest", "$Default") for r in requested):
         templates = list(backend.launch_templates.values())
     else:
-        code = "InvalidParameterValue" if wanted else "MissingParameter"
+        code = "InvalidParameterValue" if requested else "MissingParameter"
         raise EC2ClientError(code, "without a launch template only the versions $Latest and $Default can be described")
     least, most = self._get_param("MinVersion"), self._get_param("MaxVersion")
     found = [
         (t, v)
         for t in templates
-        for v in named(t, wanted)
+        for v in named(t, requested)
         if (not least or v.number >= int(least)) and (not most or v.number <= int(most))
     ]
     for filter, values in self._filters_from_querystring().items():

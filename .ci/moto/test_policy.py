@@ -1,4 +1,4 @@
-"""The evaluator and the checks of calls, by the examples of the pages that they follow. Run as: python -m unittest discover -s .ci/moto."""
+"""Tests of policy.py and authorize.py with examples of the AWS documentation. Run as: python -m unittest discover -s .ci/moto."""
 
 import sys
 import unittest
@@ -25,7 +25,7 @@ def allowed(statement: dict, action: str = "ec2:RunInstances", resource: str = I
 
 
 class Evaluator(unittest.TestCase):
-    def test_what_no_statement_allows_is_denied_and_a_deny_wins(self):
+    def test_implicit_deny_and_explicit_deny(self):
         request = Request("ec2:RunInstances", IMAGE, {})
         self.assertEqual(str(evaluate(policy(), request)), "deny: no statement")
         deny = {"Sid": "Never", "Effect": "Deny", "Action": "ec2:*", "Resource": "*"}
@@ -33,14 +33,14 @@ class Evaluator(unittest.TestCase):
             self.assertEqual(str(evaluate(policy(*statements), request)), "deny: Never")
         self.assertEqual(str(evaluate(policy(allow(Sid="A"), {**deny, "Action": "s3:*"}), request)), "allow: A")
 
-    def test_actions_have_wildcards_and_no_case(self):
-        for pattern, wanted in [("ec2:Run*", True), ("EC2:runinstances", True), ("ec2:RunInstance?", True), ("ec2:Run", False), ("*", True)]:
-            self.assertEqual(allowed(allow(Action=pattern)), wanted, pattern)
+    def test_actions_have_wildcards_and_ignore_case(self):
+        for pattern, expected in [("ec2:Run*", True), ("EC2:runinstances", True), ("ec2:RunInstance?", True), ("ec2:Run", False), ("*", True)]:
+            self.assertEqual(allowed(allow(Action=pattern)), expected, pattern)
         self.assertTrue(allowed({"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}))
         self.assertFalse(allowed({"Effect": "Allow", "NotAction": ["iam:*", "ec2:*"], "Resource": "*"}))
 
-    def test_resources_are_patterns_with_case(self):
-        for pattern, wanted in [
+    def test_resources_have_wildcards_and_are_case_sensitive(self):
+        for pattern, expected in [
             (IMAGE, True),
             ("arn:aws:ec2:*:*:image/*", True),
             ("arn:aws:ec2:*::image/ami-?", True),
@@ -48,16 +48,16 @@ class Evaluator(unittest.TestCase):
             ("arn:aws:ec2:*:*:snapshot/*", False),
             ("arn:aws:ec2:*:*:Image/*", False),
         ]:
-            self.assertEqual(allowed(allow(Resource=pattern)), wanted, pattern)
+            self.assertEqual(allowed(allow(Resource=pattern)), expected, pattern)
         self.assertFalse(allowed({"Effect": "Allow", "Action": "*", "NotResource": ["arn:aws:ec2:*:*:image/*"]}))
         self.assertTrue(allowed({"Effect": "Allow", "Action": "*", "NotResource": ["arn:aws:ec2:*:*:instance/*"]}))
 
-    def condition(self, operator: str, wanted, value, key: str = "aws:ResourceTag/Team") -> bool:
+    def condition(self, operator: str, expected, value, key: str = "aws:ResourceTag/Team") -> bool:
         context = {} if value is None else {key: value}
-        return allowed(allow(Condition={operator: {key: wanted}}), context=context)
+        return allowed(allow(Condition={operator: {key: expected}}), context=context)
 
     def test_operators(self):
-        for operator, wanted, value, holds in [
+        for operator, expected, value, holds in [
             ("StringEquals", "a", "a", True),
             ("StringEquals", "a", "A", False),
             ("StringEquals", "a*", "ab", False),
@@ -81,9 +81,9 @@ class Evaluator(unittest.TestCase):
             ("ArnLike", "arn:aws:*:role/x", "arn:aws:iam::1:role/x", False),
             ("ArnNotLike", "arn:aws:iam::*:role/x*", "arn:aws:iam::1:role/y", True),
         ]:
-            self.assertEqual(self.condition(operator, wanted, value), holds, (operator, wanted, value))
+            self.assertEqual(self.condition(operator, expected, value), holds, (operator, expected, value))
 
-    def test_keys_of_several_values(self):
+    def test_multivalued_context_keys(self):
         for operator, values, holds in [
             ("ForAllValues:StringEquals", ["a"], True),
             ("ForAllValues:StringEquals", ["a", "c"], False),
@@ -96,19 +96,19 @@ class Evaluator(unittest.TestCase):
         ]:
             self.assertEqual(self.condition(operator, ["a", "b"], values, "aws:TagKeys"), holds, (operator, values))
 
-    def test_all_conditions_must_hold_and_keys_have_no_case(self):
+    def test_all_conditions_must_hold_and_keys_ignore_case(self):
         both = {"StringEquals": {"aws:resourcetag/Team": "a", "aws:RequestedRegion": "us-east-1"}}
         self.assertTrue(allowed(allow(Condition=both), context={"aws:ResourceTag/Team": "a", "aws:RequestedRegion": "us-east-1"}))
         self.assertFalse(allowed(allow(Condition=both), context={"aws:ResourceTag/Team": "a"}))
 
-    def test_policy_variables_are_values_and_no_patterns(self):
+    def test_values_of_policy_variables_are_literal(self):
         mine = allow(Resource="arn:aws:ssm:*:*:parameter/${aws:PrincipalAccount}/*")
         named = {"action": "ssm:GetParameter", "resource": "arn:aws:ssm:us-east-1:1:parameter/1/x"}
         self.assertTrue(allowed(mine, context={"aws:PrincipalAccount": "1"}, **named))
         self.assertFalse(allowed(mine, context={"aws:PrincipalAccount": "*"}, **named))
         self.assertFalse(allowed(mine, **named))
 
-    def test_what_is_not_known_is_no_condition_that_holds(self):
+    def test_unsupported_elements_are_errors(self):
         for statement in [
             allow(Condition={"NumericLessThan": {"ec2:VolumeSize": "10"}}),
             allow(Condition={"ForSomeValue:StringEquals": {"aws:TagKeys": "a"}}),
@@ -121,7 +121,7 @@ class Evaluator(unittest.TestCase):
 
 
 class World:
-    """Everything there is."""
+    """Fixed resources for the tests."""
 
     TAGS = {"ami-ours": {"ManagedBy": "agent-ami"}, "i-ours": {"ManagedBy": "agent-ami"}}
 
@@ -142,7 +142,7 @@ def call(service: str, action: str, **params) -> Call:
     return Call(service, action, "us-east-1", "123456789012", "aws", "arn:aws:iam::123456789012:user/me", params)
 
 
-def asked(service: str, action: str, **params) -> list[tuple[str, str]]:
+def requested(service: str, action: str, **params) -> list[tuple[str, str]]:
     return [(r.action, r.resource.split(":", 5)[-1]) for r in Checks(call(service, action, **params), World()).all()]
 
 
@@ -150,8 +150,8 @@ TAGS = [{"ResourceType": kind, "Tags": [{"Key": "ManagedBy", "Value": "agent-ami
 
 
 class CallsAndResources(unittest.TestCase):
-    def test_run_instances_asks_about_all_that_it_makes_and_uses(self):
-        found = asked(
+    def test_run_instances_checks_all_resources_that_it_creates_and_uses(self):
+        found = requested(
             "ec2",
             "RunInstances",
             ImageId="ami-1",
@@ -162,10 +162,10 @@ class CallsAndResources(unittest.TestCase):
             TagSpecifications=TAGS,
         )
         resources = ["image/ami-1", "instance/*", "volume/*", "network-interface/*", "subnet/subnet-1", "security-group/sg-1"]
-        wanted = [("ec2:RunInstances", r) for r in [*resources, "key-pair/key", "snapshot/snap-1"]]
-        self.assertCountEqual(found, [*wanted, ("ec2:CreateTags", "instance/*"), ("iam:PassRole", "role/admin")])
+        expected = [("ec2:RunInstances", r) for r in [*resources, "key-pair/key", "snapshot/snap-1"]]
+        self.assertCountEqual(found, [*expected, ("ec2:CreateTags", "instance/*"), ("iam:PassRole", "role/admin")])
 
-    def test_request_tags_are_those_of_the_resource_that_is_made(self):
+    def test_request_tags_are_those_of_the_created_resource(self):
         requests = Checks(call("ec2", "CreateImage", InstanceId="i-1", Name="n", TagSpecifications=TAGS), World()).all()
         tags = {(r.action, r.resource.split(":")[-1]): r.context.get("aws:RequestTag/ManagedBy") for r in requests}
         self.assertEqual(
@@ -180,7 +180,7 @@ class CallsAndResources(unittest.TestCase):
         created = next(r for r in requests if r.action == "ec2:CreateTags")
         self.assertEqual((created.context["ec2:CreateAction"], created.context["aws:TagKeys"]), ("CreateImage", ["ManagedBy"]))
 
-    def test_a_copy_asks_about_source_copy_snapshot_and_key(self):
+    def test_a_copy_checks_source_copy_snapshot_and_key(self):
         copy = {"SourceImageId": "ami-1", "SourceRegion": "eu-west-1", "Name": "n", "KmsKeyId": "alias/images"}
         requests = Checks(call("ec2", "CopyImage", **copy), World()).all()
         self.assertEqual(
@@ -190,13 +190,13 @@ class CallsAndResources(unittest.TestCase):
         keys = [r for r in requests if r.action.startswith("kms:")]
         self.assertEqual(len(keys), 6)
         self.assertTrue(all(r.context["kms:ResourceAliases"] == ["alias/images"] for r in keys))
-        self.assertEqual(len(asked("ec2", "CopyImage", DryRun=True, **copy)), 3)
+        self.assertEqual(len(requested("ec2", "CopyImage", DryRun=True, **copy)), 3)
 
-    def test_tags_of_what_is_there_decide(self):
+    def test_tags_of_existing_resources_decide(self):
         ours = allow(Condition={"StringEquals": {"aws:ResourceTag/ManagedBy": "agent-ami"}})
-        for image, wanted in [("ami-ours", None), ("ami-1", "ec2:DeregisterImage")]:
+        for image, expected in [("ami-ours", None), ("ami-1", "ec2:DeregisterImage")]:
             found = denied(policy(ours), call("ec2", "DeregisterImage", ImageId=image), World())
-            self.assertEqual(found and found.request.action, wanted)
+            self.assertEqual(found and found.request.action, expected)
         refused = denied(policy(ours), call("ec2", "CreateTags", Resources=["ami-ours", "ami-1"], Tags=[{"Key": "a", "Value": "b"}]), World())
         self.assertIn("ec2:CreateTags on resource: arn:aws:ec2:us-east-1::image/ami-1 because no identity-based policy", refused.message())
 
@@ -218,17 +218,17 @@ class CallsAndResources(unittest.TestCase):
             ],
         )
 
-    def test_what_describe_image_references_reads_is_read_by_ec2(self):
+    def test_describe_image_references_reads_with_called_via(self):
         parameters = call("ec2", "DescribeImageReferences", ImageIds=["ami-1"], ResourceTypes=[{"ResourceType": "ssm:Parameter"}])
         requests = Checks(parameters, World()).all()
         self.assertEqual([r.action for r in requests], ["ec2:DescribeImageReferences", "ssm:DescribeParameters", "ssm:GetParameters"])
         self.assertEqual(requests[2].context["aws:CalledVia"], ["ec2-images.amazonaws.com"])
 
-    def test_a_call_that_no_table_knows_is_none_that_passes(self):
+    def test_unknown_calls_are_refused(self):
         for service, action in [("ec2", "CreateVpc"), ("iam", "CreateUser"), ("ec2", "DescribeSnapshotAttribute"), ("ssm", "StartSession")]:
             with self.assertRaises(UnknownCall):
-                asked(service, action)
-        self.assertEqual(asked("sts", "GetCallerIdentity"), [])
+                requested(service, action)
+        self.assertEqual(requested("sts", "GetCallerIdentity"), [])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Client tokens (EC2 developer guide, "Ensuring idempotency in Amazon EC2 API requests").
 
-The same token with the same parameters is answered as the first time, whatever has become of what was made; other parameters are
-`IdempotentParameterMismatch`. Region and Availability Zone are not compared: a token in another one is another request.
+The same token with the same parameters returns the first response, whatever the state of the created resource; with other parameters it
+returns `IdempotentParameterMismatch`. A token is specific to its region and Availability Zone: in another one it is another request.
 """
 
 import threading
@@ -11,7 +11,7 @@ from moto.ec2.exceptions import EC2ClientError
 
 ACTIONS = ["CopyImage", "RunInstances"]
 LOCK = threading.Lock()
-# A lock for each token: an answer that is on its way is waited for.
+# A lock for each token: a second request waits for the response of the first.
 TOKENS: dict[tuple, tuple[threading.Lock, dict[str, Any]]] = {}
 
 
@@ -19,12 +19,12 @@ class IdempotentParameterMismatch(EC2ClientError):
     def __init__(self, token: str):
         super().__init__(
             "IdempotentParameterMismatch",
-            f"The client token {token} was used with other parameters than those of this request",
+            f"The client token {token} was used before with different parameters",
         )
 
 
 def zone(response: Any) -> str:
-    """The Availability Zone that a request names, by itself or by its subnet."""
+    """The Availability Zone of a request, given directly or by a subnet."""
     interfaces = response._get_param("NetworkInterfaces", [])
     subnets = [response._get_param("SubnetId"), *(i.get("SubnetId") for i in interfaces)]
     for subnet in filter(None, subnets):
@@ -35,13 +35,13 @@ def zone(response: Any) -> str:
 
 
 def parameters(response: Any) -> str:
-    """A request's parameters, as far as they are compared."""
+    """The parameters of a request that are compared."""
     compared = {k: v for k, v in response.params.items() if k not in ("ClientToken", "DryRun")}
     return repr(sorted(compared.items()))
 
 
 def replayed(response: Any, act: Callable[[], Any]) -> Any:
-    """Carries a call out, or answers it again."""
+    """Executes a call, or returns the response of an earlier one with the same token."""
     token = response._get_param("ClientToken")
     if response.service_name != "ec2" or response._get_action() not in ACTIONS or not token:
         return act()

@@ -1,4 +1,4 @@
-"""What moto holds, as decisions of IAM need it: tags, owners, roles of instance profiles."""
+"""The state of moto that IAM decisions depend on: tags, owners, roles of instance profiles."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import agents
 
 
 class MotoWorld:
-    """An account of moto's. Tags are those that are set, not those that can be seen yet."""
+    """An account in moto. Tags are the current ones, also those that responses do not contain yet (consistency.py)."""
 
     def __init__(self, account: str, partition: str):
         self.account, self.partition = account, partition

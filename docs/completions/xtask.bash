@@ -1270,12 +1270,16 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__validate)
-            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --require --format --verbose --quiet --yes --dry-run --on --via --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --require)
+                    COMPREPLY=($(compgen -W "actionlint zizmor" -- "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0

@@ -45,6 +45,8 @@ complete -c xtask -n "__fish_xtask_needs_command" -f -a "ssm" -d 'Manage running
 complete -c xtask -n "__fish_xtask_needs_command" -f -a "pins" -d 'Check and update pinned versions'
 complete -c xtask -n "__fish_xtask_needs_command" -f -a "docs" -d 'Generate the reference documentation: command line, man pages, shell completions'
 complete -c xtask -n "__fish_xtask_needs_command" -f -a "iam-policy" -d 'Print the least-privilege IAM policy of the pipeline, or with --trust the trust policy of its role'
+complete -c xtask -n "__fish_xtask_using_subcommand validate" -l require -d 'Fail if this linter of workflows is not installed; repeatable' -r -f -a "actionlint\t'github.com/rhysd/actionlint'
+zizmor\t'docs.zizmor.sh'"
 complete -c xtask -n "__fish_xtask_using_subcommand validate" -l format -d 'Output format: text, or JSON Lines whose last line is the result' -r -f -a "human\t'Text on standard error; requested documents on standard output'
 json\t'JSON Lines on standard output'"
 complete -c xtask -n "__fish_xtask_using_subcommand validate" -l on -d 'Where to build and keep images' -r -f -a "local\t'QEMU on this machine'

@@ -44,6 +44,8 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
         case $line[1] in
             (validate)
 _arguments "${_arguments_options[@]}" : \
+'*--require=[Fail if this linter of workflows is not installed; repeatable]:LINTER:((actionlint\:"github.com/rhysd/actionlint"
+zizmor\:"docs.zizmor.sh"))' \
 '--format=[Output format\: text, or JSON Lines whose last line is the result]:FORMAT:((human\:"Text on standard error; requested documents on standard output"
 json\:"JSON Lines on standard output"))' \
 '--on=[Where to build and keep images]:ON:((local\:"QEMU on this machine"

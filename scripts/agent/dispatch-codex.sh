@@ -1,8 +1,8 @@
 #!/bin/bash -p
-# Runs Codex on a task, as ubuntu whoever calls; --help tells how.
+# Runs Codex on a task; as root it drops privileges to ubuntu first. --help prints the usage.
 set -euo pipefail
 here=$(/usr/bin/readlink -e -- "${BASH_SOURCE[0]}")
-# As root (EUID 0) it becomes ubuntu here, before anything else.
+# As root (EUID 0), drops privileges to ubuntu before anything else.
 # shellcheck source=lib/entry.sh
 . "${here%/*}/lib/entry.sh"
 enter "$here" "$@"

@@ -1,8 +1,8 @@
 #!/bin/bash -p
-# Installs the dispatch scripts on this machine, for ubuntu or the user that is named: root's files in PREFIX, and in the user's
-# claude-executor links to them beside runs, repos and .env; and the user agent, as whom isolated runs work. Safe to run again: what is in
-# those stays. Scripts of the operator's own that stood where the links come are moved aside; --uninstall puts them back, takes links and
-# PREFIX away, and leaves runs, repos, .env and the user agent.
+# Installs the dispatch scripts on this machine for USER (default ubuntu): files owned by root in PREFIX, links to them in the user's
+# claude-executor, next to runs, repos and .env; and creates the user agent, which isolated runs use. Running it again keeps existing data.
+# Existing dispatch*.sh of the operator are moved to claude-executor/replaced; --uninstall restores them, deletes the links and PREFIX,
+# and keeps runs, repos, .env and the user agent.
 set -euo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 uninstall=no
@@ -21,11 +21,11 @@ if (($# > 1)) || [[ $user == -* ]]; then
   echo "usage: install.sh [--uninstall] [USER]" >&2
   exit 64
 fi
-((EUID == 0)) || { echo "install.sh: only root can put them where nobody else can change them" >&2; exit 77; }
+((EUID == 0)) || { echo "install.sh: must run as root, because root must own the scripts" >&2; exit 77; }
 home=$(getent passwd -- "$user" | cut -d: -f6) || :
-[[ -n $home ]] || { echo "install.sh: there is no user $user" >&2; exit 67; }
+[[ -n $home ]] || { echo "install.sh: no such user: $user" >&2; exit 67; }
 
-# as_user SCRIPT ARGS...: root does not follow what the user put into the home.
+# as_user SCRIPT ARGS...: runs a script as the user, so that root follows no links that the user created.
 as_user() {
   setpriv --reuid "$user" --regid "$(id -g -- "$user")" --init-groups -- /bin/bash -pc "set -euo pipefail; $1" install.sh "${@:2}"
 }
@@ -38,27 +38,27 @@ if [[ $uninstall == yes ]]; then
     for file in replaced/dispatch*.sh; do
       name=${file##*/}
       [[ -e $file || -L $file ]] || continue
-      if [[ -e $name || -L $name ]]; then echo "install.sh: $PWD/$file stays there: $name is in its place" >&2; continue; fi
-      mv -- "$file" "$name" && echo "install.sh: put back $PWD/$name"
+      if [[ -e $name || -L $name ]]; then echo "install.sh: not restored: $PWD/$file, because $name exists" >&2; continue; fi
+      mv -- "$file" "$name" && echo "install.sh: restored $PWD/$name"
     done
     rmdir --ignore-fail-on-non-empty -- replaced 2>/dev/null || :
   ' "$home" "$prefix"
   rm -rf -- "$prefix"
-  echo "install.sh: $prefix is gone; $home/claude-executor keeps runs, repos and .env"
+  echo "install.sh: deleted $prefix; kept runs, repos and .env in $home/claude-executor"
   exit 0
 fi
 
-# A user whom nothing else knows: no group but its own, no password, no login, a home that is its own.
+# The user of isolated runs: no other groups, no password, no login, a separate home.
 if ! entry=$(getent passwd -- "$isolated"); then
   useradd --system --user-group --no-create-home --home-dir "$isolated_home" --shell /usr/sbin/nologin -- "$isolated"
 elif [[ $(cut -d: -f6 <<<"$entry") != "$isolated_home" ]]; then
-  echo "install.sh: there is a user $isolated that is not ours: name another, ISOLATED_USER=NAME, and with it DISPATCH_USER" >&2
+  echo "install.sh: user $isolated exists with another home directory; set ISOLATED_USER=NAME here and DISPATCH_USER=NAME for runs" >&2
   exit 67
 fi
 install -d -m 0755 -- "${isolated_home%/*}"
 install -d -m 0750 -o "$isolated" -g "$isolated" -- "$isolated_home"
 
-# Beside what is there, then in its place: a script that runs meanwhile keeps the one it has open.
+# Each file is written under a new name and renamed, so that running scripts keep the version that they opened.
 install -d -m 0755 -- "$prefix/lib"
 for file in "$here"/dispatch*.sh "$here"/ssm-keepalive.sh "$here"/install.sh "$here"/lib/*.sh; do
   name=${file#"$here/"}
@@ -78,7 +78,7 @@ as_user '
     if [[ -e $name || -L $name ]] && [[ $(readlink -- "$name") != "$script" ]]; then
       mkdir -p -- replaced
       mv --backup=numbered -T -- "$name" "replaced/$name"
-      echo "install.sh: moved your $PWD/$name to replaced/$name; install.sh --uninstall puts it back"
+      echo "install.sh: moved your $PWD/$name to replaced/$name; install.sh --uninstall restores it"
     fi
     ln -sfn -- "$script" "$name"
   done

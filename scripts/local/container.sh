@@ -1,36 +1,36 @@
 #!/usr/bin/env bash
-# Runs a system disk as a container. The first process of private mount, PID, IPC and UTS namespaces, started by
+# Runs a system disk as a container. This script is the first process of private mount, PID, IPC and UTS namespaces, started by
 #
 #   unshare --mount --pid --ipc --uts --fork --kill-child --mount-proc bash container.sh DIR DISK QMP LOCK GIB NAME
 #
-# DIR holds seed/ and run/ (files for the guest's /run) and receives `ready`, then `fsck`. DISK is a qcow2 chain, QMP the
-# storage daemon's socket, LOCK the run's lock, GIB the size to grow the root file system to (0: leave it), NAME the control group.
-# Whatever ends this process ends all of it: the kernel kills the namespace's processes, which frees mounts, loop device and export.
+# DIR contains seed/ and run/ (files for the guest's /run); this script writes `ready` and `fsck` into it. DISK is a qcow2 chain, QMP the
+# socket of the storage daemon, LOCK the lock file of the run, GIB the new size of the root file system (0: unchanged), NAME the control
+# group. When this process ends, the kernel kills all processes of the namespace, which releases mounts, loop device and FUSE export.
 set -euo pipefail
 
 readonly dir=$1 disk=$2 qmp=$3 lock=$4 gib=$5 name=$6 work=$1/work
-readonly file=${disk//,/,,} # a comma ends an option's value (qemu(1))
+readonly file=${disk//,/,,} # a comma separates options (qemu(1)), two are a literal one
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
-# until_true TENTHS COMMAND...: waits at most so long.
+# until_true TENTHS COMMAND...: retries the command for at most TENTHS tenths of a second.
 until_true() {
   local left=$1
   until "${@:2}" 2>/dev/null; do ((left-- > 0)) || return 1; sleep 0.1; done
 }
 has_bytes() { [[ $(stat -c %s "$1") -gt 0 ]]; }
 
-# The guest's own files are mounted out of sight of the host.
+# The mounts below are in the private namespace, so that the host does not see the guest's files.
 mkdir -p "$work"
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/root"
 touch "$work/raw"
 
-# nspawn keeps notes in /run; the resolver's file may lie there, too, and slirp4netns reads it.
+# nspawn writes state to /run. slirp4netns reads resolv.conf, which may be a link to a file in /run.
 resolver=$(readlink -f /etc/resolv.conf || true)
 servers=$(cat "${resolver:-/dev/null}" 2>/dev/null || true)
 mount -t tmpfs -o mode=0755 tmpfs /run
 if [[ $resolver == /run/* ]]; then mkdir -p "${resolver%/*}"; printf '%s\n' "$servers" >"$resolver"; fi
 
-# When the command that started us ends, so do we, unless it left the machine to a person.
+# Ends when the command that holds the lock ends, unless that command kept the machine (`kept`).
 trap 'exit 143' TERM
 (flock --shared "$lock" true || true; [[ -e ${lock%/*}/kept ]] || kill -TERM 1) &
 
@@ -40,14 +40,14 @@ qemu-storage-daemon --blockdev "driver=qcow2,node-name=root,discard=unmap,detect
 storage=$!
 until_true 100 has_bytes "$work/raw" || die "qemu-storage-daemon did not export $disk"
 
-# The root file system is the last partition on the disk, as on every cloud image, so that it can grow.
+# The root file system is the last partition, as in all cloud images, so that it can grow.
 root_partition() { sfdisk --dump "$work/raw" | sed -nE 's/^.*raw([0-9]+) : start= *([0-9]+), size= *([0-9]+),.*/\2 \3 \1/p' | sort -n | tail -n 1; }
 read -r start size number < <(root_partition) || die "no partition table on $disk"
 if ((gib > 0)); then
   sfdisk --quiet --no-reread --no-tell-kernel --relocate gpt-bak-std "$work/raw"
   echo ', +' | sfdisk --quiet --no-reread --no-tell-kernel --partno "$number" "$work/raw"
   read -r start size number < <(root_partition)
-  # While it is not mounted: growing a mounted one needs CAP_SYS_RESOURCE. Detached at once, which takes effect when nothing has it open.
+  # Before mounting, because growing a mounted file system requires CAP_SYS_RESOURCE. The detach takes effect when the device is closed.
   loop=$(losetup --find --show --offset $((start * 512)) --sizelimit $((size * 512)) "$work/raw")
   exec 9<"$loop"
   losetup --detach "$loop"
@@ -56,17 +56,17 @@ if ((gib > 0)); then
   exec 9<&-
 fi
 mount -t ext4 -o "loop,nodev,offset=$((start * 512)),sizelimit=$((size * 512))" "$work/raw" "$work/root" ||
-  die "partition $number of $disk is no ext4 file system"
+  die "partition $number of $disk has no ext4 file system"
 
-# A control group of its own, so that everything in it can be found; nspawn makes the container's below it.
+# A separate control group, by which all processes can be found; nspawn creates the container's group in it.
 umount -R /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir "/sys/fs/cgroup/$name"
 echo 0 >"/sys/fs/cgroup/$name/cgroup.procs"
 
-# /run/systemd is the guest's to write in, so it must belong to the guest's root before anything is bound below it.
+# The guest writes to /run/systemd, so its root must own that directory before anything is mounted below it.
 options=()
-for folder in system network; do options+=("--tmpfs=/run/systemd/$folder:mode=0755"); done
+for directory in system network; do options+=("--tmpfs=/run/systemd/$directory:mode=0755"); done
 while IFS= read -r path; do options+=("--bind-ro=$dir/run/$path:/run/$path"); done < <(cd "$dir/run" && find . -type f -printf '%P\n')
 systemd-nspawn --quiet --settings=no --register=no --keep-unit --boot --directory="$work/root" --machine=agent-ami \
   --private-users=pick --private-users-ownership=map --private-network --resolv-conf=off --timezone=off --link-journal=no \
@@ -74,7 +74,7 @@ systemd-nspawn --quiet --settings=no --register=no --keep-unit --boot --director
   --bind-ro="$dir/seed:/run/agent-ami-seed" -- 'ds=nocloud;s=/run/agent-ami-seed/' </dev/null &
 nspawn=$!
 
-# The guest's first process: the only one of nspawn's children that is the first of a PID namespace below ours.
+# The guest's first process: the only child of nspawn that is process 1 of a nested PID namespace.
 find_guest() {
   local children child
   read -ra children <"/proc/$nspawn/task/$nspawn/children" || [[ -d /proc/$nspawn ]] || return 0
@@ -88,11 +88,11 @@ slirp4netns --configure --mtu=65520 --disable-host-loopback --netns-type=path --
 echo "$guest" >"$dir/ready"
 
 wait "$nspawn" && code=0 || code=$?
-((code == 0)) || die "the guest ended with $code"
-# The guest may not trim: FITRIM needs CAP_SYS_ADMIN outside of its user namespace. What is free takes no space in the image.
+((code == 0)) || die "the guest exited with $code"
+# Discards free blocks, so that they take no space in the image. The guest cannot: FITRIM requires CAP_SYS_ADMIN outside its user namespace.
 fstrim "$work/root" || true
 sync -f "$work/root"
 umount "$work/root"
 e2fsck -n -f "$work/raw?offset=$((start * 512))" >"$dir/fsck" 2>&1 || die "the file system has errors after the shutdown: $(tail -n 3 "$dir/fsck")"
 kill "$storage"
-wait "$storage" || die "qemu-storage-daemon ended with $?"
+wait "$storage" || die "qemu-storage-daemon exited with $?"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Git, at least GIT_MINIMUM (guide, section 4.2): from git's own PPA on Ubuntu, else the distribution's.
+# Installs Git, at least GIT_MINIMUM: from Git's PPA on Ubuntu, otherwise from the distribution.
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
@@ -11,5 +11,5 @@ fi
 apt_install git
 
 found=$(git --version | grep -oE '[0-9]+(\.[0-9]+)+')
-version_at_least "$GIT_MINIMUM" "$found" || die "git is $found, wanted at least $GIT_MINIMUM"
-say "git $found"
+version_at_least "$GIT_MINIMUM" "$found" || die "git is $found, expected at least $GIT_MINIMUM"
+info "git $found"

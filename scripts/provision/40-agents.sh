@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Bun, PM2 and the coding agents of PROVIDER from the lock file, in one transaction; the Locus CLI if LOCUS_PACKAGE names it.
+# Installs Bun, PM2 and the coding agents of PROVIDER from the lock file in one transaction, and the Locus CLI if LOCUS_PACKAGE is set.
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
 
-# npm writes down from where it got a package, in files that everybody reads.
+# npm stores the URL of a package in world-readable files.
 [[ ! ${LOCUS_PACKAGE:-} =~ ://[^/@]*:[^/@]*@|https?://[^/@]+@ ]] ||
   die "LOCUS_PACKAGE has a user or a password in its URL: upload the package with a file provisioner and name its path"
 
@@ -23,16 +23,16 @@ for agent in "${!packages[@]}"; do
     links+=("${commands[$agent]}")
     [[ $agent != claude-code ]] || scripts+=("${packages[$agent]}")
   else
-    # Not asked for: taken out of the copy of the lock file, with all that it alone needs, so that one file serves every choice.
+    # Not selected: remove it and its dependencies from the copy of the lock file, so that one lock file covers all providers.
     npm uninstall --package-lock-only --ignore-scripts --no-fund --no-audit --loglevel=error "${packages[$agent]}"
   fi
 done
 
-say "installing the locked tools"
+info "installing the locked tools"
 retry 3 npm ci --ignore-scripts --no-fund --no-audit
-# Lifecycle scripts are the door of most attacks on npm: only those two, which put a native binary in place, are run.
+# Most attacks through npm use lifecycle scripts, so only the two that install a native binary run.
 npm rebuild --foreground-scripts "${scripts[@]}"
-# grok's program comes compressed; what its own package would do at every first start is done here, once.
+# The binary of grok is compressed. Decompress it here once; its npm package would do so at the first start.
 if [[ -e node_modules/${packages[grok]} ]]; then
   packed=node_modules/${packages[grok]}/bin/grok.br
   node -e 'const fs = require("fs"); fs.writeFileSync(process.argv[2], require("zlib").brotliDecompressSync(fs.readFileSync(process.argv[1])))' \
@@ -44,7 +44,7 @@ fi
 for name in "${links[@]}"; do ln -sf "$tools/node_modules/.bin/$name" "/usr/local/bin/$name"; done
 
 if [[ -n ${LOCUS_PACKAGE:-} ]]; then
-  say "installing the Locus CLI: $LOCUS_PACKAGE"
+  info "installing the Locus CLI: $LOCUS_PACKAGE"
   install -d -m 0755 "$TOOLS_DIR/locus"
   retry 3 npm install --prefix "$TOOLS_DIR/locus" --ignore-scripts --no-fund --no-audit "$LOCUS_PACKAGE"
   ln -sf "$TOOLS_DIR/locus/node_modules/.bin/locus" /usr/local/bin/locus
@@ -53,5 +53,5 @@ fi
 
 chmod -R a+rX "$TOOLS_DIR"
 for name in "${links[@]}"; do
-  say "$name $(runuser -u ubuntu -- env HOME=/home/ubuntu "$name" --version 2>/dev/null | tail -n 1)"
+  info "$name $(runuser -u ubuntu -- env HOME=/home/ubuntu "$name" --version 2>/dev/null | tail -n 1)"
 done

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Aider, if PROVIDER wants it, in a Python environment of its own: every package from the lock file, by its hash, none compiled.
+# Installs Aider, if PROVIDER includes it, into a separate Python environment: wheels from the lock file only, verified by hash.
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
 
 readonly place=$TOOLS_DIR/aider
 if [[ $PROVIDER != all && $PROVIDER != aider ]]; then
-  say "not asked for"
+  info "skipped: PROVIDER is $PROVIDER"
   exit 0
 fi
 
-# Without pip in it: the system's puts the packages there, and nothing there can install more.
+# The environment has no pip of its own; the system's pip installs the packages into it.
 python3 -m venv --clear --without-pip "$place"
 packages=$("$place/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 PIP_CERT=$NODE_EXTRA_CA_CERTS PIP_ROOT_USER_ACTION=ignore retry 3 python3 -m pip install --quiet --no-cache-dir --no-compile \
@@ -27,6 +27,6 @@ PYTHON
 chmod -R a+rX "$place"
 chmod 0755 "$place/bin/aider"
 ln -sf "$place/bin/aider" /usr/local/bin/aider
-# As root once: what it imports is kept compiled, which ubuntu could not do.
+# Run once as root to write the bytecode cache, because ubuntu cannot write to this directory.
 "$place/bin/aider" --version >/dev/null
-say "aider $(runuser -u ubuntu -- env HOME=/home/ubuntu aider --version 2>/dev/null | tail -n 1)"
+info "aider $(runuser -u ubuntu -- env HOME=/home/ubuntu aider --version 2>/dev/null | tail -n 1)"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# sshd: no root login, keys only (guide, sections 10.1 and 10.5). A drop-in that sorts first, because sshd takes the first
-# value it reads and cloud-init writes drop-ins too; judged by what sshd says, not by the file.
+# Configures sshd: no root login, keys only (docs/src/reference-image.md#ssh). The drop-in sorts first, because sshd uses the first value
+# that it reads, and cloud-init writes drop-ins as well. Checks the effective configuration, not the file.
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
@@ -18,9 +18,9 @@ chmod 0644 /etc/ssh/sshd_config.d/00-agent-ami.conf
 
 install -d -m 0755 /run/sshd
 effective=$(sshd -T -C user=root,host=localhost,addr=127.0.0.1)
-for wanted in "permitrootlogin no" "passwordauthentication no" "x11forwarding no"; do
-  grep -qix "$wanted" <<<"$effective" || die "sshd does not say '$wanted'"
+for expected in "permitrootlogin no" "passwordauthentication no" "x11forwarding no"; do
+  grep -qix "$expected" <<<"$effective" || die "sshd's effective configuration lacks '$expected'"
 done
-# Where connections start it (ssh.socket), it need not run now.
+# With socket activation (ssh.socket) the service need not be running.
 systemctl try-reload-or-restart ssh.service
-say "root and passwords are refused"
+info "root login and password authentication are disabled"

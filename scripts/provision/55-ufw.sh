@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# UFW: nothing comes in but SSH (guide, section 10.2).
+# Configures UFW: denies incoming connections except SSH (docs/src/reference-image.md#firewall).
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
@@ -12,7 +12,7 @@ ufw --force enable
 ufw status verbose | grep -q '^Status: active' || die "ufw is not active"
 systemctl enable ufw.service
 
-# Names are asked of DNS: nothing but sshd listens on addresses of others (resolved.conf(5), LLMNR= and MulticastDNS=).
+# Disables LLMNR and mDNS, so that only sshd listens on non-loopback addresses (resolved.conf(5), LLMNR= and MulticastDNS=).
 install -d -m 0755 /etc/systemd/resolved.conf.d
 printf '[Resolve]\nLLMNR=no\nMulticastDNS=no\n' >/etc/systemd/resolved.conf.d/50-agent-ami.conf
 systemctl try-restart systemd-resolved.service

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# fail2ban with the [sshd] jail of the guide's section 10.3, really running: without rsyslog there is no log file to read,
-# so the journal is read, and the jail is asked, not the unit.
+# Installs fail2ban with the [sshd] jail of docs/src/reference-image.md#fail2ban. Without rsyslog there is no log file, so the jail reads
+# the journal. Checks the jail itself, not only the unit.
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
@@ -24,4 +24,4 @@ for ((second = 0; second < 60; second++)); do
   sleep 1
 done
 journalctl -u fail2ban.service --no-pager | tail -n 20
-die "the sshd jail does not answer"
+die "the sshd jail is not running after 60 s"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Security updates come by themselves, and only those (guide, section 10.4).
+# Enables automatic installation of security updates, and only of those (docs/src/reference-image.md#automatic-updates).
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
@@ -10,7 +10,7 @@ APT::Periodic::Update-Package-Lists "1";
 APT::Periodic::Unattended-Upgrade "1";
 CONF
 if [[ $(distribution) == debian ]]; then
-  # Debian's default takes point releases too; the guide wants security patches only.
+  # Debian's default includes point releases; only security updates are required.
   cat >/etc/apt/apt.conf.d/52agent-ami-security-only <<'CONF'
 #clear Unattended-Upgrade::Origins-Pattern;
 Unattended-Upgrade::Origins-Pattern { "origin=Debian,codename=${distro_codename}-security,label=Debian-Security"; };
@@ -18,4 +18,4 @@ CONF
 fi
 systemctl enable --now apt-daily.timer apt-daily-upgrade.timer
 systemctl enable unattended-upgrades.service
-apt-config dump APT::Periodic::Unattended-Upgrade | grep -q '"1"' || die "apt does not say that upgrades are on"
+apt-config dump APT::Periodic::Unattended-Upgrade | grep -q '"1"' || die "APT::Periodic::Unattended-Upgrade is not 1"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# /etc/agent-ami/manifest.json: what is installed, by asking it; /etc/agent-ami/sbom.cdx.json: every package (CycloneDX 1.6).
-# `build` (base, recipe hash, when) is the engine's: Packer is told it as BUILD_FACTS, the native one adds it before the last step.
+# Writes /etc/agent-ami/manifest.json (installed tools and their versions) and /etc/agent-ami/sbom.cdx.json (all packages, CycloneDX 1.6).
+# `build` (base, recipe hash, time) is from the engine: Packer passes BUILD_FACTS, the native engine adds it before the last step.
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
@@ -8,13 +8,13 @@ set -euo pipefail
 readonly dir=/etc/agent-ami
 install -d -m 0755 "$dir"
 
-# first_version COMMAND...: the first thing in its answer that looks like a version.
+# first_version COMMAND...: prints the first version number in the output of the command.
 first_version() { runuser -u ubuntu -- env HOME=/home/ubuntu "$@" 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)*' | head -n 1; }
 
-# security_versions: `PACKAGE VERSION` for each installed package of which an archive of security updates has one.
+# security_versions: prints `PACKAGE VERSION` for each version of an installed package in the archives of security updates.
 security_versions() {
   local lists=(/var/lib/apt/lists/*[-_]security_*_Packages*)
-  [[ -e ${lists[0]} ]] || die "apt knows no archive of security updates: apt-get update"
+  [[ -e ${lists[0]} ]] || die "no package list of an archive of security updates; run apt-get update"
   for list in "${lists[@]}"; do /usr/lib/apt/apt-helper cat-file "$list"; done |
     awk 'NR == FNR {installed[$1]; next} $1 == "Package:" {name = $2} $1 == "Version:" && (name in installed) {print name, $2}' \
       <(dpkg-query -W -f '${Package}\n') - | sort -u
@@ -23,12 +23,12 @@ security_versions() {
 tools='{}'
 for name in git node npm bun pm2 claude codex gemini grok aider locus python3 gcc make curl wget jq; do
   if command -v "$name" >/dev/null; then
-    version=$(first_version "$name" --version) || die "$name is there but does not tell its version"
+    version=$(first_version "$name" --version) || die "$name --version printed no version"
     tools=$(jq --arg n "$name" --arg v "$version" '.[$n] = $v' <<<"$tools")
   fi
 done
 
-# The kernel that the image boots, not the one that it is built under, which a container shares with its host.
+# The kernel that the image boots; in a container `uname -r` is the kernel of the host.
 kernel=$(find /boot -maxdepth 1 -name 'vmlinuz-*' -printf '%f\n' | sort -V | tail -n 1)
 kernel=${kernel#vmlinuz-}
 # shellcheck disable=SC1091
@@ -42,7 +42,7 @@ jq -n --argjson tools "$tools" --arg provider "$PROVIDER" --arg id "$ID" --arg v
 
 dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\n' | jq -R --arg id "$ID" '
   split("\t") | {type: "library", name: .[0], version: .[1], purl: "pkg:deb/\($id)/\(.[0])@\(.[1])?arch=\(.[2])"}' >/tmp/deb.json
-# Only what is really unpacked: a lock file also lists the packages of other platforms.
+# Only packages that are installed: lock files also list packages for other platforms.
 find "$TOOLS_DIR" "$NODE_DIR" -path '*/node_modules/*' -name package.json -print0 2>/dev/null |
   xargs -0 -r jq -c 'select(.name and .version) | {type: "library", name: .name, version: .version,
     purl: "pkg:npm/\(.name | gsub("^@"; "%40"))@\(.version)"}' >/tmp/npm.json 2>/dev/null || true
@@ -51,6 +51,6 @@ jq -s --arg at "$(date -u +%FT%TZ)" '{bomFormat: "CycloneDX", specVersion: "1.6"
   /tmp/deb.json /tmp/npm.json >"$dir/sbom.cdx.json"
 rm -f /tmp/deb.json /tmp/npm.json
 chmod 0644 "$dir"/*.json
-# What the smoke test holds the image against: a security update of this list that is not installed was kept back.
+# The smoke test compares the installed versions with this list, to find security updates that were held back.
 security_versions >"$dir/security-versions"
-say "$(jq '.components | length' "$dir/sbom.cdx.json") components"
+info "$(jq '.components | length' "$dir/sbom.cdx.json") components"

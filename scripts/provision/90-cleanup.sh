@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Takes away what belongs to the builder, not to the image: identity, access, histories, caches, build-time trust.
-# Works over the connection that is open; a new one is not possible afterwards. 95-verify-clean.sh looks whether it is gone.
+# Removes data of the builder that must not be in the image: identity, access, histories, caches, certificates of the build host.
+# New SSH connections are impossible afterwards; the open one keeps working. 95-verify-clean.sh verifies the result.
 set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
 
-say "caches and build tools"
+info "caches and build tools"
 apt_get autoremove --purge
 apt-get clean
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /etc/dpkg/dpkg.cfg.d/agent-ami-build
-# What the agents left when they were asked for their versions.
+# Files that the agents wrote when 80-manifest.sh ran them with --version.
 rm -rf /home/ubuntu/.codex/tmp
 find /home/ubuntu/.gemini -name '*.tmp' -delete 2>/dev/null || true
 rm -rf /root/.npm /home/ubuntu/.npm /root/.cache /home/ubuntu/.cache /root/.config /root/.pm2 /root/.bun
 
-say "trust in the build host's certificates"
-# As `update-ca-certificates --fresh`, which would hash all other certificates anew: a minute of an emulated machine.
+info "certificates of the build host"
+# Has the effect of `update-ca-certificates --fresh`, which would rehash all certificates: one minute on an emulated machine.
 if compgen -G '/usr/local/share/ca-certificates/cloud-init-ca-cert-*.crt' >/dev/null; then
   rm -f /usr/local/share/ca-certificates/cloud-init-ca-cert-*.crt
   find /etc/ssl/certs -xtype l -delete
@@ -23,7 +23,7 @@ if compgen -G '/usr/local/share/ca-certificates/cloud-init-ca-cert-*.crt' >/dev/
   mv /etc/ssl/certs/ca-certificates.new /etc/ssl/certs/ca-certificates.crt
 fi
 
-say "services forget what they saw"
+info "state of services"
 systemctl stop fail2ban.service
 rm -f /var/lib/fail2ban/fail2ban.sqlite3
 runuser -u ubuntu -- env HOME=/home/ubuntu pm2 flush >/dev/null 2>&1 || true
@@ -31,28 +31,28 @@ systemctl stop pm2-ubuntu.service
 find /home/ubuntu/.pm2 -mindepth 1 ! -name dump.pm2 -delete
 echo '[]' >/home/ubuntu/.pm2/dump.pm2
 
-say "what Systems Manager sent to the builder"
+info "commands that Systems Manager sent to the builder"
 for place in /var/lib/amazon/ssm /var/snap/amazon-ssm-agent/common/var/lib/amazon/ssm; do
-  # Files only: the agent that is running, which may be our way in, keeps its folders.
+  # Files only: the agent may be running this command, and requires its directories.
   find "$place"/*/document "$place"/*/session -type f -delete 2>/dev/null || true
 done
 rm -f /var/log/amazon/ssm/*
 
-say "access and identity"
+info "access and identity"
 rm -f /root/.ssh/authorized_keys /home/ubuntu/.ssh/authorized_keys /root/.ssh/known_hosts /home/ubuntu/.ssh/known_hosts
 rm -f /etc/ssh/ssh_host_*
 cloud-init clean --logs --seed
-# Stopping it writes a seed, which it would otherwise do at the shutdown: all instances would begin with the same one.
+# Stop the service now, because it writes a seed when it stops; at shutdown it would leave the same seed for all instances.
 systemctl stop systemd-random-seed.service
 rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret
 truncate -s 0 /etc/machine-id
 rm -f /var/lib/dbus/machine-id
 find /var/lib/dhcp /var/lib/dhcpcd /var/lib/NetworkManager -type f -name '*lease*' -delete 2>/dev/null || true
 
-say "histories and logs"
+info "histories and logs"
 rm -f /root/.*_history /home/ubuntu/.*_history /root/.wget-hsts /home/ubuntu/.wget-hsts /root/.lesshst /home/ubuntu/.lesshst
 rm -f /home/ubuntu/.sudo_as_admin_successful
-# The journal goes on in memory; the folder on the disk is named after the builder's machine-id.
+# The journal continues in memory; the name of its directory on disk is the builder's machine-id.
 journalctl --relinquish-var >/dev/null 2>&1 || true
 find /var/log/journal -mindepth 1 -maxdepth 1 -exec rm -rf {} + 2>/dev/null || true
 find /var/log -type f \( -name '*.gz' -o -name '*.1' -o -name '*.old' \) -delete

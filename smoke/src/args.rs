@@ -1,4 +1,4 @@
-//! The judge's command line.
+//! Command line of the smoke binary.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,46 +6,44 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
-/// What `--help` says.
+/// Output of `--help`.
 pub(crate) const HELP: &str = "\
-Holds the instance it runs on against a smoke spec.
+Checks the instance that it runs on against a smoke spec.
 
 Usage: smoke run --spec FILE [OPTIONS]
 
 Options:
-  --spec FILE           the smoke spec (TOML)
-  --fixtures DIR        what `cargo xtask ami smoke` uploads along: launch key, builder's identity, a git bundle
-  --format FORMAT       what to print: terminal (default), json, junit, tap
-  --output FORMAT=FILE  write the report to a file, too; may be given several times
-  --now SECONDS         the time where the judgement is asked for, in seconds since 1970
-  --only CHECK          run this check only; may be given several times
-  --jobs N              run at most N checks at once (default: all)
-  --progress            say on standard error which check has ended
-  --list                print the names of the checks and stop
-  -h, --help            this text
-  -V, --version         the version
+  --spec FILE           Smoke spec (TOML)
+  --fixtures DIR        Files that `cargo xtask ami smoke` uploads: launch key, identity of the builder, a git bundle
+  --format FORMAT       Format of the report on standard output: terminal, json, junit or tap [default: terminal]
+  --output FORMAT=FILE  Write the report to a file as well; repeatable
+  --now SECONDS         Time to compare the clock with, in seconds since 1970
+  --only CHECK          Run only this check; repeatable
+  --jobs N              Maximum number of checks that run at the same time [default: all]
+  --progress            Print each finished check to standard error
+  --list                Print the names of the checks and exit
+  -h, --help            Print this help
+  -V, --version         Print the version
 
 Exit codes:
-  0  the instance is as the spec wants it
-  1  it is not
-  2  the judge could not do its work: bad usage, bad spec, not root
+  0  no check failed
+  1  a check failed
+  2  the checks did not run: invalid usage, invalid spec, not root
 
 Example:
   sudo ./smoke run --spec locus-agent.toml --only ufw-active --only tool-git
 ";
 
-/// What is asked.
 #[derive(Debug)]
 pub(crate) enum Command {
     Help,
     Version,
     List(Args),
     Run(Args),
-    /// Hidden: connects to an address; how this binary looks at the instance from another network namespace.
+    /// Not in the help: connects to an address. The binary starts itself with it in another network namespace.
     Probe(SocketAddr, Duration),
 }
 
-/// Options of a run.
 #[derive(Debug)]
 pub(crate) struct Args {
     pub spec: PathBuf,
@@ -60,9 +58,9 @@ pub(crate) struct Args {
 
 const FORMATS: [&str; 4] = ["terminal", "json", "junit", "tap"];
 
-/// Reads the process's arguments.
+/// Parses the arguments of the process.
 pub(crate) fn parse() -> Result<Command, String> {
-    read(lexopt::Parser::from_env()).map_err(|e| format!("{e}; `smoke --help` tells the usage"))
+    read(lexopt::Parser::from_env()).map_err(|e| format!("{e}; run `smoke --help` for usage"))
 }
 
 fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
@@ -88,14 +86,14 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("format") => args.format = format(parser.value()?.string()?)?,
             Long("output") => {
                 let text = parser.value()?.string()?;
-                let (name, file) = text.split_once('=').ok_or("--output wants FORMAT=FILE")?;
+                let (name, file) = text.split_once('=').ok_or("--output requires FORMAT=FILE")?;
                 args.outputs.push((format(name.to_owned())?, file.into()));
             }
             Long("only") => args.only.push(parser.value()?.string()?),
             Long("jobs") => {
                 args.jobs = parser.value()?.parse()?;
                 if args.jobs == 0 {
-                    return Err("--jobs wants at least 1".into());
+                    return Err("--jobs must be at least 1".into());
                 }
             }
             Long("progress") => args.progress = true,
@@ -109,9 +107,9 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         }
     }
     if verb.is_none() {
-        return Err("what to do is missing; `run` is what there is".into());
+        return Err("no subcommand given; expected `run`".into());
     }
-    args.spec = spec.ok_or("--spec FILE is missing")?;
+    args.spec = spec.ok_or("--spec FILE is required")?;
     Ok(if list { Command::List(args) } else { Command::Run(args) })
 }
 
@@ -119,7 +117,7 @@ fn format(name: String) -> Result<String, lexopt::Error> {
     if FORMATS.contains(&name.as_str()) {
         return Ok(name);
     }
-    Err(format!("no report format `{name}`: terminal, json, junit or tap").into())
+    Err(format!("unknown report format `{name}`; expected terminal, json, junit or tap").into())
 }
 
 #[cfg(test)]
@@ -131,11 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_read() {
+    fn options_of_a_run() {
         let Ok(Command::Run(args)) =
             parsed("smoke run --spec s.toml --format json --output junit=a.xml --only x --only y --jobs 2")
         else {
-            panic!("not a run");
+            panic!("expected a run");
         };
         assert_eq!((args.format.as_str(), args.only.len(), args.jobs), ("json", 2, 2));
         assert_eq!(args.outputs, [("junit".to_owned(), PathBuf::from("a.xml"))]);
@@ -143,11 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn error_messages() {
         for (line, part) in [
-            ("smoke --spec s", "what to do is missing"),
-            ("smoke run", "--spec FILE is missing"),
-            ("smoke run --spec s --format xml", "no report format `xml`"),
+            ("smoke --spec s", "no subcommand given"),
+            ("smoke run", "--spec FILE is required"),
+            ("smoke run --spec s --format xml", "unknown report format `xml`"),
             ("smoke run --spec s --output x", "FORMAT=FILE"),
             ("smoke run --spec s --jobs 0", "at least 1"),
             ("smoke run --spec s --nonsense", "nonsense"),

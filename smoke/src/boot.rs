@@ -1,81 +1,81 @@
-//! How long a boot took, and what of it took longest: part of the report, and of `ami diff`.
+//! Boot times: part of the smoke report and of `ami diff`.
 
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-/// One boot of an instance. Durations are seconds; what was not measured is absent.
+/// One boot of an instance. Times are in seconds; a value that was not measured is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Boot {
-    /// From starting the machine, or from ordering its restart, until it answered over SSH. Only who started it can measure that.
+    /// From the start of the machine, or the request to restart it, until it accepted SSH. Measured from outside the instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_ssh: Option<f64>,
-    /// The firmware, where it reports its time (UEFI).
+    /// Firmware; only UEFI reports its time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub firmware: Option<f64>,
-    /// The boot loader, where it reports its time.
+    /// Boot loader, if it reports its time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loader: Option<f64>,
-    /// The kernel, until the first process.
+    /// From the kernel's start to the first process. Absent in a container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<f64>,
-    /// systemd in the initial RAM disk, where there is one.
+    /// systemd in the initial RAM disk, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initrd: Option<f64>,
-    /// From the first process until everything that starts at boot had started.
+    /// From the first process until systemd had started all units of the boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub userspace: Option<f64>,
-    /// From the kernel's start until sshd accepted connections.
+    /// From the kernel's start until the unit of sshd was active; in a container, from its first process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh_active: Option<f64>,
-    /// What systemd-detect-virt calls the machine; `qemu` is one without hardware virtualisation.
+    /// Output of `systemd-detect-virt --vm`; `qemu` is an emulated processor, `kvm` a virtual machine.
     pub virtualization: String,
-    /// The units that took longest to start, longest first.
+    /// The units that took longest to start, slowest first.
     pub slowest: Vec<Unit>,
-    /// What sshd waited for, last first.
+    /// Units that sshd waited for (`systemd-analyze critical-chain`), sshd first.
     pub ssh_chain: Vec<Link>,
-    /// cloud-init's stages in their order.
+    /// Stages of cloud-init in their order.
     pub cloud_init: Vec<Unit>,
 }
 
-/// A unit, or a stage of cloud-init, and how long it took.
+/// Time of a unit, or of a stage of cloud-init.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unit {
-    /// Its name.
+    /// Name of the unit or stage.
     pub name: String,
-    /// How long it took to start.
+    /// Time it took to start.
     pub seconds: f64,
 }
 
-/// A unit that another one waited for.
+/// A unit in the chain that sshd waited for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
-    /// Its name.
+    /// Name of the unit.
     pub name: String,
-    /// When it was active, after the first process began.
+    /// When it became active, after the start of the first process.
     pub at: f64,
-    /// How long it took to start.
+    /// Time it took to start.
     pub seconds: f64,
 }
 
 impl Boot {
-    /// True if a processor is emulated, which makes everything about ten times slower.
+    /// True if the processor is emulated, which makes a boot about ten times slower.
     pub fn emulated(&self) -> bool {
         self.virtualization == "qemu"
     }
 
-    /// The slowest units for a message: `a.service 12.8 s, b.service 9.6 s`.
+    /// At most `most` of the slowest units, as text: `a.service 12.8 s, b.service 9.6 s`.
     pub fn slowest_text(&self, most: usize) -> String {
         list(self.slowest.iter().take(most))
     }
 
-    /// All of cloud-init's stages together.
+    /// Sum of cloud-init's stages; `None` without stages.
     pub fn cloud_init_total(&self) -> Option<f64> {
         (!self.cloud_init.is_empty()).then(|| self.cloud_init.iter().map(|stage| stage.seconds).sum())
     }
 
-    /// The parts of a boot that were measured: what and how long, in the order in which they happen.
+    /// Name and time of each part that was measured, in chronological order.
     pub fn parts(&self) -> Vec<(&'static str, f64)> {
         let parts = [
             ("machine start to SSH", self.to_ssh),
@@ -90,7 +90,7 @@ impl Boot {
         parts.into_iter().filter_map(|(name, seconds)| Some((name, seconds?))).collect()
     }
 
-    /// One line: all parts and the slowest units.
+    /// All parts and the three slowest units, in one line.
     pub fn line(&self) -> String {
         let mut line = String::new();
         for (name, seconds) in self.parts() {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_what_was_measured_and_no_more() {
+    fn line_has_only_measured_values() {
         let unit = |name: &str, seconds| Unit { name: name.to_owned(), seconds };
         let boot = Boot {
             to_ssh: Some(51.04),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_not_in_the_json_and_is_read_back() {
+    fn json_leaves_out_values_that_were_not_measured() {
         let boot = Boot { kernel: Some(1.5), ..Boot::default() };
         let json = serde_json::to_string(&boot).unwrap();
         assert!(!json.contains("firmware"), "{json}");

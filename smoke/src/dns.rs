@@ -1,23 +1,23 @@
-//! Asks a name server (RFC 1035): any answer shows that one is there.
+//! Queries a name server over UDP (RFC 1035).
 
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of each of the three attempts.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks for the address of a name and returns the response code: 0 if there is one, 3 if there is no such name.
-pub(crate) fn ask(server: IpAddr, name: &str) -> Result<u8, String> {
+/// Queries the A record of a name and returns the response code: 0 if the name exists, 3 (NXDOMAIN) if it does not.
+pub(crate) fn query(server: IpAddr, name: &str) -> Result<u8, String> {
     let here = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(here).map_err(|e| e.to_string())?;
-    socket.set_read_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
-    let query = query(name);
+    socket.set_read_timeout(Some(TIMEOUT)).map_err(|e| e.to_string())?;
+    let message = message(name);
     let mut answer = [0; 512];
-    // A datagram may be lost.
+    // UDP may lose a datagram.
     for _ in 0..3 {
-        socket.send_to(&query, (server, 53)).map_err(|e| format!("{server}: {e}"))?;
+        socket.send_to(&message, (server, 53)).map_err(|e| format!("{server}: {e}"))?;
         if let Ok(length @ 12..) = socket.recv(&mut answer)
-            && answer[..length].starts_with(&query[..2])
+            && answer[..length].starts_with(&message[..2])
         {
             return Ok(answer[3] & 0x0f);
         }
@@ -25,15 +25,15 @@ pub(crate) fn ask(server: IpAddr, name: &str) -> Result<u8, String> {
     Err(format!("{server} does not answer"))
 }
 
-/// A query for an A record, with recursion.
-fn query(name: &str) -> Vec<u8> {
-    let mut query = vec![0xa6, 0x11, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+/// A query for an A record, with recursion desired.
+fn message(name: &str) -> Vec<u8> {
+    let mut message = vec![0xa6, 0x11, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.').filter(|l| !l.is_empty()) {
-        query.push(u8::try_from(label.len()).unwrap_or(63));
-        query.extend_from_slice(label.as_bytes());
+        message.push(u8::try_from(label.len()).unwrap_or(63));
+        message.extend_from_slice(label.as_bytes());
     }
-    query.extend_from_slice(&[0, 0, 1, 0, 1]);
-    query
+    message.extend_from_slice(&[0, 0, 1, 0, 1]);
+    message
 }
 
 #[cfg(test)]
@@ -41,9 +41,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_as_rfc_1035_has_it() {
-        let query = query("example.com");
-        assert_eq!(&query[12..25], b"\x07example\x03com\0");
-        assert_eq!(query.len(), 12 + 13 + 4);
+    fn query_message_as_in_rfc_1035() {
+        let message = message("example.com");
+        assert_eq!(&message[12..25], b"\x07example\x03com\0");
+        assert_eq!(message.len(), 12 + 13 + 4);
     }
 }

@@ -1,5 +1,4 @@
-//! The instance as the checks see it: its user, what the fixtures tell, and facts that several checks need and that are
-//! found out once.
+//! The instance under test: its login user, the fixtures, and values that several checks use and that are determined once.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,12 +11,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use smoke::boot::Boot;
 use smoke::spec::Spec;
 
-use crate::checks::sockets::{self, Socket};
 use crate::exec::{self, Output};
-use crate::files::Packages;
+use crate::packages::Packages;
+use crate::proc_net::{self, Socket};
 use crate::{measure, network};
 
-/// The login user of the spec.
+/// The login user of the spec, from /etc/passwd.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     pub name: String,
@@ -27,79 +26,81 @@ pub(crate) struct User {
     pub shell: String,
 }
 
-type Fact = Arc<OnceLock<Result<String, String>>>;
+type Once<T> = OnceLock<Result<T, String>>;
 
-/// The instance.
 pub(crate) struct Instance {
     pub spec: Spec,
     pub user: User,
     fixtures: Option<PathBuf>,
-    facts: Mutex<HashMap<String, Fact>>,
-    /// How far the clock is off, if somebody said what time it is.
+    /// Results of [`Instance::once`] by key.
+    results: Mutex<HashMap<String, Arc<Once<String>>>>,
+    /// Difference between the clock and the time given by `--now`.
     pub clock_offset: Option<Duration>,
     sockets: Result<Vec<Socket>, String>,
     databases: HashMap<&'static str, Result<String, String>>,
-    /// Files that a check changes for a moment and another reads, as they were at the start.
-    at_start: HashMap<PathBuf, String>,
-    scratch: AtomicU32,
-    boot: OnceLock<Result<Boot, String>>,
-    packages: OnceLock<Result<Packages, String>>,
+    /// Content, before any check ran, of files that one check changes temporarily and another check reads.
+    initial_files: HashMap<PathBuf, String>,
+    scratch_count: AtomicU32,
+    second_host: Once<network::Link>,
+    boot: Once<Boot>,
+    packages: Once<Packages>,
 }
 
 impl Instance {
-    /// Looks who the user is and takes note of what checks will change.
+    /// Finds the login user, removes what an earlier run left, and records state that checks change while they run.
     pub(crate) fn new(spec: Spec, fixtures: Option<PathBuf>, now: Option<u64>) -> Result<Self, String> {
+        // Measured first, because the steps below take seconds.
         let clock_offset = now.and_then(offset);
         let name = &spec.instance.user;
         let passwd = fs::read_to_string("/etc/passwd").map_err(|e| format!("/etc/passwd: {e}"))?;
-        let user = find_user(&passwd, name).ok_or_else(|| format!("there is no user `{name}` on this instance"))?;
+        let user = find_user(&passwd, name).ok_or_else(|| format!("no user `{name}` on this instance"))?;
         let keys = [Path::new("/root"), &user.home].map(|home| home.join(".ssh/authorized_keys"));
-        let at_start = keys.into_iter().filter_map(|f| fs::read_to_string(&f).ok().map(|text| (f, text))).collect();
-        let facts = Mutex::default();
-        let (scratch, boot, packages) = (AtomicU32::new(0), OnceLock::new(), OnceLock::new());
-        let (sockets, databases) = (Ok(Vec::new()), HashMap::new());
-        let mut instance =
-            Self { spec, user, fixtures, facts, clock_offset, sockets, databases, at_start, scratch, boot, packages };
-        // An earlier run that was killed may have left these.
-        instance.tidy();
-        // Checks make sockets and an account of their own.
-        instance.sockets = sockets::listening();
-        instance.databases = DATABASES.iter().map(|name| (*name, instance.entries(name))).collect();
-        Ok(instance)
+        let initial_files =
+            keys.into_iter().filter_map(|f| fs::read_to_string(&f).ok().map(|text| (f, text))).collect();
+        // A run that was killed did not clean up.
+        clean_up();
+        // Some checks open sockets and create a user.
+        let sockets = proc_net::listening();
+        let databases = DATABASES.iter().map(|name| (*name, read_database(name))).collect();
+        Ok(Self {
+            spec,
+            user,
+            fixtures,
+            results: Mutex::default(),
+            clock_offset,
+            sockets,
+            databases,
+            initial_files,
+            scratch_count: AtomicU32::new(0),
+            second_host: OnceLock::new(),
+            boot: OnceLock::new(),
+            packages: OnceLock::new(),
+        })
     }
 
-    /// A fixture's content, if there are fixtures and it is one of them.
+    /// The content of a fixture; `None` if there are no fixtures or not this one.
     pub(crate) fn fixture(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.fixture_path(name)?).ok()
     }
 
-    /// Where a fixture lies, if it is there.
+    /// The path of a fixture, if it exists.
     pub(crate) fn fixture_path(&self, name: &str) -> Option<PathBuf> {
         self.fixtures.as_ref().map(|dir| dir.join(name)).filter(|p| p.exists())
     }
 
-    /// A file as it was before any check ran.
-    pub(crate) fn at_start(&self, path: &Path) -> Option<&str> {
-        self.at_start.get(path).map(String::as_str)
+    /// The content of an `authorized_keys` file before any check ran.
+    pub(crate) fn initial_content(&self, path: &Path) -> Option<&str> {
+        self.initial_files.get(path).map(String::as_str)
     }
 
-    /// A database of getent(1) as it was before any check ran: what PAM and sshd ask, also where it does not come from a file.
+    /// The entries of a getent(1) database before any check ran. It includes accounts that do not come from a file, as PAM and sshd see them.
     pub(crate) fn database(&self, name: &str) -> Result<String, String> {
         self.databases.get(name).cloned().unwrap_or_else(|| Err(format!("the database {name} was not read")))
     }
 
-    fn entries(&self, name: &str) -> Result<String, String> {
-        let output = self.root(&["getent", name], Instant::now() + Duration::from_secs(60))?;
-        if output.ok() { Ok(output.stdout) } else { Err(format!("`getent {name}` {}", output.gist())) }
-    }
-
     /// The files of all packages; read by the first check that needs them.
     pub(crate) fn packages(&self, deadline: Instant) -> Result<&Packages, String> {
-        let read = || {
-            let output = self.root(&["dpkg-query", "-W", "-f", "${Conffiles}\\n"], deadline)?;
-            if output.ok() { Packages::read(&output.stdout) } else { Err(format!("`dpkg-query` {}", output.gist())) }
-        };
-        self.packages.get_or_init(read).as_ref().map_err(Clone::clone)
+        self.packages.get_or_init(|| Packages::read(deadline)).as_ref().map_err(Clone::clone)
     }
 
     /// The sockets that listened before any check ran.
@@ -107,33 +108,30 @@ impl Instance {
         self.sockets.as_deref().map_err(Clone::clone)
     }
 
-    /// A fact that is found out by whoever asks first; the others wait for it.
-    pub(crate) fn once(&self, key: &str, find: impl FnOnce() -> Result<String, String>) -> Result<String, String> {
-        let fact = match self.facts.lock() {
-            Ok(mut facts) => Arc::clone(facts.entry(key.to_owned()).or_default()),
-            Err(_) => return find(),
+    /// The result of `compute` for the key: the first caller runs it, callers at the same time wait for it.
+    pub(crate) fn once(&self, key: &str, compute: impl FnOnce() -> Result<String, String>) -> Result<String, String> {
+        let result = match self.results.lock() {
+            Ok(mut results) => Arc::clone(results.entry(key.to_owned()).or_default()),
+            Err(_) => return compute(),
         };
-        fact.get_or_init(find).clone()
+        result.get_or_init(compute).clone()
     }
 
-    /// How long the boot took; measured by whoever asks first, if there is a systemd that was asked to start things.
+    /// The boot's measurements, taken at the first call; an error if the spec has `systemd = false`.
     pub(crate) fn boot(&self, deadline: Instant) -> Result<Boot, String> {
         if !self.spec.instance.systemd {
-            return Err("the spec does not ask systemd".to_owned());
+            return Err("boot not measured: the spec has `systemd = false`".to_owned());
         }
-        self.boot.get_or_init(|| measure::boot(self, deadline)).clone()
+        self.boot.get_or_init(|| measure::boot(self.spec.instance.cloud_init, deadline)).clone()
     }
 
-    /// Runs a program as root.
-    pub(crate) fn root(&self, line: &[&str], deadline: Instant) -> Result<Output, String> {
-        let (program, args) = line.split_first().ok_or("no program")?;
-        let mut command = exec::program(program);
-        command.args(args).env("LC_ALL", "C.UTF-8").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
-        exec::run(command, "", deadline)
+    /// The addresses of the second host (see [`network`]), created at the first call.
+    pub(crate) fn second_host(&self, deadline: Instant) -> Result<network::Link, String> {
+        self.second_host.get_or_init(|| network::create(deadline)).clone()
     }
 
-    /// Runs a program as the login user, with the environment of a login, in a folder or at home.
-    pub(crate) fn user(&self, line: &[&str], dir: Option<&Path>, deadline: Instant) -> Result<Output, String> {
+    /// Runs a program as the login user, with the environment of a login, in a directory or at home.
+    pub(crate) fn run_as_user(&self, line: &[&str], dir: Option<&Path>, deadline: Instant) -> Result<Output, String> {
         let user = &self.user;
         let path = self.login_path(deadline)?;
         let mut command = exec::program("setpriv");
@@ -153,24 +151,25 @@ impl Instance {
         exec::run(command, "", deadline)
     }
 
-    /// PATH as a login shell of the user has it.
+    /// PATH in a login shell of the user.
     pub(crate) fn login_path(&self, deadline: Instant) -> Result<String, String> {
         self.once("login-path", || {
-            let output = self.root(&["runuser", "-l", &self.user.name, "-c", "printf '\\n%s' \"$PATH\""], deadline)?;
+            let line = ["runuser", "-l", &self.user.name, "-c", "printf '\\n%s' \"$PATH\""];
+            let output = exec::root(&line, deadline)?;
             let path = output.stdout.lines().last().unwrap_or_default().trim();
             if output.ok() && !path.is_empty() {
                 return Ok(path.to_owned());
             }
-            Err(format!("a login shell of {} {}", self.user.name, output.gist()))
+            Err(format!("a login shell of {} {}", self.user.name, output.summary()))
         })
     }
 
-    /// An empty folder that belongs to the login user and goes when it is dropped.
+    /// A new directory that the login user owns; dropping it removes it.
     pub(crate) fn scratch(&self) -> Result<Scratch, String> {
-        let number = self.scratch.fetch_add(1, Ordering::Relaxed);
+        let number = self.scratch_count.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("{SCRATCH}-{}-{number}", std::process::id()));
-        let made = fs::create_dir(&path).and_then(|()| chown(&path, Some(self.user.uid), Some(self.user.gid)));
-        made.map_err(|e| format!("{}: {e}", path.display()))?;
+        let created = fs::create_dir(&path).and_then(|()| chown(&path, Some(self.user.uid), Some(self.user.gid)));
+        created.map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(Scratch { path, owner: (self.user.uid, self.user.gid) })
     }
 
@@ -185,7 +184,7 @@ impl Instance {
             let mut keys = Vec::new();
             for file in public {
                 let deadline = Instant::now() + Duration::from_secs(60);
-                let output = self.root(&["ssh-keygen", "-l", "-f", &file.to_string_lossy()], deadline)?;
+                let output = exec::root(&["ssh-keygen", "-l", "-f", &file.to_string_lossy()], deadline)?;
                 keys.extend(output.stdout.split_whitespace().nth(1).map(str::to_owned));
             }
             keys.sort();
@@ -204,52 +203,55 @@ impl Instance {
         format!("{} {}", field("ID"), field("VERSION_ID"))
     }
 
-    /// A unit that systemd knows until the end of the run, at most until the next boot.
-    pub(crate) fn stand_in(&self, unit: &str, text: &str, deadline: Instant) -> Result<(), String> {
-        let file = Path::new(UNITS).join(unit);
-        fs::create_dir_all(UNITS)
-            .and_then(|()| fs::write(&file, format!("{STAND_IN}\n{text}")))
+    /// Creates a systemd unit in place of one that this machine does not have. [`clean_up`] removes it.
+    pub(crate) fn create_placeholder(&self, unit: &str, text: &str, deadline: Instant) -> Result<(), String> {
+        let file = Path::new(RUNTIME_UNITS).join(unit);
+        fs::create_dir_all(RUNTIME_UNITS)
+            .and_then(|()| fs::write(&file, format!("{PLACEHOLDER}\n{text}")))
             .map_err(|e| format!("{}: {e}", file.display()))?;
-        let output = self.root(&["systemctl", "daemon-reload"], deadline)?;
-        if output.ok() { Ok(()) } else { Err(format!("`systemctl daemon-reload` {}", output.gist())) }
+        exec::root_stdout(&["systemctl", "daemon-reload"], deadline).map(|_| ())
     }
+}
 
-    /// Takes away the stand-ins.
-    fn dismiss(&self) {
-        let deadline = Instant::now() + Duration::from_secs(120);
-        for file in fs::read_dir(UNITS).into_iter().flatten().flatten().map(|e| e.path()) {
-            if fs::read_to_string(&file).is_ok_and(|text| text.starts_with(STAND_IN)) {
-                let unit = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let _ = self.root(&["systemctl", "stop", &unit], deadline);
-                let _ = fs::remove_file(&file);
-                let _ = self.root(&["systemctl", "daemon-reload"], deadline);
-                let _ = self.root(&["systemctl", "reset-failed", &unit], deadline);
-            }
-        }
-    }
-
-    /// Takes away what checks made: network namespace, scratch folders.
-    pub(crate) fn tidy(&self) {
-        network::remove(self);
-        self.dismiss();
-        let prefix = Path::new(SCRATCH);
-        let Some((parent, name)) = prefix.parent().zip(prefix.file_name()) else { return };
-        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&format!("{}-", name.to_string_lossy())) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
+/// Removes what checks created and an interrupted check did not remove: the second host, placeholder units, scratch directories.
+pub(crate) fn clean_up() {
+    network::remove();
+    remove_placeholders();
+    let prefix = Path::new(SCRATCH);
+    let Some((parent, name)) = prefix.parent().zip(prefix.file_name()) else { return };
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&format!("{}-", name.to_string_lossy())) {
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// Who is known here, and how they get in.
+fn remove_placeholders() {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    for file in fs::read_dir(RUNTIME_UNITS).into_iter().flatten().flatten().map(|e| e.path()) {
+        if fs::read_to_string(&file).is_ok_and(|text| text.starts_with(PLACEHOLDER)) {
+            let unit = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let _ = exec::root(&["systemctl", "stop", &unit], deadline);
+            let _ = fs::remove_file(&file);
+            let _ = exec::root(&["systemctl", "daemon-reload"], deadline);
+            let _ = exec::root(&["systemctl", "reset-failed", &unit], deadline);
+        }
+    }
+}
+
+/// The getent(1) databases that checks read.
 const DATABASES: [&str; 4] = ["passwd", "shadow", "group", "gshadow"];
 
-/// Units for this boot (systemd.unit(5)), and how ours begin.
-const UNITS: &str = "/run/systemd/system";
-const STAND_IN: &str = "# agent-ami: a stand-in, for the time of a check";
+fn read_database(name: &str) -> Result<String, String> {
+    exec::root_stdout(&["getent", name], Instant::now() + Duration::from_secs(60))
+}
 
-/// Scratch folders begin with this. On the disk: /tmp may be small.
+/// Units that last until the next boot (systemd.unit(5)).
+const RUNTIME_UNITS: &str = "/run/systemd/system";
+/// First line of a placeholder unit.
+const PLACEHOLDER: &str = "# agent-ami: a placeholder for the duration of a check";
+
+/// Prefix of scratch directories. They are on the disk because /tmp may be a small tmpfs.
 const SCRATCH: &str = "/var/tmp/agent-ami-scratch";
 
 /// See [`Instance::scratch`].
@@ -264,14 +266,14 @@ impl Scratch {
         self.path.join(name).to_string_lossy().into_owned()
     }
 
-    /// Writes a file that belongs to the login user.
+    /// Writes a file that the login user owns.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<String, String> {
         fs::write(self.path.join(name), text).map_err(|e| format!("{}: {e}", self.join(name)))?;
         self.own(name)
     }
 
-    /// Makes a folder that belongs to the login user.
-    pub(crate) fn folder(&self, name: &str) -> Result<String, String> {
+    /// Creates a directory that the login user owns.
+    pub(crate) fn directory(&self, name: &str) -> Result<String, String> {
         fs::create_dir(self.path.join(name)).map_err(|e| format!("{}: {e}", self.join(name)))?;
         self.own(name)
     }
@@ -289,7 +291,7 @@ impl Drop for Scratch {
     }
 }
 
-/// How far the clock is away from the time that somebody says it is.
+/// Difference between the clock and `now`, which is in seconds since 1970.
 fn offset(now: u64) -> Option<Duration> {
     let here = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     Some(here.abs_diff(Duration::from_secs(now)))
@@ -312,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_is_off_in_both_directions() {
+    fn offset_is_absolute() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         for then in [now - 100, now + 100] {
             let off = offset(then).unwrap().as_secs();
@@ -321,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_read_from_passwd() {
+    fn user_from_passwd() {
         let passwd = "root:x:0:0:root:/root:/bin/bash\nubuntu:x:1000:1001:Ubuntu,,,:/home/ubuntu:/bin/bash\n";
         let user = find_user(passwd, "ubuntu").unwrap();
         assert_eq!((user.uid, user.gid, user.home), (1000, 1001, PathBuf::from("/home/ubuntu")));

@@ -1,7 +1,8 @@
-//! What a good instance looks like (the spec) and how one was found (the report): the contract between `xtask` and the
-//! on-instance judge. Types, parsing and rendering; the checks themselves are in the binary.
+//! What `xtask` and the smoke binary share: the smoke spec, the report, boot times, versions, and the catalog of checks. The checks
+//! themselves are in the binary.
 
 pub mod boot;
+pub mod catalog;
 pub mod report;
 pub mod spec;
 pub mod version;

@@ -1,14 +1,15 @@
-//! `smoke`: runs on a booted instance as root and holds it against a smoke spec. Exit code 0: as the spec wants it;
-//! 1: it is not; 2: the judge could not do its work (bad usage, bad spec).
+//! The smoke binary: runs as root on a booted instance and checks it against a smoke spec.
 
 mod args;
-mod checks;
 mod dns;
 mod exec;
-mod files;
-mod instance;
+mod proc_net;
+mod packages;
 mod measure;
 mod network;
+mod instance;
+mod check;
+mod checks;
 mod runner;
 
 use std::fs;
@@ -21,16 +22,16 @@ use smoke::report::Report;
 use smoke::spec;
 
 use args::{Args, Command};
-use checks::Check;
+use check::Check;
 use instance::Instance;
 
 fn main() -> ExitCode {
     let result = args::parse().and_then(|command| match command {
-        Command::Help => say(args::HELP).map(|()| 0),
-        Command::Version => say(concat!("smoke ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| 0),
-        Command::Probe(address, wait) => Ok(network::probe(address, wait)),
+        Command::Help => print(args::HELP).map(|()| 0),
+        Command::Version => print(concat!("smoke ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| 0),
+        Command::Probe(address, timeout) => Ok(network::probe(address, timeout)),
         Command::List(args) => list(&args).map(|()| 0),
-        Command::Run(args) => judge(&args),
+        Command::Run(args) => run(&args),
     });
     match result {
         Ok(code) => ExitCode::from(code),
@@ -41,33 +42,32 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the names of the checks that would run.
 fn list(args: &Args) -> Result<(), String> {
     let (_, checks) = load(args)?;
     let lines: String = checks.iter().map(|c| format!("{}\n", c.name)).collect();
-    say(&lines)
+    print(&lines)
 }
 
-/// Judges the instance this runs on.
-fn judge(args: &Args) -> Result<u8, String> {
+/// Runs the checks, writes the reports and returns the exit code.
+fn run(args: &Args) -> Result<u8, String> {
     if !rustix::process::geteuid().is_root() {
-        return Err("the judge looks at things only root may see; run it with sudo".to_owned());
+        return Err("not root: the checks read files of root; run it with sudo".to_owned());
     }
     let (spec, checks) = load(args)?;
     let instance = Arc::new(Instance::new(spec, args.fixtures.clone(), args.now)?);
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
     let started = Instant::now();
-    let told = |done: usize, all: usize, name: &str| {
+    let on_finished = |done: usize, all: usize, name: &str| {
         if args.progress {
-            // Whoever listened may have gone; the report is what counts.
+            // The reader of standard error may have closed it. That does not affect the report.
             let _ = writeln!(std::io::stderr(), "{done}/{all} {name}");
         }
     };
-    let results = runner::run(checks, &instance, args.jobs, &today, &told);
+    let results = runner::run(checks, &instance, args.jobs, &today, &on_finished);
     let wall_seconds = started.elapsed().as_secs_f64();
-    // Whether a boot that cannot be measured is a failure is for its check; the report then has none.
-    let boot = instance.boot(started + measure::PATIENCE).ok();
-    instance.tidy();
+    // Not an error here: without a measurement the check `boot-time` fails and the report has no times.
+    let boot = instance.boot(started + measure::TIMEOUT).ok();
+    instance::clean_up();
     let report = Report {
         schema: 1,
         boot_id: read_trimmed("/proc/sys/kernel/random/boot_id"),
@@ -78,15 +78,15 @@ fn judge(args: &Args) -> Result<u8, String> {
         wall_seconds,
         boot,
     };
-    let render = |format: &str| report.render(format).ok_or_else(|| format!("no report format `{format}`"));
+    let render = |format: &str| report.render(format).ok_or_else(|| format!("unknown report format `{format}`"));
     for (format, file) in &args.outputs {
         fs::write(file, render(format)?).map_err(|e| format!("{}: {e}", file.display()))?;
     }
-    say(&render(&args.format)?)?;
+    print(&render(&args.format)?)?;
     Ok(u8::from(!report.passed()))
 }
 
-/// Reads the spec and makes its checks; a spec that names checks which do not exist is bad.
+/// Reads the spec and selects its checks. Fails if `[[override]]` or `--only` names a check that the spec does not have.
 fn load(args: &Args) -> Result<(spec::Spec, Vec<Check>), String> {
     let file = args.spec.display();
     let text = fs::read_to_string(&args.spec).map_err(|e| format!("{file}: {e}"))?;
@@ -98,7 +98,7 @@ fn load(args: &Args) -> Result<(spec::Spec, Vec<Check>), String> {
     let known = |name: &str| checks.iter().any(|c| c.name == name);
     let named = spec.overrides.iter().map(|o| &o.check).chain(&args.only);
     if let Some(unknown) = named.into_iter().find(|name| !known(name)) {
-        return Err(format!("{file}: there is no check `{unknown}`; `smoke run --spec {file} --list` lists them"));
+        return Err(format!("{file}: no check `{unknown}`; list the checks with `smoke run --spec {file} --list`"));
     }
     if !args.only.is_empty() {
         checks.retain(|c| args.only.contains(&c.name));
@@ -109,7 +109,7 @@ fn load(args: &Args) -> Result<(spec::Spec, Vec<Check>), String> {
     Ok((spec, checks))
 }
 
-fn say(text: &str) -> Result<(), String> {
+fn print(text: &str) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     let text = if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| format!("cannot write the report: {e}"))

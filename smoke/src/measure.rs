@@ -1,76 +1,72 @@
-//! Measures the boot of the instance: systemd's own time stamps, its slowest units, and cloud-init's stages.
+//! Measures the boot of the instance, from systemd's timestamps, `systemd-analyze` and `cloud-init analyze`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use smoke::boot::{Boot, Link, Unit};
 
-use crate::exec::Output;
-use crate::instance::Instance;
+use crate::exec;
 
-/// How long measuring may take when no check did it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
-/// So many units are kept.
+/// Timeout of the measurement if no check has taken it.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
+/// Maximum length of the list of slowest units.
 const SLOWEST: usize = 8;
 
 /// systemd's units for sshd. Ubuntu 24.04 starts the service at the first connection, and the socket at boot.
 const SSH: [&str; 2] = ["ssh.service", "ssh.socket"];
 
-/// Measures. What systemd does not tell is an error; what the rest does not tell is left out.
-pub(crate) fn boot(instance: &Instance, deadline: Instant) -> Result<Boot, String> {
-    let ask = |line: &[&str]| instance.root(line, deadline);
-    let answer = |line: &[&str]| ask(line).ok().filter(Output::ok).map(|output| output.stdout).unwrap_or_default();
-    let show = ask(&["systemctl", "show"])?;
-    if !show.ok() {
-        return Err(format!("`systemctl show` {}", show.gist()));
-    }
-    let all = properties(&show.stdout);
+/// Measures the boot. Fails if systemd's timestamps are missing; other values are left out where they are missing.
+pub(crate) fn boot(cloud_init: bool, deadline: Instant) -> Result<Boot, String> {
+    let run = |line: &[&str]| exec::root(line, deadline);
+    let stdout = |line: &[&str]| exec::root_stdout(line, deadline).unwrap_or_default();
+    let show = exec::root_stdout(&["systemctl", "show"], deadline)?;
+    let all = properties(&show);
     let mut boot = parts(&all)?;
     let stamps = ["systemctl", "show", "-p", "ActiveEnterTimestampMonotonic"];
     let finished = seconds(&all, "FinishTimestampMonotonic");
     for unit in SSH {
-        let said = answer(&[&stamps[..], &[unit]].concat());
-        let at = seconds(&properties(&said), "ActiveEnterTimestampMonotonic");
-        // One that was started again after the boot says nothing about the boot.
+        let output = stdout(&[&stamps[..], &[unit]].concat());
+        let at = seconds(&properties(&output), "ActiveEnterTimestampMonotonic");
+        // A unit that was restarted after the boot has the time of the restart.
         let at = at.filter(|at| finished.is_none_or(|finished| *at <= finished));
         boot.ssh_active = boot.ssh_active.or(at);
     }
-    // A container has no kernel of its own: the clock is its host's, and its boot begins with its first process.
-    if ask(&["systemd-detect-virt", "--container"])?.ok() {
+    // The monotonic clock of a container is its host's, so its boot is counted from its first process.
+    if run(&["systemd-detect-virt", "--container"])?.ok() {
         without_kernel(&mut boot);
     }
-    // Its exit code is 1 where there is no virtualisation.
-    boot.virtualization = ask(&["systemd-detect-virt", "--vm"])?.stdout.trim().to_owned();
-    boot.slowest = blame(&answer(&["systemd-analyze", "--no-pager", "blame"]));
-    boot.ssh_chain = chain(&answer(&["systemd-analyze", "--no-pager", "critical-chain", SSH[0]]));
-    if instance.spec.instance.cloud_init {
-        boot.cloud_init = stages(&answer(&["cloud-init", "analyze", "show"]));
+    // The exit code is 1 where there is no virtualisation.
+    boot.virtualization = run(&["systemd-detect-virt", "--vm"])?.stdout.trim().to_owned();
+    boot.slowest = blame(&stdout(&["systemd-analyze", "--no-pager", "blame"]));
+    boot.ssh_chain = chain(&stdout(&["systemd-analyze", "--no-pager", "critical-chain", SSH[0]]));
+    if cloud_init {
+        boot.cloud_init = stages(&stdout(&["cloud-init", "analyze", "show"]));
     }
     Ok(boot)
 }
 
-/// Counts from the first process on, not from the kernel's start.
+/// Counts the times from the first process instead of the kernel's start.
 fn without_kernel(boot: &mut Boot) {
     let before = boot.kernel.take().unwrap_or_default() + boot.initrd.take().unwrap_or_default();
     boot.ssh_active = boot.ssh_active.map(|at| at - before);
 }
 
-/// `systemctl show`'s lines by name.
+/// The `NAME=VALUE` lines of `systemctl show`.
 fn properties(text: &str) -> HashMap<&str, &str> {
     text.lines().filter_map(|line| line.split_once('=')).collect()
 }
 
-/// A time stamp in microseconds as seconds; 0 is none.
+/// A timestamp, which systemd prints in microseconds, in seconds; `None` for 0, which means "not reached".
 fn seconds(properties: &HashMap<&str, &str>, name: &str) -> Option<f64> {
     let micros: u64 = properties.get(name)?.parse().ok()?;
     (micros > 0).then(|| Duration::from_micros(micros).as_secs_f64())
 }
 
-/// The parts of the boot as systemd-analyze(1) reckons them. Firmware and loader count backwards from the kernel's start.
+/// The parts of the boot as systemd-analyze(1) calculates them. The timestamps of firmware and loader count backwards from the kernel's start.
 fn parts(all: &HashMap<&str, &str>) -> Result<Boot, String> {
     let at = |name: &str| seconds(all, name);
-    let userspace = at("UserspaceTimestampMonotonic").ok_or("systemd does not tell when its first process began")?;
-    let finish = at("FinishTimestampMonotonic").ok_or("the boot has not come to its end: `systemctl list-jobs`")?;
+    let userspace = at("UserspaceTimestampMonotonic").ok_or("systemd has no timestamp for the start of userspace")?;
+    let finish = at("FinishTimestampMonotonic").ok_or("the boot has not finished; see `systemctl list-jobs`")?;
     let (firmware, loader) = (at("FirmwareTimestampMonotonic"), at("LoaderTimestampMonotonic"));
     let initrd = at("InitRDTimestampMonotonic");
     Ok(Boot {
@@ -83,7 +79,7 @@ fn parts(all: &HashMap<&str, &str>) -> Result<Boot, String> {
     })
 }
 
-/// `systemd-analyze blame`: `1min 2.345s apt-daily.service`, longest first. Devices and mounts wait; they do not work.
+/// `systemd-analyze blame`: `1min 2.345s apt-daily.service`, longest first. Device units are left out: their time is spent waiting.
 fn blame(text: &str) -> Vec<Unit> {
     let unit = |line: &str| {
         let (time, name) = line.trim().rsplit_once(' ')?;
@@ -92,7 +88,7 @@ fn blame(text: &str) -> Vec<Unit> {
     text.lines().filter_map(unit).filter(|unit| !unit.name.ends_with(".device")).take(SLOWEST).collect()
 }
 
-/// `systemd-analyze critical-chain`: `└─network.target @11.204s +1.2s`, the asked unit first.
+/// `systemd-analyze critical-chain`: `└─network.target @11.204s +1.2s`, the given unit first.
 fn chain(text: &str) -> Vec<Link> {
     let link = |line: &str| {
         let line = line.trim_start_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-');
@@ -113,7 +109,7 @@ fn chain(text: &str) -> Vec<Link> {
 
 /// systemd's time spans, systemd.time(7): `1min 2.345s`, `345ms`.
 fn duration(text: &str) -> Option<f64> {
-    // Microseconds of each; `s` last, because it also ends others.
+    // Microseconds of each unit. `s` is last because it is a suffix of others.
     let units = [("min", 60e6), ("ms", 1e3), ("us", 1.0), ("h", 3600e6), ("s", 1e6)];
     let mut sum = None;
     for word in text.split_whitespace() {
@@ -123,7 +119,7 @@ fn duration(text: &str) -> Option<f64> {
     sum
 }
 
-/// `cloud-init analyze show`: the stages of the last boot it has a record of.
+/// `cloud-init analyze show`: the stages of the last boot record.
 fn stages(text: &str) -> Vec<Unit> {
     let mut stages = Vec::new();
     for line in text.lines().map(str::trim) {
@@ -149,19 +145,19 @@ mod tests {
     }
 
     #[test]
-    fn a_container_boots_from_its_first_process_on() {
+    fn container_boot_is_counted_from_the_first_process() {
         let mut boot = Boot { kernel: Some(6836.0), userspace: Some(7.0), ssh_active: Some(6840.5), ..Boot::default() };
         without_kernel(&mut boot);
         assert_eq!((boot.kernel, boot.userspace, boot.ssh_active), (None, Some(7.0), Some(4.5)));
     }
 
     #[test]
-    fn the_parts_of_a_boot_follow_from_systemds_time_stamps() {
-        // With UEFI and an initial RAM disk with systemd in it, as systemd 252 says it.
-        let said = "Version=252\nFirmwareTimestampMonotonic=5500000\nLoaderTimestampMonotonic=1500000\nKernelTimestampMonotonic=0\n\
+    fn boot_parts_from_timestamps() {
+        // With UEFI and systemd in the initial RAM disk, as systemd 252 prints it.
+        let output = "Version=252\nFirmwareTimestampMonotonic=5500000\nLoaderTimestampMonotonic=1500000\nKernelTimestampMonotonic=0\n\
                     InitRDTimestampMonotonic=2000000\nUserspaceTimestampMonotonic=6000000\nFinishTimestampMonotonic=46000000\n";
-        let found = parts(&properties(said)).unwrap();
-        let wanted = Boot {
+        let found = parts(&properties(output)).unwrap();
+        let expected = Boot {
             firmware: Some(4.0),
             loader: Some(1.5),
             kernel: Some(2.0),
@@ -169,40 +165,40 @@ mod tests {
             userspace: Some(40.0),
             ..Boot::default()
         };
-        assert_eq!(found, wanted);
+        assert_eq!(found, expected);
     }
 
     #[test]
-    fn a_boot_that_goes_on_is_not_measured() {
-        let said = "InitRDTimestampMonotonic=0\nUserspaceTimestampMonotonic=6000000\nFinishTimestampMonotonic=0\n";
-        assert!(parts(&properties(said)).unwrap_err().contains("not come to its end"));
+    fn unfinished_boot_is_an_error() {
+        let output = "InitRDTimestampMonotonic=0\nUserspaceTimestampMonotonic=6000000\nFinishTimestampMonotonic=0\n";
+        assert!(parts(&properties(output)).unwrap_err().contains("has not finished"));
     }
 
     #[test]
-    fn the_slowest_units_are_read_as_systemd_analyze_prints_them() {
-        let said = "1min 2.803s dev-vda1.device\n    12.803s pm2-ubuntu.service\n      7.3s ufw.service\n     945ms ssh.service\n";
-        let wanted = [unit("pm2-ubuntu.service", 12.803), unit("ufw.service", 7.3), unit("ssh.service", 0.945)];
-        assert_eq!(blame(said), wanted);
+    fn slowest_units_from_blame() {
+        let output = "1min 2.803s dev-vda1.device\n    12.803s pm2-ubuntu.service\n      7.3s ufw.service\n     945ms ssh.service\n";
+        let expected = [unit("pm2-ubuntu.service", 12.803), unit("ufw.service", 7.3), unit("ssh.service", 0.945)];
+        assert_eq!(blame(output), expected);
         assert_eq!(blame(""), []);
     }
 
     #[test]
-    fn the_chain_to_sshd_is_read_without_its_legend() {
-        let said = "The time when unit became active or started is printed after the \"@\" character.\n\
+    fn critical_chain_without_its_legend() {
+        let output = "The time when unit became active or started is printed after the \"@\" character.\n\
                     The time the unit took to start is printed after the \"+\" character.\n\n\
                     ssh.service +8.197s\n└─basic.target @1min 7.882s\n  └─cloud-init-network.service @59.810s +7.846s\n    └─-.mount @9.209s\n";
         let link = |name: &str, at, seconds| Link { name: name.to_owned(), at, seconds };
-        let wanted = [
+        let expected = [
             link("ssh.service", 0.0, 8.197),
             link("basic.target", 67.882, 0.0),
             link("cloud-init-network.service", 59.81, 7.846),
             link("-.mount", 9.209, 0.0),
         ];
-        assert_eq!(chain(said), wanted);
+        assert_eq!(chain(output), expected);
     }
 
     #[test]
-    fn the_stages_of_the_last_boot_count() {
+    fn cloud_init_stages_of_the_last_boot() {
         let record = |number, seconds| {
             format!(
                 "-- Boot Record {number} --\nThe total time elapsed since completing an event is printed after the \"@\" character.\n\n\
@@ -210,12 +206,12 @@ mod tests {
                  Finished stage: (init-local) {seconds} seconds\n\nTotal Time: {seconds} seconds\n\n"
             )
         };
-        let said = format!("{}{}2 boot records analyzed\n", record("01", "03.20000"), record("02", "01.50000"));
-        assert_eq!(stages(&said), [unit("init-local", 1.5)]);
+        let output = format!("{}{}2 boot records analyzed\n", record("01", "03.20000"), record("02", "01.50000"));
+        assert_eq!(stages(&output), [unit("init-local", 1.5)]);
     }
 
     #[test]
-    fn time_spans_are_read() {
+    fn time_spans() {
         assert_eq!(duration("1min 2.5s"), Some(62.5));
         assert_eq!(duration("345ms"), Some(0.345));
         assert_eq!(duration("1h 1min"), Some(3660.0));

@@ -1,32 +1,31 @@
-//! A second host beside the instance: a network namespace with an address of its own (RFC 5737, addresses for
-//! documentation), from which the instance is looked at as strangers do.
+//! A second host: a network namespace that a veth pair connects to the instance, with an address for documentation (RFC 5737). Checks
+//! connect from it as a host on another network would.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::exec::Output;
-use crate::instance::Instance;
+use crate::exec::{self, Output};
 
-/// The namespace and, with a digit, the ends of the cable to it.
-const NAME: &str = "agent-ami-smoke";
-const CABLE: [&str; 2] = ["aasmoke0", "aasmoke1"];
+const NAMESPACE: &str = "agent-ami-smoke";
+/// The instance's end of the veth pair and the second host's.
+const VETH: [&str; 2] = ["aasmoke0", "aasmoke1"];
 
-/// Configuration for this boot only; it sorts before all others.
-const HANDS_OFF: &str = "/run/systemd/network/00-agent-ami-smoke.network";
+/// In /run, so it lasts until the next boot; the name sorts before other files, and the first file that matches an interface applies.
+const NETWORKD_FILE: &str = "/run/systemd/network/00-agent-ami-smoke.network";
 
-/// The two ends.
+/// Addresses of the two ends of the veth pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
-    /// The instance's address on it.
+    /// The instance's.
     pub here: Ipv4Addr,
-    /// The stranger's.
+    /// The second host's.
     pub there: Ipv4Addr,
 }
 
 impl Link {
-    /// One of the 192 networks of four addresses in the documentation ranges. Another one for every run: fail2ban remembers
-    /// whom it saw.
+    /// One of the 192 networks of four addresses in the documentation ranges. Each run takes another one, because fail2ban keeps a count
+    /// per address.
     fn from_seed(seed: u32) -> Self {
         const RANGES: [[u8; 3]; 3] = [[192, 0, 2], [198, 51, 100], [203, 0, 113]];
         let [a, b, c] = RANGES[seed as usize % RANGES.len()];
@@ -35,77 +34,73 @@ impl Link {
     }
 }
 
-/// Makes the second host, once.
-pub(crate) fn link(instance: &Instance, deadline: Instant) -> Result<Link, String> {
-    let seed = instance.once("network", || {
-        let seed = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|e| e.to_string())?;
-        let seed = u32::from_str_radix(seed.get(..8).unwrap_or_default(), 16).map_err(|e| e.to_string())?;
-        let link = Link::from_seed(seed);
-        hands_off(instance, deadline)?;
-        let (here, there) = (format!("{}/30", link.here), format!("{}/30", link.there));
-        let [near, far] = CABLE;
-        for line in [
-            &["ip", "netns", "add", NAME][..],
-            &["ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", NAME],
-            &["ip", "address", "add", &here, "dev", near],
-            &["ip", "link", "set", near, "up"],
-            &["ip", "-n", NAME, "address", "add", &there, "dev", far],
-            &["ip", "-n", NAME, "link", "set", far, "up"],
-        ] {
-            let output = instance.root(line, deadline)?;
-            if !output.ok() {
-                return Err(format!("no second network to look from: `{}` {}", line.join(" "), output.gist()));
-            }
+/// Creates the second host.
+pub(crate) fn create(deadline: Instant) -> Result<Link, String> {
+    let seed = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|e| e.to_string())?;
+    let seed = u32::from_str_radix(seed.get(..8).unwrap_or_default(), 16).map_err(|e| e.to_string())?;
+    let link = Link::from_seed(seed);
+    exclude_from_networkd(deadline)?;
+    let (here, there) = (format!("{}/30", link.here), format!("{}/30", link.there));
+    let [near, far] = VETH;
+    for line in [
+        &["ip", "netns", "add", NAMESPACE][..],
+        &["ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", NAMESPACE],
+        &["ip", "address", "add", &here, "dev", near],
+        &["ip", "link", "set", near, "up"],
+        &["ip", "-n", NAMESPACE, "address", "add", &there, "dev", far],
+        &["ip", "-n", NAMESPACE, "link", "set", far, "up"],
+    ] {
+        let output = exec::root(line, deadline)?;
+        if !output.ok() {
+            return Err(format!("cannot create a second network: `{}` {}", line.join(" "), output.summary()));
         }
-        Ok(seed.to_string())
-    })?;
-    Ok(Link::from_seed(seed.parse().unwrap_or_default()))
+    }
+    Ok(link)
 }
 
-/// Tells systemd-networkd, if it runs, to leave our end of the cable alone (systemd.network(5), Unmanaged=).
-fn hands_off(instance: &Instance, deadline: Instant) -> Result<(), String> {
+/// Keeps systemd-networkd, if it runs, from configuring the instance's end (systemd.network(5), Unmanaged=).
+fn exclude_from_networkd(deadline: Instant) -> Result<(), String> {
     if !fs::exists("/run/systemd/netif/links").unwrap_or(false) {
         return Ok(());
     }
-    let text = format!("[Match]\nName={}\n[Link]\nUnmanaged=yes\n", CABLE[0]);
+    let text = format!("[Match]\nName={}\n[Link]\nUnmanaged=yes\n", VETH[0]);
     fs::create_dir_all("/run/systemd/network")
-        .and_then(|()| fs::write(HANDS_OFF, text))
-        .map_err(|e| format!("{HANDS_OFF}: {e}"))?;
-    let output = instance.root(&["networkctl", "reload"], deadline)?;
-    if output.ok() { Ok(()) } else { Err(format!("`networkctl reload` {}", output.gist())) }
+        .and_then(|()| fs::write(NETWORKD_FILE, text))
+        .map_err(|e| format!("{NETWORKD_FILE}: {e}"))?;
+    exec::root_stdout(&["networkctl", "reload"], deadline).map(|_| ())
 }
 
 /// Runs a program on the second host.
-pub(crate) fn run(instance: &Instance, line: &[&str], deadline: Instant) -> Result<Output, String> {
-    let whole: Vec<&str> = ["ip", "netns", "exec", NAME].into_iter().chain(line.iter().copied()).collect();
-    instance.root(&whole, deadline)
+pub(crate) fn run(line: &[&str], deadline: Instant) -> Result<Output, String> {
+    let whole: Vec<&str> = ["ip", "netns", "exec", NAMESPACE].into_iter().chain(line.iter().copied()).collect();
+    exec::root(&whole, deadline)
 }
 
-/// True if the instance answers on the port to the second host within the time.
-pub(crate) fn reaches(instance: &Instance, to: SocketAddr, wait: Duration, deadline: Instant) -> Result<bool, String> {
-    let (to, wait) = (to.to_string(), wait.as_secs().to_string());
-    let judge = std::env::current_exe().map_err(|e| e.to_string())?;
-    let output = run(instance, &[&judge.to_string_lossy(), "probe", &to, &wait], deadline)?;
+/// True if the second host can connect to the address of the instance within the timeout.
+pub(crate) fn reaches(to: SocketAddr, timeout: Duration, deadline: Instant) -> Result<bool, String> {
+    let (to, timeout) = (to.to_string(), timeout.as_secs().to_string());
+    let smoke = std::env::current_exe().map_err(|e| e.to_string())?;
+    let output = run(&[&smoke.to_string_lossy(), "probe", &to, &timeout], deadline)?;
     match output.code {
         Some(0) => Ok(true),
         Some(1) => Ok(false),
-        _ => Err(format!("the look from the second network {}", output.gist())),
+        _ => Err(format!("the connection test from the second network {}", output.summary())),
     }
 }
 
-/// Takes the second host away; also one that an earlier run left.
-pub(crate) fn remove(instance: &Instance) {
-    if fs::exists(format!("/run/netns/{NAME}")).unwrap_or(false) {
+/// Removes the second host, also that of an earlier run that was killed.
+pub(crate) fn remove() {
+    if fs::exists(format!("/run/netns/{NAMESPACE}")).unwrap_or(false) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        let _ = instance.root(&["ip", "netns", "delete", NAME], deadline);
-        let _ = instance.root(&["ip", "link", "delete", CABLE[0]], deadline);
-        let _ = fs::remove_file(HANDS_OFF);
+        let _ = exec::root(&["ip", "netns", "delete", NAMESPACE], deadline);
+        let _ = exec::root(&["ip", "link", "delete", VETH[0]], deadline);
+        let _ = fs::remove_file(NETWORKD_FILE);
     }
 }
 
-/// Connects: exit code 0 if somebody answers, 1 if not.
-pub(crate) fn probe(address: SocketAddr, wait: Duration) -> u8 {
-    u8::from(TcpStream::connect_timeout(&address, wait).is_err())
+/// Exit code of `smoke probe`: 0 if the address accepts the connection within the timeout, else 1.
+pub(crate) fn probe(address: SocketAddr, timeout: Duration) -> u8 {
+    u8::from(TcpStream::connect_timeout(&address, timeout).is_err())
 }
 
 #[cfg(test)]

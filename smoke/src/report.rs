@@ -1,4 +1,4 @@
-//! The report: what was judged, how each check went; as JSON, for the terminal, JUnit XML and TAP.
+//! The report of a smoke test, and its formats: terminal, JSON, JUnit XML, TAP.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -7,37 +7,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot::Boot;
 
-/// How a check went.
+/// Outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// As the spec wants it.
+    /// The instance meets the spec.
     Pass,
-    /// Not as the spec wants it, or it could not be told in time.
+    /// The instance does not meet the spec, or the check did not finish before its timeout.
     Fail,
-    /// Failed, but the spec excuses it until a date.
+    /// Failed, but an `[[override]]` of the spec excludes it until a date.
     Quarantined,
-    /// Failed because another check failed, which says so itself.
+    /// Failed because another check failed; only that one counts as failed.
     Skipped,
 }
 
-/// One check's result.
+/// Result of a check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// Its stable name.
+    /// Name of the check; names are stable across versions.
     pub name: String,
-    /// How it went.
+    /// Whether it passed.
     pub outcome: Outcome,
     /// Wall time in seconds.
     pub seconds: f64,
-    /// What was found, in one line.
+    /// What was found, or why the check failed, in one line.
     pub message: String,
 }
 
-/// A whole run on one boot of one instance.
+/// One run of the smoke binary, on one boot of an instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Layout version; 1.
+    /// Version of the format: 1.
     pub schema: u32,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
@@ -45,19 +45,19 @@ pub struct Report {
     pub host_keys: Vec<String>,
     /// `ID VERSION_ID` of /etc/os-release.
     pub os: String,
-    /// The checks in order of the spec.
+    /// The checks, in the order of the spec.
     pub checks: Vec<Check>,
     /// Wall time of the whole run in seconds.
     pub wall_seconds: f64,
-    /// The slowest check's time in seconds.
+    /// Wall time of the slowest check in seconds.
     pub slowest_seconds: f64,
-    /// How long the boot took; absent where it was not measured.
+    /// Boot times; absent if they were not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
 }
 
 impl Report {
-    /// True if something was checked and nothing failed.
+    /// True if the report has checks and none failed. Quarantined and skipped checks count as not failed.
     pub fn passed(&self) -> bool {
         !self.checks.is_empty() && self.failed().is_empty()
     }
@@ -67,7 +67,7 @@ impl Report {
         self.checks.iter().filter(|c| c.outcome == Outcome::Fail).map(|c| c.name.as_str()).collect()
     }
 
-    /// The report as `terminal`, `json`, `junit` or `tap`; `None` for another word.
+    /// The report in the format `terminal`, `json`, `junit` or `tap`; `None` for another name.
     pub fn render(&self, format: &str) -> Option<String> {
         match format {
             "terminal" => Some(self.terminal()),
@@ -104,7 +104,7 @@ impl Report {
         out
     }
 
-    /// JUnit XML as CI systems read it.
+    /// JUnit XML, the subset that CI systems read.
     fn junit(&self) -> String {
         let skipped =
             self.checks.iter().filter(|c| matches!(c.outcome, Outcome::Quarantined | Outcome::Skipped)).count();
@@ -160,7 +160,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Escapes text for an XML attribute; characters that XML 1.0 forbids become `?`.
+/// Escapes text for an XML attribute and replaces characters that XML 1.0 forbids with `?`.
 fn xml(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_without_checks_has_not_passed() {
+    fn report_without_checks_does_not_pass() {
         assert!(!Report { checks: vec![], ..report() }.passed());
         assert!(!report().passed());
         let good = Report { checks: vec![report().checks[0].clone(), report().checks[2].clone()], ..report() };
@@ -223,13 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn json_survives_the_way_there_and_back() {
+    fn json_round_trip() {
         let text = report().render("json").unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report());
     }
 
     #[test]
-    fn a_report_of_before_boots_were_measured_is_read() {
+    fn report_without_boot_times_is_read() {
         let old = Report { boot: None, ..report() };
         let text = old.render("json").unwrap();
         assert!(!text.contains("\"boot\""), "{text}");

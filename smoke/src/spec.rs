@@ -1,39 +1,40 @@
-//! The smoke spec: TOML, strict. A section that is there is checked; one that is not is not.
+//! The smoke spec: a TOML file that states what an instance must have. Unknown keys are errors. A section that is absent is not checked.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// A mistake in a spec.
+/// An error in a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecError {
-    /// Line from 1, if it is known.
+    /// Line number, starting at 1, if known.
     pub line: Option<usize>,
-    /// What is wrong.
+    /// Cause of the error.
     pub message: String,
 }
 
-/// What a good instance looks like.
+/// A smoke spec.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// Layout version; 1.
+    /// Version of the format: 1.
     pub schema: u32,
-    /// Who uses the instance and what it is.
+    /// Login user, architecture and operating system.
     pub instance: Instance,
-    /// Programs that must be there, run and have the right version.
+    /// Programs that must be installed, run, and have the required version.
     #[serde(default, rename = "tool")]
     pub tools: Vec<Tool>,
-    /// Things that must really work, not only print a version.
+    /// Functional tests beyond printing a version.
     #[serde(default)]
     pub works: Works,
-    /// PM2.
+    /// PM2, the process manager.
     pub pm2: Option<Pm2>,
-    /// The host firewall.
+    /// The host firewall, UFW.
     pub ufw: Option<Ufw>,
-    /// fail2ban.
+    /// fail2ban, which bans addresses after failed logins.
     pub fail2ban: Option<Fail2ban>,
-    /// sshd.
+    /// Effective options of sshd, and logins that must be refused.
     pub sshd: Option<Sshd>,
     /// Automatic security updates.
     pub unattended_upgrades: Option<UnattendedUpgrades>,
@@ -41,285 +42,306 @@ pub struct Spec {
     pub dispatch: Option<Dispatch>,
     /// The Systems Manager agent.
     pub ssm_agent: Option<SsmAgent>,
-    /// Who may log in and become root.
+    /// Accounts that may log in and become root.
     pub accounts: Option<Accounts>,
-    /// Programs that run with more rights than who starts them.
+    /// Programs with a set-ID bit or capabilities.
     pub privileged: Option<Privileged>,
-    /// What runs by itself.
+    /// Files of cron, systemd and others that start programs.
     pub jobs: Option<Jobs>,
-    /// Listening sockets, the clock, names.
+    /// Listening sockets, clock and name resolution.
     pub network: Option<Network>,
-    /// How long a boot may take.
+    /// Limit for the boot time.
     pub boot: Option<Boot>,
-    /// The root disk.
+    /// Size and free space of the root file system.
     pub disk: Option<Disk>,
-    /// Nothing of the build may be left.
+    /// Data of the build that an image must not contain.
     #[serde(default)]
     pub residue: Residue,
-    /// Exceptions by check name.
+    /// Timeouts and quarantines of single checks.
     #[serde(default, rename = "override")]
     pub overrides: Vec<Override>,
 }
 
 /// `[instance]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Instance {
-    /// The login user.
+    /// Name of the login user.
     pub user: String,
-    /// `uname -m`.
+    /// Architecture, as `uname -m` prints it.
     pub arch: String,
-    /// Accepted systems: `ubuntu 22.04`.
+    /// Accepted operating systems, `ID VERSION_ID` of /etc/os-release: `ubuntu 22.04`.
     pub os: Vec<String>,
-    /// Wait for systemd and judge failed units.
+    /// Wait until systemd has finished booting, and check that no unit failed.
     #[serde(default)]
     pub systemd: bool,
-    /// Judge cloud-init.
+    /// Check that cloud-init finished without errors.
     #[serde(default)]
     pub cloud_init: bool,
 }
 
 /// `[[tool]]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tool {
     /// Program name; the check is `tool-NAME`.
     pub name: String,
-    /// What to run; `NAME --version` when left out.
+    /// Command line that prints the version; empty: `NAME --version`.
     #[serde(default)]
     pub command: Vec<String>,
-    /// Requirement on the version: `>=24, <25`.
+    /// Version requirement: `>=24, <25`.
     pub version: Option<String>,
-    /// Ask only when everything has started that starts at boot.
+    /// Run the command only after systemd has finished booting.
     #[serde(default)]
     pub after_boot: bool,
-    /// The agent whose program it is: wanted only if the image's manifest says that it was built with it.
+    /// Agent that the program belongs to. The program is required only if the image's manifest names this agent, or `all`, as `provider`.
     pub agent: Option<String>,
-    /// Its npm package, where that has another name: `validate` holds the requirement against the lock file.
+    /// npm package of the program, if its name differs. `validate` compares the version requirement with the lock file.
     pub package: Option<String>,
 }
 
 /// `[works]`
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Works {
-    /// A C program compiles and runs.
+    /// Compile and run a C program.
     #[serde(default)]
     pub compiler: bool,
-    /// npm packs and installs a local package.
+    /// Install a local package with npm.
     #[serde(default)]
     pub npm: bool,
-    /// Bun runs a script.
+    /// Run a TypeScript file with Bun.
     #[serde(default)]
     pub bun: bool,
-    /// Git clones the repository in the fixtures.
+    /// Clone the git bundle of the fixtures.
     #[serde(default)]
     pub git_clone: bool,
-    /// `/etc/agent-ami/manifest.json` tells what is really installed.
+    /// Compare `/etc/agent-ami/manifest.json` with what is installed.
     #[serde(default)]
     pub manifest: bool,
-    /// `/etc/agent-ami/sbom.cdx.json` lists the packages.
+    /// Compare `/etc/agent-ami/sbom.cdx.json` with the installed packages.
     #[serde(default)]
     pub sbom: bool,
 }
 
 /// `[pm2]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Pm2 {
-    /// The boot unit.
+    /// systemd unit that starts PM2 at boot.
     pub unit: String,
-    /// A log longer than this, in MiB, is rotated within the hour.
+    /// Size in MiB above which logrotate must rotate a log of PM2.
     pub log_max_mib: Option<u64>,
 }
 
 /// `[ufw]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Ufw {
-    /// What is let in: `22/tcp`.
+    /// Ports that incoming connections may use: `22/tcp`.
     pub allow: Vec<String>,
 }
 
 /// `[fail2ban]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Fail2ban {
-    /// The jail.
+    /// Name of the jail.
     pub jail: String,
-    /// Settings as `fail2ban-client get JAIL NAME` prints them.
+    /// Settings of the jail, as `fail2ban-client get JAIL NAME` prints them.
     pub settings: BTreeMap<String, String>,
 }
 
 /// `[sshd]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Sshd {
-    /// Options as `sshd -T` prints them.
+    /// Options and values, as `sshd -T` prints them.
     pub effective: BTreeMap<String, String>,
-    /// Try to log in as root and with a password.
+    /// Test that logins as root and with a password are refused.
     #[serde(default)]
     pub try_logins: bool,
 }
 
 /// `[unattended_upgrades]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UnattendedUpgrades {
-    /// The timers that start them.
+    /// Timers that start the updates.
     pub timers: Vec<String>,
 }
 
 /// `[dispatch]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Dispatch {
-    /// The folder of root's scripts.
+    /// Directory with the dispatch scripts, which root owns.
     pub scripts: String,
-    /// The user's folder with links to them, below the home.
+    /// Directory with links to the scripts, relative to the home of the login user.
     pub links: String,
-    /// Whether runs with `DISPATCH_ISOLATE=1` are held in their unit: ways out of it are tried.
+    /// Test the isolation of runs with `DISPATCH_ISOLATE=1`.
     #[serde(default)]
     pub isolate: bool,
 }
 
 /// `[ssm_agent]`
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SsmAgent {
-    /// How long systemd waits before it brings the agent back.
+    /// Seconds that systemd waits before it restarts the agent (`RestartSec=`).
     pub restart_secs: u64,
 }
 
 /// `[accounts]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Accounts {
-    /// Accounts that have a shell.
+    /// Accounts that may have a login shell.
     pub shells: Vec<String>,
-    /// Accounts that may use sudo and be in a group whose members can become root; root may anyway.
+    /// Accounts besides root that may use sudo or be in a group whose members can become root.
     pub sudo: Vec<String>,
-    /// Files of sudo's configuration beyond the packages'.
+    /// Files of the sudo configuration that belong to no package.
     #[serde(default)]
     pub sudoers: Vec<String>,
 }
 
 /// `[privileged]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Privileged {
     /// Programs that may have the set-user-ID or set-group-ID bit.
     pub setuid: Vec<String>,
-    /// Programs that may have capabilities.
+    /// Programs that may have file capabilities.
     #[serde(default)]
     pub capabilities: Vec<String>,
 }
 
 /// `[jobs]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Jobs {
-    /// Files of cron and systemd beyond the packages'; one `*` in each stands for a part of a name.
+    /// Files that belong to no package. Each may have one `*`, which matches any part of a file name.
     pub files: Vec<String>,
 }
 
 /// `[network]`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// What listens: `22/tcp`, or with an address `127.0.0.1:25/tcp`.
+    /// Sockets that must listen: `22/tcp`, or with an address `127.0.0.1:25/tcp`.
     pub listen: Vec<String>,
-    /// What may listen besides: it depends on the release or the provider.
+    /// Sockets that may listen as well, depending on the operating system or the cloud.
     #[serde(default)]
     pub may_listen: Vec<String>,
-    /// A service keeps the clock, and it is right.
+    /// Check that a service synchronises the clock.
     #[serde(default)]
     pub clock: bool,
-    /// Names are resolved.
+    /// Check that names are resolved.
     #[serde(default)]
     pub names: bool,
 }
 
 /// `[boot]`
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Boot {
-    /// From the kernel's start until sshd accepts connections.
+    /// Limit for the seconds from the kernel's start until the unit of sshd is active.
     pub budget_seconds: f64,
-    /// How many times as long that may take where the processor is emulated.
+    /// Factor for the limit where the processor is emulated; at least 1.
     pub emulated_factor: f64,
 }
 
 /// `[disk]`
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
-    /// Least size of the root file system in GiB.
+    /// Minimum size of the root file system in GiB.
     pub root_min_gib: f64,
-    /// Least free space on it in GiB.
+    /// Minimum free space of the root file system in GiB.
     pub free_min_gib: f64,
 }
 
 /// `[residue]`
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Residue {
-    /// Check all of it.
+    /// Run all checks whose names begin with `residue-`.
     #[serde(default)]
     pub check: bool,
 }
 
 /// `[[override]]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Override {
-    /// The check.
+    /// Name of the check.
     pub check: String,
-    /// Another time-out, in seconds.
+    /// Timeout in seconds instead of the default.
     pub timeout_secs: Option<u64>,
-    /// Until this date (YYYY-MM-DD) a failure is `quarantined` and does not count.
+    /// Last day (YYYY-MM-DD) on which a failure is `quarantined` and does not fail the smoke test.
     pub expires: Option<String>,
-    /// Why; needed with `expires`.
+    /// Reason of the quarantine; required with `expires`.
     pub reason: Option<String>,
 }
 
-/// Reads a spec and checks what TOML's types cannot.
+/// Parses and validates a spec.
 pub fn parse(text: &str) -> Result<Spec, SpecError> {
     let spec: Spec = toml::from_str(text).map_err(|e| SpecError {
         line: e.span().map(|s| line(text, s.start)),
         message: e.message().trim().to_owned(),
     })?;
-    let wrong =
+    let error =
         |needle: &str, message: String| Err(SpecError { line: text.find(needle).map(|at| line(text, at)), message });
     if spec.schema != 1 {
-        return wrong("schema", format!("schema {} is not known; this is for schema 1", spec.schema));
+        return error("schema", format!("unsupported schema {}; expected 1", spec.schema));
     }
     if spec.tools.is_empty() && spec.ufw.is_none() && spec.sshd.is_none() {
-        return wrong("", "the spec checks nothing: it has neither tools nor ufw nor sshd".to_owned());
+        return error("", "the spec has no [[tool]], [ufw] or [sshd] section".to_owned());
     }
     for tool in &spec.tools {
         if spec.tools.iter().filter(|t| t.name == tool.name).count() > 1 {
-            return wrong(&format!("\"{}\"", tool.name), format!("tool {} stands there twice", tool.name));
+            return error(&format!("\"{}\"", tool.name), format!("duplicate tool {}", tool.name));
         }
         if let Some(requirement) = tool.version.as_deref().filter(|r| !crate::version::is_requirement(r)) {
-            return wrong(requirement, format!("`{requirement}` is no requirement; write for example \">=24, <25\""));
+            return error(
+                requirement,
+                format!("invalid version requirement `{requirement}`; an example is \">=24, <25\""),
+            );
         }
     }
     if let Some(boot) = spec.boot {
         if !spec.instance.systemd {
-            return wrong("[boot]", "[boot] asks systemd: it wants `systemd = true` below [instance]".to_owned());
+            return error("[boot]", "[boot] requires `systemd = true` in [instance]".to_owned());
         }
         if !(boot.budget_seconds > 0.0 && boot.emulated_factor >= 1.0) {
-            let message = "[boot] wants budget_seconds above 0 and an emulated_factor of at least 1";
-            return wrong("budget_seconds", message.to_owned());
+            let message = "[boot] requires budget_seconds above 0 and emulated_factor of at least 1";
+            return error("budget_seconds", message.to_owned());
         }
     }
-    for exception in &spec.overrides {
-        let dated = exception.expires.as_deref().is_none_or(is_date);
-        if !dated || (exception.expires.is_some() && exception.reason.is_none()) {
+    for entry in &spec.overrides {
+        let dated = entry.expires.as_deref().is_none_or(is_date);
+        if !dated || (entry.expires.is_some() && entry.reason.is_none()) {
             let message =
-                format!("override of {}: `expires` is a date YYYY-MM-DD and needs a `reason`", exception.check);
-            return wrong(&exception.check, message);
+                format!("override of {}: `expires` must be a date YYYY-MM-DD and requires a `reason`", entry.check);
+            return error(&entry.check, message);
         }
     }
     Ok(spec)
@@ -345,23 +367,23 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_good() {
+    fn standard_spec_is_valid() {
         let spec = parse(include_str!("../specs/locus-agent.toml")).unwrap();
         assert!(spec.tools.iter().any(|t| t.name == "claude"));
     }
 
     #[test]
-    fn mistakes_are_told_with_their_line() {
+    fn errors_with_their_lines() {
         assert_eq!(error("[ufw]\nalow = []\n").line, Some(7));
-        assert!(error("").message.contains("checks nothing"));
+        assert!(error("").message.contains("no [[tool]]"));
         let twice = "[[tool]]\nname = \"git\"\n[[tool]]\nname = \"git\"\n";
-        assert_eq!(error(twice), SpecError { line: Some(7), message: "tool git stands there twice".to_owned() });
-        assert!(error("[[tool]]\nname = \"git\"\nversion = \"2\"\n").message.contains("is no requirement"));
+        assert_eq!(error(twice), SpecError { line: Some(7), message: "duplicate tool git".to_owned() });
+        assert!(error("[[tool]]\nname = \"git\"\nversion = \"2\"\n").message.contains("invalid version requirement"));
         let boot = "[[tool]]\nname = \"git\"\n[boot]\nbudget_seconds = 0\nemulated_factor = 4\n";
         assert!(error(boot).message.contains("systemd = true"));
         let with_systemd = format!("{HEAD}systemd = true\n{boot}");
         assert!(parse(&with_systemd).unwrap_err().message.contains("budget_seconds above 0"));
         let quarantine = "[[tool]]\nname = \"git\"\n[[override]]\ncheck = \"tool-git\"\nexpires = \"2026-12-31\"\n";
-        assert!(error(quarantine).message.contains("needs a `reason`"));
+        assert!(error(quarantine).message.contains("requires a `reason`"));
     }
 }

@@ -1,6 +1,6 @@
 //! Versions as tools print them, and requirements on them: `>=24.1, <25`.
 
-/// The first thing in a tool's answer that looks like a version: digits, dots, digits.
+/// The first version in the output of a program: digits and dots, with at least one dot.
 pub fn find(text: &str) -> Option<&str> {
     let bytes = text.as_bytes();
     let mut start = 0;
@@ -19,18 +19,18 @@ pub fn find(text: &str) -> Option<&str> {
     None
 }
 
-/// True if the version meets every part of the requirement. Missing parts count as 0, so `24` is `24.0.0`.
+/// True if the version meets every comparison of the requirement. Missing components count as 0, so `24` equals `24.0.0`.
 pub fn satisfies(version: &str, requirement: &str) -> bool {
     let Some(version) = numbers(version) else { return false };
     parse(requirement).is_some_and(|parts| !parts.is_empty() && parts.iter().all(|part| part.admits(&version)))
 }
 
-/// True if the requirement can be read.
+/// True if the requirement has valid syntax.
 pub fn is_requirement(requirement: &str) -> bool {
     parse(requirement).is_some_and(|parts| !parts.is_empty())
 }
 
-/// One comparison.
+/// One comparison of a requirement.
 struct Part {
     operator: Operator,
     version: Vec<u64>,
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_found_in_what_tools_print() {
+    fn versions_in_the_output_of_programs() {
         let table = [
             ("git version 2.47.3", "2.47.3"),
             ("v26.10.0", "26.10.0"),
@@ -97,14 +97,14 @@ mod tests {
             ("gcc (Debian 14.2.0-19) 14.2.0", "14.2.0"),
             ("UnZip 6.00 of 20 April 2009", "6.00"),
         ];
-        for (text, want) in table {
-            assert_eq!(find(text), Some(want), "{text}");
+        for (text, expected) in table {
+            assert_eq!(find(text), Some(expected), "{text}");
         }
         assert_eq!(find("no version 7 here"), None);
     }
 
     #[test]
-    fn requirements_compare_numbers_not_text() {
+    fn requirements_compare_components_as_numbers() {
         assert!(satisfies("26.10.0", ">=26.9, <27"));
         assert!(!satisfies("27.0.0", ">=26.9, <27"));
         assert!(satisfies("6.00", ">=6"));

@@ -1,18 +1,15 @@
-//! How long a build takes beside the real `packer build`: same template, same base, same variables, same run, one after the other.
+//! Compares the time of a build by the native engine with that of Packer: same template, base and variables, one after the other in one
+//! run.
 //!
-//! `cargo bench --package xtask --bench build` builds a small template; with BENCH_TEMPLATE=project the project's own one, which
-//! takes hours where machines are emulated. BENCH_SCENARIOS=cold,change leaves some out, BENCH_SCRIPT names another script to change,
-//! and BENCH_DRY=1 prints what would be built and has Packer validate the template. Needs a base image: `cargo xtask ami build` makes one.
-//! Packer and its plugins are `.ci/packer/provide`'s, which needs Go; without Go only our own figures are printed.
+//! `cargo bench --package xtask --bench build` builds a small template. BENCH_TEMPLATE=project builds the project's template, which takes
+//! hours where machines are emulated. BENCH_SCENARIOS=cold,change runs only these scenarios, BENCH_SCRIPT is the script to change, and
+//! BENCH_DRY=1 prints what would be built and runs `packer validate`. Requires a base image: `cargo xtask ami build` makes one.
+//! `.ci/packer/provide` builds Packer and its plugins, for which it requires Go; without Go only the native engine is measured.
 //!
-//! Packer is run by `ami build --engine packer`: with the seed, key and variables that we would give it. Of that command only the time
-//! in which Packer works counts for it. Figures of one run can be compared with each other; those of two runs on a busy machine cannot.
+//! `ami build --engine packer` runs Packer, with the same seed, key and variables as a build by a user. Only the time of the build phase,
+//! in which Packer runs, counts. Times of one run can be compared with each other; those of two runs on a busy machine cannot.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a benchmark prints what it measures and stops where it cannot"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints its results and fails by panicking")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -25,37 +22,37 @@ use serde_json::Value;
 mod place;
 use place::{Place, Template};
 
-/// A scenario: its name for BENCH_SCENARIOS, what it is, and how it is measured.
+/// The scenarios: name for BENCH_SCENARIOS, and description.
 const SCENARIOS: [(&str, &str); 4] = [
-    ("cold", "cold: from the base to an image"),
+    ("cold", "from the base to an image"),
     ("warm", "nothing changed"),
     ("change", "last script changed, to an image"),
     ("smoke", "last script changed, to a smoke-tested image"),
 ];
 
-/// What one engine did in one scenario.
+/// The result of one engine in one scenario.
 struct Measured {
     seconds: f64,
-    /// Steps that were run.
+    /// Number of steps that were run.
     steps: usize,
-    /// What the steps were run in; nothing if none was.
+    /// Builder of the steps; `-` if none was run.
     builder: String,
 }
 
 fn main() {
-    // `cargo test --benches` and the like ask for a list: there is none.
+    // `cargo test --benches` and test runners call the binary with these arguments; there are no tests to list or run.
     if std::env::args().any(|a| a == "--list" || a == "--test") {
         return;
     }
     let template = match std::env::var("BENCH_TEMPLATE").as_deref() {
         Err(_) | Ok("small") => Template::Small,
         Ok("project") => Template::Project,
-        Ok(other) => panic!("BENCH_TEMPLATE is `{other}`: small or project"),
+        Ok(other) => panic!("BENCH_TEMPLATE is `{other}`, expected `small` or `project`"),
     };
     let chosen = std::env::var("BENCH_SCENARIOS").unwrap_or_else(|_| "cold,warm,change,smoke".to_owned());
     let chosen: Vec<&str> = chosen.split(',').collect();
     if let Some(other) = chosen.iter().find(|name| !SCENARIOS.iter().any(|(known, _)| known == *name)) {
-        panic!("BENCH_SCENARIOS has `{other}`: cold, warm, change, smoke");
+        panic!("no scenario `{other}` (BENCH_SCENARIOS); there are cold, warm, change, smoke");
     }
     let bench = Bench { place: Place::new(template), packer: packer() };
     if std::env::var_os("BENCH_DRY").is_some() {
@@ -74,22 +71,22 @@ fn main() {
 fn print_table(bench: &Bench, rows: &[(&str, (Measured, Option<Measured>))]) {
     println!("\nthe script that was changed: {}", bench.place.script);
     println!(
-        "{:46}{:>11}  {:>9}  {:10}{:>11}  {:>14}",
-        "", "agent-ami", "steps run", "built in", "packer", "ours / packer"
+        "{:46}{:>11}  {:>9}  {:10}{:>11}  {:>18}",
+        "", "agent-ami", "steps run", "built in", "packer", "agent-ami / packer"
     );
     for (what, (ours, packers)) in rows {
         let theirs = packers.as_ref().map_or("-".to_owned(), |p| format!("{:.1} s", p.seconds));
         let ratio = packers.as_ref().map_or("-".to_owned(), |p| format!("{:.4}", ours.seconds / p.seconds));
         let seconds = format!("{:.1} s", ours.seconds);
-        println!("{what:46}{seconds:>11}  {:>9}  {:10}{theirs:>11}  {ratio:>14}", ours.steps, ours.builder);
+        println!("{what:46}{seconds:>11}  {:>9}  {:10}{theirs:>11}  {ratio:>18}", ours.steps, ours.builder);
     }
     if bench.packer.is_none() {
-        println!("packer: .ci/packer/provide could not build it, so there is nothing to compare with");
+        println!("packer: not measured, because .ci/packer/provide failed");
     }
 }
 
-/// Where Packer and its plugins are, built if need be; nothing without Go.
-#[expect(clippy::disallowed_methods, reason = "the script is run as a person would")]
+/// Builds Packer and its plugins unless they exist; returns their directory, or `None` if that fails.
+#[expect(clippy::disallowed_methods, reason = "the benchmark runs the script as a user does")]
 fn packer() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let tools = root.join(".agent-ami/packer-tools");
@@ -97,14 +94,14 @@ fn packer() -> Option<PathBuf> {
     built.success().then_some(tools)
 }
 
-/// The project and who builds in it.
+/// The project, and the directory of Packer.
 struct Bench {
     place: Place,
     packer: Option<PathBuf>,
 }
 
 impl Bench {
-    /// One scenario: ours, then Packer's from the same files.
+    /// Measures one scenario: the native engine, then Packer with the same files.
     fn measure(&self, scenario: &str) -> (Measured, Option<Measured>) {
         let smoke = scenario == "smoke";
         if smoke || scenario == "change" {
@@ -115,17 +112,17 @@ impl Bench {
         (ours, self.packer.is_some().then(|| self.packers(smoke)))
     }
 
-    /// What a change starts from, which is not measured: an image, and the smoke binary, compiled once for whoever builds.
+    /// Prepares the state before a change, which is not measured: an image, and the smoke binary, which both engines use.
     fn prepare(&self, smoke: bool) {
         let (_, built) = self.run(&["ami", "build", "--engine", "native"]);
         let named = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("smoke-");
         if smoke && !std::fs::read_dir(self.place.path("state/bin")).unwrap().flatten().any(named) {
-            println!("  the smoke binary is compiled first");
+            println!("  compiling the smoke binary first");
             self.smoke(&built);
         }
     }
 
-    /// Our own build, and the smoke test of what it made.
+    /// Builds with the native engine, and runs the smoke test of the image.
     fn ours(&self, smoke: bool) -> Measured {
         let started = Instant::now();
         let (events, result) = self.run(&["ami", "build", "--engine", "native"]);
@@ -139,7 +136,7 @@ impl Bench {
         Measured { seconds, steps, builder }
     }
 
-    /// Packer's build, and the same smoke test. What we do before and after Packer works is not counted.
+    /// Builds with Packer, and runs the smoke test of the image. Only Packer's build phase and the smoke test count.
     fn packers(&self, smoke: bool) -> Measured {
         let (events, result) = self.run(&["ami", "build", "--engine", "packer", "--force"]);
         let built = events.iter().find(|e| e["event"] == "phase-finished" && e["phase"] == "build").unwrap();
@@ -158,7 +155,7 @@ impl Bench {
         self.run(&["ami", "smoke", built["data"]["image"]["id"].as_str().unwrap()]);
     }
 
-    /// Runs a command that must succeed; its events and its result.
+    /// Runs a command, which must succeed; returns its events and its result.
     fn run(&self, args: &[&str]) -> (Vec<Value>, Value) {
         let mut command = self.command(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
@@ -171,7 +168,7 @@ impl Bench {
         (events, result)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the command line as a person starts it")]
+    #[expect(clippy::disallowed_methods, reason = "the benchmark runs the command line as a user does")]
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.args(args).args(["--format", "json", "--yes", "--state", "state"]);
@@ -184,13 +181,13 @@ impl Bench {
         command
     }
 
-    /// What would be built: our plan, and Packer's opinion of the same template.
-    #[expect(clippy::disallowed_methods, reason = "Packer and ssh-keygen are run as a person would")]
+    /// Prints the plan of the native engine, and validates the same template with Packer.
+    #[expect(clippy::disallowed_methods, reason = "the benchmark runs Packer and ssh-keygen as a user does")]
     fn dry(&self) {
         let (_, plan) = self.run(&["ami", "plan"]);
         let steps = plan["data"]["plan"]["steps"].as_array().unwrap();
         println!("agent-ami: {} steps; changed between builds: {}", steps.len(), self.place.script);
-        let Some(tools) = &self.packer else { return println!("packer: not here") };
+        let Some(tools) = &self.packer else { return println!("packer: not available") };
         let values = ["qemu_base", "qemu_seed", "qemu_private_key", "output_directory"];
         let values = values.map(|name| format!("{name}={}", self.place.path(name).display()));
         let key = self.place.path("qemu_private_key");
@@ -209,7 +206,7 @@ impl Bench {
     }
 }
 
-/// What the image's record names as its builder: a container, or a machine where the record does not say.
+/// The builder in the image's record; `vm` if the record has none.
 fn built_in(result: &Value) -> String {
     let image = &result["data"]["image"];
     let named = ["built_in", "builder_kind"].iter().find_map(|field| image[*field].as_str());

@@ -1,7 +1,7 @@
-//! Channels: what one points at, and how it is made to point elsewhere.
+//! Channels: what a channel points at, and how it is moved to another image.
 //!
-//! Each sink plans its changes as data, writes one only if nobody was there first, and reads it back. Whether an image may be
-//! pointed at is the stages' to judge.
+//! A sink is a place where a channel's pointers are kept. Each one plans its changes as data, writes a change only if the sink is still as
+//! it was planned for, and reads it back. The stage `promote` decides whether a channel may point at an image.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use crate::error::Result;
 
 pub mod claim;
 pub mod env_file;
+pub mod mark;
 pub mod output;
 pub mod parameters;
 pub mod targets;
@@ -18,17 +19,17 @@ pub mod targets;
 /// A channel's sinks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    /// Its name.
+    /// The channel's name.
     pub name: String,
-    /// The image of ami.toml that it points at one of: each image has its own pointers in a channel.
+    /// The name of the image in ami.toml. Each image has its own pointers in a channel.
     pub image: String,
-    /// The variable of the env file that holds the image's id; `_<REGION>` is added for each region.
+    /// The variable in the env file with the image's id in the home region; those of the regions have the suffix `_<REGION>`.
     pub variable: String,
-    /// The env file, and how it is called in messages.
+    /// The env file: its absolute path, and its path for messages.
     pub env_file: Option<(PathBuf, String)>,
-    /// The parameters' common prefix, `/locus/ami`.
+    /// The common prefix of the parameters' names, `/locus/ami`.
     pub prefix: Option<String>,
-    /// The file that a GitHub workflow takes a step's outputs from.
+    /// The file for the outputs of a GitHub workflow's step (`GITHUB_OUTPUT`).
     pub output: Option<PathBuf>,
 }
 
@@ -43,8 +44,8 @@ pub enum Change {
     Output(PathBuf, String),
 }
 
-/// The changes that make a channel point at `images`, home region's first, in the order in which they are made: what names a version
-/// first, what a reader follows after it.
+/// The changes that make a channel point at `images`, the home region's first. They are in the order in which they must be applied:
+/// parameters of versions, then the pointers that readers resolve.
 pub fn plan<C: Cloud>(cloud: &C, target: &Target, images: &[Image]) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     changes.extend(parameters::plan(cloud, target, images)?.into_iter().map(Change::Parameter));
@@ -60,7 +61,7 @@ pub fn plan<C: Cloud>(cloud: &C, target: &Target, images: &[Image]) -> Result<Ve
     Ok(changes)
 }
 
-/// Makes one change and reads it back.
+/// Applies one change. Env files and parameters are read back.
 pub fn apply<C: Cloud>(cloud: &C, change: &Change) -> Result<()> {
     match change {
         Change::File(file, _, change) => env_file::apply(file, change),
@@ -69,7 +70,7 @@ pub fn apply<C: Cloud>(cloud: &C, change: &Change) -> Result<()> {
     }
 }
 
-/// What a channel points at, by region. The parameters win over the env file: they are what every machine sees.
+/// The image that a channel points at in each region. Parameters take precedence over the env file, because all machines read them.
 pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<String, ImageId>> {
     let mut ids = match &target.env_file {
         Some((file, _)) => env_file::points_at(file, &target.variable, cloud.regions())?,
@@ -79,8 +80,8 @@ pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<String
     Ok(ids)
 }
 
-/// Everything that refers to images in these regions, by image: what a channel's sinks name, where two disagree both, and parameters that
-/// somebody else wrote. Nothing of it may be deleted.
+/// Everything that refers to images, by image: the sinks of all channels (both, if they disagree), and the other parameters in `regions`
+/// that have an image id. These images must not be deleted.
 pub fn references<C: Cloud>(
     cloud: &C,
     targets: &[Target],
@@ -107,14 +108,14 @@ pub fn references<C: Cloud>(
     Ok(references)
 }
 
-/// Removes the parameters that name an image's version, which is about to go. A channel that wants it back writes them again.
+/// Removes the parameters of an image's version, before the image is deleted.
 pub fn forget<C: Cloud>(cloud: &C, targets: &[Target], image: &Image) -> Result<()> {
     let prefixes: BTreeSet<&str> = targets.iter().filter_map(|target| target.prefix.as_deref()).collect();
     prefixes.into_iter().try_for_each(|prefix| parameters::forget(cloud, prefix, image))
 }
 
 impl Change {
-    /// Where it is made.
+    /// The file or parameter that the change writes, for display.
     pub fn place(&self) -> String {
         match self {
             Self::File(_, shown, _) => shown.clone(),
@@ -123,7 +124,7 @@ impl Change {
         }
     }
 
-    /// The change for a person to read.
+    /// The change as a diff, for display.
     pub fn diff(&self) -> String {
         match self {
             Self::File(_, shown, change) => change.diff(shown),

@@ -1,4 +1,4 @@
-//! The command line: clap types only. What a command does stands in `commands/`.
+//! The command line as clap types. The commands are in `commands/`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -108,11 +108,38 @@ pub enum Via {
     Ssm,
 }
 
+/// Options of `validate`.
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// Fail if this linter of workflows is not installed; repeatable
+    #[arg(long, value_name = "LINTER", value_enum)]
+    pub require: Vec<Linter>,
+}
+
+/// A linter that `validate` runs if it is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Linter {
+    /// github.com/rhysd/actionlint
+    Actionlint,
+    /// docs.zizmor.sh
+    Zizmor,
+}
+
+impl Linter {
+    /// The program.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Actionlint => "actionlint",
+            Self::Zizmor => "zizmor",
+        }
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Validate configuration, templates, pins, smoke specs, scripts and lock files without building
-    Validate,
+    Validate(Validate),
     /// Check that the host tools are installed, and print how to install those that are missing
     Doctor(Doctor),
     /// Run the test suite, as CI does
@@ -274,7 +301,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn clap_finds_no_contradiction() {
+    fn clap_accepts_the_definition() {
         Cli::command().debug_assert();
     }
 

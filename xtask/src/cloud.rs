@@ -1,301 +1,197 @@
-//! Where images live: the trait that stages are generic over, and its types.
+//! The traits [`Cloud`] and [`Machine`], which stages are generic over, and their types.
 //!
-//! `local` (QEMU on this machine) is below this module; `aws` will be a crate of its own. Nothing here knows either, prints, or
-//! decides what a pipeline does.
+//! Two providers implement them: [`local`] (QEMU on this machine), a submodule, and `aws` (EC2), the crate `xtask-aws`. The code in
+//! this file depends on neither, prints nothing and decides nothing about a pipeline.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Exit, Result};
-use crate::process;
 use crate::recipe::{Digest, Recipe, Source};
 use crate::remote::Remote;
 
 mod builder;
+mod checksum;
+mod find;
 mod layer;
 mod orphan;
+mod record;
 pub mod local;
 
 pub use builder::{Builder, BuilderKind};
+pub use checksum::sha256_file;
+pub use find::{all_images, everywhere, find};
 pub use layer::{Generation, Layer, LayerId, NoGeneration, Standing, StoredLayer, layer_of};
 pub use orphan::{Kind, Orphan};
+pub use record::{BaseRecord, Corrupt, Identity, Image, ImageId, Listed};
 
-/// An image's id: `ami-…` on EC2, `ami-local-…` here.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ImageId(pub String);
-
-/// An image in one region, as its record says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Image {
-    /// Version of this record's layout.
-    pub schema: u32,
-    /// Its id, unique across regions.
-    pub id: ImageId,
-    /// `{recipe name}-v{version}-{YYYYMMDD-HHmm}`, unique in a region (guide, section 8).
-    pub name: String,
-    /// The region it lies in.
-    pub region: String,
-    /// Which image of `ami.toml` it is.
-    pub image: String,
-    /// The architecture of its processors, as EC2 calls it: `x86_64`, `arm64`; `None` in records that are older than this field.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub arch: Option<String>,
-    /// The account that owns it; `None` where there are no accounts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
-    /// Its version in `ami.toml` when it was built.
-    pub version: String,
-    /// When it was captured, RFC 3339.
-    pub created: String,
-    /// What was done to which base.
-    pub recipe_hash: Digest,
-    /// The base image.
-    pub base: BaseRecord,
-    /// What is the same in every region the image was copied to: the SHA-256 of the disk file, or on EC2, where nobody sees
-    /// the bytes, of the id of the image that the copies were made from.
-    pub content: Digest,
-    /// Size of the disk file, or on EC2 of the root volume, in bytes.
-    pub disk_bytes: u64,
-    /// The image this one was copied from, if it was.
-    pub copied_from: Option<ImageId>,
-    /// The run that made it.
-    pub run: String,
-    /// Who built it: `native`, `packer`.
-    pub engine: String,
-    /// What it was built in; `None` in records that are older than the choice, and on EC2.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub built_in: Option<BuilderKind>,
-    /// Who the builder was, which no instance may be.
-    pub builder: Identity,
-    /// Free-form tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// What tells one machine from another.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// SHA-256 fingerprints of its SSH host keys, sorted.
-    pub host_keys: Vec<String>,
-    /// machine-id(5).
-    pub machine_id: String,
-}
-
-/// What an image was built on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BaseRecord {
-    /// `ubuntu-22.04`, `debian-13`; on EC2 the base AMI's name.
-    pub name: String,
-    /// The base AMI's id; here the same as `name`.
-    pub id: String,
-    /// SHA-256 of the base disk, or of the base AMI's id.
-    pub digest: Digest,
-}
-
-impl BaseRecord {
-    /// A base on this machine.
-    pub fn local(name: &str, digest: Digest) -> Self {
-        Self { name: name.to_owned(), id: name.to_owned(), digest }
-    }
-
-    /// Only the guide's base may leave this machine: a fallback base proves the recipe, it is not the product.
-    pub fn may_leave_local(&self) -> bool {
-        self.name.starts_with("ubuntu")
-    }
-}
-
-/// What `list` found in a place: a good record, or one that cannot be read and is named so that the others still count.
-#[derive(Debug)]
-pub enum Listed {
-    /// A readable record.
-    Image(Box<Image>),
-    /// A damaged one.
-    Corrupt(Corrupt),
-}
-
-/// An image whose record cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Corrupt {
-    /// Its id, as far as that can be told.
-    pub id: ImageId,
-    /// Its region.
-    pub region: String,
-    /// Where a person looks: a folder, or the image in a region.
-    pub place: String,
-    /// What is wrong with it.
-    pub problem: String,
-}
-
-/// A running machine that can be worked on.
+/// A running machine with an open connection.
 pub trait Machine {
-    /// The open way in.
+    /// The open connection.
     fn remote(&self) -> &dyn Remote;
-    /// Restarts it and waits until it lets us in again.
-    fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()>;
-    /// Waits until it lets us in again after a restart that a step started.
-    fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()>;
+    /// Restarts it and waits until it is connected again.
+    fn reboot(&mut self, on_progress: &dyn Fn(&str)) -> Result<()>;
+    /// Waits until it is connected again after a restart that a step started.
+    fn reboot_finished(&mut self, on_progress: &dyn Fn(&str)) -> Result<()>;
     /// The serial console so far, for error messages.
     fn console(&self) -> String;
-    /// Why a first machine, or a first boot of this one, was given up since the last time somebody asked.
+    /// Why a first machine, or the first boot of this one, was abandoned. Each reason is returned once.
     fn second_try(&mut self) -> Option<String>;
-    /// From starting the machine, or from ordering its last restart, until it let us in; nothing where that was not measured.
+    /// Time from the start of the machine, or from the request for its last restart, until the connection was open; `None` where it was
+    /// not measured.
     fn boot_seconds(&self) -> Option<f64> {
         None
     }
-    /// Leaves it running when the run ends, and returns the line that gets a person in.
+    /// Leaves it running when the run ends, and returns the command that logs in.
     fn keep(&mut self) -> Result<String>;
 }
 
-/// What a captured image's record is made from.
+/// The input for the record of a captured image.
 #[derive(Clone, Debug)]
 pub struct Capture {
-    /// Which image of `ami.toml`.
+    /// The image's name in `ami.toml`.
     pub image: String,
     /// Its version.
     pub version: String,
-    /// What was done.
+    /// Hash of the recipe.
     pub recipe_hash: Digest,
     /// The engine's name.
     pub engine: String,
-    /// What it was built in.
+    /// The builder it was built in.
     pub built_in: BuilderKind,
     /// The home region.
     pub region: String,
-    /// Who the builder is.
+    /// The identity of the builder.
     pub builder: Identity,
-    /// The template's source, which says how the image is called and tagged where that is the provider's to do.
+    /// The template's source, which contains the name and tags for providers that set them.
     pub source: Source,
 }
 
-/// What a builder is started for.
+/// The parameters of a builder.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a> {
-    /// What the builder is.
+    /// The kind of builder.
     pub builder: BuilderKind,
-    /// The template's source: what the builder is made of.
+    /// The template's source, which configures the builder.
     pub source: &'a Source,
     /// The base image.
     pub base: &'a BaseRecord,
     /// The layer to start from, instead of the base.
     pub from: Option<Digest>,
-    /// The key of the layer to come.
+    /// The key of the first layer that the build creates.
     pub next: Option<Digest>,
 }
 
-/// The mark of an image whose marks were damaged; its value says where they are.
+/// The mark of an image whose marks were damaged; its value names the file that they were moved to.
 pub const DAMAGED: &str = "damaged";
 
-/// How far work is: done and all, in a unit of the teller's.
+/// Progress as done and total, both in the same unit; `None` where it is unknown.
 pub type Fraction = Option<(u64, u64)>;
 
-/// What a tool beside us made, to be taken over as an image.
+/// What an external tool made, to be adopted as an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// An image that lies where it belongs.
+    /// An image that is already stored in its region.
     Image {
         /// Its region.
         region: String,
         /// Its id.
         id: ImageId,
     },
-    /// A disk on this machine.
+    /// A disk file on this machine.
     Disk(PathBuf),
 }
 
-/// What became of one region when an image was copied.
+/// The result of copying an image to one region.
 #[derive(Debug)]
 pub struct Copied {
     /// The region.
     pub region: String,
-    /// The copy and whether it was made now, or why there is none.
+    /// The copy and whether it was made now (true) or existed before, or why there is none.
     pub result: Result<(Image, bool)>,
-    /// How long it took.
+    /// Duration of the copy.
     pub took: Duration,
 }
 
-/// A parameter as it stands.
+/// The current state of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameter {
-    /// What it holds.
+    /// Its value.
     pub value: String,
-    /// How often it was written.
+    /// Number of writes so far.
     pub version: u64,
 }
 
-/// A parameter is not what it was when the write was planned.
-pub fn changed_in_between(region: &str, name: &str, there: Option<&Parameter>) -> Error {
-    let holds = there.map_or("nothing".to_owned(), |p| format!("{} (version {})", p.value, p.version));
+/// The error for a parameter that changed after the write was planned.
+pub fn changed_in_between(region: &str, name: &str, current: Option<&Parameter>) -> Error {
+    let now = current.map_or("does not exist".to_owned(), |p| format!("is {} (version {})", p.value, p.version));
     Exit::Failed.error(
-        format_args!("{name} in {region} was changed by someone else in between: it holds {holds}"),
-        "run the command again and look at the new diff",
+        format_args!("{name} in {region} was changed by another process meanwhile: it now {now}"),
+        "run the command again and review the new diff",
     )
 }
 
-/// A place where images are built, kept and started.
+/// A provider: builds, stores, copies and starts images.
 pub trait Cloud {
-    /// The machines it starts.
+    /// The type of the machines it starts.
     type Machine: Machine;
 
     /// `local` or `aws`.
     fn name(&self) -> &'static str;
 
-    /// The regions `ami.toml` names, home first.
+    /// The regions in `ami.toml`, home first.
     fn regions(&self) -> &[String];
 
-    /// Those of them whose failure to get a copy is told, but fails nothing.
+    /// The subset of [`Cloud::regions`] in which a failed copy is reported but does not fail the command.
     fn best_effort(&self) -> &[String];
 
-    /// The base image of a source, fetched or made if need be. `told` gets progress for a person.
-    fn base(&self, source: &Source, told: &dyn Fn(&str)) -> Result<BaseRecord>;
+    /// The base image of a source. It is downloaded or built if it does not exist yet, with progress reported to `on_progress`.
+    fn base(&self, source: &Source, on_progress: &dyn Fn(&str)) -> Result<BaseRecord>;
 
-    /// The base image's record if it is at hand without fetching or making anything.
+    /// The base image's record, or `None` if [`Cloud::base`] would have to download or build it.
     fn base_at_hand(&self, source: &Source) -> Result<Option<BaseRecord>>;
 
-    /// What a recipe is built in here, by this engine, and why. An error if it was asked for and is not possible.
+    /// The builder that this engine uses for a recipe, and why. An error if the requested builder is not possible.
     fn builder(&self, recipe: &Recipe, engine: &str) -> Result<Builder>;
 
-    /// The builder that was asked for by name, if one was.
+    /// The builder that the settings request; `None` if the choice is automatic.
     fn builder_wanted(&self) -> Option<BuilderKind>;
 
-    /// The layers a build could start from: at most one a key, each with all that it stands on.
+    /// The layers a build can start from: at most one for each key, each with its complete chain of parents.
     fn layers(&self) -> Result<Vec<Layer>>;
 
-    /// The layers that a build could start from once: what is known of earlier runs of their steps.
+    /// Complete layers that a build can no longer start from. They record the inputs and durations of earlier runs of their steps.
     fn earlier_layers(&self) -> Result<Vec<Layer>> {
         Ok(Vec::new())
     }
 
-    /// All layers that lie here, those among them that no build can start from.
+    /// All layers that are stored, including those that no build can start from.
     fn stored_layers(&self) -> Result<Vec<StoredLayer>> {
         Ok(Vec::new())
     }
 
-    /// Removes one of those; what is gone already is no failure. Only for the holder of the build lock.
+    /// Removes a stored layer. Succeeds if it does not exist. The caller must hold the build lock.
     fn remove_layer(&self, _: &StoredLayer) -> Result<()> {
         Ok(())
     }
 
-    /// Removes what a killed build left here. Only for the holder of the build lock.
+    /// Removes unfinished layers of killed builds. The caller must hold the build lock.
     fn remove_unfinished(&self) -> Result<()>;
 
-    /// Refuses a build that is bound to fail: no room, no permission. `cold` is a build that starts from the base. Returns what a
-    /// person should know before it begins.
+    /// Checks the preconditions of a build, such as disk space and permissions. `cold` is true for a build that starts from the base.
+    /// Returns a notice to print before the build begins.
     fn ready(&self, source: &Source, cold: bool) -> Result<Option<String>>;
 
     /// CA certificates that builders trust and instances must not.
     fn build_certificates(&self) -> Result<Vec<String>>;
 
     /// Starts a machine to build on.
-    fn start_builder(&self, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Self::Machine>;
+    fn start_builder(&self, start: Start<'_>, on_progress: &dyn Fn(&str)) -> Result<Self::Machine>;
 
-    /// Keeps the disk as it is now as a layer, and lets the machine go on above it. `next` is the key of the state to come.
+    /// Stores the current disk as a layer; the machine continues on an overlay above it. `next` is the key of the following layer.
     fn checkpoint(&self, machine: &mut Self::Machine, layer: &Layer, next: Option<Digest>) -> Result<()>;
 
     /// Stops the builder and makes its disk an image.
@@ -304,223 +200,119 @@ pub trait Cloud {
         machine: Self::Machine,
         base: &BaseRecord,
         capture: &Capture,
-        told: &dyn Fn(&str),
+        on_progress: &dyn Fn(&str),
     ) -> Result<Image>;
 
-    /// The template variables that Packer needs to build here what [`Cloud::start_builder`] would start.
+    /// The template variables with which Packer starts a builder equivalent to that of [`Cloud::start_builder`].
     fn for_packer(&self, start: Start<'_>) -> Result<Vec<(String, String)>>;
 
-    /// Takes over what Packer made.
-    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Image>;
+    /// Adopts what Packer made as an image.
+    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Image>;
 
-    /// The instance types an image is judged on, one instance each; an empty name where there are no types.
+    /// The instance types for the smoke test, one instance each; one empty string where there are no types.
     fn instance_types(&self) -> Vec<String>;
 
-    /// Starts a fresh instance of an image, of one of those types.
-    fn launch(&self, image: &Image, instance_type: &str, told: &dyn Fn(&str)) -> Result<Self::Machine>;
+    /// Starts a new instance of an image, of one of those types.
+    fn launch(&self, image: &Image, instance_type: &str, on_progress: &dyn Fn(&str)) -> Result<Self::Machine>;
 
-    /// All images of a region, damaged records among them.
+    /// All images of a region, including those with damaged records.
     fn images(&self, region: &str) -> Result<Vec<Listed>>;
 
-    /// Copies an image to some regions. A copy that is there already is returned as it is; a region that fails does not stop the
-    /// others. `told` gets the region, what happens there and a fraction, and `done` each region's result as soon as it is known.
+    /// Copies an image to some regions. An existing copy is returned unchanged; a failure in one region does not stop the others.
+    /// `on_progress` receives the region, what happens there and the progress; `done` receives each region's result when it is known.
     fn copy(
         &self,
         image: &Image,
         regions: &[String],
-        told: &dyn Fn(&str, &str, Fraction),
+        on_progress: &dyn Fn(&str, &str, Fraction),
         done: &mut dyn FnMut(Copied) -> Result<()>,
     ) -> Result<()>;
 
-    /// The image that this run was making when it was cut off, brought to its end.
-    fn take_up(&self, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Option<Image>>;
+    /// Finishes the image that this run was creating when its process died; `None` if there is no such image.
+    fn take_up(&self, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Option<Image>>;
 
-    /// What runs made, dead and living ones, and what is no image anybody can use.
+    /// The resources of all runs, of living ones too, that are not usable images.
     fn orphans(&self) -> Result<Vec<Orphan>>;
 
-    /// Takes one of those away; what is gone already is no failure.
+    /// Removes such a resource. Succeeds if it does not exist.
     fn take_away(&self, orphan: &Orphan) -> Result<()>;
 
-    /// The image's files on this host, if it lies here.
+    /// The image's files on this host; empty if it is stored elsewhere.
     fn files(&self, image: &Image) -> Vec<PathBuf>;
 
-    /// What refers to the image outside of channels and parameters: instances, launch templates. A list that could not be read is among
-    /// them, because it may hold a user.
+    /// What refers to the image outside of channels and parameters: instances, launch templates. A list that could not be read is
+    /// included, because it may contain a reference.
     fn users(&self, image: &Image) -> Result<Vec<String>>;
 
-    /// What a person should know of the calls so far: what [`Cloud::users`] could not look at, and what was removed and is kept all the same.
+    /// Warnings about the calls so far: what [`Cloud::users`] could not check, and what is retained after its removal.
     fn caveats(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Removes an image and all that belongs to it.
+    /// Removes an image: a local one with its directory, an AMI with its snapshots.
     fn delete(&self, image: &Image) -> Result<()>;
 
     /// Removes an image whose record is damaged.
     fn discard(&self, corrupt: &Corrupt) -> Result<()>;
 
-    /// A parameter of a region that holds an image's id, or a line of text.
+    /// A parameter of a region, whose value is an image's id or a line of text; `None` if it does not exist.
     fn parameter(&self, region: &str, name: &str) -> Result<Option<Parameter>>;
 
-    /// Writes a parameter if its version is still `expected`, `None` for one that is not there yet, and reads it back; else somebody else
-    /// was faster, and that is the error.
+    /// Writes a parameter if its version is still `expected` (`None`: it does not exist yet), and reads it back. If it has another
+    /// version, the error is [`changed_in_between`].
     fn put_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()>;
 
-    /// An error unless a parameter may be written. One that is not there is made with this value; one that is there keeps its own.
+    /// An error unless a parameter may be written. A missing one is created with this value; an existing one keeps its value.
     fn writable(&self, _region: &str, _name: &str, _value: &str) -> Result<()> {
         Ok(())
     }
 
-    /// The parameters of a region that hold an image's id and can be read, whoever wrote them: names and ids.
+    /// Names and values of a region's parameters that contain an image's id, also of those that other tools wrote. Only readable ones.
     fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>>;
 
-    /// Removes a parameter; one that is gone already is no failure.
+    /// Removes a parameter. Succeeds if it does not exist.
     fn delete_parameter(&self, region: &str, name: &str) -> Result<()>;
 
-    /// What people and pipelines have noted on an image: `quarantined`, `promoted:production`.
+    /// The marks of an image, such as `quarantined` and `promoted:production`.
     fn marks(&self, image: &Image) -> Result<BTreeMap<String, String>>;
 
-    /// Notes something on an image.
+    /// Adds a mark to an image, or replaces its value.
     fn mark(&self, image: &Image, key: &str, value: &str) -> Result<()>;
 
-    /// Judges whether an instance of the image would start, without starting one.
+    /// An error if an instance of the image would not start. Checked without starting one.
     fn launchable(&self, image: &Image) -> Result<()>;
 
-    /// Marks an image as one that should not be started any more, and lifts its protection; those who know it still can start it.
+    /// Deprecates an image and disables its protection. It can still be started by its id.
     fn deprecate(&self, image: &Image) -> Result<()>;
 
-    /// An error unless everything is permitted that is done with an image when a channel is pointed at it; asked before the channel moves.
+    /// An error unless all calls are permitted that change an image when a channel is pointed at it. Called before the channel changes.
     fn promotable(&self, _: &Image) -> Result<()> {
         Ok(())
     }
 
-    /// Protects an image from removal by whoever may remove images. On EC2 it cannot be removed for another day after that is lifted.
+    /// Protects an image from deregistration. On EC2 it cannot be deregistered for another day after the protection is disabled.
     fn protect(&self, _: &Image) -> Result<()> {
         Ok(())
     }
 
-    /// True if images can be disabled here: nobody can start one then, until it is enabled again.
+    /// True if the provider can disable images. A disabled image cannot be started until it is enabled again.
     fn disables(&self) -> bool {
         false
     }
 
-    /// An error if nobody can start the image because it is disabled.
+    /// An error if the image is disabled.
     fn usable(&self, _: &Image) -> Result<()> {
         Ok(())
     }
 
-    /// Disables an image; one that is disabled already is left alone.
+    /// Disables an image. Succeeds if it is disabled already.
     fn disable(&self, _: &Image) -> Result<()> {
         Ok(())
     }
 
-    /// Keeps a document that belongs to an image: smoke report, manifest, SBOM.
+    /// Stores a document of an image: smoke report, manifest, SBOM.
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()>;
 
-    /// Reads such a document back.
+    /// Reads a document of an image; `None` if it does not exist.
     fn document(&self, image: &Image, name: &str) -> Result<Option<Vec<u8>>>;
-}
-
-impl fmt::Display for ImageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Everything readable in all regions, oldest first, with the damaged records beside it.
-pub fn all_images<C: Cloud>(cloud: &C) -> Result<(Vec<Image>, Vec<Corrupt>)> {
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for region in cloud.regions() {
-        for listed in cloud.images(region)? {
-            match listed {
-                Listed::Image(image) => good.push(*image),
-                Listed::Corrupt(corrupt) => bad.push(corrupt),
-            }
-        }
-    }
-    good.sort_by(|a, b| (&a.created, &a.region).cmp(&(&b.created, &b.region)));
-    Ok((good, bad))
-}
-
-/// The image in every region, the home region's first: images of the same name; those in other regions are copies.
-pub fn everywhere<C: Cloud>(cloud: &C, all: &[Image], image: &Image) -> Vec<Image> {
-    let copies = all.iter().filter(|i| i.name == image.name && i.region != image.region);
-    let mut images: Vec<Image> = std::iter::once(image).chain(copies).cloned().collect();
-    images.sort_by_key(|i| cloud.regions().iter().position(|r| *r == i.region));
-    images
-}
-
-/// The image a person names: by id, by name (in the home region), or by its name in `ami.toml` (the newest in the home region).
-pub fn find<C: Cloud>(cloud: &C, wanted: &str) -> Result<Image> {
-    let home = cloud.regions().first().cloned().unwrap_or_default();
-    // Most are at home, and there may be many regions, each of which is a call.
-    let at_home = cloud.images(&home)?.into_iter().find_map(|listed| match listed {
-        Listed::Image(image) if image.id.0 == wanted => Some(*image),
-        Listed::Image(_) | Listed::Corrupt(_) => None,
-    });
-    if let Some(image) = at_home {
-        return Ok(image);
-    }
-    let (images, bad) = all_images(cloud)?;
-    let by_id = images.iter().find(|i| i.id.0 == wanted);
-    let by_name = || images.iter().rev().find(|i| i.region == home && (i.name == wanted || i.image == wanted));
-    if let Some(image) = by_id.or_else(by_name) {
-        return Ok(image.clone());
-    }
-    if let Some(Corrupt { place, problem, .. }) = bad.iter().find(|c| c.id.0 == wanted) {
-        let hint = format!("remove it with `cargo xtask ami delete {wanted}`; the other images are not affected");
-        return Err(Exit::Failed.error(format_args!("the record of {wanted} is damaged ({place}): {problem}"), hint));
-    }
-    let mut near: Vec<(f64, &Image)> = images
-        .iter()
-        .map(|i| (strsim::jaro_winkler(wanted, &i.id.0).max(strsim::jaro_winkler(wanted, &i.name)), i))
-        .collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let near: Vec<String> = near.iter().take(3).map(|(_, i)| format!("{} ({}, {})", i.id, i.name, i.region)).collect();
-    let hint = if near.is_empty() {
-        "there is no image yet: `cargo xtask ami build` makes one".to_owned()
-    } else {
-        format!("nearest: {}; `cargo xtask ami list` shows all", near.join(", "))
-    };
-    Err(Exit::Usage.error(format_args!("no image `{wanted}`"), hint))
-}
-
-/// The SHA-256 of a file, by the host's `sha256sum` (coreutils), which is several times faster than an unoptimised build of ours.
-pub fn sha256_file(path: &Path) -> Result<Digest> {
-    let program = if cfg!(target_os = "macos") { "shasum" } else { "sha256sum" };
-    let cmd = process::Cmd::new(program);
-    let cmd = if cfg!(target_os = "macos") { cmd.args(["-a", "256"]) } else { cmd };
-    let text = cmd.arg(path).read()?;
-    let digits = text.split_whitespace().next().unwrap_or_default().trim_start_matches('\\');
-    digits.parse().map_err(|e| {
-        Exit::Failed.error(format_args!("{program} printed no digest: {e}"), "check that the disk is healthy")
-    })
-}
-
-#[cfg(test)]
-impl Image {
-    /// An image for tests, which change what they are about.
-    pub(crate) fn sample() -> Self {
-        Self {
-            schema: 1,
-            id: ImageId("ami-1".to_owned()),
-            name: "v1".to_owned(),
-            region: "us-east-1".to_owned(),
-            image: "locus-agent".to_owned(),
-            arch: None,
-            account: None,
-            version: "1.0.0".to_owned(),
-            created: String::new(),
-            recipe_hash: Digest::of(b"recipe"),
-            base: BaseRecord::local("base", Digest::of(b"base")),
-            content: Digest::of(b"disk"),
-            disk_bytes: 1,
-            copied_from: None,
-            run: "run-1".to_owned(),
-            engine: "native".to_owned(),
-            built_in: None,
-            builder: Identity::default(),
-            tags: BTreeMap::new(),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! One verb a file. The only place where the layers meet; prints nothing itself.
+//! The commands, one per file. Only this module combines the others; it prints nothing itself.
 
 use serde_json::Value;
 
@@ -29,29 +29,27 @@ pub use provider::{OnLocal, Provider, local_settings};
 pub use session::Session;
 pub use start::start;
 
-/// What a command that succeeded says at the end.
+/// The result of a command that succeeded.
 #[derive(Clone, Debug, Default)]
 pub struct Finish {
-    /// One line for a person.
+    /// One line of text; nothing is printed if it is empty.
     pub summary: String,
-    /// Ids, paths, numbers.
+    /// Ids, paths and numbers, for `--format json`.
     pub data: Value,
 }
 
 impl Finish {
-    /// A summary and its data.
-    pub fn new(summary: impl Into<String>, data: Value) -> Self {
+    pub(crate) fn new(summary: impl Into<String>, data: Value) -> Self {
         Self { summary: summary.into(), data }
     }
 }
 
-/// Runs the command that was asked for.
-pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Finish> {
-    // What runs did stands in one ledger, and a run knows itself where it was.
-    let anywhere = matches!(cli.command, Command::Ami(Ami::Runs(_) | Ami::Resume(_)));
-    // Of pins only the base image is a provider's.
-    let placed = matches!(cli.command, Command::Ami(_) | Command::Pins(_));
-    if placed && !anywhere && context.common.on != provider.on() {
+pub(crate) fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Finish> {
+    // The ledger has the runs of all providers, and the record of a run names its provider.
+    let any_provider = matches!(cli.command, Command::Ami(Ami::Runs(_) | Ami::Resume(_)));
+    // The `pins` commands read base images from the provider.
+    let uses_provider = matches!(cli.command, Command::Ami(_) | Command::Pins(_));
+    if uses_provider && !any_provider && context.common.on != provider.on() {
         return exec_aws::run(context);
     }
     if matches!(cli.command, Command::Ssm(_)) && !provider.has_managed_nodes() {
@@ -67,7 +65,7 @@ pub fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Fin
         Command::Ssm(Ssm::Keepalive(args)) => ssm::keepalive::run(context, provider, &args),
         Command::Pins(Pins::Check(args)) => pins::check::run(context, provider, &args),
         Command::Pins(Pins::Update(args)) => pins::update::run(context, provider, &args),
-        Command::Validate => validate::run(context),
+        Command::Validate(args) => validate::run(context, &args),
         Command::Docs(args) => docs::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::Test(args) => test::run(context, &args),

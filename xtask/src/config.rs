@@ -1,29 +1,32 @@
-//! `ami.toml`: what is built, where it goes, how it is kept. Strict, and every mistake is told at once with its place.
+//! `ami.toml`: images, regions, channels, retention and the settings of both providers. All mistakes of the file are reported at once, each with
+//! its line.
 //!
-//! Knows no cloud and no template: those take the plain values they need from here. Only `main` reads the environment; it
-//! comes in as data.
+//! The environment comes in as data: [`Config::load`] gets it from the caller.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use schemars::JsonSchema;
 
 use crate::error::{Exit, Result};
 
 mod identity;
+mod model;
 mod read;
 mod regions;
 
-pub use read::Setting;
+pub use model::{Aws, Channel, Image, Local, Packer, Regions, Retention};
+pub use read::{Key, Kind, Setting, variable};
 use read::{Reader, Section};
 
 /// The file's name.
 pub const FILE: &str = "ami.toml";
 
-/// The variable that the Locus API reads (guide, section 8).
+/// The variable that the Locus API reads the image's id from; docs/src/reference-image.md#versioning.
 const ENV_VARIABLE: &str = "LOCUS_AMI_ID";
 
-/// What flags set; they win over everything.
+/// Values of flags. They override the file and the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// `--state`.
@@ -32,169 +35,26 @@ pub struct Overrides {
     pub builder: Option<String>,
 }
 
-/// The validated configuration.
-#[derive(Clone, Debug)]
+/// The configuration, after all checks. The documentation of the fields below is the reference of `ami.toml` (`cargo xtask docs`).
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(title = "ami.toml")]
 pub struct Config {
-    /// `[images.*]` by name.
+    /// The images that the project builds, by name.
     pub images: BTreeMap<String, Image>,
-    /// `[regions]`.
+    /// Where images are built and copied to.
     pub regions: Regions,
-    /// `[channels.*]` by name.
+    /// Channels, each of which points at one image of each `[images.NAME]`, by name.
     pub channels: BTreeMap<String, Channel>,
-    /// `[retention]`.
+    /// How long images are kept. `cargo xtask ami gc` applies it.
     pub retention: Retention,
-    /// `[local]`.
+    /// Builds on this machine (`--on local`).
     pub local: Local,
-    /// `[aws]`.
+    /// Builds on EC2 (`--on aws`).
     pub aws: Aws,
-    /// `[packer]`.
+    /// Packer (`--engine packer`), and settings of the builder on EC2.
     pub packer: Packer,
+    #[schemars(skip)]
     settings: Vec<Setting>,
-}
-
-/// `[images.NAME]`.
-#[derive(Clone, Debug)]
-pub struct Image {
-    /// Template file or folder, relative to the project.
-    pub template: String,
-    /// Semantic version.
-    pub version: String,
-    /// Smoke spec, relative to the project.
-    pub smoke: PathBuf,
-    /// The variable that holds the image's id in the channels' env files; `_<REGION>` is added for each region.
-    pub env_variable: String,
-    /// The template's source for `--on local`.
-    pub source_local: String,
-    /// The template's source for `--on aws`; empty if the image is not built there.
-    pub source_aws: String,
-    /// Template variables.
-    pub vars: BTreeMap<String, String>,
-}
-
-/// `[regions]`.
-#[derive(Clone, Debug)]
-pub struct Regions {
-    /// Local regions, home first.
-    pub local: Vec<String>,
-    /// AWS regions, home first.
-    pub aws: Vec<String>,
-}
-
-/// `[channels.NAME]`.
-#[derive(Clone, Debug)]
-pub struct Channel {
-    /// The env file that points at the image, relative to the project; empty for none.
-    pub env_file: PathBuf,
-    /// Prefix of the Systems Manager parameters that point at it; empty for none.
-    pub ssm_prefix: String,
-    /// Tell a GitHub workflow, by the file that GITHUB_OUTPUT names.
-    pub github_output: bool,
-    /// The channel an image must have been in before; empty for none.
-    pub after: String,
-    /// For how many hours.
-    pub soak_hours: u64,
-}
-
-/// `[retention]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Retention {
-    /// Days an image is kept after it was replaced.
-    pub keep_days: u64,
-    /// How many images are kept whatever their age.
-    pub keep_last: u64,
-    /// Days an image is deprecated before it is disabled, or goes where images cannot be disabled.
-    pub deprecate_days: u64,
-    /// Days an image on EC2 is disabled before it goes; 0 for not at all.
-    pub disable_days: u64,
-    /// How many things one `gc` may remove.
-    pub max_removals: u64,
-}
-
-/// `[local]`.
-#[derive(Clone, Debug)]
-pub struct Local {
-    /// State folder, relative to the project.
-    pub state_dir: PathBuf,
-    /// Virtual processors of a machine.
-    pub cpus: u32,
-    /// Memory of a machine in MiB.
-    pub memory_mib: u64,
-    /// Root disk in GiB.
-    pub disk_gib: u64,
-    /// Space in GiB that the first build of an image takes on the disk of the state folder.
-    pub build_gib: u64,
-    /// Days a layer is kept that no build starts from.
-    pub layer_days: u64,
-    /// What all layers may take of the disk in GiB.
-    pub layers_gib: u64,
-    /// `auto`, `kvm`, `hvf`, `tcg`.
-    pub acceleration: String,
-    /// `auto`, `vm`, `container`.
-    pub builder: String,
-    /// `auto` or a base image's name.
-    pub base: String,
-    /// How long a boot may take, in seconds.
-    pub boot_timeout_secs: u64,
-    /// Where Ubuntu's images come from.
-    pub ubuntu_releases: String,
-}
-
-/// `[aws]`.
-#[derive(Clone, Debug)]
-pub struct Aws {
-    /// Accounts that may be worked in; empty for any.
-    pub accounts: Vec<String>,
-    /// Named profile; empty for what the environment says.
-    pub profile: String,
-    /// Regions whose failure does not fail a copy.
-    pub best_effort_regions: Vec<String>,
-    /// Further instance types for the builder, tried in order when there is no capacity.
-    pub build_instance_types: Vec<String>,
-    /// Instance types of smoke instances, one instance each.
-    pub smoke_instance_types: Vec<String>,
-    /// How instances are entered: `ssh`, `ssm`.
-    pub via: String,
-    /// Instance profile for Systems Manager; empty for what the template says.
-    pub ssm_instance_profile: String,
-    /// The role of an instance profile, by the profile's name, where the two are not named alike: a name, with its path if it has one.
-    pub instance_profile_roles: BTreeMap<String, String>,
-    /// Networks that temporary security groups let in; empty for the caller's own address.
-    pub ssh_cidrs: Vec<String>,
-    /// Address to use instead of an instance's own; empty for its own.
-    pub ssh_host: String,
-    /// Port to use with it; 0 for the template's.
-    pub ssh_port: u16,
-    /// KMS key of the copies, by region.
-    pub kms_key_ids: BTreeMap<String, String>,
-    /// Ask for copies within this many minutes, in steps of 15; 0 for as fast as it goes at no price.
-    pub copy_completion_minutes: u64,
-    /// An instance ends itself after this many minutes.
-    pub instance_lifetime_minutes: u64,
-    /// How long an instance may take to let us in, in seconds.
-    pub boot_timeout_secs: u64,
-}
-
-/// `[packer]`: the guide's keys.
-#[derive(Clone, Debug)]
-pub struct Packer {
-    /// The packer binary, a path or a name on PATH.
-    pub binary_path: String,
-    /// Bring Packer if it is not found.
-    pub auto_install: bool,
-    /// The version to bring.
-    pub version: String,
-    /// Where releases come from.
-    pub releases: String,
-    /// Working folder.
-    pub work_dir: PathBuf,
-    /// Region of AMI builds.
-    pub default_region: String,
-    /// Instance type of the builder.
-    pub build_instance_type: String,
-    /// Subnet of the builder; empty for the default VPC.
-    pub build_subnet_id: String,
-    /// Longest build in seconds.
-    pub build_timeout_secs: u64,
 }
 
 impl Config {
@@ -217,19 +77,19 @@ impl Config {
         }
     }
 
-    /// Reads `ami.toml` in `root`, with environment and flags over it.
+    /// Reads `ami.toml` in `root`. The environment overrides it, flags override both.
     pub fn load(root: &Path, overrides: &Overrides, env: &BTreeMap<String, String>) -> Result<Self> {
         let path = root.join(FILE);
         let text = fs::read_to_string(&path).map_err(|e| {
             Exit::Usage.error(
                 format_args!("cannot read the configuration: {e}"),
-                "run in a checkout of the project; README.md describes ami.toml",
+                "run in a checkout of the project; docs/src/reference/configuration.md describes ami.toml",
             )
         })?;
         Self::parse(&text, overrides, env, &|relative| root.join(relative).exists())
     }
 
-    /// The same from text; `exists` tells whether a path relative to the project is there.
+    /// The same from text. `exists` returns whether a path relative to the project exists.
     fn parse(
         text: &str,
         overrides: &Overrides,
@@ -240,22 +100,37 @@ impl Config {
             let report = miette::miette!(
                 labels = e.span().map(|s| miette::LabeledSpan::at(s, "here")).into_iter().collect::<Vec<_>>(),
                 help = "see toml.io for the syntax",
-                "{FILE}:{}: this is not TOML: {}",
+                "{FILE}:{}: not valid TOML: {}",
                 e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1),
                 e.message(),
             );
             Exit::Usage.because(report.with_source_code(miette::NamedSource::new(FILE, text.to_owned())))
         })?;
         let reader = Reader::new(FILE, text, env);
-        let root = reader.section(table.get_ref()).only(&[
-            "images",
-            "regions",
-            "channels",
-            "retention",
-            "local",
-            "aws",
-            "packer",
-        ]);
+        let read = Self::read(&reader, table.get_ref(), overrides, exists);
+        let settings = reader.finish().map_err(|wrong| Exit::Usage.because(*wrong))?;
+        Ok(Self { settings, ..read })
+    }
+
+    /// Every key with its default and what it allows, in the order of the file's sections. The image is called `NAME`, the channel, too.
+    pub fn keys() -> Vec<Key> {
+        let text = "[images.NAME]\n[channels.NAME]\n";
+        let reader = Reader::new(FILE, text, &BTreeMap::new());
+        if let Ok(table) = toml::de::DeTable::parse(text) {
+            Self::read(&reader, table.get_ref(), &Overrides::default(), &|_| true);
+        }
+        reader.keys()
+    }
+
+    /// Reads all sections; mistakes stay with the reader.
+    fn read(
+        reader: &Reader,
+        table: &toml::de::DeTable<'_>,
+        overrides: &Overrides,
+        exists: &dyn Fn(&Path) -> bool,
+    ) -> Self {
+        let root =
+            reader.section(table).only(&["images", "regions", "channels", "retention", "local", "aws", "packer"]);
         let images = images(&root, exists);
         let regions = root.table("regions", "regions").only(&["local", "aws"]);
         let regions = regions::read(&regions);
@@ -277,8 +152,7 @@ impl Config {
         let local = local(&root, overrides);
         let aws = aws(&root, &regions.aws);
         let packer = packer(&root);
-        let settings = reader.finish().map_err(|wrong| Exit::Usage.because(*wrong))?;
-        Ok(Self { images, regions, channels, retention, local, aws, packer, settings })
+        Self { images, regions, channels, retention, local, aws, packer, settings: Vec::new() }
     }
 
     /// Every value with its origin, in order of the file's sections.
@@ -312,13 +186,17 @@ fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String
         };
         for (key, file) in [("template", Path::new(&image.template)), ("smoke", &image.smoke)] {
             if !file.as_os_str().is_empty() && !exists(file) {
-                let help = "paths are relative to the folder of ami.toml";
-                section.reader.wrong(section.span(key), format!("`{key}`: there is no {}", file.display()), help);
+                let help = "paths are relative to the directory of ami.toml";
+                section.reader.wrong(section.span(key), format!("`{key}`: {} does not exist", file.display()), help);
             }
         }
         if !image.version.is_empty() && semver::Version::parse(&image.version).is_err() {
-            let help = "write MAJOR.MINOR.PATCH; the guide's section 8 says when to raise which";
-            section.reader.wrong(section.span("version"), format!("`{}` is no semantic version", image.version), help);
+            let help = "write MAJOR.MINOR.PATCH; docs/src/reference-image.md#versioning has the rule for each part";
+            section.reader.wrong(
+                section.span("version"),
+                format!("`{}` is not a semantic version", image.version),
+                help,
+            );
         }
         identity::check(&section, name.get_ref(), &image, &images);
         images.insert(name.get_ref().to_string(), image);
@@ -326,7 +204,7 @@ fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String
     if images.is_empty() {
         root.reader.wrong(
             0..0,
-            "there is no image",
+            "no image is configured",
             "add [images.NAME] with template, version, smoke and source_local",
         );
     }
@@ -343,25 +221,25 @@ fn channels(root: &Section<'_>) -> BTreeMap<String, Channel> {
         let env_file = PathBuf::from(section.text("env_file", Some("")));
         let ssm_prefix = section.text("ssm_prefix", Some(""));
         if env_file.as_os_str().is_empty() && ssm_prefix.is_empty() {
-            let help = "set env_file, ssm_prefix or both";
+            let help = "set one or both";
             section.reader.wrong(
                 section.span("env_file"),
-                format!("channel `{}` points nowhere", name.get_ref()),
+                format!("channel `{}` has neither env_file nor ssm_prefix", name.get_ref()),
                 help,
             );
         }
         if !ssm_prefix.is_empty() && (!ssm_prefix.starts_with('/') || ssm_prefix.ends_with('/')) {
-            let help = "write it as /locus/ami";
+            let help = "begin with a slash and end without one: /locus/ami";
             section.reader.wrong(
                 section.span("ssm_prefix"),
-                format!("`{ssm_prefix}` is no prefix of parameters"),
+                format!("`{ssm_prefix}` is not a prefix of parameter names"),
                 help,
             );
         }
         let shared = |c: &Channel| !env_file.as_os_str().is_empty() && c.env_file == env_file;
         if let Some((other, _)) = channels.iter().find(|(_, c)| shared(c)) {
             let message = format!("channels `{other}` and `{}` share {}", name.get_ref(), env_file.display());
-            section.reader.wrong(section.span("env_file"), message, "give each channel a file of its own");
+            section.reader.wrong(section.span("env_file"), message, "give each channel its own file");
         }
         let channel = Channel {
             env_file,
@@ -374,8 +252,8 @@ fn channels(root: &Section<'_>) -> BTreeMap<String, Channel> {
     }
     for (name, channel) in &channels {
         if !channel.after.is_empty() && (channel.after == *name || !channels.contains_key(&channel.after)) {
-            let message = format!("channel `{name}` comes after `{}`, which is no other channel", channel.after);
-            all.reader.wrong(0..0, message, "name a channel of this file, as after = \"staging\"");
+            let message = format!("channel `{name}` comes after `{}`, which is not another channel", channel.after);
+            all.reader.wrong(0..0, message, "name another channel of this file: after = \"staging\"");
         }
     }
     channels
@@ -415,7 +293,7 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
         cpus: u32::try_from(s.number("cpus", 2, 1..=64)).unwrap_or(2),
         memory_mib: s.number("memory_mib", 2048, 1024..=1_048_576),
         disk_gib: s.number("disk_gib", 20, 8..=16384),
-        build_gib: s.number("build_gib", 9, 1..=16384),
+        build_gib: s.number("build_gib", 12, 1..=16384),
         layer_days: s.number("layer_days", 30, 1..=3650),
         layers_gib: s.number("layers_gib", 40, 1..=16384),
         acceleration: s.word("acceleration", "auto", &["auto", "kvm", "hvf", "tcg"]),
@@ -459,8 +337,8 @@ fn aws(root: &Section<'_>, regions: &[String]) -> Aws {
     regions::check_keys(&s, &kms_key_ids);
     let copy_completion_minutes = s.number("copy_completion_minutes", 0, 0..=2880);
     if !copy_completion_minutes.is_multiple_of(15) {
-        let help = "EC2 takes 15 to 2880 minutes in steps of 15; 0 asks for none";
-        s.reader.wrong(s.span("copy_completion_minutes"), "`copy_completion_minutes` is no multiple of 15", help);
+        let help = "EC2 accepts 15 to 2880 minutes in steps of 15; 0 means a standard copy";
+        s.reader.wrong(s.span("copy_completion_minutes"), "`copy_completion_minutes` is not a multiple of 15", help);
     }
     let mut smoke_instance_types = s.any_list("smoke_instance_types");
     if smoke_instance_types.is_empty() {
@@ -529,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_good_and_every_value_knows_its_origin() {
+    fn the_projects_file_is_valid_and_every_value_has_its_origin() {
         let config = parse(GOOD, &[("AGENT_AMI_LOCAL_CPUS", "4"), ("PATH", "/bin")]).unwrap();
         assert_eq!((config.local.cpus, config.regions.local.len()), (4, 2));
         let origin = |key: &str| config.settings().iter().find(|s| s.key == key).map(|s| s.origin.clone()).unwrap();
@@ -538,17 +416,17 @@ mod tests {
     }
 
     #[test]
-    fn how_long_and_how_large_layers_may_be_is_set_and_never_nothing() {
+    fn limits_of_layers_are_set_and_never_zero() {
         let config = parse(GOOD, &[("AGENT_AMI_LOCAL_LAYERS_GIB", "7")]).unwrap();
         assert_eq!((config.local.layer_days, config.local.layers_gib), (30, 7));
         let text = GOOD.replace("layers_gib = 40", "layers_gib = 0").replace("layer_days = 30", "layer_days = -1");
-        let said = rendered(&text);
+        let output = rendered(&text);
         for part in [
-            "`layers_gib` is not a number that can be used here (it comes from ami.toml:",
-            "`layer_days` is not a number that can be used here",
+            "`layers_gib` is out of range (from ami.toml:",
+            "`layer_days` is out of range",
             "write a whole number from 1 to 16384",
         ] {
-            assert!(said.contains(part), "{part} is missing in\n{said}");
+            assert!(output.contains(part), "{part} is missing in\n{output}");
         }
         let without: String = GOOD.lines().filter(|l| !l.starts_with("layer")).map(|l| format!("{l}\n")).collect();
         let config = parse(&without, &[]).unwrap();
@@ -556,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_wins_over_the_environment() {
+    fn a_flag_overrides_the_environment() {
         let env = [("AGENT_AMI_LOCAL_STATE_DIR".to_owned(), "/env".to_owned())].into();
         let overrides = Overrides { state_dir: Some("/flag".into()), builder: Some("vm".to_owned()) };
         let config = Config::parse(GOOD, &overrides, &env, &|_| true).unwrap();
@@ -568,27 +446,27 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_line_and_remedy() {
+    fn every_mistake_has_its_line_and_a_hint() {
         let text = GOOD
             .replace("cpus = 2", "cpu = 2")
             .replace("version = \"1.0.0\"", "version = 1")
             .replace("\"auto\"                      # auto, kvm", "\"kwm\" # auto, kvm");
-        let said = rendered(&text);
+        let output = rendered(&text);
         for part in [
             "unknown key in [local] `cpu`",
             "did you mean `cpus`?",
             "`version` must be a string, not a number",
             "unknown value for `acceleration` `kwm`",
             "did you mean `kvm`?",
-            "ami.toml:7",
+            "ami.toml:8",
         ] {
-            assert!(said.contains(part), "{part} is missing in\n{said}");
+            assert!(output.contains(part), "{part} is missing in\n{output}");
         }
     }
 
     #[test]
-    fn broken_toml_and_an_unknown_variable_are_told() {
-        assert!(rendered("[images\n").contains("ami.toml:1: this is not TOML"));
+    fn broken_toml_and_an_unknown_variable_are_errors() {
+        assert!(rendered("[images\n").contains("ami.toml:1: not valid TOML"));
         let error = parse(GOOD, &[("AGENT_AMI_LOCAL_CPU", "4")]).unwrap_err();
         assert!(crate::error::plain(&error).contains("did you mean `AGENT_AMI_LOCAL_CPUS`?"));
     }
@@ -602,9 +480,9 @@ mod tests {
             let typo = format!("{}{c}{}", &key[..at], &key[at + 1..]);
             prop_assume!(!keys.contains(&typo.as_str()) && key.len() > 4);
             let text = GOOD.replace(&format!("\n{key} ="), &format!("\n{typo} ="));
-            let said = rendered(&text);
-            let wanted = format!("did you mean `{key}`?");
-            prop_assert!(said.contains(&wanted), "{}", said);
+            let output = rendered(&text);
+            let expected = format!("did you mean `{key}`?");
+            prop_assert!(output.contains(&expected), "{}", output);
         }
     }
 }

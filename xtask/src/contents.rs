@@ -1,4 +1,4 @@
-//! What is in an image, as the image itself says: its manifest and its SBOM, and what differs between two. Pure.
+//! The contents of an image, from its manifest and SBOM, and the differences between two images. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,9 +9,9 @@ use smoke::boot::Boot;
 use crate::cloud::Image;
 use crate::error::{Exit, Result};
 
-/// The document that names tools and system; `/etc/agent-ami/manifest.json` in the image.
+/// The document with the tools and the system; `/etc/agent-ami/manifest.json` in the image.
 pub const MANIFEST: &str = "manifest.json";
-/// The document that lists every package, CycloneDX; `/etc/agent-ami/sbom.cdx.json` in the image.
+/// The document with every package, in the CycloneDX format; `/etc/agent-ami/sbom.cdx.json` in the image.
 pub const SBOM: &str = "sbom.cdx.json";
 
 /// The part of the manifest that is compared.
@@ -34,39 +34,39 @@ struct Component {
     purl: String,
 }
 
-/// What is in an image, and how long its instances boot.
+/// The contents of an image, and the boot times of its instances.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
     manifest: Manifest,
-    /// Versions by `deb/jq`, `npm/npm`: several where a package is there several times.
+    /// Versions by type and name (`deb/jq`, `npm/npm`); a package can be installed in several versions.
     packages: BTreeMap<String, Vec<String>>,
-    /// Seconds from starting a machine to SSH, by the pass of the smoke test.
+    /// Seconds from starting the machine to SSH, for each pass of the smoke test.
     boots: Vec<(String, f64)>,
 }
 
-/// What became of one thing between two images.
+/// A tool, package or property of the system that differs between two images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// Its name.
     pub name: String,
-    /// What it was; nothing if it is new.
+    /// Its version in the older image; `None` if it is new.
     pub from: Option<String>,
-    /// What it is; nothing if it is gone.
+    /// Its version in the newer image; `None` if it was removed.
     pub to: Option<String>,
 }
 
-/// How long two images boot; what was not measured is absent.
+/// The boot times of two images in one pass; `None` if not measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BootChange {
     /// `first boot`, `after reboot`.
     pub pass: String,
-    /// Seconds from starting the machine to SSH.
+    /// Seconds from starting the machine to SSH, for the older image.
     pub from: Option<f64>,
-    /// Seconds from starting the machine to SSH.
+    /// Seconds from starting the machine to SSH, for the newer image.
     pub to: Option<f64>,
 }
 
-/// What differs between two images.
+/// The differences between two images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Base image, kernel, system.
@@ -75,25 +75,25 @@ pub struct Difference {
     pub tools: Vec<Change>,
     /// The packages of the SBOM.
     pub packages: Vec<Change>,
-    /// Sizes in bytes.
+    /// Sizes of the disks in bytes: older, newer.
     pub bytes: (u64, u64),
-    /// Boot times, measured or not.
+    /// The boot times of each pass.
     #[serde(default)]
     pub boots: Vec<BootChange>,
 }
 
 impl Contents {
-    /// Reads manifest and SBOM.
+    /// Parses the manifest and the SBOM of an image.
     pub fn read(image: &Image, manifest: &[u8], sbom: &[u8]) -> Result<Self> {
         let damaged = |name: &str, error: serde_json::Error| {
-            let hint = format!("`cargo xtask ami smoke {}` brings it again", image.id);
+            let hint = format!("run `cargo xtask ami smoke {}` to download it again", image.id);
             Exit::Failed.error(format_args!("{name} of {} cannot be read: {error}", image.id), hint)
         };
         let manifest = serde_json::from_slice(manifest).map_err(|e| damaged(MANIFEST, e))?;
         let sbom: Sbom = serde_json::from_slice(sbom).map_err(|e| damaged(SBOM, e))?;
         let mut packages: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for Component { name, version, purl } in sbom.components {
-            // `pkg:deb/debian/jq@1.7?arch=amd64`: the kind tells jq the program from jq the npm package.
+            // `pkg:deb/debian/jq@1.7?arch=amd64`: the type distinguishes the Debian package jq from the npm package jq.
             let kind = purl.trim_start_matches("pkg:").split('/').next().unwrap_or_default().to_owned();
             packages.entry(format!("{kind}/{name}")).or_default().push(version);
         }
@@ -101,13 +101,13 @@ impl Contents {
         Ok(Self { manifest, packages, boots: Vec::new() })
     }
 
-    /// Adds how long its boots took, as its smoke test measured them: the pass and the boot.
+    /// Adds the boot times that the smoke test measured: pairs of pass and boot.
     #[must_use]
     pub fn with_boots<'a>(self, boots: impl Iterator<Item = (&'a str, &'a Boot)>) -> Self {
         Self { boots: boots.filter_map(|(pass, boot)| Some((pass.to_owned(), boot.to_ssh?))).collect(), ..self }
     }
 
-    /// The names of all packages, for comparisons that versions do not matter to.
+    /// The names of all packages, without versions.
     pub fn packages(&self) -> impl Iterator<Item = &str> {
         self.packages.keys().map(String::as_str)
     }
@@ -141,7 +141,7 @@ fn changes(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Vec<Ch
     names.iter().map(change).filter(|c| c.from != c.to).collect()
 }
 
-/// Each pass of either, in order.
+/// The boot times of each pass that one of the images has, in order.
 fn boots(a: &[(String, f64)], b: &[(String, f64)]) -> Vec<BootChange> {
     let mut passes: Vec<&String> = a.iter().map(|(pass, _)| pass).collect();
     passes.extend(b.iter().map(|(pass, _)| pass).filter(|pass| !a.iter().any(|(known, _)| known == *pass)));
@@ -160,7 +160,7 @@ impl BootChange {
 }
 
 impl Difference {
-    /// For a person: what is new, gone and changed.
+    /// The differences as text: what is new, removed and changed.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for (title, changes) in [("system", &self.system), ("tools", &self.tools), ("packages", &self.packages)] {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_gone_and_changed_is_told() {
+    fn the_text_has_what_is_new_removed_and_changed() {
         let (a, b) = (image("debian-13", 2_000_000_000), image("debian-13", 2_150_000_000));
         let a_in = contents(
             &a,
@@ -226,7 +226,7 @@ mod tests {
             r#"[{"name": "jq", "version": "1.6", "purl": "pkg:deb/debian/jq@1.6"},
                 {"name": "jq", "version": "2", "purl": "pkg:npm/jq@2"},
                 {"name": "ms", "version": "2.0.0", "purl": "pkg:npm/ms@2.0.0"},
-                {"name": "gone", "version": "1", "purl": "pkg:deb/debian/gone@1"}]"#,
+                {"name": "ed", "version": "1", "purl": "pkg:deb/debian/ed@1"}]"#,
         );
         let b_in = contents(
             &b,
@@ -243,7 +243,7 @@ mod tests {
           - locus  1.0.0
           ~ node  24.1.0 -> 24.2.0
         packages: 3 differ
-          - deb/gone  1
+          - deb/ed  1
           ~ deb/jq  1.6 -> 1.7
           ~ npm/ms  2.0.0 -> 2.0.0, 2.1.0
         size: 2000 MB -> 2150 MB (+150 MB)
@@ -262,9 +262,9 @@ mod tests {
         let passes = [("first boot", &first), ("after reboot", &second), ("nothing", &Boot::default())];
         let fast = contents(&image, "{}", "[]").with_boots(passes.into_iter());
         let text = difference((&image, &slow), (&image, &fast)).text();
-        let told: Vec<&str> = text.lines().filter(|l| l.starts_with("machine")).collect();
+        let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("machine")).collect();
         assert_eq!(
-            told,
+            lines,
             [
                 "machine start to SSH, first boot: 51.0 s -> 33.2 s (-17.8 s)",
                 "machine start to SSH, after reboot: not measured -> 20.0 s",

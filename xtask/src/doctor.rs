@@ -1,4 +1,4 @@
-//! Host tools: which are needed for what, whether they are here, and what brings them. Tables and a look around; prints nothing.
+//! Host tools: what each is needed for, whether it is installed, and the packages that contain it. Prints nothing.
 
 use serde::Serialize;
 
@@ -8,26 +8,26 @@ use crate::process::Cmd;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Need {
-    /// Running machines.
+    /// Running virtual machines.
     Machines,
-    /// Building in a container; only where virtual machines are emulated, and without it they are what builds.
+    /// Building in a container. Optional: without it images are built in virtual machines.
     Containers,
-    /// Making or fetching a base image.
+    /// Downloading or building a base image.
     Base,
     /// Compiling the smoke binary.
     SmokeBinary,
-    /// Tests and `validate`; without it a check is left out and said to be.
+    /// Tests and `validate`. Optional: without it a check is skipped with a warning.
     Checks,
-    /// What few need and no package manager here brings: told, never asked for.
+    /// Optional tools without a package in the package managers. `doctor` lists them and never installs them.
     Extra,
 }
 
 /// A host tool.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
-    /// The program that is looked for.
+    /// The program's name.
     pub program: &'static str,
-    /// Arguments that make it answer.
+    /// Arguments with which it prints its version or exits.
     pub probe: &'static [&'static str],
     /// What it is needed for.
     pub need: Need,
@@ -35,16 +35,16 @@ pub struct Tool {
     pub packages: [&'static str; 3],
 }
 
-/// What was found.
+/// The result for one tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// The program.
     pub program: String,
     /// What it is needed for.
     pub need: Need,
-    /// Its first line about itself; `None` if it is missing.
+    /// The first line of the probe's output; `None` if the tool is missing.
     pub version: Option<String>,
-    /// The packages that bring it: apt, dnf, brew.
+    /// The packages that contain it: apt, dnf, brew.
     pub packages: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ const fn tool(program: &'static str, probe: &'static [&'static str], need: Need,
     Tool { program, probe, need, packages }
 }
 
-/// Every tool the local pipeline calls.
+/// All tools that the local pipeline and the tests run.
 pub const TOOLS: &[Tool] = &[
     tool("qemu-system-x86_64", &["--version"], Need::Machines, ["qemu-system-x86", "qemu-system-x86-core", "qemu"]),
     tool("qemu-img", &["--version"], Need::Machines, ["qemu-utils", "qemu-img", "qemu"]),
@@ -87,47 +87,48 @@ pub const TOOLS: &[Tool] = &[
         Need::SmokeBinary,
         ["musl-tools rustc-web cargo-web rust-web-src gcc", "musl-gcc", ""],
     ),
-    // The EC2 endpoint that tests use lives in a virtual environment, which Debian packs apart.
+    // The tests' EC2 endpoint runs in a virtual environment; on Debian the module for it is a separate package.
     tool("python3", &["-Im", "ensurepip", "--version"], Need::Checks, ["python3-venv", "python3", "python"]),
     tool("shellcheck", &["--version"], Need::Checks, ["shellcheck", "ShellCheck", "shellcheck"]),
     tool("bats", &["--version"], Need::Checks, ["bats", "bats", "bats-core"]),
-    // The dispatch scripts write JSON with it.
+    // For the dispatch scripts.
     tool("jq", &["--version"], Need::Checks, ["jq", "jq", "jq"]),
 ];
 
-/// What some commands can use, and what brings it.
+/// Optional tools, with their use and how to install them.
 pub const EXTRAS: &[(Tool, &str)] = &[
     (
         tool("actionlint", &["--version"], Need::Extra, NONE),
-        "`validate` asks it about workflows: go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12",
+        "`validate` checks workflows with it; install it with: go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12",
     ),
     (
         tool("zizmor", &["--version"], Need::Extra, NONE),
-        "`validate` asks it about workflows: pipx install zizmor==1.32.0",
+        "`validate` checks workflows with it; install it with: pipx install zizmor==1.32.0",
     ),
     (
         tool("cargo-deny", &["--version"], Need::Extra, NONE),
-        "`test` asks it about licences: cargo install --locked cargo-deny",
+        "`test` checks licences with it; install it with: cargo install --locked cargo-deny",
     ),
-    (tool("npm", &["--version"], Need::Extra, NONE), "`pins` asks it for newer packages: it comes with Node.js"),
+    (tool("npm", &["--version"], Need::Extra, NONE), "`pins` looks up newer packages with it; it is part of Node.js"),
     (
         tool("gh", &["--version"], Need::Extra, NONE),
-        "`pins update --propose` opens the pull request with it: cli.github.com",
+        "`pins update --propose` opens the pull request with it; see cli.github.com",
     ),
 ];
 
 const NONE: [&str; 3] = [""; 3];
 
-/// Looks for every tool. `toolchain` is true when the smoke binary's target is there without further packages, `containers` when this
-/// host would build in a container if it could.
+/// Looks for the tools. Those for the smoke binary are skipped if `toolchain` is true: its target is installed. Those for containers are
+/// skipped unless `containers` is true: this host builds faster in a container.
 pub fn look(toolchain: bool, containers: bool) -> Vec<Found> {
     let needed = |t: &&Tool| match t.need {
         Need::SmokeBinary => !toolchain,
         Need::Containers => containers,
         _ => true,
     };
-    let wanted = TOOLS.iter().filter(needed);
-    wanted
+    TOOLS
+        .iter()
+        .filter(needed)
         .map(|tool| Found {
             program: tool.program.to_owned(),
             need: tool.need,
@@ -137,21 +138,20 @@ pub fn look(toolchain: bool, containers: bool) -> Vec<Found> {
         .collect()
 }
 
-/// What is there of [`EXTRAS`]: the program, its version if it is there, and what it is for.
+/// Looks for [`EXTRAS`]: program, version (`None` if it is missing), and use.
 pub fn extras() -> Vec<(&'static str, Option<String>, &'static str)> {
     EXTRAS.iter().map(|(tool, what)| (tool.program, version(tool), *what)).collect()
 }
 
-/// The host's package manager.
+/// The host's package manager; `None` if it has none of [`Manager`].
 pub fn manager() -> Option<Manager> {
-    let answers = |program: &str| Cmd::new(program).arg("--version").output().is_ok_and(|f| f.code == 0);
     [("apt-get", Manager::Apt), ("dnf", Manager::Dnf), ("brew", Manager::Brew)]
         .into_iter()
-        .find(|(p, _)| answers(p))
+        .find(|(program, _)| which::which(program).is_ok())
         .map(|(_, m)| m)
 }
 
-/// The commands that bring what is missing. `root` says whether we may install without sudo.
+/// The commands that install the missing tools. They use sudo unless `root` is true.
 pub fn install(missing: &[&Found], manager: Manager, root: bool) -> Vec<Cmd> {
     let index = manager as usize;
     let mut packages: Vec<&str> = missing.iter().flat_map(|f| f.packages[index].split_whitespace()).collect();
@@ -163,7 +163,7 @@ pub fn install(missing: &[&Found], manager: Manager, root: bool) -> Vec<Cmd> {
     let command = |program: &str| {
         if root || manager == Manager::Brew { Cmd::new(program) } else { Cmd::new("sudo").args(["-n", program]) }
     };
-    let hint = "run the command by hand to see what the package manager wants";
+    let hint = "run the command in a shell to see the package manager's output";
     match manager {
         Manager::Apt => vec![
             command("apt-get").args(["update", "-q"]).hint(hint),
@@ -179,15 +179,16 @@ pub fn install(missing: &[&Found], manager: Manager, root: bool) -> Vec<Cmd> {
 }
 
 fn version(tool: &Tool) -> Option<String> {
-    // The administrator's folders are not on every user's PATH, but hold mke2fs and sfdisk.
+    // mke2fs and sfdisk are in the sbin directories, which are not on every user's PATH.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let finished = Cmd::new("env").arg(format!("PATH={path}")).arg(tool.program).args(tool.probe).output().ok()?;
-    // env(1): 127 means that the program was not found. Not every tool ends a probe with 0; Python does if the module is there.
-    if finished.code == 127 || tool.probe.contains(&"-Im") && finished.code != 0 {
+    let program = which::which_in(tool.program, Some(path), "/").ok()?;
+    let finished = Cmd::new(program).args(tool.probe).output().ok()?;
+    // The exit code of a probe has no meaning, except that `python3 -Im` exits with 0 exactly if the module is installed.
+    if tool.probe.contains(&"-Im") && finished.code != 0 {
         return None;
     }
-    let said = if finished.stdout.trim().is_empty() { finished.stderr } else { finished.stdout };
-    let line = said.lines().find(|l| !l.trim().is_empty()).unwrap_or("found");
+    let output = if finished.stdout.trim().is_empty() { finished.stderr } else { finished.stdout };
+    let line = output.lines().find(|l| !l.trim().is_empty()).unwrap_or("found");
     Some(if tool.probe.is_empty() || tool.probe == ["-?"] { "found".to_owned() } else { line.trim().to_owned() })
 }
 
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn packages_are_named_once_and_sudo_is_for_those_who_need_it() {
+    fn packages_are_listed_once_and_sudo_is_used_without_root() {
         let (ssh, scp, musl) = (missing("ssh"), missing("scp"), missing("musl-gcc"));
         let lines = |manager, root| -> Vec<String> {
             install(&[&ssh, &scp, &musl], manager, root).iter().map(ToString::to_string).collect()
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_is_not_there_is_missing() {
+    fn a_missing_tool_has_no_version() {
         assert_eq!(version(&tool("no-such-tool-7", &[], Need::Checks, ["", "", ""])), None);
         assert!(version(&tool("sh", &["-c", "echo 1.2"], Need::Checks, ["", "", ""])).unwrap().contains("1.2"));
     }

@@ -1,8 +1,8 @@
-//! Files that are replaced whole: after a crash or a power loss a reader finds the old text or the new one, never a part of either.
+//! Atomic replacement of files: after a crash or a power loss a file has either the old content or the new one.
 //!
-//! Write to a temporary file in the same folder, fsync(2) it, rename(2) it over the old one, then fsync the folder: without the last
-//! step the rename itself may be lost (fsync(2), "Calling fsync() does not necessarily ensure that the entry in the directory has also
-//! reached disk").
+//! The content is written to a temporary file in the same directory, which is synchronized by fsync(2) and renamed over the old file by
+//! rename(2). Then the directory is synchronized, because the rename may otherwise be lost (fsync(2): "Calling fsync() does not
+//! necessarily ensure that the entry in the directory has also reached disk").
 
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -12,29 +12,30 @@ use fs_err as fs;
 
 use crate::error::{Exit, Result};
 
-/// Replaces the content of a file, or makes the file.
+/// Replaces the content of a file, or creates the file.
 ///
-/// A symbolic link stays one: the file that it names is replaced. Mode and owner of an existing file are kept; a new file has mode
-/// 0644. An error leaves the old file as it was.
+/// Through a symbolic link the target is replaced, and the link stays. Mode and owner of an existing file are preserved; a new file has
+/// mode 0644. An error leaves the old file unchanged.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     replace_with_mode(path, bytes, 0o644)
 }
 
-/// The same for a file that only its owner may read: a new one has mode 0600, and so has one that others could read before.
+/// Like [`replace`], for a file that only its owner may read: the mode of a new file is 0600, and an existing file loses all other
+/// permissions.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<()> {
     replace_with_mode(path, bytes, 0o600)
 }
 
 fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let path = &target(path)?;
-    let folder = folder(path);
-    fs::create_dir_all(folder)?;
-    let mut staged = tempfile::NamedTempFile::new_in(folder)?;
+    let dir = parent_dir(path);
+    fs::create_dir_all(dir)?;
+    let mut staged = tempfile::NamedTempFile::new_in(dir)?;
     staged.write_all(bytes)?;
     match fs::metadata(path) {
         Ok(before) => {
             keep_owner(path, &before, staged.as_file())?;
-            // Stricter than asked for stays stricter.
+            // A stricter mode than requested is preserved.
             let mode = before.mode() & if mode == 0o600 { 0o600 } else { 0o7777 };
             staged.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
         }
@@ -45,33 +46,33 @@ fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     }
     staged.as_file().sync_all()?;
     staged.persist(path).map_err(|e| e.error)?;
-    sync_folder(folder)
+    sync_dir(dir)
 }
 
-/// Renames a file or folder so that the new name survives a power loss. What is in it must have been synchronized before.
+/// Renames a file or directory so that the new name survives a power loss. The content must have been synchronized before.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to)?;
-    sync_folder(folder(to))?;
-    if folder(from) == folder(to) { Ok(()) } else { sync_folder(folder(from)) }
+    sync_dir(parent_dir(to))?;
+    if parent_dir(from) == parent_dir(to) { Ok(()) } else { sync_dir(parent_dir(from)) }
 }
 
-/// Synchronizes the files that lie directly in a folder, then the folder.
-pub fn sync_files(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
+/// Synchronizes the files directly in a directory, then the directory.
+pub fn sync_files(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_file() {
             fs::File::open(path)?.sync_all()?;
         }
     }
-    sync_folder(folder)
+    sync_dir(dir)
 }
 
-/// Synchronizes the entries of a folder: names that were added, changed or removed.
-pub fn sync_folder(folder: &Path) -> Result<()> {
-    Ok(fs::File::open(folder)?.sync_all()?)
+/// Synchronizes the entries of a directory: added, renamed and removed files.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    Ok(fs::File::open(dir)?.sync_all()?)
 }
 
-/// Renames a file whose content cannot be used to `NAME.damaged-TIME` beside it, and returns that path.
+/// Renames a damaged file to `NAME.damaged-TIME`, and returns the new path.
 pub fn set_aside(path: &Path) -> Result<PathBuf> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".damaged-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S-%3f")));
@@ -80,22 +81,22 @@ pub fn set_aside(path: &Path) -> Result<PathBuf> {
     Ok(aside)
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+fn parent_dir(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The file that is to be replaced: the path itself, or what a symbolic link there leads to.
+/// The file to replace: the path itself, or the target of a symbolic link.
 fn target(path: &Path) -> Result<PathBuf> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => fs::canonicalize(path).map_err(|error| {
-            let message = format!("{} is a symbolic link that leads nowhere: {error}", path.display());
-            Exit::Precondition.error(message, "make the file that it names, or remove the link")
+            let message = format!("{} is a dangling symbolic link: {error}", path.display());
+            Exit::Precondition.error(message, "create the target of the link, or remove the link")
         }),
         _ => Ok(path.to_owned()),
     }
 }
 
-/// Gives a new file the owner of the one that it will replace.
+/// Sets the owner of the new file to that of the one it replaces.
 fn keep_owner(path: &Path, before: &std::fs::Metadata, staged: &std::fs::File) -> Result<()> {
     let now = staged.metadata()?;
     if (now.uid(), now.gid()) == (before.uid(), before.gid()) {
@@ -103,7 +104,7 @@ fn keep_owner(path: &Path, before: &std::fs::Metadata, staged: &std::fs::File) -
     }
     std::os::unix::fs::fchown(staged, Some(before.uid()), Some(before.gid())).map_err(|error| {
         let (path, uid, gid) = (path.display(), before.uid(), before.gid());
-        let message = format!("{path} belongs to uid {uid}, gid {gid}, which cannot be kept: {error}");
+        let message = format!("the owner of {path} (uid {uid}, gid {gid}) cannot be preserved: {error}");
         Exit::Precondition.error(message, "run the command as the owner of the file, or as root")
     })
 }
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_symbolic_link_stays_and_its_file_keeps_mode_and_owner() {
+    fn a_symbolic_link_stays_and_mode_and_owner_of_its_target_are_preserved() {
         let dir = tempfile::tempdir().unwrap();
         let (file, link) = (dir.path().join("etc/locus.env"), dir.path().join("staging.env"));
         fs::create_dir(dir.path().join("etc")).unwrap();
@@ -130,11 +131,11 @@ mod tests {
         let after = fs::metadata(&file).unwrap();
         assert_eq!(after.permissions().mode() & 0o777, 0o600);
         assert!(!is_root || (after.uid(), after.gid()) == (12345, 12346));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside it");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "a temporary file remains");
     }
 
     #[test]
-    fn a_private_file_is_read_by_its_owner_only() {
+    fn a_private_file_has_mode_0600() {
         let dir = tempfile::tempdir().unwrap();
         let (new, old) = (dir.path().join("new"), dir.path().join("old"));
         fs::write(&old, "").unwrap();
@@ -146,17 +147,17 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_named_and_stays() {
+    fn a_dangling_link_is_an_error_and_stays() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("staging.env");
         std::os::unix::fs::symlink("gone.env", &link).unwrap();
         let error = replace(&link, b"new").unwrap_err();
-        assert!(error.to_string().contains("leads nowhere"), "{error}");
+        assert!(error.to_string().contains("is a dangling symbolic link"), "{error}");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
 
     #[test]
-    fn a_new_file_can_be_read_by_all_and_a_damaged_one_is_set_aside() {
+    fn a_new_file_has_mode_0644_and_a_damaged_one_is_renamed() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("below/marks.json");
         replace(&file, b"{}").unwrap();

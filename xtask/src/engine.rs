@@ -1,6 +1,6 @@
-//! What carries a plan out: `native` runs the steps over SSH itself, `packer` has the real Packer do it.
+//! The engines, which carry out a plan: `native` runs the steps over SSH, `packer` runs Packer.
 //!
-//! An engine knows machines and steps, not where images live: everything that differs between clouds is behind [`Cloud`].
+//! An engine uses a provider only through [`Cloud`], so it is the same for all providers.
 
 use std::time::Instant;
 
@@ -15,17 +15,17 @@ pub mod native;
 pub mod packer;
 mod post;
 
-/// Who carries a recipe out.
+/// The engine that carries out a plan.
 #[derive(Clone, Debug)]
 pub enum Engine {
-    /// We do, over SSH.
+    /// This program, over SSH.
     Native,
-    /// The real Packer.
+    /// Packer, as a process.
     Packer(Box<packer::Request>),
 }
 
 impl Engine {
-    /// Its name in records.
+    /// Its name in the records of images.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -34,20 +34,20 @@ impl Engine {
     }
 }
 
-/// What a build is asked beyond its plan.
+/// The options of a build beside its plan.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Leave the machine up when a step fails.
+    /// Keep the machine running when a step fails.
     pub keep_on_failure: bool,
     /// The home region.
     pub region: String,
-    /// The folder that relative outputs of post-processors start from.
+    /// The directory to which the outputs of post-processors are relative.
     pub root: std::path::PathBuf,
-    /// What to type to go on after a failure.
+    /// The command that continues after a failure, for hints.
     pub again: String,
 }
 
-/// One build: what is built, where, and who is told.
+/// One build: its inputs, its options and its observer.
 pub struct Job<'a, C> {
     /// The provider of machines.
     pub cloud: &'a C,
@@ -57,7 +57,7 @@ pub struct Job<'a, C> {
     pub recipe: &'a Recipe,
     /// The base image.
     pub base: &'a BaseRecord,
-    /// What the command line adds.
+    /// The options of the command line.
     pub options: &'a Options,
     /// Receives phases, steps and output.
     pub events: &'a dyn Observer,
@@ -66,7 +66,7 @@ pub struct Job<'a, C> {
 }
 
 impl<C: Cloud> Job<'_, C> {
-    /// Builds the image.
+    /// Builds the image with an engine and returns its record.
     pub fn build(&self, engine: &Engine) -> Result<Image> {
         match engine {
             Engine::Native => self.natively(),
@@ -74,25 +74,25 @@ impl<C: Cloud> Job<'_, C> {
         }
     }
 
-    /// Packer boots, runs the steps and captures; we take over what it made.
+    /// Packer starts the machine, runs the steps and makes the image, which the provider then adopts.
     fn by_packer(&self, request: &packer::Request) -> Result<Image> {
         let Self { cloud, plan, recipe, base, options, events, .. } = *self;
         let recipe_hash = recipe.hash(base.digest);
         let builder = kind(plan);
         let mut facts = cloud.for_packer(Start { builder, source: &recipe.source, base, from: None, next: None })?;
-        // Nobody of ours is on the machine to write it into the manifest.
+        // This program cannot write to the manifest on Packer's machine, so the template does it, from this variable.
         facts.push(("build_facts".to_owned(), seal(plan, base, recipe_hash, "packer").to_string()));
         let made = phase(events, Phase::Build, &plan.image, || {
             let made = request.build(recipe, &facts, options, events)?;
             let summary = format!("Packer {} ran {} steps", request.packer.version, recipe.steps.len());
             Ok::<_, Error>((made, Outcome::Done, summary))
         })?;
-        // Packer does not tell who its builder was; the image's own cleanup step and smoke look for what it left.
-        let wanted = self.record("packer", Identity::default());
-        captured(plan, events, |told| cloud.adopt(&made, base, &wanted, told))
+        // Packer does not report the builder's host keys and machine-id. The cleanup step and the smoke test check that no keys are left.
+        let record = self.record("packer", Identity::default());
+        captured(plan, events, |on_progress| cloud.adopt(&made, base, &record, on_progress))
     }
 
-    /// What the image's record is made from.
+    /// The input for the image's record.
     fn record(&self, engine: &str, builder: Identity) -> Capture {
         Capture {
             image: self.plan.image.clone(),
@@ -106,7 +106,7 @@ impl<C: Cloud> Job<'_, C> {
         }
     }
 
-    /// Boots, runs the steps that the plan says, seals, captures.
+    /// Boots the builder, runs the steps of the plan, completes the manifest and captures the image.
     fn natively(&self) -> Result<Image> {
         let Self { cloud, plan, recipe, base, options, events, .. } = *self;
         let root = kind(plan).root(base.digest);
@@ -114,15 +114,15 @@ impl<C: Cloud> Job<'_, C> {
         let recipe_hash = recipe.hash(base.digest);
         let first = plan.cached();
         let total = recipe.steps.len();
-        // The state of the last step becomes the image, not a layer.
+        // The disk after the last step becomes the image, not a layer.
         let key_after = |i: usize| (i + 1 < total).then(|| keys[i]);
-        let told = |message: &str| {
+        let on_progress = |message: &str| {
             events.event(Event::Progress { phase: Phase::Boot, message: message.to_owned(), fraction: None });
         };
         let mut machine = phase(events, Phase::Boot, "builder", || {
             let from = plan.start();
             let start = Start { builder: kind(plan), source: &recipe.source, base, from, next: key_after(first) };
-            let mut machine = cloud.start_builder(start, &told)?;
+            let mut machine = cloud.start_builder(start, &on_progress)?;
             second_try(events, machine.second_try().as_deref());
             native::hold_apt(machine.remote())?;
             let on =
@@ -130,7 +130,7 @@ impl<C: Cloud> Job<'_, C> {
             let what = if kind(plan) == BuilderKind::Container { "container" } else { "builder" };
             Ok::<_, Error>((machine, Outcome::Done, format!("{what} is up on {on}")))
         })?;
-        // Now: the last step takes the machine's identity away.
+        // Read now, because the last step deletes the host keys and the machine-id.
         let builder = native::identity(machine.remote())?;
         let work = phase(events, Phase::Build, &plan.image, || {
             for (i, step) in plan.steps[..first].iter().enumerate() {
@@ -141,6 +141,7 @@ impl<C: Cloud> Job<'_, C> {
                     name,
                     outcome: Outcome::UpToDate,
                     seconds: 0.0,
+                    exit_code: None,
                 });
             }
             for i in first..total {
@@ -155,15 +156,15 @@ impl<C: Cloud> Job<'_, C> {
         if let Err(error) = work {
             return Err(self.after_failure(machine, error));
         }
-        let wanted = self.record("native", builder);
-        captured(plan, events, |told| {
-            let image = cloud.capture(machine, base, &wanted, told)?;
+        let record = self.record("native", builder);
+        captured(plan, events, |on_progress| {
+            let image = cloud.capture(machine, base, &record, on_progress)?;
             post::run(cloud, &image, recipe, options, events)?;
             Ok(image)
         })
     }
 
-    /// Runs step `i` and keeps its layer.
+    /// Runs step `i` and stores the layer after it.
     fn run_step(
         &self,
         machine: &mut C::Machine,
@@ -180,7 +181,9 @@ impl<C: Cloud> Job<'_, C> {
         let result = native::run(machine, step, recipe, options, events);
         let took = started.elapsed();
         let outcome = if result.is_ok() { Outcome::Done } else { Outcome::Failed };
-        events.event(Event::StepFinished { index: i + 1, total, name, outcome, seconds: took.as_secs_f64() });
+        let exit_code = result.as_ref().err().and_then(Error::command_exit);
+        let seconds = took.as_secs_f64();
+        events.event(Event::StepFinished { index: i + 1, total, name, outcome, seconds, exit_code });
         result?;
         if i + 1 < total {
             cloud.checkpoint(machine, &layer_of(step, key, parent, took), next)?;
@@ -188,7 +191,7 @@ impl<C: Cloud> Job<'_, C> {
         Ok(())
     }
 
-    /// Runs the error-cleanup step, and leaves the machine up if that was asked for.
+    /// Runs the error-cleanup provisioner, and keeps the machine with `--keep-on-failure`. Returns the error.
     fn after_failure(&self, mut machine: C::Machine, error: Error) -> Error {
         let Self { recipe, options, events, .. } = *self;
         if error.exit() == Exit::Interrupted {
@@ -203,7 +206,7 @@ impl<C: Cloud> Job<'_, C> {
         if options.keep_on_failure {
             match (self.keep)().and_then(|()| machine.keep()) {
             Ok(login) => events.event(Event::Note {
-                message: format!("the machine is kept: {login}\nit goes when you power it off (`sudo poweroff`) and run the next command"),
+                message: format!("the machine is kept: {login}\nto remove it, power it off (`sudo poweroff`) and run another command"),
             }),
             Err(second) => {
                 let hint = "run the build again with --keep-on-failure".to_owned();
@@ -215,23 +218,23 @@ impl<C: Cloud> Job<'_, C> {
     }
 }
 
-/// Runs `work`, which makes the image, as a phase.
+/// Runs `work`, which makes the image, as the capture phase.
 fn captured(
     plan: &BuildPlan,
     events: &dyn Observer,
     work: impl FnOnce(&dyn Fn(&str)) -> Result<Image>,
 ) -> Result<Image> {
-    let told = |message: &str| {
+    let on_progress = |message: &str| {
         events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
     };
     phase(events, Phase::Capture, &plan.image, || {
-        let image = work(&told)?;
+        let image = work(&on_progress)?;
         let summary = format!("{} is {} ({} MB)", image.name, image.id, image.disk_bytes / 1_000_000);
         Ok((image, Outcome::Done, summary))
     })
 }
 
-/// What the template asks for once the image is there, again: it may have been cut off in the middle of that.
+/// Runs the post-processors again for an image that exists, because the run that made it may have been interrupted before they ended.
 pub fn post<C: Cloud>(
     cloud: &C,
     image: &Image,
@@ -242,12 +245,12 @@ pub fn post<C: Cloud>(
     post::run(cloud, image, recipe, options, events)
 }
 
-/// What the plan's builder is.
+/// The kind of the plan's builder.
 fn kind(plan: &BuildPlan) -> BuilderKind {
     plan.builder.as_ref().map_or(BuilderKind::Vm, |builder| builder.kind)
 }
 
-/// What the engine writes into the image's manifest below `build`.
+/// The value of `build` in the image's manifest.
 fn seal(plan: &BuildPlan, base: &BaseRecord, recipe_hash: Digest, engine: &str) -> serde_json::Value {
     serde_json::json!({
         "image": plan.image,

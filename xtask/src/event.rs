@@ -1,64 +1,65 @@
-//! What happens, as data: the vocabulary between those who do (engine, stages) and those who tell (`report`).
+//! Events: what engines and stages report, and `report` prints.
 //!
-//! Events are part of the `--format json` interface: a field may be added, none changes its meaning without a new
-//! [`SCHEMA`]. No text layout, colour or terminal enters here.
+//! Events are the output of `--format json`: fields may be added, and none changes its meaning without a new [`SCHEMA`]. Their documentation is
+//! the reference of the format (`cargo xtask docs`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub mod clean;
 
-/// Version of the JSON Lines interface.
+/// Version of the JSON Lines format.
 pub const SCHEMA: u32 = 1;
 
-/// A stage of the pipeline or a part of one that a person waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// A stage of the pipeline, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Host tools are looked for and installed.
+    /// Look for host tools and install missing ones.
     Doctor,
-    /// All that can be judged without building.
+    /// Validate configuration, templates, pins and scripts.
     Validate,
-    /// The base image is fetched or made.
+    /// Download or make the base image.
     Base,
-    /// A machine is booted.
+    /// Boot a machine.
     Boot,
-    /// The recipe's steps run.
+    /// Run the steps of the recipe.
     Build,
-    /// The disk becomes an image.
+    /// Make an image of the disk.
     Capture,
-    /// The smoke binary is compiled.
+    /// Compile the smoke binary.
     SmokeBinary,
-    /// A fresh instance is judged.
+    /// Run the smoke test on an instance.
     Smoke,
-    /// The image goes to other regions.
+    /// Copy the image to other regions.
     Copy,
-    /// The channel points at the image.
+    /// Point a channel at the image.
     Promote,
-    /// What a dead run left is taken away.
+    /// Remove what a dead run left.
     Cleanup,
-    /// Newer versions of what is pinned are looked for.
+    /// Look for newer versions of the pins.
     Freshness,
-    /// A part of the test suite.
+    /// Run a part of the test suite.
     Test,
 }
 
-/// How a phase or step ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a phase or a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It was carried out.
+    /// It did its work.
     Done,
-    /// It was not needed: the result was there already.
+    /// The result existed already.
     UpToDate,
     /// It failed.
     Failed,
 }
 
-/// Which of a process's outputs a line came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// The output stream of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
     /// Standard output.
@@ -67,167 +68,167 @@ pub enum Stream {
     Stderr,
 }
 
-/// Something that happened. Durations are seconds.
-#[derive(Clone, Debug, Serialize)]
+/// One event.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// A run begins.
+    /// A run started.
     RunStarted {
-        /// The run's id; every resource made bears it.
+        /// Id of the run. Everything that the run makes has it as a tag.
         run: String,
-        /// The command as typed.
+        /// The command line. Values of sensitive variables are hidden.
         command: String,
     },
-    /// A phase begins.
+    /// A phase started.
     PhaseStarted {
-        /// Which.
+        /// The phase.
         phase: Phase,
-        /// What it works on.
+        /// What it works on: an image, a region, a channel.
         subject: String,
     },
     /// A phase ended.
     PhaseFinished {
-        /// Which.
+        /// The phase.
         phase: Phase,
-        /// How.
+        /// How it ended.
         outcome: Outcome,
-        /// Wall time.
+        /// Wall time in seconds.
         seconds: f64,
-        /// One line for a person.
+        /// One line of text.
         summary: String,
     },
-    /// A step of the recipe begins.
+    /// A step of the recipe started.
     StepStarted {
-        /// Position, from 1.
+        /// Position of the step, starting at 1.
         index: usize,
-        /// How many steps the recipe has.
+        /// Number of steps of the recipe.
         total: usize,
-        /// The step's name.
+        /// Name of the step.
         name: String,
-        /// How long it took the last time it ran, if that is known.
+        /// Seconds that the step took when it ran last, if known.
         expected_seconds: Option<f64>,
     },
-    /// A line of a running step's output.
+    /// A line of output of a step.
     StepOutput {
-        /// The step's name.
+        /// Name of the step.
         name: String,
-        /// Where from.
+        /// The stream that it was printed to.
         stream: Stream,
-        /// The line without its end.
+        /// The line, without its line break.
         line: String,
     },
     /// A step ended.
     StepFinished {
-        /// Position, from 1.
+        /// Position of the step, starting at 1.
         index: usize,
-        /// How many steps the recipe has.
+        /// Number of steps of the recipe.
         total: usize,
-        /// The step's name.
+        /// Name of the step.
         name: String,
-        /// `up-to-date` means that a layer was there.
+        /// How it ended; `up-to-date`: its layer existed.
         outcome: Outcome,
-        /// Wall time.
+        /// Wall time in seconds.
         seconds: f64,
+        /// Exit code of the command that failed; null if the step did not fail, or not because of a command.
+        exit_code: Option<i32>,
     },
-    /// Work inside a phase moved on: what is waited for, and how far it is.
+    /// Progress within a phase.
     Progress {
-        /// Which phase.
+        /// The phase.
         phase: Phase,
-        /// What is going on, for a person.
+        /// What the phase does or waits for.
         message: String,
-        /// Done and total, in the same unit, when known.
+        /// Done and total, in the same unit, if known.
         fraction: Option<(u64, u64)>,
     },
-    /// Something a person should know; nothing is wrong.
+    /// Information.
     Note {
         /// The text.
         message: String,
     },
-    /// Something a person should change, though the command goes on.
+    /// A problem that does not end the command.
     Warning {
         /// The text.
         message: String,
-        /// What to do.
+        /// How to fix it.
         hint: String,
     },
-    /// One finding of `validate`.
+    /// A finding of `validate`.
     Finding {
         /// `error` or `warning`.
         severity: String,
-        /// Which check found it.
+        /// Name of the check.
         check: String,
-        /// The file, relative to the project, if it is about one.
+        /// File relative to the project, if the finding is about one.
         file: Option<PathBuf>,
-        /// Line from 1.
+        /// Line, starting at 1.
         line: Option<usize>,
-        /// Column from 1.
+        /// Column, starting at 1.
         column: Option<usize>,
-        /// What is wrong.
+        /// The problem.
         message: String,
-        /// What fixes it.
+        /// How to fix it.
         hint: String,
     },
-    /// One smoke check's verdict.
+    /// The result of a smoke check.
     Check {
-        /// `first boot`, `after reboot`.
+        /// Pass of the smoke test: `first boot`, `after reboot`.
         pass: String,
-        /// The check's name.
+        /// Name of the check.
         name: String,
-        /// `pass`, `fail`, `quarantined`.
+        /// `pass`, `fail`, `skipped`, `quarantined`.
         outcome: String,
-        /// Wall time.
+        /// Wall time in seconds.
         seconds: f64,
-        /// What was found.
+        /// What the check found.
         message: String,
     },
-    /// A file will change: the diff, before it is written.
+    /// A file or parameter that will change, before it is written.
     Diff {
-        /// The file.
+        /// The file or parameter.
         file: PathBuf,
-        /// Unified diff.
+        /// The change as a unified diff.
         diff: String,
     },
-    /// A table or document that the command was asked for (plan, list, show).
+    /// The output of a command such as `plan`, `list` or `show`.
     Document(Document),
-    /// The last event of a command that succeeded or failed.
+    /// The last event of a command.
     Result {
         /// True if the exit code is 0.
         ok: bool,
         /// The exit code.
         exit: u8,
-        /// One line for a person.
+        /// One line of text.
         summary: String,
-        /// The error, rendered, if there was one.
+        /// The error with its hint, if there was one.
         error: Option<String>,
-        /// What came out: ids, paths, numbers.
+        /// Result of the command: ids, paths, numbers.
         data: serde_json::Value,
     },
 }
 
-/// Data a command prints: JSON for machines, and the same for people.
-#[derive(Clone, Debug, Serialize)]
+/// Output of a command.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Document {
-    /// What it is: `plan`, `images`, `image`, `tools`.
+    /// Kind of output: `plan`, `images`, `image`, `tools`.
     pub kind: String,
     /// The data.
     pub data: serde_json::Value,
-    /// The same for a person, already laid out in lines.
+    /// The data as text with line breaks.
     #[serde(skip)]
     pub text: String,
 }
 
-/// Someone who is told. Called from several threads.
+/// Receives events, from several threads.
 pub trait Observer: Send + Sync {
-    /// Takes one event. Must not block for long and must not fail.
+    /// Processes one event. Must not block for long, and must not fail.
     fn event(&self, event: Event);
 }
 
 /// A shared observer.
 pub type Events = Arc<dyn Observer>;
 
-/// Runs `work` as a phase: tells when it starts and how it ends.
-///
-/// `work` returns its value, the outcome and the line for a person.
+/// Runs `work` as a phase: reports its start and its end. `work` returns its value, the outcome and the summary.
 pub fn phase<T, E>(
     events: &dyn Observer,
     phase: Phase,
@@ -250,11 +251,11 @@ pub fn phase<T, E>(
     }
 }
 
-/// Tells that a first machine or boot was given up, and why, if one was.
+/// Reports why a first machine or boot was abandoned, if one was.
 pub fn second_try(events: &dyn Observer, why: Option<&str>) {
     if let Some(why) = why {
-        let message = format!("a first boot was given up: {}", why.trim());
-        let hint = "an emulated machine hangs now and then; one that does so every time is worth a report".to_owned();
+        let message = format!("abandoned a first boot: {}", why.trim());
+        let hint = "an emulated machine hangs sometimes; report it if it happens every time".to_owned();
         events.event(Event::Warning { message, hint });
     }
 }

@@ -1,7 +1,7 @@
-//! The ledger: a SQLite journal in the state folder. What is about to be made or changed is written down first, and what came of
-//! it after; what was released, rolled back and put under quarantine stays in it.
+//! The ledger: a SQLite journal in the state directory. Each call that creates or changes something is written to it before it is made,
+//! and its outcome afterwards. It also has the history of promotions and rollbacks.
 //!
-//! Knows runs, calls and channels as words and ids. No provider, no clock but the wall's, and nobody is told anything here.
+//! Runs, calls and channels are stored as texts and ids, independent of providers. This module prints nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ mod schema;
 use pause::Pause;
 pub use promotions::{Promotion, PromotionKind};
 
-/// The journal, open.
+/// An open ledger.
 #[derive(Debug)]
 pub struct Ledger {
     connection: Mutex<Connection>,
@@ -26,26 +26,26 @@ pub struct Ledger {
     pause: Pause,
 }
 
-/// A run as it is written down.
+/// The record of a run.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RunRecord {
-    /// Its id, which everything it made bears.
+    /// Its id, with which everything it created is tagged.
     pub id: String,
-    /// The command as typed.
+    /// The command line, for messages.
     pub command: String,
-    /// Its words after `cargo xtask`, to run it again.
+    /// Its arguments after `cargo xtask`, to run it again.
     pub words: Vec<String>,
     /// `local` or `aws`.
     pub on: String,
     /// When it began, RFC 3339.
     pub began: String,
-    /// How often it was taken up again.
+    /// How often it was resumed.
     pub resumed: u32,
-    /// When it ended; a run that was killed has no end.
+    /// When it ended, RFC 3339; `None` while it runs and if it was killed.
     pub ended: Option<String>,
     /// How it ended.
     pub outcome: Option<RunOutcome>,
-    /// What it said at its end.
+    /// The summary that it printed at its end.
     pub summary: String,
 }
 
@@ -53,35 +53,35 @@ pub struct RunRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunOutcome {
-    /// All that was asked for was done.
+    /// It succeeded.
     Done,
-    /// It failed, and said so.
+    /// It ended with an error.
     Failed,
     /// A signal ended it, and it cleaned up.
     Interrupted,
-    /// It was killed; what it left has been taken away since.
+    /// It did not finish, and `ami gc --run` removed its resources.
     Cleaned,
 }
 
-/// A call that changes something, before it is made.
+/// A call that will create or change something.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intent {
     /// `ec2:RunInstances`, `local:StartMachine`.
     pub action: String,
-    /// Where.
+    /// The region; empty if the call has none.
     pub region: String,
-    /// The client token, by which the same call made again is known; empty where the call has none.
+    /// The client token, by which EC2 recognizes a repeated call; empty if the call has none.
     pub token: String,
-    /// What is made or changed, as far as it has a name before it has an id.
+    /// The name or id of what is created or changed; empty if it has neither yet.
     pub subject: String,
-    /// The tags it will bear, `key=value`, sorted.
+    /// The tags that it will have, `key=value`, sorted.
     pub tags: Vec<String>,
 }
 
-/// A call as it is written down.
+/// The record of a call.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Call {
-    /// Its place among all calls.
+    /// Its number in the order of all calls.
     pub seq: i64,
     /// See [`Intent`].
     pub action: String,
@@ -93,42 +93,42 @@ pub struct Call {
     pub subject: String,
     /// See [`Intent`].
     pub tags: Vec<String>,
-    /// When it was about to be made, RFC 3339.
+    /// When the intent was written, RFC 3339.
     pub at: String,
-    /// When its answer was written down; `None` means that nobody knows whether it was carried out.
+    /// When the outcome was written, RFC 3339; `None` if it is unknown whether the call was carried out.
     pub settled: Option<String>,
-    /// What it made or changed.
+    /// The ids of what it created or changed.
     pub ids: Vec<String>,
-    /// Why it failed, if it did.
+    /// Why it failed.
     pub error: Option<String>,
 }
 
-/// Names an intent that waits for its outcome.
+/// Identifies an intent whose outcome has yet to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "an intent without an outcome looks like a call that was cut off"]
+#[must_use = "an intent without an outcome is a call with an unknown effect"]
 pub struct Ticket(i64);
 
 impl Ledger {
-    /// Opens the journal, making it if need be. A damaged one is set aside, see [`Ledger::lacks`].
+    /// Opens the ledger, or creates it. A damaged one is moved aside and replaced by an empty one, see [`Ledger::lacks`].
     pub fn open(file: &Path) -> Result<Self> {
         let connection = schema::open(file).or_else(|error| fixed(file, &error));
         let (connection, file) = (Mutex::new(connection?), file.to_owned());
         Ok(Self { connection, file, pause: Pause::from_environment() })
     }
 
-    /// The damaged journal in whose place this one is, as long as what it knew of a provider has not been read from tags again.
+    /// The file of the damaged ledger that this one replaced; `None` once the provider's entries have been rebuilt from tags.
     pub fn lacks(&self, on: &str) -> Result<Option<PathBuf>> {
         let sql = "SELECT file FROM damaged WHERE NOT EXISTS (SELECT 1 FROM filled_again WHERE provider = ?1)";
         let file: Vec<String> = self.read(sql, params![on], |row| row.get(0))?;
         Ok(file.into_iter().next().map(PathBuf::from))
     }
 
-    /// It has been read.
+    /// Records that the entries of a provider have been rebuilt after a damage.
     pub fn filled_again(&self, on: &str) -> Result<()> {
         self.write("INSERT OR IGNORE INTO filled_again (provider) VALUES (?1)", params![on])
     }
 
-    /// Writes down that a run begins.
+    /// Writes the beginning of a run. The command is redacted.
     pub fn begin_run(&self, id: &str, command: &str, words: &[String], on: &str) -> Result<()> {
         self.write(
             "INSERT INTO run (id, command, words, provider, began) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -136,7 +136,7 @@ impl Ledger {
         )
     }
 
-    /// Writes down how it ended.
+    /// Writes the end of a run.
     pub fn end_run(&self, id: &str, outcome: RunOutcome, summary: &str) -> Result<()> {
         self.write(
             "UPDATE run SET ended = ?2, outcome = ?3, summary = ?4 WHERE id = ?1",
@@ -144,7 +144,7 @@ impl Ledger {
         )
     }
 
-    /// A run is taken up again: it has no end any more.
+    /// Removes the end of a run that is resumed, and counts the resumption.
     pub fn reopen_run(&self, id: &str) -> Result<()> {
         self.write(
             "UPDATE run SET resumed = resumed + 1, ended = NULL, outcome = NULL, summary = '' WHERE id = ?1",
@@ -157,13 +157,13 @@ impl Ledger {
         self.read(&format!("SELECT {RUN} FROM run ORDER BY began, id"), params![], run)
     }
 
-    /// One run.
+    /// The run with this id.
     pub fn run(&self, id: &str) -> Result<Option<RunRecord>> {
         let found = self.read(&format!("SELECT {RUN} FROM run WHERE id = ?1"), params![id], run)?;
         Ok(found.into_iter().next())
     }
 
-    /// Writes down something that a run must find again when it is taken up: the first value stays.
+    /// Stores a value for when the run is resumed. A value that is already stored under the key is kept.
     pub fn note(&self, run: &str, key: &str, value: &str) -> Result<()> {
         self.write(
             "INSERT OR IGNORE INTO note (run, key, value) VALUES (?1, ?2, ?3)",
@@ -171,14 +171,14 @@ impl Ledger {
         )
     }
 
-    /// Reads it back.
+    /// The value that [`Ledger::note`] stored.
     pub fn noted(&self, run: &str, key: &str) -> Result<Option<String>> {
         let found =
             self.read("SELECT value FROM note WHERE run = ?1 AND key = ?2", params![run, key], |row| row.get(0))?;
         Ok(found.into_iter().next())
     }
 
-    /// Writes down what is about to be done. When this fails, it must not be done.
+    /// Writes an intent. If this fails, the call must not be made.
     pub fn intend(&self, run: &str, intent: &Intent) -> Result<Ticket> {
         let Intent { action, region, token, subject, tags } = intent;
         let seq = {
@@ -187,14 +187,14 @@ impl Ledger {
                 "INSERT INTO call (run, action, region, token, subject, tags, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
             let tags: Vec<_> = tags.iter().map(|tag| redacted(tag)).collect();
             let values = params![run, action, region, token, redacted(subject), json(&tags), now()];
-            connection.execute(sql, values).map_err(|e| self.told(&e))?;
+            connection.execute(sql, values).map_err(|e| self.failed(&e))?;
             connection.last_insert_rowid()
         };
         self.pause.before();
         Ok(Ticket(seq))
     }
 
-    /// Writes down what came of it.
+    /// Writes the outcome of an intent: the ids of what was created, or the error.
     pub fn settle(&self, ticket: Ticket, outcome: &std::result::Result<Vec<String>, String>) -> Result<()> {
         self.pause.after();
         let (ids, error) = match outcome {
@@ -207,7 +207,7 @@ impl Ledger {
         )
     }
 
-    /// Does `work` between an intent and its outcome. `work` returns what it made, by id.
+    /// Calls `work` between writing its intent and its outcome. `work` returns the ids of what it created.
     pub fn journal<T>(&self, run: &str, intent: &Intent, work: impl FnOnce() -> Result<(T, Vec<String>)>) -> Result<T> {
         let ticket = self.intend(run, intent)?;
         match work() {
@@ -216,7 +216,7 @@ impl Ledger {
                 Ok(value)
             }
             Err(error) => {
-                // The first error is the one to fix.
+                // The error of `work` is returned, because it is the cause.
                 let _ = self.settle(ticket, &Err(error.to_string()));
                 Err(error)
             }
@@ -247,7 +247,7 @@ impl Ledger {
     }
 
     fn write(&self, sql: &str, values: impl rusqlite::Params) -> Result<()> {
-        self.connection().execute(sql, values).map(drop).map_err(|e| self.told(&e))
+        self.connection().execute(sql, values).map(drop).map_err(|e| self.failed(&e))
     }
 
     fn read<T>(
@@ -258,29 +258,30 @@ impl Ledger {
     ) -> Result<Vec<T>> {
         let connection = self.connection();
         let rows = connection.prepare(sql).and_then(|mut statement| statement.query_map(values, each)?.collect());
-        rows.map_err(|e| self.told(&e))
+        rows.map_err(|e| self.failed(&e))
     }
 
-    fn told(&self, error: &rusqlite::Error) -> Error {
-        told(error, &self.file)
+    fn failed(&self, error: &rusqlite::Error) -> Error {
+        failed(error, &self.file)
     }
 }
 
-/// A second look at a journal that could not be opened, with nobody else beside: one that is damaged is replaced by a new one. Of two that find
-/// it so, one replaces it and the other finds it whole, or found it in the middle of that, which has many faces.
+/// Opens a ledger that could not be opened a second time, under a lock. If it is damaged, an empty one replaces it. The lock and the second
+/// attempt are for processes that find the same damage: the first one replaces the file, and the others open the new one. They may also
+/// have failed during the replacement, with any error.
 fn fixed(file: &Path, first: &rusqlite::Error) -> Result<Connection> {
-    let Ok(lock) = fs_err::File::create(file.with_extension("lock")) else { return Err(told(first, file)) };
+    let Ok(lock) = fs_err::File::create(file.with_extension("lock")) else { return Err(failed(first, file)) };
     lock.file().lock()?;
     match schema::open(file) {
         Err(error) if schema::is_damage(&error) => {
             let aside = schema::set_aside(file)?;
-            let told = |e| told(&e, file);
-            let connection = schema::open(file).map_err(told)?;
+            let failed = |e| failed(&e, file);
+            let connection = schema::open(file).map_err(failed)?;
             let sql = "INSERT INTO damaged (file) VALUES (?1)";
-            connection.execute(sql, params![aside.to_string_lossy()]).map_err(told)?;
+            connection.execute(sql, params![aside.to_string_lossy()]).map_err(failed)?;
             Ok(connection)
         }
-        opened => opened.map_err(|error| told(&error, file)),
+        opened => opened.map_err(|error| failed(&error, file)),
     }
 }
 
@@ -303,18 +304,18 @@ fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
 }
 
 impl RunRecord {
-    /// True if the run has to be taken up again or cleaned up after: it was killed, or failed half-way. `alive` is what the state
-    /// folder says about its process.
+    /// True if the run is to be resumed, or its resources removed: it was killed, interrupted, or failed. `alive` is the result of
+    /// `State::is_alive`.
     pub fn is_unfinished(&self, alive: bool) -> bool {
         !alive && !matches!(self.outcome, Some(RunOutcome::Done | RunOutcome::Cleaned))
     }
 
-    /// Its outcome for a table.
+    /// Its state for tables: the name of its outcome, `running`, or `killed` for a run that died without an outcome.
     pub fn standing(&self, alive: bool) -> &'static str {
         match self.outcome {
             Some(outcome) => outcome.name(),
-            None if alive => "under way",
-            None => "cut off",
+            None if alive => "running",
+            None => "killed",
         }
     }
 }
@@ -322,7 +323,7 @@ impl RunRecord {
 impl RunOutcome {
     const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Interrupted, Self::Cleaned];
 
-    /// Its name in the journal and in tables.
+    /// Its name in the ledger and in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -345,26 +346,25 @@ fn json<T: serde::Serialize>(words: &[T]) -> String {
     serde_json::json!(words).to_string()
 }
 
-/// A column that holds a JSON list of texts.
+/// Parses a column that contains a JSON array of strings.
 fn list(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text)
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e)))
 }
 
-/// What a failure of the journal means to a person.
-fn told(error: &rusqlite::Error, file: &Path) -> Error {
+/// Converts an SQLite error. Exit code and hint depend on its cause.
+fn failed(error: &rusqlite::Error, file: &Path) -> Error {
     let message = format!("the ledger {} cannot be used: {error}", file.display());
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Exit::Precondition
-            .error(message, "the disk is full: free some space; the call that could not be written down was not made"),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            Exit::Precondition.error(message, "another command holds it longer than it should; run yours again")
-        }
+            .error(message, "free some disk space; a call whose intent could not be written was not made"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Exit::Precondition
+            .error(message, "run the command again; another process had the ledger locked for too long"),
         Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
-            Exit::Precondition.error(message, "check who owns the state folder, or set another with --state")
+            Exit::Precondition.error(message, "check the owner of the state directory, or use another one with --state")
         }
-        _ => Exit::Failed.error(message, "run the same command again; a damaged ledger is set aside and made anew"),
+        _ => Exit::Failed.error(message, "run the same command again; a damaged ledger is moved aside and recreated"),
     }
 }
 
@@ -394,30 +394,30 @@ mod tests {
     }
 
     #[test]
-    fn what_was_intended_is_there_before_what_came_of_it() {
+    fn an_intent_is_written_before_the_call_and_the_outcome_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = with_run(&dir);
         let made = ledger.journal("run-1", &intent("ec2:RunInstances"), || {
-            // Another process sees it while the call is under way.
+            // Another process can read the intent during the call.
             let seen = opened(&dir).calls("run-1").unwrap();
             assert_eq!((seen.len(), &seen[0].settled), (1, &None));
             Ok((7, vec!["i-1".to_owned()]))
         });
         assert_eq!(made.unwrap(), 7);
         let refused: Result<()> =
-            ledger.journal("run-1", &intent("ec2:CreateImage"), || Err(Exit::Failed.error("no room", "make some")));
+            ledger.journal("run-1", &intent("ec2:CreateImage"), || Err(Exit::Failed.error("no capacity", "try again")));
         refused.unwrap_err();
         let calls = opened(&dir).calls("run-1").unwrap();
         assert_eq!(
             (calls[0].ids.as_slice(), calls[0].tags.as_slice()),
             (["i-1".to_owned()].as_slice(), intent("").tags.as_slice())
         );
-        assert_eq!(calls[1].error.as_deref(), Some("no room"));
+        assert_eq!(calls[1].error.as_deref(), Some("no capacity"));
         assert!(calls.iter().all(|c| c.settled.is_some()));
     }
 
     #[test]
-    fn a_run_is_told_as_it_was_written() {
+    fn runs_and_notes_are_read_as_written() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = with_run(&dir);
         assert_eq!(ledger.run("run-1").unwrap().unwrap().words[2], "a b");
@@ -437,13 +437,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_for_a_run_that_nobody_began() {
+    fn a_call_of_an_unknown_run_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let _ = opened(&dir).intend("run-9", &intent("ec2:RunInstances")).unwrap_err();
     }
 
     #[test]
-    fn a_damaged_journal_is_set_aside_and_the_work_goes_on() {
+    fn a_damaged_ledger_is_moved_aside_and_replaced() {
         let dir = tempfile::tempdir().unwrap();
         drop(with_run(&dir));
         let file = dir.path().join("ledger.db");
@@ -453,7 +453,7 @@ mod tests {
         std::fs::write(&file, &bytes).unwrap();
         let ledger = Ledger::open(&file).unwrap();
         let aside = ledger.lacks("aws").unwrap().unwrap();
-        assert_eq!(std::fs::read(aside).unwrap().len(), size, "what can be saved is kept");
+        assert_eq!(std::fs::read(aside).unwrap().len(), size, "the damaged file is not kept");
         assert_eq!(ledger.runs().unwrap(), []);
         ledger.filled_again("local").unwrap();
         drop(ledger);
@@ -466,17 +466,17 @@ mod tests {
         let files = || std::fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
         let aside =
             files().filter(|name| name.contains(".damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm"));
-        assert_eq!(aside.count(), 2, "of two who find it damaged one sets it aside");
+        assert_eq!(aside.count(), 2, "each damaged file is moved aside once");
     }
 
     #[test]
-    fn a_journal_from_the_future_is_left_alone() {
+    fn a_ledger_of_a_newer_version_is_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         drop(with_run(&dir));
         let file = dir.path().join("ledger.db");
         Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = Ledger::open(&file).unwrap_err();
-        assert!(error.to_string().contains("newer than this program"), "{error}");
+        assert!(error.to_string().contains("newer than version"), "{error}");
         assert_eq!(
             std::fs::read_dir(dir.path())
                 .unwrap()
@@ -488,13 +488,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_and_nothing_is_half_written() {
+    fn a_full_disk_is_an_error_and_the_call_is_not_made() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = with_run(&dir);
         let pages: u32 = ledger.connection().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
         ledger.connection().query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
         let long = Intent { subject: "x".repeat(20_000), ..intent("ec2:RunInstances") };
-        let done: Result<()> = ledger.journal("run-1", &long, || panic!("it was done without being written down"));
+        let done: Result<()> = ledger.journal("run-1", &long, || panic!("the call was made without an intent"));
         let error = done.unwrap_err();
         assert_eq!(error.exit(), Exit::Precondition);
         assert!(crate::error::plain(&error).contains("was not made"), "{error}");

@@ -1,11 +1,11 @@
-//! Builds, tests and ships machine images with coding agents pre-installed.
+//! Builds, tests and distributes machine images with coding agents pre-installed.
 //!
-//! The modules below stand in the order data flows: `config -> recipe -> plan -> engine/stage -> events -> report`.
-//! A module imports only what stands above it; `commands` alone wires layers together, `report` alone prints and
-//! `process` alone spawns. `tests/tidy.rs` holds that. `ARCHITECTURE.md` explains why.
+//! The modules are declared in the order in which data flows: `config -> recipe -> plan -> engine/stage -> events -> report`.
+//! A module imports only modules that are declared before it. Only `commands` combines them, only `report` prints, and only
+//! `process` starts processes. `tests/tidy.rs` checks these rules, and `ARCHITECTURE.md` explains them.
 
-pub use packer_template::{error, recipe, sensitive};
 pub use packer_template as template;
+pub use packer_template::{error, recipe, sensitive};
 
 pub mod durable;
 pub mod event;

@@ -1,4 +1,4 @@
-//! `cargo xtask`: the command line with the local provider. `--on aws` is handed over to the binary of `xtask/aws`.
+//! `cargo xtask`: the command line with the local provider. With `--on aws` it runs the binary of `xtask/aws` instead.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
-//! AWS partitions: groups of regions with accounts, ARNs and endpoints of their own (AWS General Reference, "Amazon Resource Names").
+//! AWS partitions: groups of regions with separate accounts, ARNs and endpoints (AWS General Reference, "Amazon Resource Names").
 
 use std::fmt;
 
-/// A partition. An ARN begins with its name, and no role, key or image of one can be used in another.
+/// A partition. Its name is the second component of ARNs. Roles, keys and images of one partition cannot be used in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Partition {
     /// `aws`, the commercial regions.
@@ -36,7 +36,7 @@ impl Partition {
         }
     }
 
-    /// What the host names of its endpoints end with.
+    /// The domain of its endpoints.
     pub fn dns_suffix(self) -> &'static str {
         match self {
             Self::Commercial | Self::GovCloud => "amazonaws.com",
@@ -45,7 +45,7 @@ impl Partition {
         }
     }
 
-    /// The audience of an OpenID Connect token for STS: what `aws-actions/configure-aws-credentials` takes as `audience`.
+    /// The audience of an OpenID Connect token for STS, the input `audience` of `aws-actions/configure-aws-credentials`.
     pub fn sts_audience(self) -> &'static str {
         match self {
             Self::China => "sts.amazonaws.com.cn",

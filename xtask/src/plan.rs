@@ -1,4 +1,4 @@
-//! The build plan: pure. From a recipe, a base and what exists already, what will be done and why.
+//! The build plan: which steps run and why, derived from a recipe, a base and the layers and images that exist. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,20 +8,20 @@ use serde::Serialize;
 use crate::cloud::{BaseRecord, Builder, BuilderKind, Image, ImageId, Layer};
 use crate::recipe::{Digest, Place, Recipe, Step, Variable};
 
-/// What the planner knows of the world.
+/// What a plan is derived from, beside the recipe.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// The engine that was chosen.
+    /// The name of the engine.
     pub engine: String,
-    /// What it is built in; `None` for a virtual machine, as in tests.
+    /// The builder; `None` for a virtual machine, as in tests.
     pub builder: Option<Builder>,
-    /// The builder that was asked for by name: an image made in another one does not count.
+    /// The builder, if it was selected by name. Then an image made in another one is not up to date.
     pub builder_wanted: Option<BuilderKind>,
-    /// The base that would be used; `None` while it has not been fetched or made.
+    /// The base; `None` if it has to be downloaded or made first.
     pub base: Option<BaseRecord>,
     /// The layers that a build can start from.
     pub layers: Vec<Layer>,
-    /// Those that none can any more; they still say how long a step took, and on what.
+    /// The layers that no build can start from any more. They record the duration and the inputs of earlier steps.
     pub earlier: Vec<Layer>,
     /// The images in the home region, oldest first.
     pub images: Vec<Image>,
@@ -32,21 +32,21 @@ pub struct Facts {
 /// What a build will do.
 #[derive(Clone, Debug, Serialize)]
 pub struct BuildPlan {
-    /// Which image of `ami.toml`.
+    /// The name of the image in `ami.toml`.
     pub image: String,
     /// Its version.
     pub version: String,
-    /// The engine that will carry it out.
+    /// The name of the engine.
     pub engine: String,
-    /// What it is built in, and why.
+    /// The builder, and why it was selected.
     pub builder: Option<Builder>,
-    /// The base, if it is at hand.
+    /// The base; `None` if it has to be downloaded or made first.
     pub base: Option<BaseRecord>,
-    /// hash(base, all steps); unknown while there is no base.
+    /// hash(base, all steps); `None` without a base.
     pub recipe_hash: Option<Digest>,
-    /// The image that is this build's result already.
+    /// The existing image that this build would produce again.
     pub up_to_date: Option<ImageId>,
-    /// The variables with the value that won and where it came from.
+    /// The variables with their effective values and origins.
     pub variables: Vec<Variable>,
     /// The steps in order.
     pub steps: Vec<PlannedStep>,
@@ -57,25 +57,25 @@ pub struct BuildPlan {
 pub struct PlannedStep {
     /// Its name.
     pub name: String,
-    /// Where the template has it.
+    /// Its location in the template.
     pub place: Place,
-    /// The key of the disk's state after it; unknown while there is no base.
+    /// The key of the layer after it; `None` without a base.
     pub key: Option<Digest>,
     /// True if it will run.
     pub run: bool,
-    /// Why it runs, or why it does not.
+    /// Why it runs or does not run.
     pub why: String,
-    /// How long it took last time, in seconds.
+    /// Its last duration in seconds.
     pub expected_seconds: Option<f64>,
 }
 
 impl BuildPlan {
-    /// How many steps are not run, because a layer has them.
+    /// The number of steps at the beginning that do not run, because a layer contains them.
     pub fn cached(&self) -> usize {
         self.steps.iter().take_while(|s| !s.run).count()
     }
 
-    /// The layer to start from: the state after the last cached step.
+    /// The key of the layer to start from, the one after the last cached step; `None` to start from the base.
     pub fn start(&self) -> Option<Digest> {
         self.cached().checked_sub(1).and_then(|last| self.steps[last].key)
     }
@@ -83,8 +83,8 @@ impl BuildPlan {
 
 /// Plans a build.
 ///
-/// The last step is never taken from the cache when an image must be made: it leaves the disk clean for capture, and a
-/// machine that boots from a clean disk has a machine-id and host keys again. So no layer is kept of it either.
+/// The last step always runs when an image must be made: it cleans the disk for capture, and a machine that boots from a
+/// clean disk generates a machine-id and host keys again. For this reason the last step has no layer.
 pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> BuildPlan {
     let kind = facts.builder.as_ref().map_or(BuilderKind::Vm, |b| b.kind);
     let keys = facts.base.as_ref().map(|base| recipe.layer_keys(kind.root(base.digest)));
@@ -92,7 +92,7 @@ pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> Buil
     let fits = |i: &&Image| {
         let same = Some(i.recipe_hash) == recipe_hash && i.image == image && i.version == version;
         let built_in = i.built_in.unwrap_or(BuilderKind::Vm);
-        same && facts.builder_wanted.is_none_or(|wanted| wanted == built_in)
+        same && facts.builder_wanted.is_none_or(|builder| builder == built_in)
     };
     let found = facts.images.iter().rev().find(fits);
     let up_to_date = found.filter(|_| !facts.force).map(|i| i.id.clone());
@@ -103,15 +103,15 @@ pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> Buil
     let planned = |(i, step): (usize, &Step)| {
         let latest = latest_run(facts, step);
         let (run, why) = if let Some(id) = &up_to_date {
-            (false, format!("{id} has it"))
+            (false, format!("{id} is up to date"))
         } else if i < cached {
-            (false, "nothing changed: its layer is there".to_owned())
+            (false, "unchanged: its layer is cached".to_owned())
         } else if facts.force {
             (true, "--force".to_owned())
         } else if i > cached {
             (true, format!("{} runs before it", recipe.steps[cached].name))
         } else if i == last {
-            (true, "the last step always runs: it leaves the disk clean for capture".to_owned())
+            (true, "the last step always runs: it cleans the disk for capture".to_owned())
         } else {
             (true, changed(step, latest))
         };
@@ -138,15 +138,15 @@ pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> Buil
     }
 }
 
-/// The newest layer of a step with this name, whatever it was built on.
+/// The newest layer of a step with this name, whatever its parent is.
 fn latest_run<'a>(facts: &'a Facts, step: &Step) -> Option<&'a Layer> {
     let layers = facts.layers.iter().chain(&facts.earlier);
     layers.filter(|l| l.step == step.name).max_by(|a, b| a.created.cmp(&b.created))
 }
 
-/// Which inputs changed since the step last ran.
+/// The inputs that changed since the step last ran, as text.
 fn changed(step: &Step, latest: Option<&Layer>) -> String {
-    let Some(latest) = latest else { return "it has not run yet".to_owned() };
+    let Some(latest) = latest else { return "not run yet".to_owned() };
     let now = step.inputs();
     let mut changes = Vec::new();
     for (label, digest) in &now {
@@ -156,14 +156,14 @@ fn changed(step: &Step, latest: Option<&Layer>) -> String {
             Some(_) => {}
         }
     }
-    changes.extend(latest.inputs.keys().filter(|l| !now.contains_key(*l)).map(|l| format!("{l} is gone")));
-    if changes.is_empty() { "what it is built on changed".to_owned() } else { changes.join(", ") }
+    changes.extend(latest.inputs.keys().filter(|l| !now.contains_key(*l)).map(|l| format!("{l} was removed")));
+    if changes.is_empty() { "the layer below it changed".to_owned() } else { changes.join(", ") }
 }
 
-/// The plan for a person.
+/// The plan as text.
 pub fn render(plan: &BuildPlan) -> String {
     let mut text = String::new();
-    let base = plan.base.as_ref().map_or("not here yet: it is fetched or made first".to_owned(), |b| {
+    let base = plan.base.as_ref().map_or("not available yet: downloaded or made first".to_owned(), |b| {
         format!("{} ({})", b.name, b.digest.short())
     });
     // Writing to a String cannot fail.
@@ -243,7 +243,7 @@ mod tests {
         BaseRecord::local("debian-13", Digest::of(b"base"))
     }
 
-    /// The world after `recipe` was built once: a layer for every step but the last.
+    /// The facts after `recipe` was built once: a layer for every step but the last.
     fn built(recipe: &Recipe) -> Facts {
         let keys = recipe.layer_keys(base().digest);
         let mut parent = base().digest;
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(plan.cached(), 0);
         assert_eq!((plan.start(), plan.recipe_hash), (None, None));
         assert!(plan.steps.iter().all(|s| s.run));
-        assert_eq!(plan.steps[0].why, "it has not run yet");
+        assert_eq!(plan.steps[0].why, "not run yet");
     }
 
     #[test]
@@ -282,8 +282,8 @@ mod tests {
         let mut steps = three();
         steps[2] = step("90-cleanup", "rm -r", &[]);
         let plan = build("img", "1.0.0", &recipe(steps), &facts);
-        assert_eq!(whys(&plan)[1], (false, "nothing changed: its layer is there"));
-        assert_eq!(whys(&plan)[2], (true, "the last step always runs: it leaves the disk clean for capture"));
+        assert_eq!(whys(&plan)[1], (false, "unchanged: its layer is cached"));
+        assert_eq!(whys(&plan)[2], (true, "the last step always runs: it cleans the disk for capture"));
         assert_eq!(plan.start(), Some(facts.layers[1].key));
     }
 
@@ -293,21 +293,21 @@ mod tests {
         let mut steps = three();
         steps[1] = step("30-node", "node", &[("NODE_VERSION", "26"), ("EXTRA", "1")]);
         let plan = build("img", "1.0.0", &recipe(steps), &facts);
-        let want = [
-            (false, "nothing changed: its layer is there"),
+        let expected = [
+            (false, "unchanged: its layer is cached"),
             (true, "env EXTRA is new, env NODE_VERSION changed"),
             (true, "30-node runs before it"),
         ];
-        assert_eq!(whys(&plan), want);
+        assert_eq!(whys(&plan), expected);
         assert_eq!(plan.steps[1].expected_seconds, Some(3.0));
     }
 
     #[test]
-    fn a_layer_that_no_build_can_start_from_still_says_how_long_its_step_took() {
+    fn a_layer_that_no_build_can_start_from_still_gives_the_duration_of_its_step() {
         let mut facts = built(&recipe(three()));
         facts.earlier = facts.layers.split_off(1);
         let plan = build("img", "1.0.0", &recipe(three()), &facts);
-        assert_eq!(whys(&plan)[1], (true, "what it is built on changed"));
+        assert_eq!(whys(&plan)[1], (true, "the layer below it changed"));
         assert_eq!(plan.steps[1].expected_seconds, Some(3.0));
     }
 
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_for_a_person() {
+    fn the_plan_as_text() {
         let facts = built(&recipe(three()));
         let mut steps = three();
         steps[1] = step("30-node", "node", &[("NODE_VERSION", "26")]);
@@ -346,7 +346,7 @@ mod tests {
         base     debian-13 (BASE)
         recipe   RECIPE
         2 of 3 steps will run
-          keep 10-base     nothing changed: its layer is there
+          keep 10-base     unchanged: its layer is cached
           run  30-node     env NODE_VERSION changed (took 3 s)
           run  90-cleanup  30-node runs before it
         variables

@@ -1,7 +1,7 @@
-//! The only place that spawns: short commands through xshell, long ones through duct.
+//! The only module that spawns processes: short commands through xshell, long ones through duct.
 //!
-//! A command is a value that shows itself as a line one can paste into a shell; it never goes through a shell. Children stand
-//! in process groups of their own, so that Ctrl-C reaches them through us and in order, not all at once from the terminal.
+//! A command is displayed as a line that can be pasted into a shell, but it is run without one. Long-running children have their own
+//! process groups, so that they receive signals from this process and not from the terminal at Ctrl-C.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -22,18 +22,18 @@ mod lines;
 pub use lines::Tail;
 use lines::for_each_line;
 
-/// How long a child gets between SIGTERM and SIGKILL.
+/// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long the pipe of a child that has ended must be silent before nobody listens any more.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long output of others is read when the child itself has ended.
-const LAST_LINES: Duration = Duration::from_secs(5);
-/// How many lines of output an error carries.
+/// Time without output after which the pipe of a child that has ended is no longer read.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Maximum time for which the pipe of a child that has ended is read, even if other processes write to it.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Maximum number of lines of output in an error message.
 pub const TAIL: usize = 40;
-/// So many lines wait for whoever takes them; then the child waits until there is room.
-const WAITING: usize = 64;
+/// Maximum number of lines that are buffered. If the reader is slower, the pipe fills and the child blocks.
+const BUFFERED: usize = 64;
 
-/// A command to run: program, arguments, environment, folder.
+/// A command to run: program, arguments, environment, working directory.
 #[derive(Clone, Debug)]
 pub struct Cmd {
     program: OsString,
@@ -46,10 +46,10 @@ pub struct Cmd {
     stop: (rustix::process::Signal, Duration),
 }
 
-/// What a finished command left.
+/// Exit code and output of a command.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// Exit code; 128 + n when signal n ended it, as shells count.
+    /// Exit code; 128 + n when signal n ended it, as in a shell.
     pub code: i32,
     /// Standard output.
     pub stdout: String,
@@ -60,9 +60,9 @@ pub struct Finished {
 /// How a streamed command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, with this exit code.
+    /// With this exit code.
     Code(i32),
-    /// We stopped it because its time was over.
+    /// Stopped at its timeout.
     TimedOut,
 }
 
@@ -76,77 +76,77 @@ impl Cmd {
             env_remove: Vec::new(),
             dir: None,
             stdin: Vec::new(),
-            hint: "run the command by hand to see more".to_owned(),
+            hint: "run the command in a shell to see its full output".to_owned(),
             stop: (rustix::process::Signal::TERM, GRACE),
         }
     }
 
-    /// Adds an argument.
+    /// Appends an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
         self
     }
 
-    /// Adds arguments.
+    /// Appends arguments.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Sets a variable for the child.
+    /// Sets an environment variable of the child.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// Takes a variable away from the child.
+    /// Removes a variable from the environment that the child inherits.
     #[must_use]
     pub fn env_remove(mut self, name: impl Into<String>) -> Self {
         self.env_remove.push(name.into());
         self
     }
 
-    /// Takes away what the cargo that runs us says of our own crate. Another cargo that inherits it compiles more than one that a person
-    /// starts: build scripts, ring's for one, name these variables as what they depend on.
+    /// Removes the `CARGO_PKG_*` and `CARGO_MANIFEST_*` variables of this crate, which `cargo run` sets. Some build scripts, such as ring's,
+    /// depend on them, so a nested cargo that inherits them rebuilds crates that one started from a shell does not.
     #[must_use]
     pub fn without_our_crate(self) -> Self {
-        let ours = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(ours);
+        let of_crate = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(of_crate);
         names.fold(self, Self::env_remove)
     }
 
-    /// Sets the child's working folder.
+    /// Sets the child's working directory.
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
         self
     }
 
-    /// Feeds the child's standard input; without it the input is empty.
+    /// Sets the child's standard input, which is empty by default.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
         self
     }
 
-    /// What to tell a person when the command fails.
+    /// Sets the hint of the error if the command fails.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
     }
 
-    /// How a stream of it is ended early: by SIGINT, as a person would at a terminal, and with so much time to clean up.
+    /// Makes [`Cmd::stream`] end the command by SIGINT instead of SIGTERM, and by SIGKILL after `grace`.
     #[must_use]
     pub fn gently(mut self, grace: Duration) -> Self {
         self.stop = (rustix::process::Signal::INT, grace);
         self
     }
 
-    /// Becomes the command, with our own input and output (execve(2)). Returns only if that fails.
+    /// Replaces this process by the command (execve(2)). Returns only if that fails.
     #[expect(clippy::disallowed_methods, reason = "neither library can replace the process")]
     pub fn replace(&self) -> Error {
         let mut command = std::process::Command::new(&self.program);
@@ -157,8 +157,8 @@ impl Cmd {
         self.not_started(&command.exec().to_string())
     }
 
-    /// Like [`Cmd::output`], for what a guest says: more than `most` bytes on one stream are an error, and end the command.
-    pub fn output_within(&self, most: usize) -> Result<Finished> {
+    /// Like [`Cmd::output`], for commands on a guest: more than `max` bytes on one stream are an error, and end the command.
+    pub fn output_within(&self, max: usize) -> Result<Finished> {
         let (out_read, out_write) = std::io::pipe()?;
         let (err_read, err_write) = std::io::pipe()?;
         let handle = {
@@ -167,9 +167,9 @@ impl Cmd {
         };
         let read = |pipe: std::io::PipeReader| {
             let mut bytes = Vec::new();
-            let result = pipe.take(most as u64 + 1).read_to_end(&mut bytes);
-            if bytes.len() > most {
-                // It may have ended by itself.
+            let result = pipe.take(max as u64 + 1).read_to_end(&mut bytes);
+            if bytes.len() > max {
+                // Fails if the command has ended already.
                 let _ = handle.kill();
             }
             result.map(|_| bytes)
@@ -181,8 +181,8 @@ impl Cmd {
         });
         let (stdout, stderr) = (stdout?, stderr?);
         let status = handle.wait()?.status;
-        if stdout.len() > most || stderr.len() > most {
-            return Err(self.failed(&format!("it wrote more than {} MiB", most >> 20)));
+        if stdout.len() > max || stderr.len() > max {
+            return Err(self.failed(&format!("it wrote more than {} MiB", max >> 20)));
         }
         Ok(Finished {
             code: code_of(status),
@@ -191,7 +191,7 @@ impl Cmd {
         })
     }
 
-    /// Runs a short command and returns what it left, whatever its exit code. An error means that it could not be started.
+    /// Runs a short command. Any exit code is `Ok`; an error means that the command could not be started.
     pub fn output(&self) -> Result<Finished> {
         let shell = xshell::Shell::new().map_err(|e| self.failed(&e.to_string()))?;
         if let Some(dir) = &self.dir {
@@ -213,18 +213,19 @@ impl Cmd {
         })
     }
 
-    /// Runs a short command; anything but exit code 0 is an error that carries the end of its output.
+    /// Runs a short command and returns its standard output. An exit code other than 0 is an error with the last lines of its output.
     pub fn read(&self) -> Result<String> {
         let finished = self.output()?;
         if finished.code != 0 {
-            signals::check()?; // the terminal's Ctrl-C reached the child too
-            let said = if finished.stderr.trim().is_empty() { &finished.stdout } else { &finished.stderr };
-            return Err(self.failed(&format!("exit code {}\n{}", finished.code, tail(said, TAIL))));
+            signals::check()?; // Ctrl-C on the terminal also ends a short child, which is not its failure
+            let output = if finished.stderr.trim().is_empty() { &finished.stdout } else { &finished.stderr };
+            return Err(self.failed(&format!("exit code {}\n{}", finished.code, tail(output, TAIL))));
         }
         Ok(finished.stdout)
     }
 
-    /// Runs a long command and hands over every line as it comes. A signal to us ends it: SIGTERM, grace, SIGKILL.
+    /// Runs a long command and passes each line of its output to `line`. The timeout or a signal to this process ends the command's process
+    /// group by SIGTERM, then SIGKILL; [`Cmd::gently`] changes the first signal and the time between them.
     pub fn stream(&self, timeout: Option<Duration>, mut line: impl FnMut(Stream, &str)) -> Result<Ended> {
         let (out_read, out_write) = std::io::pipe()?;
         let (err_read, err_write) = std::io::pipe()?;
@@ -233,14 +234,14 @@ impl Cmd {
             expression.start().map_err(|e| self.not_started(&e.to_string()))?
         };
         let group = handle.pids().first().copied();
-        let _doomed = group.map(signals::doom_group);
-        let (send, receive) = std::sync::mpsc::sync_channel(WAITING);
+        let _guard = group.map(signals::kill_on_second_signal);
+        let (send, receive) = std::sync::mpsc::sync_channel(BUFFERED);
         for (stream, pipe) in [(Stream::Stdout, out_read), (Stream::Stderr, err_read)] {
             let send = send.clone();
-            // Not joined: what the child left behind may hold the pipe long after the child is gone.
+            // Not joined: processes that the child started may keep the pipe open long after the child has ended.
             std::thread::Builder::new().name("reader".to_owned()).spawn(move || {
                 for_each_line(pipe, |text| {
-                    // Nobody listens any more once we have gone on.
+                    // Fails after this function has returned.
                     let _ = send.send((stream, text));
                 });
             })?;
@@ -250,33 +251,33 @@ impl Cmd {
         let mut stopping: Option<Instant> = None;
         let mut quiet: Option<Instant> = None;
         let mut ended: Option<Instant> = None;
-        let mut looked = Instant::now();
+        let mut polled = Instant::now();
         let mut timed_out = false;
         loop {
             match receive.recv_timeout(Duration::from_millis(100)) {
-                // What comes after the end of its time is nobody's any more, and there may be much of it.
+                // Output after the signal to stop is discarded, because there may be much of it.
                 Ok((stream, text)) => {
                     if stopping.is_none() {
                         line(stream, &text);
                     }
                     quiet = None;
                 }
-                // A daemon of the child's, or an SSH master that was given the pipe, can hold it: the child's end is what counts.
+                // A daemon or an SSH master that the child started can keep the pipe open, so the child's end is decisive.
                 Err(RecvTimeoutError::Timeout) if handle.try_wait()?.is_some() => {
-                    if quiet.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS {
+                    if quiet.get_or_insert_with(Instant::now).elapsed() > SILENCE {
                         break;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if looked.elapsed() > Duration::from_millis(100) {
-                looked = Instant::now();
+            if polled.elapsed() > Duration::from_millis(100) {
+                polled = Instant::now();
                 if ended.is_none() && handle.try_wait()?.is_some() {
-                    ended = Some(looked);
+                    ended = Some(polled);
                 }
             }
-            if ended.is_some_and(|at| at.elapsed() > LAST_LINES) {
+            if ended.is_some_and(|at| at.elapsed() > DRAIN) {
                 break;
             }
             let late = deadline.is_some_and(|d| Instant::now() >= d);
@@ -301,16 +302,16 @@ impl Cmd {
         Ok(Ended::Code(code_of(status)))
     }
 
-    /// Starts a process that lives beside us (a VM, an SSH master); dropping the handle ends it.
+    /// Starts a background process (a VM, an SSH master) with its output appended to `log`. Dropping the handle kills it.
     pub fn start(&self, log: &Path) -> Result<Background> {
         let file = fs_err::OpenOptions::new().create(true).append(true).open(log)?.into_file();
         let expression = self.expression().stdout_file(file.try_clone()?).stderr_file(file).unchecked();
         let handle = expression.start().map_err(|e| self.not_started(&e.to_string()))?;
         let pid = handle.pids().first().copied().unwrap_or_default();
-        Ok(Background { handle, pid, released: false, _doomed: signals::doom_group(pid) })
+        Ok(Background { handle, pid, released: false, _guard: signals::kill_on_second_signal(pid) })
     }
 
-    /// In a process group of its own.
+    /// The command in a new process group.
     fn expression(&self) -> duct::Expression {
         self.configured().before_spawn(|command| {
             command.process_group(0);
@@ -341,13 +342,13 @@ impl Cmd {
         Exit::Precondition.error(
             format_args!("cannot start `{program}`: {what}"),
             format_args!(
-                "`cargo xtask doctor` tells which package brings {program}; `cargo xtask doctor --install` installs it"
+                "see the package of {program} with `cargo xtask doctor`; install it with `cargo xtask doctor --install`"
             ),
         )
     }
 }
 
-/// A command line that a shell takes back, variables first.
+/// The command as a line for a shell, with its environment variables first.
 impl fmt::Display for Cmd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in &self.env {
@@ -358,41 +359,41 @@ impl fmt::Display for Cmd {
     }
 }
 
-/// A process that runs beside us. Dropping it kills its whole group and waits.
+/// A background process. Dropping it kills the process group and waits, unless it was released.
 #[derive(Debug)]
 pub struct Background {
     handle: duct::Handle,
     pid: u32,
     released: bool,
-    _doomed: signals::DoomedGroup,
+    _guard: signals::GroupGuard,
 }
 
 impl Background {
-    /// Its process id, which is also its group's.
+    /// The process id, which is also the id of the process group.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The exit code if it has ended.
+    /// The exit code; `None` while it runs.
     pub fn ended(&self) -> Option<i32> {
         self.handle.try_wait().ok().flatten().map(|output| code_of(output.status))
     }
 
-    /// Lets it live on when this handle is dropped.
+    /// Makes dropping this handle leave the process running.
     pub fn release(&mut self) {
         self.released = true;
     }
 
-    /// Asks it to end and waits at most `patience`. True if it is gone.
-    pub fn terminate(&self, patience: Duration) -> bool {
-        // It may have ended by itself.
+    /// Sends SIGTERM and waits at most `timeout`. True if it has ended.
+    pub fn terminate(&self, timeout: Duration) -> bool {
+        // Fails if it has ended already.
         let _ = self.handle.send_signal(signal_hook::consts::SIGTERM);
-        self.wait(patience)
+        self.wait(timeout)
     }
 
-    /// Waits at most `patience` for it to end by itself. True if it is gone.
-    pub fn wait(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Waits at most `timeout` for its end. True if it has ended.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
         while self.ended().is_none() {
             if Instant::now() >= deadline {
                 return false;
@@ -407,7 +408,7 @@ impl Drop for Background {
     fn drop(&mut self) {
         if !self.released && self.ended().is_none() {
             stop_group(Some(self.pid), rustix::process::Signal::KILL);
-            // Reap it, so that no zombie stays and its files are closed before they are removed.
+            // Reaps it, so that no zombie remains and its files are closed before the caller removes them.
             let _ = self.handle.wait();
         }
     }
@@ -419,7 +420,7 @@ pub fn tail(text: &str, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// Quotes a word for a POSIX shell where it needs it.
+/// Quotes a word for a POSIX shell if necessary.
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -431,7 +432,7 @@ pub fn quote(word: &str) -> String {
 fn stop_group(leader: Option<u32>, signal: rustix::process::Signal) {
     let pid = leader.and_then(|p| i32::try_from(p).ok()).and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
-        // Gone already is as good as stopped.
+        // Fails if the group has ended already.
         let _ = rustix::process::kill_process_group(pid, signal);
     }
 }
@@ -449,9 +450,9 @@ mod tests {
         Cmd::new("sh").args(["-c", script])
     }
 
-    /// Six seconds of `yes` took 1.2 GB and a time-out of 6 s was over after 235 s.
+    /// Without the limit of buffered lines, `yes` with a timeout of 6 s used 1.2 GB of memory and ended after 235 s.
     #[test]
-    fn a_flood_waits_for_its_reader_and_ends_with_its_time() {
+    fn a_flood_blocks_on_its_reader_and_ends_at_its_timeout() {
         let started = Instant::now();
         let mut taken = 0_u32;
         let ended = sh("yes 'a line that is as long as others'").stream(Some(Duration::from_secs(1)), |_, _| {
@@ -462,9 +463,9 @@ mod tests {
         assert!(taken > 10 && started.elapsed() < Duration::from_secs(10), "{taken} lines, {:?}", started.elapsed());
     }
 
-    /// What the child left behind writes on and on into the same pipe.
+    /// A grandchild outlives the child and keeps writing to the same pipe.
     #[test]
-    fn a_flood_of_a_survivor_does_not_hold_us() {
+    fn output_of_a_surviving_grandchild_does_not_block_the_stream() {
         let started = Instant::now();
         let ended = sh("setsid timeout 60 yes & exit 3").stream(None, |_, _| {}).unwrap();
         assert_eq!(ended, Ended::Code(3));
@@ -472,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_an_end_is_an_error() {
+    fn output_beyond_the_limit_is_an_error() {
         let error = sh("yes").output_within(1 << 20).unwrap_err();
         assert!(error.to_string().contains("more than 1 MiB"), "{error}");
         let finished = sh("echo out; echo err >&2; exit 7").output_within(1 << 20).unwrap();
@@ -480,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_itself_as_a_line_a_shell_takes_back() {
+    fn a_command_is_displayed_quoted_for_a_shell() {
         let cmd = Cmd::new("printf").env("A", "x y").args(["%s", "it's", "", "plain-1.0"]);
         assert_eq!(cmd.to_string(), r"A='x y' printf %s 'it'\''s' '' plain-1.0");
         let again = sh(&Cmd::new("printf").args(["[%s]", "it's", "", "a b"]).to_string()).read().unwrap();
@@ -488,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_carries_exit_code_and_the_end_of_the_output() {
+    fn an_error_has_the_exit_code_and_the_last_lines() {
         let error = sh("seq 100 >&2; exit 3").read().unwrap_err();
         assert_eq!(error.exit(), Exit::Failed);
         let text = error.to_string();
@@ -497,11 +498,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cargo_says_of_our_crate_is_not_passed_on() {
-        let said = |cmd: Cmd| cmd.read().unwrap();
+    fn variables_that_cargo_sets_for_this_crate_are_removed() {
+        let output = |cmd: Cmd| cmd.read().unwrap();
         let script = "echo \"${CARGO_PKG_NAME-none} ${CARGO_MANIFEST_DIR+some} ${PATH:+some}\"";
-        assert_eq!(said(sh(script)), "xtask some some\n");
-        assert_eq!(said(sh(script).without_our_crate()), "none  some\n");
+        assert_eq!(output(sh(script)), "xtask some some\n");
+        assert_eq!(output(sh(script).without_our_crate()), "none  some\n");
     }
 
     #[test]
@@ -519,23 +520,23 @@ mod tests {
             .unwrap();
         seen.sort_by(|a, b| a.1.cmp(&b.1));
         assert_eq!(ended, Ended::Code(7));
-        let want = [(Stream::Stdout, "b"), (Stream::Stdout, "one"), (Stream::Stderr, "two")];
-        assert_eq!(seen, want.map(|(s, l)| (s, l.to_owned())));
+        let expected = [(Stream::Stdout, "b"), (Stream::Stdout, "one"), (Stream::Stderr, "two")];
+        assert_eq!(seen, expected.map(|(s, l)| (s, l.to_owned())));
     }
 
     #[test]
-    fn what_a_child_leaves_behind_does_not_hold_us() {
-        let mut said = Vec::new();
+    fn a_surviving_grandchild_does_not_block_the_stream() {
+        let mut lines = Vec::new();
         let started = Instant::now();
         let cmd = Cmd::new("sh").args(["-c", "echo one; (trap '' TERM; exec sleep 60) & echo two >&2; exit 3"]);
-        let ended = cmd.stream(None, |_, line| said.push(line.to_owned())).unwrap();
-        said.sort();
-        assert_eq!((ended, said), (Ended::Code(3), vec!["one".to_owned(), "two".to_owned()]));
+        let ended = cmd.stream(None, |_, line| lines.push(line.to_owned())).unwrap();
+        lines.sort();
+        assert_eq!((ended, lines), (Ended::Code(3), vec!["one".to_owned(), "two".to_owned()]));
         assert!(started.elapsed() < Duration::from_secs(30), "it waited for the grandchild");
     }
 
     #[test]
-    fn a_time_out_ends_the_whole_group() {
+    fn a_timeout_ends_the_whole_process_group() {
         let started = Instant::now();
         let ended = sh("sleep 30 & sleep 30").stream(Some(Duration::from_millis(200)), |_, _| {}).unwrap();
         assert_eq!(ended, Ended::TimedOut);
@@ -549,11 +550,11 @@ mod tests {
         let pid = rustix::process::Pid::from_raw(process.pid().cast_signed()).unwrap();
         assert!(rustix::process::test_kill_process_group(pid).is_ok());
         drop(process);
-        // A killed orphan stays in its group until init reaps it, so look for a while.
-        let gone = (0..100).any(|_| {
+        // A killed orphan stays in its group until init reaps it, so the check is repeated.
+        let ended = (0..100).any(|_| {
             std::thread::sleep(Duration::from_millis(20));
             rustix::process::test_kill_process_group(pid).is_err()
         });
-        assert!(gone);
+        assert!(ended);
     }
 }

@@ -1,4 +1,4 @@
-//! The only place that prints. Events in, text out: for people on standard error, for machines JSON Lines on standard output.
+//! Prints events: as text on standard error, or as JSON Lines on standard output. No other module prints.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ pub mod page;
 pub use annotations::Annotations;
 pub use human::{Human, Verbosity};
 
-/// JSON Lines: one event a line with `schema` and `time`, the last of kind `result`.
+/// Prints events as JSON Lines: one per line, with `schema` and `time`; the last one has the kind `result`.
 #[derive(Debug, Default)]
 pub struct Json {
     out: Mutex<()>,
@@ -36,17 +36,17 @@ impl Observer for Json {
         let line = Line { schema: SCHEMA, time: jiff::Timestamp::now().to_string(), event: &event };
         let Ok(text) = serde_json::to_string(&line) else { return };
         let _guard = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // A reader that went away (`| head`) is no reason to stop a build.
+        // A closed pipe (`| head`) must not stop a build.
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }
 }
 
-/// Renders an error the way people see it.
+/// Renders an error as text, with its causes and help.
 pub fn render(error: &crate::error::Error) -> String {
     crate::error::plain(error)
 }
 
-/// Asks a yes-or-no question on the terminal. `None` when there is none. Anything but yes is no: a bare Enter too.
+/// Asks a yes-or-no question on the terminal. `None` without a terminal. Every answer but `y` and `yes` is a no, including an empty one.
 pub fn ask(question: &str) -> Option<bool> {
     use std::io::{BufRead as _, IsTerminal as _};
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
@@ -59,7 +59,7 @@ pub fn ask(question: &str) -> Option<bool> {
     Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// What a person calls a phase.
+/// The name of a phase in text output.
 fn title(phase: Phase) -> &'static str {
     match phase {
         Phase::Doctor => "doctor",
@@ -78,7 +78,7 @@ fn title(phase: Phase) -> &'static str {
     }
 }
 
-/// Seconds as a person reads them.
+/// A duration as text: `9.9 s`, `119 s`, `2 m 05 s`.
 pub fn clock(seconds: f64) -> String {
     if seconds < 10.0 {
         return format!("{seconds:.1} s");
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_well() {
+    fn durations_have_a_unit_that_fits() {
         let shown = [0.04, 9.94, 10.0, 119.0, 125.0, 3600.0].map(clock);
         assert_eq!(shown, ["0.0 s", "9.9 s", "10 s", "119 s", "2 m 05 s", "60 m 00 s"]);
     }

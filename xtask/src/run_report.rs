@@ -1,6 +1,4 @@
-//! A command told as a whole: its events in order and with their times, and what it was about. Data that `report` makes pages of.
-//!
-//! Knows nothing of layout, files or terminals.
+//! The run report: a command's events with their times, and the images that it worked on. `report` renders it.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,121 +12,121 @@ use crate::event::{Event, Events, Observer, Outcome, Phase};
 use crate::stage::smoke::Record;
 use crate::stage::version::Level;
 
-/// A command from its beginning to its end. Times are seconds since the beginning.
+/// The report of one command. Times are in seconds since its start.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunReport {
-    /// The command as typed; that of the run if it was taken up again.
+    /// The command line; of a resumed run, that of the first command.
     pub command: String,
-    /// The run's id, if there is one.
+    /// The run's id, if the command has a run.
     pub run: Option<String>,
-    /// When it began, RFC 3339.
+    /// Start of the command, RFC 3339.
     pub began: String,
-    /// How long it took.
+    /// Duration of the command.
     pub seconds: f64,
-    /// What a person waited for, in order.
+    /// The phases, in the order of their start.
     pub phases: Vec<Episode>,
-    /// Every check's verdict.
+    /// The results of all checks.
     pub checks: Vec<CheckResult>,
-    /// What somebody should change: text and help.
+    /// The warnings: message and hint.
     pub warnings: Vec<(String, String)>,
-    /// What `validate` found, each a line.
+    /// The findings of `validate`, each one line.
     pub findings: Vec<String>,
-    /// Files that were changed, with their diffs.
+    /// Changed files, with their diffs.
     pub diffs: Vec<(PathBuf, String)>,
-    /// What was asked for and shown: kind and text.
+    /// The command's output: kind and text.
     pub documents: Vec<(String, String)>,
-    /// How it ended; nothing while it runs.
+    /// Exit code and summary; `None` until the command has ended.
     pub end: Option<End>,
-    /// What it was about.
+    /// The images that the command worked on.
     pub about: About,
 }
 
 /// A phase and its steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
-    /// Which.
+    /// The kind of phase.
     pub phase: Phase,
-    /// What it works on.
+    /// What the phase works on; may be empty.
     pub subject: String,
-    /// When it began.
+    /// Start of the phase.
     pub at: f64,
-    /// How long it took.
+    /// Duration of the phase.
     pub seconds: f64,
-    /// How it ended; nothing if it never did.
+    /// The phase's outcome; `None` if it has not ended.
     pub outcome: Option<Outcome>,
-    /// One line for a person.
+    /// The outcome in one line.
     pub summary: String,
-    /// The recipe's steps, where the phase has some.
+    /// The recipe's steps, in a phase that runs them.
     pub steps: Vec<Step>,
 }
 
 /// A step of the recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Its name.
+    /// The step's name.
     pub name: String,
-    /// When it began.
+    /// Start of the step.
     pub at: f64,
-    /// How long it took.
+    /// Duration of the step.
     pub seconds: f64,
-    /// `up-to-date` means that a layer was there.
+    /// The step's outcome; `up-to-date` means that a cached layer was used.
     pub outcome: Outcome,
 }
 
-/// A check's verdict.
+/// The result of a smoke check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckResult {
-    /// `first boot`, `after reboot`.
+    /// The pass: `first boot`, `after reboot`.
     pub pass: String,
     /// The check's name.
     pub name: String,
-    /// `pass`, `fail`, `quarantined`.
+    /// `pass`, `fail`, `quarantined` or `skipped`.
     pub outcome: String,
-    /// How long it took.
+    /// Duration of the check.
     pub seconds: f64,
-    /// What was found.
+    /// What the check found.
     pub message: String,
 }
 
-/// How a command ended.
+/// The end of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// The exit code.
     pub exit: u8,
-    /// One line for a person, or the error.
+    /// The result in one line, or the error.
     pub summary: String,
 }
 
-/// What a command was about, as far as it came.
+/// The images that a command worked on, and their state. Empty until the command has determined them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct About {
-    /// The image and its copies, home first.
+    /// The image and its copies, the home region's first.
     pub images: Vec<Image>,
-    /// How it was judged.
+    /// The image's smoke record.
     pub smoke: Option<Record>,
-    /// What changed since the last release.
+    /// The changes since the last release.
     pub since: Option<Since>,
-    /// The channel that points at it now.
+    /// The channel that was pointed at the image.
     pub channel: Option<String>,
-    /// A workflow's outputs beside those that follow from the images: name and value, each one line.
+    /// Outputs of a workflow's step, apart from those that follow from the images: name and value, each one line.
     pub outputs: Vec<(String, String)>,
 }
 
-/// What changed since a release.
+/// The changes since a release.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Since {
-    /// The name of the image that was released then.
+    /// The name of the released image.
     pub name: String,
-    /// Its version.
+    /// The version of the released image.
     pub version: String,
-    /// What differs.
+    /// The differences between the two images.
     pub difference: Difference,
-    /// What that asks of the version, the weightiest first.
+    /// Each change with the part of the version that it requires to be raised, the highest first.
     pub reasons: Vec<(Level, String)>,
 }
 
 impl About {
-    /// This is how the image was judged.
+    /// Sets the image, unless there is one, and its smoke record.
     pub fn add_smoke(&mut self, image: &Image, record: &Record) {
         if self.images.is_empty() {
             self.images.push(image.clone());
@@ -136,7 +134,7 @@ impl About {
         self.smoke = Some(record.clone());
     }
 
-    /// The channel points at these images, home first.
+    /// Sets the channel and the images that it was pointed at, the home region's first.
     pub fn show(&mut self, channel: &str, images: &[Image]) {
         self.channel = Some(channel.to_owned());
         self.images = images.to_vec();
@@ -144,7 +142,7 @@ impl About {
 }
 
 impl RunReport {
-    /// Takes an event that came `at` seconds after the beginning.
+    /// Adds an event, `at` seconds after the start of the command.
     pub fn take(&mut self, at: f64, event: &Event) {
         self.seconds = at;
         match event {
@@ -193,7 +191,7 @@ impl RunReport {
         }
     }
 
-    /// Ends the newest open phase of this kind. One that was not needed may never have begun.
+    /// Ends the newest open phase of this kind. A phase that was up to date may have no start event; it is added.
     fn finished(&mut self, at: f64, phase: Phase, outcome: Outcome, seconds: f64, summary: &str) {
         if let Some(open) = self.phases.iter_mut().rfind(|p| p.phase == phase && p.outcome.is_none()) {
             open.seconds = seconds;
@@ -212,7 +210,7 @@ impl RunReport {
         });
     }
 
-    /// Goes on with what a later command did: build, smoke and promote as one release.
+    /// Appends the report of a later command, so that build, smoke and promote form the report of one release.
     pub fn then(&mut self, next: Self) {
         let at = self.seconds;
         self.command = format!("{}\n$ {}", self.command, next.command);
@@ -222,7 +220,7 @@ impl RunReport {
             steps: phase.steps.into_iter().map(|step| Step { at: step.at + at, ..step }).collect(),
             ..phase
         }));
-        // Judged again is judged anew.
+        // The results of a later smoke test replace the earlier ones.
         if !next.checks.is_empty() {
             self.checks = next.checks;
         }
@@ -239,23 +237,23 @@ impl RunReport {
         self.about.channel = next.about.channel.or(self.about.channel.take());
     }
 
-    /// True if something was done, not only looked at and found to be there.
+    /// True if a phase had an effect: one that was not up to date, apart from `doctor` and `validate`, which only read.
     pub fn did(&self) -> bool {
-        let looks = [Phase::Doctor, Phase::Validate];
-        self.phases.iter().any(|phase| phase.outcome != Some(Outcome::UpToDate) && !looks.contains(&phase.phase))
+        let reading = [Phase::Doctor, Phase::Validate];
+        self.phases.iter().any(|phase| phase.outcome != Some(Outcome::UpToDate) && !reading.contains(&phase.phase))
     }
 
-    /// True if it came to a good end.
+    /// True if the command ended with exit code 0.
     pub fn well(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.exit == 0)
     }
 
-    /// The name that the story is told under: the image's, or the command.
+    /// The report's title: the image's name, or the command line.
     pub fn title(&self) -> &str {
         self.about.images.first().map_or(self.command.as_str(), |image| image.name.as_str())
     }
 
-    /// The checks' names in order, each with its verdicts by pass.
+    /// The names of the checks in order, each with its results by pass.
     pub fn by_check(&self) -> Vec<(&str, Vec<&CheckResult>)> {
         let mut rows: Vec<(&str, Vec<&CheckResult>)> = Vec::new();
         for check in &self.checks {
@@ -268,7 +266,7 @@ impl RunReport {
     }
 }
 
-/// Remembers what it hears, and passes it on.
+/// An observer that adds each event to a run report, and passes it to the next observer.
 pub struct Recorder {
     began: Instant,
     run_report: Mutex<RunReport>,
@@ -276,7 +274,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Begins to listen to a command.
+    /// Starts the report of a command.
     pub fn new(command: &str, next: Events) -> Self {
         let run_report = RunReport {
             command: command.to_owned(),
@@ -286,7 +284,7 @@ impl Recorder {
         Self { began: Instant::now(), run_report: Mutex::new(run_report), next }
     }
 
-    /// What was heard so far.
+    /// A copy of the report so far.
     pub fn run_report(&self) -> RunReport {
         self.locked().clone()
     }
@@ -307,7 +305,7 @@ impl Observer for Recorder {
 mod tests {
     use super::*;
 
-    fn told(events: &[(f64, Event)]) -> RunReport {
+    fn report(events: &[(f64, Event)]) -> RunReport {
         let mut run_report = RunReport::default();
         for (at, event) in events {
             run_report.take(*at, event);
@@ -324,12 +322,12 @@ mod tests {
     }
 
     fn step(name: &str, outcome: Outcome, seconds: f64) -> Event {
-        Event::StepFinished { index: 1, total: 2, name: name.to_owned(), outcome, seconds }
+        Event::StepFinished { index: 1, total: 2, name: name.to_owned(), outcome, seconds, exit_code: None }
     }
 
     #[test]
-    fn a_step_belongs_to_the_phase_that_is_open_and_began_before_it_ended() {
-        let run_report = told(&[
+    fn a_step_is_added_to_the_open_phase_with_its_start_time() {
+        let run_report = report(&[
             (1.0, started(Phase::Build, "locus")),
             (1.0, step("cached", Outcome::UpToDate, 0.0)),
             (5.0, step("10-base", Outcome::Done, 3.5)),
@@ -340,13 +338,13 @@ mod tests {
         assert_eq!((build.at, build.seconds, build.outcome), (1.0, 5.0, Some(Outcome::Done)));
         let steps: Vec<_> = build.steps.iter().map(|s| (s.name.as_str(), s.at, s.outcome)).collect();
         assert_eq!(steps, [("cached", 1.0, Outcome::UpToDate), ("10-base", 1.5, Outcome::Done)]);
-        assert_eq!(run_report.phases[1].phase, Phase::Smoke, "what was not needed is told as well");
+        assert_eq!(run_report.phases[1].phase, Phase::Smoke, "a phase without a start event is added");
         assert_eq!(run_report.seconds, 6.0);
     }
 
     #[test]
-    fn phases_that_run_beside_each_other_end_on_their_own() {
-        let run_report = told(&[
+    fn concurrent_phases_end_independently() {
+        let run_report = report(&[
             (0.0, started(Phase::Copy, "eu")),
             (0.0, started(Phase::Cleanup, "us")),
             (2.0, ended(Phase::Copy, Outcome::Failed, 2.0)),
@@ -357,28 +355,29 @@ mod tests {
     }
 
     #[test]
-    fn stories_of_one_image_follow_each_other_and_looking_is_no_deed() {
-        let mut build = told(&[(0.0, started(Phase::Build, "locus")), (9.0, ended(Phase::Build, Outcome::Done, 9.0))]);
+    fn reports_are_appended_and_reading_is_not_an_effect() {
+        let mut build =
+            report(&[(0.0, started(Phase::Build, "locus")), (9.0, ended(Phase::Build, Outcome::Done, 9.0))]);
         build.command = "build".to_owned();
         let mut promote =
-            told(&[(0.0, started(Phase::Promote, "staging")), (1.0, ended(Phase::Promote, Outcome::Done, 1.0))]);
+            report(&[(0.0, started(Phase::Promote, "staging")), (1.0, ended(Phase::Promote, Outcome::Done, 1.0))]);
         promote.command = "promote".to_owned();
         promote.about.channel = Some("staging".to_owned());
         assert!(build.did() && promote.did());
-        let looked = told(&[
+        let read_only = report(&[
             (0.0, started(Phase::Validate, "all")),
             (1.0, ended(Phase::Validate, Outcome::Done, 1.0)),
             (1.0, ended(Phase::Smoke, Outcome::UpToDate, 0.0)),
         ]);
-        assert!(!looked.did());
+        assert!(!read_only.did());
         build.then(promote);
         assert_eq!((build.command.as_str(), build.seconds, build.phases[1].at), ("build\n$ promote", 10.0, 9.0));
         assert_eq!(build.about.channel.as_deref(), Some("staging"));
     }
 
     #[test]
-    fn a_command_that_was_cut_off_has_no_end_and_is_not_well() {
-        let mut run_report = told(&[(0.0, started(Phase::Build, "locus"))]);
+    fn an_interrupted_command_has_no_end_and_is_not_successful() {
+        let mut run_report = report(&[(0.0, started(Phase::Build, "locus"))]);
         assert!(!run_report.well() && run_report.phases[0].outcome.is_none());
         run_report.take(
             1.0,

@@ -1,7 +1,7 @@
-//! SIGINT and SIGTERM: the first asks everybody to stop and clean up, the second ends everything at once.
+//! SIGINT and SIGTERM: the first one requests a stop with cleanup, the second one ends the process at once.
 //!
-//! Long waits poll [`interrupted`] (through [`check`] and [`pause`]); nothing here knows what is being cleaned up, only which
-//! process groups must not outlive us and which paths must not stay.
+//! Long waits poll [`interrupted`] (through [`check`] and [`pause`]) and return, and the callers clean up. A second signal kills the
+//! registered process groups and removes the registered paths.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ use crate::error::{Exit, Result};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static WAKE: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
-static DOOMED: Mutex<Doomed> = Mutex::new(Doomed { groups: BTreeSet::new(), paths: BTreeSet::new() });
+static REGISTERED: Mutex<Registered> = Mutex::new(Registered { groups: BTreeSet::new(), paths: BTreeSet::new() });
 
-/// What a second signal ends and removes.
-struct Doomed {
+/// What a second signal kills and removes.
+struct Registered {
     groups: BTreeSet<i32>,
     paths: BTreeSet<PathBuf>,
 }
 
-/// Starts to listen. Call once, before anything is spawned.
+/// Installs the signal handlers. Call it once, before the first process is spawned.
 pub fn listen() -> Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -39,20 +39,22 @@ pub fn listen() -> Result<()> {
     Ok(())
 }
 
-/// True from the first signal on.
+/// True after the first signal.
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// An [`Exit::Interrupted`] error from the first signal on.
+/// An [`Exit::Interrupted`] error after the first signal.
 pub fn check() -> Result<()> {
     if interrupted() {
-        return Err(Exit::Interrupted.error("interrupted", "what was finished is kept; run the same command to go on"));
+        return Err(
+            Exit::Interrupted.error("interrupted", "run the same command again to continue from what was finished")
+        );
     }
     Ok(())
 }
 
-/// Waits, but not past a signal.
+/// Sleeps for `duration`. A signal ends the sleep, with the error of [`check`].
 pub fn pause(duration: Duration) -> Result<()> {
     let deadline = Instant::now() + duration;
     let mut guard = locked(&WAKE.0);
@@ -67,54 +69,54 @@ pub fn pause(duration: Duration) -> Result<()> {
     check()
 }
 
-/// A process group that a second signal kills. The guard takes it off the list again.
-pub fn doom_group(leader: u32) -> DoomedGroup {
+/// Registers a process group that a second signal kills. Dropping the guard removes the registration.
+pub fn kill_on_second_signal(leader: u32) -> GroupGuard {
     let leader = i32::try_from(leader).unwrap_or(i32::MAX);
-    locked(&DOOMED).groups.insert(leader);
-    DoomedGroup(leader)
+    locked(&REGISTERED).groups.insert(leader);
+    GroupGuard(leader)
 }
 
-/// A file or folder that a second signal removes. The guard takes it off the list again.
-pub fn doom_path(path: impl Into<PathBuf>) -> DoomedPath {
+/// Registers a file or directory that a second signal removes. Dropping the guard removes the registration.
+pub fn remove_on_second_signal(path: impl Into<PathBuf>) -> PathGuard {
     let path = path.into();
-    locked(&DOOMED).paths.insert(path.clone());
-    DoomedPath(path)
+    locked(&REGISTERED).paths.insert(path.clone());
+    PathGuard(path)
 }
 
-/// See [`doom_group`].
+/// The registration by [`kill_on_second_signal`].
 #[derive(Debug)]
 #[must_use]
-pub struct DoomedGroup(i32);
+pub struct GroupGuard(i32);
 
-/// See [`doom_path`].
+/// The registration by [`remove_on_second_signal`].
 #[derive(Debug)]
 #[must_use]
-pub struct DoomedPath(PathBuf);
+pub struct PathGuard(PathBuf);
 
-impl Drop for DoomedGroup {
+impl Drop for GroupGuard {
     fn drop(&mut self) {
-        locked(&DOOMED).groups.remove(&self.0);
+        locked(&REGISTERED).groups.remove(&self.0);
     }
 }
 
-impl Drop for DoomedPath {
+impl Drop for PathGuard {
     fn drop(&mut self) {
-        locked(&DOOMED).paths.remove(&self.0);
+        locked(&REGISTERED).paths.remove(&self.0);
     }
 }
 
 #[expect(
     clippy::disallowed_methods,
     clippy::exit,
-    reason = "the second signal wants us gone now; there is no command left to return to"
+    reason = "the second signal ends the process from the signal thread, without returning through the command"
 )]
 fn end_at_once() -> ! {
-    let doomed = locked(&DOOMED);
-    for pid in doomed.groups.iter().filter_map(|&raw| Pid::from_raw(raw)) {
-        // It may be gone already; there is nobody left to tell.
+    let registered = locked(&REGISTERED);
+    for pid in registered.groups.iter().filter_map(|&raw| Pid::from_raw(raw)) {
+        // Fails if the group has ended already.
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     }
-    for path in &doomed.paths {
+    for path in &registered.paths {
         let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     }
     std::process::exit(i32::from(Exit::Interrupted as u8))

@@ -1,7 +1,6 @@
-//! One machine reached by OpenSSH: a master connection, and commands and files over it.
+//! The [`Remote`] over OpenSSH: a master connection, over which commands are run and files are copied.
 //!
-//! The key exchange costs seconds on an emulated machine, so it happens once (`ControlMaster`, ssh_config(5)). Which machine it
-//! is and who started it is not known here.
+//! The key exchange takes seconds on an emulated machine, so all commands share one connection (`ControlMaster`, ssh_config(5)).
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,25 +13,25 @@ use crate::signals;
 
 /// ssh's own exit code for a connection that could not be made or was lost, ssh(1).
 const CONNECTION_FAILED: i32 = 255;
-/// No short command has more to say: the largest answer is an image's SBOM, of some MiB.
-const MOST: usize = 64 << 20;
-/// How long a server that has shown its banner may take to let us in.
+/// Limit in bytes for the output of a short command. The largest regular output is an image's SBOM, of some MiB.
+const MAX_OUTPUT: usize = 64 << 20;
+/// Timeout for key exchange and authentication, after the server has sent its banner.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
-/// Where a machine is and what opens it.
+/// Address and credentials of a machine.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Host name or address.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Login.
+    /// Login name.
     pub user: String,
     /// Private key file.
     pub key: PathBuf,
-    /// Known hosts file of this machine alone; the first key seen is kept and must stay.
+    /// A known_hosts file for this machine only. The first host key is accepted; a different one later is an error.
     pub known_hosts: PathBuf,
-    /// Folder for the control socket. Short: a socket's path has at most 108 bytes, unix(7).
+    /// Directory for the control socket. Its path must be short: a socket's path has at most 108 bytes, unix(7).
     pub sockets: PathBuf,
 }
 
@@ -52,8 +51,8 @@ impl Target {
             "IdentitiesOnly=yes".to_owned(),
             "StrictHostKeyChecking=accept-new".to_owned(),
             "BatchMode=yes".to_owned(),
-            // Covers the key exchange too (ssh_config(5)), which takes long on an emulated machine on a busy host; whether
-            // there is a server at all was asked before, with more haste.
+            // Includes the key exchange (ssh_config(5)), which takes long on an emulated machine on a busy host. `banner` has checked
+            // with a shorter timeout that the server answers.
             format!("ConnectTimeout={}", HANDSHAKE.as_secs()),
             "ServerAliveInterval=15".to_owned(),
             "ServerAliveCountMax=20".to_owned(),
@@ -77,7 +76,7 @@ impl Target {
         format!("{}@{}", self.user, self.host)
     }
 
-    /// The line a person types to get in.
+    /// The command that logs in to the machine, for messages.
     pub fn login_line(&self) -> String {
         let known = format!("UserKnownHostsFile={}", self.known_hosts.display());
         Cmd::new("ssh")
@@ -86,35 +85,33 @@ impl Target {
             .to_string()
     }
 
-    /// Waits until the machine lets us in and returns the open connection.
+    /// Tries until a connection is open, for at most `timeout`.
     ///
-    /// `alive` is asked between tries; its error (the VM died) ends the wait. `waited` is told how long it has been.
-    pub fn connect(
-        &self,
-        patience: Duration,
-        alive: impl Fn() -> Result<()>,
-        waited: impl Fn(Duration),
-    ) -> Result<Ssh> {
+    /// `alive` is called between tries; its error (the VM died) ends the wait. `waited` receives the time waited so far.
+    pub fn connect(&self, timeout: Duration, alive: impl Fn() -> Result<()>, waited: impl Fn(Duration)) -> Result<Ssh> {
         let started = Instant::now();
         let mut last = "no answer yet".to_owned();
         loop {
             alive()?;
             match self.try_connect() {
                 Ok(ssh) => return Ok(ssh),
-                Err(said) => last = if said.is_empty() { last } else { said },
+                Err(error) => last = if error.is_empty() { last } else { error },
             }
-            if started.elapsed() >= patience {
-                let message = format!("no SSH on {}:{} after {} s: {last}", self.host, self.port, patience.as_secs());
-                return Err(Exit::Failed.error(message, "the console log shows how far the machine came; a slow machine may need a longer `boot_timeout_secs`"));
+            if started.elapsed() >= timeout {
+                let message = format!("no SSH on {}:{} after {} s: {last}", self.host, self.port, timeout.as_secs());
+                return Err(Exit::Failed.error(
+                    message,
+                    "see the console log for how far the boot got; increase `boot_timeout_secs` if the machine is slow",
+                ));
             }
             waited(started.elapsed());
             signals::pause(Duration::from_millis(500))?;
         }
     }
 
-    /// One try: a master that is up, or what ssh said.
+    /// One try. The error is ssh's message; empty if sshd does not answer.
     fn try_connect(&self) -> std::result::Result<Ssh, String> {
-        // The forwarded port accepts before the guest does, so only the banner says that sshd is there.
+        // QEMU accepts connections to the forwarded port before the guest does, so sshd is ready only when it sends its banner.
         if !banner(&self.host, self.port) {
             return Err(String::new());
         }
@@ -134,13 +131,13 @@ impl Target {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let said = fs_err::read_to_string(&log).unwrap_or_default();
-        Err(said.trim().lines().last().unwrap_or_default().to_owned())
+        let log = fs_err::read_to_string(&log).unwrap_or_default();
+        Err(log.trim().lines().last().unwrap_or_default().to_owned())
     }
 }
 
 impl Ssh {
-    /// Where it leads.
+    /// The machine it is connected to.
     pub fn target(&self) -> &Target {
         &self.target
     }
@@ -150,15 +147,16 @@ impl Ssh {
         self.target.client("ssh").args(["-p", &port, &self.target.destination(), "--", command])
     }
 
-    fn lost(&self, said: &str) -> Error {
-        let message = format!("the connection to {}:{} was lost: {}", self.target.host, self.target.port, said.trim());
-        Exit::Failed.error(message, "the machine's console log shows what happened to it")
+    fn lost(&self, stderr: &str) -> Error {
+        let message =
+            format!("the connection to {}:{} was lost: {}", self.target.host, self.target.port, stderr.trim());
+        Exit::Failed.error(message, "see the machine's console log for the cause")
     }
 }
 
 impl Remote for Ssh {
     fn output(&self, command: &str, stdin: &[u8]) -> Result<Finished> {
-        let finished = self.command(command).stdin(stdin).output_within(MOST)?;
+        let finished = self.command(command).stdin(stdin).output_within(MAX_OUTPUT)?;
         if finished.code == CONNECTION_FAILED {
             signals::check()?;
             return Err(self.lost(&finished.stderr));
@@ -186,7 +184,7 @@ impl Remote for Ssh {
             .args(["-q", "-r", "-p", "-P", &port])
             .arg(local)
             .arg(destination)
-            .hint("the destination's folder must exist and be writable for the login user")
+            .hint("check that the destination's directory exists and that the login user can write to it")
             .read()
             .map(drop)
     }
@@ -200,7 +198,7 @@ impl Remote for Ssh {
     }
 }
 
-/// True if something that speaks SSH answers there.
+/// True if the server sends an SSH banner.
 fn banner(host: &str, port: u16) -> bool {
     use std::io::Read as _;
     use std::net::{TcpStream, ToSocketAddrs as _};

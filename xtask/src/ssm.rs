@@ -1,5 +1,4 @@
-//! Servers that already run, as AWS Systems Manager knows them: who they are, and scripts run on them. Types, and what is read out of
-//! answers; no cloud, no printing.
+//! Managed nodes of AWS Systems Manager: types, the trait that lists nodes and runs scripts on them, and parsers for the scripts' output.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,38 +10,38 @@ use crate::error::Result;
 /// A managed node (Systems Manager API reference, InstanceInformation).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Node {
-    /// `i-…` on EC2, `mi-…` elsewhere (hybrid activation: Lightsail, on premises).
+    /// `i-…` on EC2, `mi-…` for a hybrid activation (Lightsail, on premises).
     pub id: String,
-    /// Its region.
+    /// The node's region.
     pub region: String,
-    /// Its name, where one is known: the activation's, or the host's.
+    /// The name of the activation or of the computer; empty if there is none.
     pub name: String,
-    /// `Online`, `ConnectionLost`, `Inactive`.
+    /// The ping status: `Online`, `ConnectionLost`, `Inactive`.
     pub ping: String,
-    /// When the agent was last heard of, RFC 3339.
+    /// The time of the agent's last ping, RFC 3339.
     pub last_ping: String,
     /// The agent's version.
     pub agent: String,
-    /// `Linux`, `Windows`, `MacOS`.
+    /// The platform type: `Linux`, `Windows`, `MacOS`.
     pub platform: String,
-    /// `Ubuntu 22.04`.
+    /// Name and version of the operating system: `Ubuntu 22.04`.
     pub system: String,
-    /// What systemd does when the agent ends.
+    /// The agent's restart policy.
     pub policy: Policy,
 }
 
 impl Node {
-    /// True if it takes commands.
+    /// True if the node accepts commands.
     pub fn is_online(&self) -> bool {
         self.ping == "Online"
     }
 }
 
-/// What systemd does when a node's agent ends.
+/// The restart policy of a node's agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "known")]
 pub enum Policy {
-    /// As `systemctl show` told.
+    /// The output of `systemctl show`.
     Told {
         /// The agent's unit.
         unit: String,
@@ -50,18 +49,18 @@ pub enum Policy {
         restart: String,
         /// `RestartUSec`: `10s`.
         after: String,
-        /// True if no number of failures makes systemd give up.
+        /// True if there is no start limit, so that systemd never stops restarting the agent.
         for_ever: bool,
     },
-    /// Nobody could be asked, and why.
+    /// The policy could not be read.
     Unknown {
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
 impl Policy {
-    /// In a table's column.
+    /// The policy as a table cell.
     pub fn brief(&self) -> String {
         match self {
             Self::Told { restart, after, for_ever, .. } => {
@@ -72,12 +71,12 @@ impl Policy {
     }
 }
 
-/// Who is meant: `i-…`, `mi-…`, `tag:KEY=VALUE`.
+/// A selection of nodes: `i-…`, `mi-…`, `tag:KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// One node.
+    /// The node with this id.
     Id(String),
-    /// All that bear a tag.
+    /// All nodes with this tag: key and value.
     Tag(String, String),
 }
 
@@ -87,7 +86,7 @@ impl std::str::FromStr for Target {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         if let Some((key, value)) = text.strip_prefix("tag:").and_then(|tag| tag.split_once('=')) {
             return match key {
-                "" => Err("a tag has a key: tag:KEY=VALUE".to_owned()),
+                "" => Err("the tag has no key; write tag:KEY=VALUE".to_owned()),
                 _ => Ok(Self::Tag(key.to_owned(), value.to_owned())),
             };
         }
@@ -95,30 +94,30 @@ impl std::str::FromStr for Target {
         if digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(Self::Id(text.to_owned()));
         }
-        Err("name a node as i-0123456789abcdef0, mi-0123456789abcdef0 or tag:KEY=VALUE".to_owned())
+        Err("expected i-0123456789abcdef0, mi-0123456789abcdef0 or tag:KEY=VALUE".to_owned())
     }
 }
 
-/// What came of a script on one node.
+/// The result of a script on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Answer {
-    /// The node.
+    /// The node's id.
     pub id: String,
-    /// Its region.
+    /// The node's region.
     pub region: String,
     /// `Success`, `Failed`, `TimedOut`, `Undeliverable`… (Systems Manager user guide, "Command statuses").
     pub status: String,
-    /// The script's exit code, if it ran.
+    /// The script's exit code; `None` if it did not run.
     pub code: Option<i32>,
-    /// What it printed, the first 24,000 characters.
+    /// The first 24,000 characters of standard output.
     pub stdout: String,
-    /// And on standard error.
+    /// The beginning of standard error.
     pub stderr: String,
 }
 
 #[cfg(test)]
 impl Answer {
-    /// Of a script that ran to a good end and printed this.
+    /// The result of a script that succeeded with this output.
     pub(crate) fn success(stdout: &str) -> Self {
         Self {
             id: "i-1".to_owned(),
@@ -132,22 +131,24 @@ impl Answer {
 }
 
 impl Answer {
-    /// True if the script ran to a good end.
+    /// True if the script exited with 0.
     pub fn is_good(&self) -> bool {
         self.status == "Success" && self.code == Some(0)
     }
 }
 
-/// Systems Manager in some regions.
+/// Systems Manager in one or more regions.
 pub trait ManagedNodes {
-    /// The nodes that are meant; all of them without a target.
+    /// The nodes that match any of the targets; all nodes without a target.
     fn nodes(&self, targets: &[Target]) -> Result<Vec<Node>>;
 
-    /// Runs a script, as root, on nodes and waits for each of them; `told` hears of each as it ends. A node that fails is an answer, not an error.
-    fn run(&self, nodes: &[Node], script: &str, within: Duration, told: &dyn Fn(&Answer)) -> Result<Vec<Answer>>;
+    /// Runs a script on nodes, as root, and waits for all of them. `on_answer` is called for each node when its script has ended. A failed
+    /// script is in the node's answer; it is not an error.
+    fn run(&self, nodes: &[Node], script: &str, within: Duration, on_answer: &dyn Fn(&Answer)) -> Result<Vec<Answer>>;
 }
 
-/// A script that tells the agent's policy as `unit=NAME restart=… after=… start-limit=…`, in the words of `scripts/agent/ssm-keepalive.sh`.
+/// A script that prints the agent's restart policy as `unit=NAME restart=… after=… start-limit=…`, the format of
+/// `scripts/agent/ssm-keepalive.sh`.
 pub const ASK_POLICY: &str = "\
 for unit in snap.amazon-ssm-agent.amazon-ssm-agent.service amazon-ssm-agent.service; do
   show() { systemctl show --property \"$1\" --value -- \"$unit\"; }
@@ -156,22 +157,21 @@ for unit in snap.amazon-ssm-agent.amazon-ssm-agent.service amazon-ssm-agent.serv
 done
 ";
 
-/// A bash script as a command for whatever shell it is handed to: Run Command's is sh, and whether that heeds a first line is the
-/// agent's affair.
+/// A bash script as a command for any POSIX shell. Run Command uses sh, and not every version of the agent honours the shebang.
 pub fn in_bash(script: &str) -> String {
     format!("exec /bin/bash -p -s <<'END OF THE SCRIPT'\n{}\nEND OF THE SCRIPT\n", script.trim_end())
 }
 
-/// Reads the first unit that a script told of.
-pub fn policy(said: &str) -> Policy {
+/// Parses the first unit in a script's output.
+pub fn policy(output: &str) -> Policy {
     let fields = |line: &str| -> BTreeMap<String, String> {
         line.split_whitespace().filter_map(|w| w.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     };
-    let mut told = said.lines().filter(|l| l.starts_with("unit=")).map(fields).filter(|f| f.contains_key("restart"));
-    let Some(mut told) = told.next() else {
-        return Policy::Unknown { why: "it has no unit of the agent's".to_owned() };
+    let mut units = output.lines().filter(|l| l.starts_with("unit=")).map(fields).filter(|f| f.contains_key("restart"));
+    let Some(mut unit) = units.next() else {
+        return Policy::Unknown { why: "the agent has no systemd unit".to_owned() };
     };
-    let mut take = |name: &str| told.remove(name).unwrap_or_default();
+    let mut take = |name: &str| unit.remove(name).unwrap_or_default();
     Policy::Told {
         unit: take("unit"),
         restart: take("restart"),
@@ -195,19 +195,19 @@ mod tests {
     }
 
     #[test]
-    fn a_script_runs_in_bash_whatever_shell_gets_it() {
+    fn a_script_runs_in_bash_from_any_shell() {
         let script = "#!/bin/bash -p\nall=(a \"b  c\" '$HOME')\nprintf '%s|' \"${all[@]}\"\nexit 3\n";
         let ran = crate::process::Cmd::new("sh").args(["-c", &in_bash(script)]).output().unwrap();
         assert_eq!((ran.code, ran.stdout.as_str()), (3, "a|b  c|$HOME|"), "{}", ran.stderr);
     }
 
     #[test]
-    fn the_policy_is_read_from_what_the_script_says() {
-        let said = "changed=no\nunit=amazon-ssm-agent.service load=loaded active=active restart=always after=10s start-limit=0 not-after=194\n";
-        let told = policy(said);
-        assert_eq!(told.brief(), "always after 10s");
-        let shy = policy("unit=a.service restart=on-failure after=100ms start-limit=10s\n");
-        assert_eq!(shy.brief(), "on-failure after 100ms, may give up");
+    fn the_policy_is_parsed_from_the_output() {
+        let output = "changed=no\nunit=amazon-ssm-agent.service load=loaded active=active restart=always after=10s start-limit=0 not-after=194\n";
+        let forever = policy(output);
+        assert_eq!(forever.brief(), "always after 10s");
+        let limited = policy("unit=a.service restart=on-failure after=100ms start-limit=10s\n");
+        assert_eq!(limited.brief(), "on-failure after 100ms, may give up");
         assert!(matches!(policy("unit=a.service load=not-found\n"), Policy::Unknown { .. }));
         assert!(matches!(policy(""), Policy::Unknown { .. }));
     }

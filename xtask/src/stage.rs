@@ -1,6 +1,7 @@
-//! The stages of the pipeline after the build, one a file, each generic over [`crate::cloud::Cloud`].
+//! The stages of the pipeline after the build, one module each.
 //!
-//! A stage turns inputs into effects and events; what to run and in which order is for `commands`.
+//! A stage that needs a provider is generic over [`crate::cloud::Cloud`] and reports what it does as events; the others are pure.
+//! `commands` decides which stages run, and in which order.
 
 pub mod copy;
 pub mod delete;

@@ -1,51 +1,57 @@
-//! The state folder: where base images, layers, images and runs lie on this machine, and who may touch what.
+//! The state directory: base images, layers, images and runs on this machine, and the locks on them.
 //!
-//! Knows names and locks, not what is in the files. A run that died (SIGKILL, power) is known by its lock being free; opening
-//! the state ends its leftovers, so that nothing stops the next run.
+//! This module manages names and locks, not the content of files. The kernel releases the lock of a dead process (flock(2)), so a run
+//! whose lock is free has died. Opening the state ends the machines of such runs and removes their directories.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fs_err as fs;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use crate::error::{Exit, Result};
 use crate::ledger::{Intent, Ledger, RunOutcome, RunRecord};
-use crate::process::Cmd;
-use crate::signals::{self, DoomedPath};
+use crate::signals::{self, PathGuard};
+
+use processes::living_machines;
+use sockets::socket_dir;
 
 mod container;
+mod lock;
+mod processes;
+mod sockets;
 
 pub use container::{control_group, remove_control_group};
+pub use lock::Lock;
 
-/// Marks a run's folder that a person wants to keep.
+/// A file in the directory of a run that was kept with `--keep-on-failure`.
 const KEPT: &str = "kept";
 
-/// The lock that keeps a run from being taken up again while what it left is taken away.
-pub const LEFTOVERS: &str = "leftovers";
+/// The lock that prevents a run from being resumed while its orphaned resources are removed.
+pub const ORPHANS: &str = "orphans";
 
-/// The folder and its rooms.
+/// An open state directory with its ledger.
 #[derive(Clone, Debug)]
 pub struct State {
     root: PathBuf,
     ledger: Arc<Ledger>,
 }
 
-/// What a run was asked to do.
+/// The command that a run carries out.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// The command as typed.
+    /// The command line, for messages.
     pub command: &'a str,
-    /// Its words after `cargo xtask`.
+    /// Its arguments after `cargo xtask`.
     pub words: &'a [String],
     /// `local` or `aws`.
     pub on: &'a str,
 }
 
-/// One execution of a pipeline: an id that everything it makes bears, a folder, and a lock that says it lives.
+/// One execution of a command: an id, which everything it creates is tagged with, a directory, and a lock that is held while it runs.
 #[derive(Debug)]
 pub struct Run {
     id: String,
@@ -55,17 +61,11 @@ pub struct Run {
     resumed: u32,
     keep: AtomicBool,
     _lock: Lock,
-    _doomed: [DoomedPath; 2],
-}
-
-/// A held lock (flock(2)); released when dropped, or by the kernel when the process dies.
-#[derive(Debug)]
-pub struct Lock {
-    _file: std::fs::File,
+    _guards: [PathGuard; 2],
 }
 
 impl State {
-    /// Refuses to begin work for which the disk of the state folder has no room.
+    /// An error if the disk of the state directory has less than `bytes` of free space. `what` names the work in the message.
     pub fn require_space(&self, bytes: u64, what: &str) -> Result<()> {
         let disk = rustix::fs::statvfs(&self.root).map_err(std::io::Error::from)?;
         let free = disk.f_bavail * disk.f_frsize;
@@ -75,21 +75,21 @@ impl State {
         let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30);
         let message =
             format!("{what} needs {} on the disk of {}, which has {}", gib(bytes), self.root.display(), gib(free));
-        let hint = "free some space (`cargo xtask ami gc --apply`, `cargo xtask ami delete`), or use another folder with --state";
+        let hint = "free some space (`cargo xtask ami gc --apply`, `cargo xtask ami delete`), or use another directory with --state";
         Err(Exit::Precondition.error(message, hint))
     }
 
-    /// Whether nothing has been built here yet, not even a base image.
+    /// True if there is no base image yet, and therefore no layer and no image.
     pub fn is_new(&self) -> Result<bool> {
         Ok(fs::read_dir(self.path("base"))?.next().is_none())
     }
 
-    /// Opens the folder, making it if need be, and ends what dead runs left.
+    /// Opens the directory, or creates it, and removes the remains of dead runs.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
-        private_folder(&root)?;
-        for room in ["base", "layers", "runs", "regions", "locks", "bin"] {
-            fs::create_dir_all(root.join(room))?;
+        private_dir(&root)?;
+        for dir in ["base", "layers", "runs", "regions", "locks", "bin"] {
+            fs::create_dir_all(root.join(dir))?;
         }
         let root = fs::canonicalize(root)?;
         let ledger = Arc::new(Ledger::open(&root.join("ledger.db"))?);
@@ -98,28 +98,28 @@ impl State {
         Ok(state)
     }
 
-    /// A path in the folder.
+    /// A path in the directory.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.root.join(relative)
     }
 
-    /// Takes the lock `name`, or says who holds it. `what` is for the one who comes second.
+    /// Takes the lock `name`. An error that names the holder if another process has it. `what` describes this holder for other processes.
     pub fn lock(&self, name: &str, what: &str) -> Result<Lock> {
         match self.try_lock(name, what)? {
             Ok(lock) => Ok(lock),
             Err(holder) => Err(Exit::Precondition.error(
                 format_args!("{name} is busy: {holder}"),
-                "wait for it, or stop it with Ctrl-C where it runs; another state folder (`--state DIR`) is independent",
+                "wait for that process, stop it with Ctrl-C, or use another state directory with `--state DIR`",
             )),
         }
     }
 
-    /// The same for who can do without: `Ok(Err(holder))` when another process has it.
+    /// Like [`State::lock`], but `Ok(Err(holder))` if another process has the lock.
     pub fn try_lock(&self, name: &str, what: &str) -> Result<std::result::Result<Lock, String>> {
         Lock::take(&self.path("locks").join(format!("{name}.lock")), what)
     }
 
-    /// Takes the lock `name` as soon as it is free: for what takes milliseconds.
+    /// Waits for the lock `name` and takes it. For locks that are held for milliseconds.
     pub fn wait_for_lock(&self, name: &str, what: &str) -> Result<Lock> {
         let path = self.path("locks").join(format!("{name}.lock"));
         loop {
@@ -130,33 +130,33 @@ impl State {
         }
     }
 
-    /// The journal of all runs of this folder.
+    /// The ledger of all runs in this directory.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// True while the process of a run lives.
+    /// True while the process of a run is alive, that is, holds the run's lock.
     pub fn is_alive(&self, run: &str) -> Result<bool> {
         let lock = self.path("runs").join(run).join("lock");
-        Ok(lock.exists() && Lock::take(&lock, "looking")?.is_err())
+        Ok(lock.exists() && Lock::take(&lock, "checking a run")?.is_err())
     }
 
-    /// Begins a run.
+    /// Begins a run: creates its directory, takes its lock and writes it to the ledger.
     pub fn begin_run(&self, asked: Asked<'_>) -> Result<Run> {
-        let mut noise = [0; 3];
-        fs::File::open("/dev/urandom")?.read_exact(&mut noise)?;
+        let mut random = [0; 3];
+        fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
         let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
-        let id = format!("run-{now}-{:02x}{:02x}{:02x}", noise[0], noise[1], noise[2]);
+        let id = format!("run-{now}-{:02x}{:02x}{:02x}", random[0], random[1], random[2]);
         let run = self.take_run(id, asked.command, 0)?;
         self.ledger.begin_run(&run.id, asked.command, asked.words, asked.on)?;
         Ok(run)
     }
 
-    /// Takes up a run that was cut off, under its own id. Hold [`LEFTOVERS`] meanwhile.
+    /// Resumes an unfinished run under its id. The caller must hold the lock [`ORPHANS`].
     pub fn resume_run(&self, record: &RunRecord) -> Result<Run> {
         if self.is_alive(&record.id)? {
-            let hint = "wait for it, or stop it with Ctrl-C where it runs";
-            return Err(Exit::Precondition.error(format_args!("{} is still under way", record.id), hint));
+            let hint = "wait for its process, or stop it with Ctrl-C";
+            return Err(Exit::Precondition.error(format_args!("{} is still running", record.id), hint));
         }
         let run = self.take_run(record.id.clone(), &record.command, record.resumed + 1)?;
         self.ledger.reopen_run(&run.id)?;
@@ -165,10 +165,10 @@ impl State {
 
     fn take_run(&self, id: String, command: &str, resumed: u32) -> Result<Run> {
         let dir = self.path("runs").join(&id);
-        let sockets = socket_folder(&id);
-        // Doomed before they exist: a signal between the two must not find them forgotten.
-        let doomed = [signals::doom_path(&dir), signals::doom_path(&sockets)];
-        // A folder without a lock is a dead run's to everyone else.
+        let sockets = socket_dir(&id);
+        // Registered before they exist, so that a second signal also removes them right after their creation.
+        let guards = [signals::remove_on_second_signal(&dir), signals::remove_on_second_signal(&sockets)];
+        // Other processes must not sweep the directory before its lock is taken.
         let _sweeping = self.sweeping()?;
         fs::create_dir(&dir)?;
         std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(&sockets)?;
@@ -176,15 +176,15 @@ impl State {
         let lock = Lock::take(&dir.join("lock"), command)?.map_err(|holder| {
             Exit::Failed.error(format_args!("run {id} exists already: {holder}"), "run the same command again")
         })?;
-        Ok(Run { id, dir, sockets, ledger, resumed, keep: AtomicBool::new(false), _lock: lock, _doomed: doomed })
+        Ok(Run { id, dir, sockets, ledger, resumed, keep: AtomicBool::new(false), _lock: lock, _guards: guards })
     }
 
-    /// Ends what dead runs left: their VMs first, then their files.
+    /// Ends the machines of dead runs and removes their directories.
     fn sweep(&self) -> Result<()> {
         let _sweeping = self.sweeping()?;
-        for id in self.run_folders()? {
+        for id in self.run_dirs()? {
             match self.sweep_run(&id) {
-                // Its owner may have been about to remove it.
+                // The run may have removed its directory in the meantime.
                 Err(_) if !self.path("runs").join(&id).exists() => {}
                 swept => swept?,
             }
@@ -194,7 +194,7 @@ impl State {
 
     fn sweep_run(&self, id: &str) -> Result<()> {
         let dir = self.path("runs").join(id);
-        // Kept on purpose: it goes when the machine in it has been shut down.
+        // A kept run is removed when its machine has been shut down.
         let kept = || dir.join(KEPT).exists() && !living_machines(&dir, id).is_empty();
         if Lock::take(&dir.join("lock"), "sweeping")?.is_err() || kept() {
             return Ok(());
@@ -202,14 +202,14 @@ impl State {
         self.remove_run(id)
     }
 
-    /// One at a time: two that remove the same folder would fall over each other.
+    /// Serializes sweeps: two processes that remove the same directory would fail.
     fn sweeping(&self) -> Result<Lock> {
         let file = fs::File::create(self.path("locks").join("sweeping.lock"))?.into_file();
         file.lock()?;
         Ok(Lock { _file: file })
     }
 
-    fn run_folders(&self) -> Result<Vec<String>> {
+    fn run_dirs(&self) -> Result<Vec<String>> {
         let mut ids = Vec::new();
         for entry in fs::read_dir(self.path("runs"))? {
             ids.extend(entry?.file_name().to_str().map(str::to_owned));
@@ -220,26 +220,26 @@ impl State {
     fn remove_run(&self, id: &str) -> Result<()> {
         let dir = self.path("runs").join(id);
         for pid in living_machines(&dir, id) {
-            // It may end by itself between the look and the kill.
+            // Fails if it has ended in the meantime.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
         container::remove_orphans(&dir, id);
         fs::remove_dir_all(&dir)?;
-        let sockets = socket_folder(id);
+        let sockets = socket_dir(id);
         if sockets.exists() {
             fs::remove_dir_all(sockets)?;
         }
         Ok(())
     }
 
-    /// Runs that ended and whose machine a person kept.
+    /// The ids of runs whose machine was kept with `--keep-on-failure`.
     pub fn kept_runs(&self) -> Result<Vec<String>> {
-        let mut ids = self.run_folders()?;
+        let mut ids = self.run_dirs()?;
         ids.retain(|id| self.path("runs").join(id).join(KEPT).exists());
         Ok(ids)
     }
 
-    /// Ends the machine that was kept, and removes what the run left.
+    /// Ends the machine of a kept run and removes the run's directory. Does nothing if the run was not kept.
     pub fn end_kept_run(&self, id: &str) -> Result<()> {
         if self.kept_runs()?.iter().any(|kept| kept == id) { self.remove_run(id) } else { Ok(()) }
     }
@@ -251,38 +251,38 @@ impl Run {
         &self.id
     }
 
-    /// How often it was taken up again: what it makes now is not what it made then.
+    /// How often it was resumed. Part of the client token for starting an instance, so that a resumed run starts a new one.
     pub fn resumed(&self) -> u32 {
         self.resumed
     }
 
-    /// A path in its folder.
+    /// A path in its directory.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.dir.join(relative)
     }
 
-    /// Does `work`, which makes or changes something, between an intent and its outcome in the ledger. `work` returns what it made,
-    /// by id. What cannot be written down is not done.
+    /// Calls `work`, which creates or changes something, between writing its intent and its outcome to the ledger. `work` returns the ids of
+    /// what it created. If the intent cannot be written, `work` is not called.
     pub fn journal<T>(&self, intent: &Intent, work: impl FnOnce() -> Result<(T, Vec<String>)>) -> Result<T> {
         self.ledger.journal(&self.id, intent, work)
     }
 
-    /// The ledger, for a caller that cannot hand its work over.
+    /// The ledger, for callers whose work does not fit a closure for [`Run::journal`].
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Writes down how the run ended.
+    /// Writes the end of the run to the ledger.
     pub fn end(&self, outcome: RunOutcome, summary: &str) -> Result<()> {
         self.ledger.end_run(&self.id, outcome, summary)
     }
 
-    /// Folder for sockets, with a short path.
+    /// Directory for sockets, with a short path.
     pub fn sockets(&self) -> &Path {
         &self.sockets
     }
 
-    /// Leaves folder and machines behind when the run ends, because a person wants to look.
+    /// Makes the end of the run leave its directory and machines, for inspection.
     pub fn keep(&self) -> Result<()> {
         fs::write(self.dir.join(KEPT), "")?;
         self.keep.store(true, Ordering::SeqCst);
@@ -293,36 +293,15 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if !self.keep.load(Ordering::SeqCst) {
-            // What cannot be removed now is removed by the next sweep.
+            // The next sweep removes what cannot be removed now.
             let _ = fs::remove_dir_all(&self.dir);
             let _ = fs::remove_dir_all(&self.sockets);
         }
     }
 }
 
-impl Lock {
-    /// `Ok(Err(holder))` when another process has it.
-    fn take(path: &Path, what: &str) -> Result<std::result::Result<Self, String>> {
-        let mut options = fs::OpenOptions::new();
-        std::os::unix::fs::OpenOptionsExt::mode(options.options_mut(), 0o600);
-        let mut file = options.create(true).read(true).append(true).open(path)?.into_file();
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder)?;
-                return Ok(Err(holder.trim().to_owned()));
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
-        }
-        file.set_len(0)?;
-        writeln!(file, "process {}, {what}, since {}", std::process::id(), jiff::Timestamp::now().strftime("%F %TZ"))?;
-        Ok(Ok(Self { _file: file }))
-    }
-}
-
-/// Makes the folder, and keeps all others out of it: what runs print and what images hold is nobody else's affair.
-fn private_folder(root: &Path) -> Result<()> {
+/// Creates the directory with mode 0700, because logs and images are private. An existing one of this user gets the same mode.
+fn private_dir(root: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
     if let Some(above) = root.parent() {
         fs::create_dir_all(above)?;
@@ -332,72 +311,27 @@ fn private_folder(root: &Path) -> Result<()> {
         _ => {}
     }
     let about = fs::metadata(root)?;
-    // One that belongs to somebody else is his to open and to close.
+    // The mode of another user's directory is not changed.
     if about.mode() & 0o077 != 0 && about.uid() == rustix::process::geteuid().as_raw() {
         fs::set_permissions(root, std::fs::Permissions::from_mode(0o700))?;
     }
     Ok(())
 }
 
-/// A socket's path may have 108 bytes, the last of them zero (unix(7)).
-const SOCKET_PATH: usize = 107;
-/// The longest name of a socket in the folder: ssh's control socket, under which ssh makes another with 17 more characters (ssh.c).
-const SOCKET_NAME: usize = 40;
-
-/// Sockets lie in the temporary folder because their path must be short, and a checkout can lie deep; so can TMPDIR, then it is /tmp.
-fn socket_folder(run: &str) -> PathBuf {
-    socket_folder_in(&std::env::temp_dir(), run)
-}
-
-fn socket_folder_in(temporary: &Path, run: &str) -> PathBuf {
-    let name = format!("agent-ami-{}", run.trim_start_matches("run-"));
-    let folder = temporary.join(&name);
-    if folder.as_os_str().len() + 1 + SOCKET_NAME <= SOCKET_PATH { folder } else { Path::new("/tmp").join(name) }
-}
-
-/// What a run starts and what may outlive it. Ending `unshare` ends the container's namespaces.
-const PROGRAMS: [&str; 3] = ["qemu-system-", "packer", "unshare"];
-
-/// The processes of a run that still live: machines, and Packer with the machines that it started. Their command lines name the run.
-fn living_machines(dir: &Path, run: &str) -> Vec<Pid> {
-    let mut pids = Vec::new();
-    for pid in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        pids.extend(pid.file_name().to_str().and_then(|n| n.parse().ok()).and_then(Pid::from_raw));
-    }
-    let ours = |pid: &Pid| {
-        let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line);
-        // Somebody who looks at the run names it too.
-        let program = line.split('\0').next().and_then(|p| p.rsplit('/').next()).unwrap_or_default();
-        line.contains(run) && PROGRAMS.iter().any(|known| program.starts_with(known))
-    };
-    if !pids.is_empty() {
-        return pids.into_iter().filter(ours).collect();
-    }
-    // Without /proc there is what machines wrote down, after a look whether the ids are still theirs.
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let written = entries.flatten().filter_map(|e| fs::read_to_string(e.path().join("pid")).ok());
-    let pids = written.filter_map(|text| text.trim().parse().ok().and_then(Pid::from_raw));
-    let named = |pid: &Pid| {
-        let cmd = Cmd::new("ps").args(["-o", "command=", "-p"]).arg(pid.as_raw_nonzero().to_string());
-        cmd.output().is_ok_and(|said| said.stdout.contains(run))
-    };
-    pids.filter(named).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Cmd;
 
-    /// Something that looks like a machine of a run: its program's name, and the run's on its command line.
+    /// A process that looks like a machine of a run: by its program's name and the run's id on its command line.
     fn machine(dir: &Path, run: &str) -> crate::process::Background {
         let program = dir.join("qemu-system-test");
         if !program.exists() {
-            // Not a copy: one that was just written cannot be executed while another test's child has it open for writing.
+            // A link, because a copy cannot be executed while a child that another test forked has it open for writing.
             std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
         }
         let machine = Cmd::new(program).args(["-c", "sleep 60; :", run]).start(&dir.join("log")).unwrap();
-        // Its parent goes on as soon as the child has left the parent's memory, and only then the child gets a command line.
+        // The parent continues before the kernel has set the child's new command line, so wait for it.
         let line = format!("/proc/{}/cmdline", machine.pid());
         let named = || std::fs::read_to_string(&line).map_or(true, |line| line.contains(run));
         assert!((0..500).any(|_| named() || {
@@ -412,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_holder_is_told_who_was_first() {
+    fn the_error_for_a_busy_lock_names_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path().join("state")).unwrap();
         let _held = state.lock("build", "cargo xtask ami build").unwrap();
@@ -423,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn work_without_room_is_refused() {
+    fn work_without_enough_disk_space_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
         assert!(state.is_new().unwrap());
@@ -436,18 +370,18 @@ mod tests {
     }
 
     #[test]
-    fn a_run_leaves_nothing() {
+    fn the_end_of_a_run_removes_its_directories() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
         let run = state.begin_run(asked("test")).unwrap();
-        let (folder, sockets) = (run.path(""), run.sockets().to_owned());
-        assert!(folder.exists() && sockets.exists());
+        let (run_dir, sockets) = (run.path(""), run.sockets().to_owned());
+        assert!(run_dir.exists() && sockets.exists());
         drop(run);
-        assert!(!folder.exists() && !sockets.exists());
+        assert!(!run_dir.exists() && !sockets.exists());
     }
 
     #[test]
-    fn runs_that_begin_and_end_at_the_same_time_leave_each_other_alone() {
+    fn concurrent_runs_do_not_remove_each_other() {
         let dir = tempfile::tempdir().unwrap();
         let work = || {
             for _ in 0..10 {
@@ -460,64 +394,50 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join("runs")).unwrap().count(), 0);
     }
 
-    /// Opens the state until a run's folder is gone: a process that was killed is seen until the kernel gets to it, and one that another
-    /// test forks just now has the run's lock open until it executes its program.
-    fn swept(state: &Path, folder: &Path) -> bool {
+    /// Opens the state until a run's directory is removed. That may take several tries: a killed process exists until the kernel has ended
+    /// it, and a child that another test forks has the run's lock open until it calls execve(2).
+    fn swept(state: &Path, run_dir: &Path) -> bool {
         (0..100).any(|_| {
             State::open(state).unwrap();
-            let gone = !folder.exists();
-            std::thread::sleep(Duration::from_millis(if gone { 0 } else { 50 }));
-            gone
+            let removed = !run_dir.exists();
+            std::thread::sleep(Duration::from_millis(if removed { 0 } else { 50 }));
+            removed
         })
     }
 
     #[test]
-    fn a_kept_run_stays_as_long_as_its_machine_lives() {
+    fn a_kept_run_is_removed_when_its_machine_has_ended() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
         let run = state.begin_run(asked("kept")).unwrap();
-        let (id, folder) = (run.id().to_owned(), run.path(""));
+        let (id, run_dir) = (run.id().to_owned(), run.path(""));
         let machine = machine(dir.path(), &id);
         fs::create_dir_all(run.path("builder")).unwrap();
         fs::write(run.path("builder/pid"), machine.pid().to_string()).unwrap();
         run.keep().unwrap();
         drop(run);
         State::open(dir.path()).unwrap();
-        assert!(folder.exists() && machine.ended().is_none());
+        assert!(run_dir.exists() && machine.ended().is_none());
         drop(machine);
-        assert!(swept(dir.path(), &folder));
+        assert!(swept(dir.path(), &run_dir));
     }
 
     #[test]
-    fn a_dead_runs_machine_is_ended_and_a_living_runs_is_not() {
+    fn only_the_machines_of_dead_runs_are_killed() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
         let alive = state.begin_run(asked("alive")).unwrap();
         let dead = state.path("runs/run-dead");
         fs::create_dir_all(dead.join("builder")).unwrap();
-        let (victim, survivor) = (machine(dir.path(), "run-dead"), machine(dir.path(), alive.id()));
-        let onlooker = Cmd::new("sh").args(["-c", "sleep 60; :", "run-dead"]).start(&dir.path().join("log")).unwrap();
-        fs::write(dead.join("builder/pid"), victim.pid().to_string()).unwrap();
+        let (orphan, active) = (machine(dir.path(), "run-dead"), machine(dir.path(), alive.id()));
+        let unrelated = Cmd::new("sh").args(["-c", "sleep 60; :", "run-dead"]).start(&dir.path().join("log")).unwrap();
+        fs::write(dead.join("builder/pid"), orphan.pid().to_string()).unwrap();
         fs::create_dir_all(alive.path("builder")).unwrap();
-        fs::write(alive.path("builder/pid"), survivor.pid().to_string()).unwrap();
+        fs::write(alive.path("builder/pid"), active.pid().to_string()).unwrap();
 
         assert!(swept(dir.path(), &dead));
-        assert!(victim.wait(Duration::from_secs(5)), "the dead run's machine still runs");
-        assert!(survivor.ended().is_none() && onlooker.ended().is_none());
+        assert!(orphan.wait(Duration::from_secs(5)), "the dead run's machine still runs");
+        assert!(active.ended().is_none() && unrelated.ended().is_none());
         assert!(alive.path("").exists());
-    }
-
-    #[test]
-    fn a_long_temporary_folder_gives_sockets_a_short_one() {
-        let run = "run-20261128-060000-abcdef";
-        assert_eq!(
-            socket_folder_in(Path::new("/var/tmp"), run),
-            Path::new("/var/tmp/agent-ami-20261128-060000-abcdef")
-        );
-        let deep = Path::new("/private/var/folders/zz").join("x".repeat(60));
-        let folder = socket_folder_in(&deep, run);
-        assert_eq!(folder, Path::new("/tmp/agent-ami-20261128-060000-abcdef"));
-        let socket = folder.join("s".repeat(SOCKET_NAME));
-        std::os::unix::net::SocketAddr::from_pathname(&socket).unwrap();
     }
 }

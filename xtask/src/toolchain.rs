@@ -1,40 +1,40 @@
-//! How the smoke binary is compiled for x86_64-unknown-linux-musl on this host: pure, but for the look around.
+//! Plans the compilation of the smoke binary for x86_64-unknown-linux-musl. Everything but [`facts`] is pure.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Exit, Result};
 use crate::process::Cmd;
 
-/// The target.
+/// The target triple of the smoke binary, which is statically linked so that it runs on any image.
 pub const TARGET: &str = "x86_64-unknown-linux-musl";
-/// Where Debian's `rustc-web` and `cargo-web` put their programs; rustup's stand elsewhere.
+/// The programs of Debian's packages `cargo-web` and `rustc-web`; those of rustup have other paths.
 const DEBIAN: [&str; 2] = ["/usr/bin/cargo", "/usr/bin/rustc"];
-/// Where Debian's `rust-web-src` puts the standard library's sources.
+/// The standard library's sources in Debian's package `rust-web-src`.
 const DEBIAN_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/Cargo.toml";
 
-/// What there is.
+/// The installed toolchains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// rustup (or a distribution) has the standard library for the target.
+    /// The default toolchain has the standard library for the target.
     pub target_installed: bool,
-    /// Debian's cargo, rustc and library sources are there.
+    /// Debian's cargo, rustc and library sources are installed.
     pub debian: bool,
-    /// musl-gcc is there.
+    /// musl-gcc is installed.
     pub musl_gcc: bool,
 }
 
-/// How to compile.
+/// How to compile the smoke binary.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// For a person: `with …, because …`.
+    /// The toolchain and the reason, for messages: `with …`.
     pub why: String,
     /// The commands in order.
     pub commands: Vec<Cmd>,
-    /// Where the binary will be.
+    /// The path of the resulting binary.
     pub binary: PathBuf,
 }
 
-/// Looks around.
+/// Detects the installed toolchains.
 pub fn facts() -> Result<Facts> {
     let sysroot = Cmd::new("rustc").args(["--print", "sysroot"]).read()?;
     let library = Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib");
@@ -45,19 +45,19 @@ pub fn facts() -> Result<Facts> {
     })
 }
 
-/// Plans the build in `root` with a target folder of its own.
+/// Plans the build of the workspace `root` with the target directory `target`. An error if no toolchain supports the target.
 pub fn plan(facts: &Facts, root: &Path, target: &Path) -> Result<Plan> {
     let binary = target.join(TARGET).join("smoke/smoke");
     let args = ["build", "--package", "smoke", "--bin", "smoke", "--profile", "smoke", "--locked", "--target", TARGET];
     if facts.target_installed {
         let cargo = Cmd::new("cargo").args(args).arg("--target-dir").arg(target).dir(root);
-        let why = format!("with this toolchain: it has {TARGET}");
+        let why = format!("with the default toolchain, which has {TARGET}");
         return Ok(Plan { why, commands: vec![cargo], binary });
     }
     if !facts.debian || !facts.musl_gcc {
         return Err(Exit::Precondition.error(
-            format_args!("no toolchain here can compile the smoke binary for {TARGET}"),
-            format_args!("`rustup target add {TARGET}`; where rustup cannot fetch, on Debian: `cargo xtask doctor --install` (rustc-web, cargo-web, rust-web-src, musl-tools)"),
+            format_args!("no toolchain on this host can compile the smoke binary for {TARGET}"),
+            format_args!("run `rustup target add {TARGET}`, or on Debian `cargo xtask doctor --install` (rustc-web, cargo-web, rust-web-src, musl-tools)"),
         ));
     }
     let libraries = target.join("musl-lib");
@@ -67,7 +67,7 @@ pub fn plan(facts: &Facts, root: &Path, target: &Path) -> Result<Plan> {
         .arg("--target-dir")
         .arg(target)
         .dir(root)
-        // A stable compiler takes -Z with this; the library it compiles is its own.
+        // A stable compiler accepts -Z with this variable. The library's sources are those of the same compiler.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTC", DEBIAN[1])
         .env_remove("RUSTUP_TOOLCHAIN")
@@ -80,14 +80,14 @@ pub fn plan(facts: &Facts, root: &Path, target: &Path) -> Result<Plan> {
                 libraries.display()
             ),
         );
-    // std asks for libunwind. GCC's unwinder does the work, but was built for glibc and asks that for `_dl_find_object`; the
-    // answer "not found" makes it walk `dl_iterate_phdr`, which musl has.
+    // std links libunwind. GCC's unwinder replaces it, but requires glibc's `_dl_find_object`. A stub that returns "not found" makes it use
+    // `dl_iterate_phdr`, which musl has.
     let unwinder = "set -eu; mkdir -p \"$1\"; cd \"$1\"; \
         printf 'int _dl_find_object(void *pc, void *found) { (void)pc; (void)found; return -1; }\\n' > find_object.c; \
         musl-gcc -Os -c find_object.c -o find_object.o; \
         cp \"$(gcc -print-file-name=libgcc_eh.a)\" libunwind.a; ar r libunwind.a find_object.o 2>/dev/null";
     let unwinder = Cmd::new("sh").args(["-c", unwinder, "unwinder"]).arg(libraries);
-    let why = format!("with Debian's toolchain and a standard library of its own: rustup has no {TARGET} here");
+    let why = format!("with Debian's toolchain, including the standard library: the default toolchain lacks {TARGET}");
     Ok(Plan { why, commands: vec![unwinder, cargo], binary })
 }
 
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_toolchain_that_has_the_target_is_used() {
+    fn a_toolchain_with_the_target_is_preferred() {
         let plan = plan_for(true, true, true).unwrap();
         assert_eq!(plan.commands.len(), 1);
         assert!(plan.commands[0].to_string().starts_with("cargo build --package smoke"));
@@ -108,13 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn debians_toolchain_builds_a_library_of_its_own() {
+    fn debians_toolchain_builds_the_standard_library() {
         let line = plan_for(false, true, true).unwrap().commands[1].to_string();
         assert!(line.contains("RUSTC_BOOTSTRAP=1") && line.contains("build-std=std,panic_abort"), "{line}");
     }
 
     #[test]
-    fn without_either_both_remedies_are_told() {
+    fn without_a_toolchain_the_hint_has_both_ways_to_install_one() {
         for facts in [(false, false, true), (false, true, false)] {
             let error = plan_for(facts.0, facts.1, facts.2).unwrap_err();
             let help = error.report().help().unwrap().to_string();

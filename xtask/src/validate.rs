@@ -1,4 +1,4 @@
-//! The checks behind `validate`: files in, findings out. Nothing is built and nothing is changed.
+//! The checks of `validate`. They read the project's files and return findings; they change nothing but a cache.
 
 use std::path::{Path, PathBuf};
 
@@ -13,34 +13,34 @@ pub mod pins;
 pub mod scripts;
 pub mod workflows;
 
-/// How bad a finding is.
+/// Severity of a finding. `validate` fails if one is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// Must be fixed.
     Error,
-    /// Should be looked at.
+    /// Should be reviewed.
     Warning,
 }
 
-/// Something a check found.
+/// A problem that a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// Whether the finding is an error or a warning.
     pub severity: Severity,
-    /// Which check found it.
+    /// Name of the check or tool that found it.
     pub check: &'static str,
     /// The file, relative to the project.
     pub file: PathBuf,
-    /// Line from 1.
+    /// Line, from 1.
     pub line: Option<usize>,
-    /// What is wrong.
+    /// The problem, as a fragment without a full stop.
     pub message: String,
-    /// What fixes it.
+    /// How to fix it, in the imperative.
     pub hint: String,
 }
 
 impl Finding {
-    /// An error.
+    /// A finding with [`Severity::Error`].
     pub fn error(
         check: &'static str,
         file: impl Into<PathBuf>,
@@ -51,7 +51,7 @@ impl Finding {
         Self { severity: Severity::Error, check, file: file.into(), line, message: message.into(), hint: hint.into() }
     }
 
-    /// A warning.
+    /// A finding with [`Severity::Warning`].
     pub fn warning(
         check: &'static str,
         file: impl Into<PathBuf>,
@@ -76,14 +76,14 @@ impl Finding {
     }
 }
 
-/// Remembers what a slow tool found nothing in: `validate` must be quick the second time.
+/// A cache of the inputs in which a slow tool found nothing, so that a second `validate` does not run the tool on them.
 #[derive(Debug)]
 pub struct Clean {
     dir: PathBuf,
 }
 
 impl Clean {
-    /// What `ask` finds, unless it found nothing in exactly these parts before. The tool's version is one of the parts.
+    /// The findings of `ask`, which is not called if it found nothing in exactly these parts before. The parts include the tool's version.
     pub fn unless_known<'a>(
         &self,
         parts: impl IntoIterator<Item = (&'a str, &'a [u8])>,
@@ -102,7 +102,7 @@ impl Clean {
     }
 }
 
-/// Runs every check of the project in `root`.
+/// Runs all checks of the project in `root`. `commands` parses the command lines of workflows.
 pub fn all(
     root: &Path,
     config: &Config,

@@ -1,11 +1,8 @@
-//! In real containers: a build that is killed everywhere, what a script in it can reach, a step that needs a virtual machine. As root on
-//! Linux: `cargo test -p xtask --test container -- --ignored --nocapture`. Needs a base image, which a release makes.
+//! Builds in real containers: killed at every change and in every step, attempts of a script to reach the host, a step that requires a
+//! virtual machine. As root on Linux: `cargo test -p xtask --test container -- --ignored --nocapture`. Requires a base image, which
+//! `cargo xtask ami build` makes.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test says what it sees and stops where it cannot go on"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test prints its observations and fails by panicking")]
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -14,15 +11,15 @@ use rustix::process::Signal;
 use serde_json::Value;
 use xtask::process::Cmd;
 
-#[expect(dead_code, reason = "the rebuild test uses the rest")]
+#[expect(dead_code, reason = "the rebuild test uses the other functions")]
 mod support;
 use support::Project;
 #[path = "support/stop.rs"]
 mod stop;
-use stop::comes_to_a_stop;
+use stop::stops;
 
-/// Why no container can be started here, which a test then says instead of failing: `cargo xtask doctor` says what makes it possible.
-fn impossible() -> bool {
+/// True if no container can be started on this host. Prints the reason; the test is skipped then.
+fn skipped() -> bool {
     let result = xtask::cloud::local::container::probe::probe(None).unwrap();
     if let Some(obstacle) = &result.obstacle {
         println!("skipped: {}; {}", obstacle.what, obstacle.remedy);
@@ -30,12 +27,12 @@ fn impossible() -> bool {
     result.obstacle.is_some()
 }
 
-/// What the kernel may take to end a namespace that was killed.
+/// Time that the kernel may take to remove the namespaces of a killed build.
 const TEARDOWN: Duration = Duration::from_secs(10);
-/// How long a build may take to come to a point.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Time that a build may take until it stops at a point.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What of a project's is mounted, attached or running on the host.
+/// Mounts, loop devices, namespaces and processes of a project on the host.
 fn held(project: &Project) -> Vec<String> {
     let mark = project.path("").display().to_string();
     let read = |cmd: Cmd| cmd.output().unwrap().stdout;
@@ -49,7 +46,7 @@ fn held(project: &Project) -> Vec<String> {
     held
 }
 
-/// Waits until the kernel has taken down what was killed; what is left then.
+/// Waits until the kernel has removed everything that a killed build held; returns what remains at the timeout.
 fn left(project: &Project) -> Vec<String> {
     let deadline = Instant::now() + TEARDOWN;
     loop {
@@ -72,12 +69,12 @@ fn outcomes(steps: &[String], outcome: &str) -> usize {
     steps.iter().filter(|step| *step == outcome).count()
 }
 
-/// Killed when it is about to change something and when it just has, at every change, and in the middle of every step; and once for
-/// each the next build goes on from the last layer.
+/// Kills a build before and after every change, and in the middle of every step. After each kill the next build continues from the last
+/// layer.
 #[test]
 #[ignore = "starts containers"]
-fn a_build_killed_anywhere_leaves_nothing_and_the_next_goes_on() {
-    if impossible() {
+fn a_build_killed_at_any_point_leaves_nothing_and_the_next_build_continues() {
+    if skipped() {
         return;
     }
     let groups = control_groups();
@@ -86,14 +83,14 @@ fn a_build_killed_anywhere_leaves_nothing_and_the_next_goes_on() {
         let project = Project::new("container");
         project.script("two", "true");
         let mut build = project.start_paused(&[], point);
-        assert!(comes_to_a_stop(build.child(), PATIENCE), "it never came to {point}");
+        assert!(stops(build.child(), TIMEOUT), "it did not stop at {point}");
         let running = held(&project).len();
         build.signal(Signal::KILL);
         let (_, done, _) = build.end();
         let left = left(&project);
-        println!("{point:9} {running} held while it ran, {} left", left.len());
+        println!("{point:9} {running} held while it ran, {} remain", left.len());
         assert!(left.is_empty(), "{point}: {}", left.join("\n"));
-        goes_on(&project, outcomes(&done, "done"));
+        continues(&project, outcomes(&done, "done"));
     }
     for step in 1..=3u64 {
         let project = Project::new("container");
@@ -107,26 +104,29 @@ fn a_build_killed_anywhere_leaves_nothing_and_the_next_goes_on() {
         let (_, done, _) = build.end();
         let left = left(&project);
         assert!(left.is_empty(), "in step {step}: {}", left.join("\n"));
-        goes_on(&project, outcomes(&done, "done"));
+        continues(&project, outcomes(&done, "done"));
     }
-    // Another build may run beside this test.
+    // Another build may run at the same time.
     let new: Vec<String> = control_groups().into_iter().filter(|group| !groups.contains(group)).collect();
-    assert_eq!(new, [""; 0], "a control group is left");
+    assert_eq!(new, [""; 0], "a control group remains");
 }
 
-/// Builds to the end from the layers of the steps that were done: the last of them may not have got its layer.
-fn goes_on(project: &Project, done: usize) {
+/// Builds to the end and checks that it starts from the layers of the completed steps. The last of these may have no layer.
+fn continues(project: &Project, done: usize) {
     let (code, steps, result) = project.start().end();
     assert_eq!(code, Some(0), "{result}");
     let found = outcomes(&steps, "up-to-date");
-    // An image that was complete when its build was killed is simply there.
-    assert!(steps.is_empty() || found == done.min(2) || found + 1 == done, "{done} were done before, then {steps:?}");
+    // If the image was complete when the build was killed, no step runs.
+    assert!(
+        steps.is_empty() || found == done.min(2) || found + 1 == done,
+        "{done} steps were completed before, then {steps:?}"
+    );
     assert_eq!(result["data"]["image"]["built_in"], "container");
     assert_eq!(project.orphans(), [""; 0]);
     assert_eq!(held(project), [""; 0]);
 }
 
-/// What a script tries as root, each with what must come of it. `no` means that the line must fail.
+/// What a script tries as root. A line with `no` must fail, the others must succeed.
 const ATTEMPTS: &str = r#"
 no() { if sudo sh -c "$1" >/dev/null 2>&1; then echo "POSSIBLE: $1"; exit 1; fi; echo "refused: $1"; }
 no 'mount -t devtmpfs none /mnt'
@@ -151,21 +151,21 @@ sudo sh -c 'touch /root/mine && chown 33:33 /root/mine && test "$(stat -c %u /ro
 
 #[test]
 #[ignore = "starts a container"]
-fn a_script_in_a_container_does_not_reach_the_host() {
-    if impossible() {
+fn a_script_in_a_container_cannot_reach_the_host() {
+    if skipped() {
         return;
     }
     let project = Project::new("container");
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port().to_string();
-    // The control: from here the port that the container must not reach accepts connections.
+    // The control: on the host, the port that the container must not reach accepts connections.
     std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
     let attempts = ATTEMPTS.replace("PORT", &port).replace("PROJECT", &project.path("").display().to_string());
     project.script("one", &attempts);
     project.script("two", "true");
     let mut refused = Vec::new();
     let mut build = project.start();
-    build.until("the attempts were over", |e| {
+    build.until("the attempts ended", |e| {
         let line = e["line"].as_str().unwrap_or_default();
         refused.extend(line.strip_prefix("refused: ").map(str::to_owned));
         e["event"] == "step-finished" && e["index"] == 1
@@ -176,11 +176,11 @@ fn a_script_in_a_container_does_not_reach_the_host() {
     assert_eq!(refused.len(), ATTEMPTS.lines().filter(|line| line.starts_with("no '")).count());
 }
 
-/// A failed build's container is entered by the line that is printed, and goes when it is powered off.
+/// The printed command connects to the container of a failed build, and powering off removes it.
 #[test]
 #[ignore = "starts a container"]
-fn a_container_that_is_kept_is_entered_and_powered_off() {
-    if impossible() {
+fn a_kept_container_accepts_ssh_until_it_is_powered_off() {
+    if skipped() {
         return;
     }
     let project = Project::new("container");
@@ -192,19 +192,19 @@ fn a_container_that_is_kept_is_entered_and_powered_off() {
     let (code, _, result) = build.end();
     assert_eq!(code, Some(4), "{result}");
     let shell = |line: String| Cmd::new("bash").args(["-c", &line]).output().unwrap();
-    let said = shell(format!("{login} 'cat log; systemd-detect-virt'"));
-    assert_eq!(said.stdout, "one\ntwo\nsystemd-nspawn\n", "{}", said.stderr);
+    let output = shell(format!("{login} 'cat log; systemd-detect-virt'"));
+    assert_eq!(output.stdout, "one\ntwo\nsystemd-nspawn\n", "{}", output.stderr);
     shell(format!("{login} sudo poweroff"));
     assert_eq!(left(&project), [""; 0]);
     project.script("two", "true");
-    goes_on(&project, 1);
+    continues(&project, 1);
 }
 
-/// A full stop in the middle of a step, and a step that restarts the machine, which only a virtual machine can.
+/// Ctrl-C in the middle of a step; and a template with a restart, for which the plan selects a virtual machine.
 #[test]
 #[ignore = "starts a container"]
-fn ctrl_c_ends_it_and_a_restart_is_for_a_virtual_machine() {
-    if impossible() {
+fn ctrl_c_ends_a_build_and_a_restart_selects_a_virtual_machine() {
+    if skipped() {
         return;
     }
     let project = Project::new("container");
@@ -215,7 +215,7 @@ fn ctrl_c_ends_it_and_a_restart_is_for_a_virtual_machine() {
     assert_eq!((code, &result["exit"]), (Some(130), &Value::from(130)), "{result}");
     assert_eq!(left(&project), [""; 0]);
     let runs = fs::read_dir(project.path("state/runs")).unwrap().count();
-    assert_eq!(runs, 0, "the run's folder is left");
+    assert_eq!(runs, 0, "the run's directory remains");
 
     let template = fs::read_to_string(project.path("mini/mini.pkr.hcl")).unwrap();
     let restarts = template.replacen("two.sh\"\n", "two.sh\"\n    expect_disconnect = true\n", 1);

@@ -1,7 +1,7 @@
-//! README.md and CONTRIBUTING.md: every command in them is run here, or is what a part of the suite or another test runs, which is looked
-//! up there. What they show as files is written as it stands.
+//! README.md and CONTRIBUTING.md: each shell command in them is run here, by a part of the test suite, or by another test; the table below
+//! states by which, and a test checks that. The files that the pages contain are written to the project unchanged.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,26 +15,26 @@ use xtask::cli::Cli;
 
 #[path = "support/project.rs"]
 mod project;
-use project::{Project, undisturbed};
+use project::{Project, clean_environment};
 
-/// Who runs a command.
-enum Who {
+/// What runs a command.
+enum Runner {
     /// This test, in a project with two releases.
     Here,
-    /// A part of `cargo xtask test`, whose command line has these words.
+    /// The part of `cargo xtask test` with this id, whose command line contains this text.
     Part(&'static str, &'static str),
-    /// A test elsewhere, whose text has these words.
+    /// The test in this file or directory, whose source contains this text.
     Test(&'static str, &'static str),
 }
-use Who::{Here, Part, Test};
+use Runner::{Here, Part, Test};
 
-/// Every command that stands in a block of shell lines.
-const COMMANDS: &[(&str, Who)] = &[
+/// Every command in a fenced block with the language `sh`.
+const COMMANDS: &[(&str, Runner)] = &[
     ("cargo xtask ami release", Part("pipeline", "ami release --yes")),
     ("cargo xtask ami release tiny", Test("xtask/tests/kill.rs", "\"release\"")),
     ("cargo xtask ami release --on aws", Part("aws-release", "--test release")),
     ("cargo xtask --yes test", Test(".ci/run", "test")),
-    ("cargo xtask test --part agents,unit", Test("xtask/tests/cli.rs", "\"test\", \"--part\"")),
+    ("cargo xtask test --part agents,unit", Test("xtask/tests/verbs/test.rs", "\"test\", \"--part\"")),
     ("cargo test", Part("unit", "cargo test")),
     ("cargo xtask validate", Here),
     ("cargo xtask ami plan", Here),
@@ -72,7 +72,7 @@ const COMMANDS: &[(&str, Who)] = &[
     ),
 ];
 
-/// A fenced block: what its first line says, and its lines.
+/// A fenced block: its info string and its lines.
 struct Block {
     info: String,
     lines: Vec<String>,
@@ -92,11 +92,39 @@ fn blocks(name: &str) -> Vec<Block> {
             (None, None) => {}
         }
     }
-    assert!(open.is_none(), "{name}: a block has no end");
+    assert!(open.is_none(), "{name}: unclosed fenced block");
     blocks
 }
 
-/// The command without what explains it.
+/// The Markdown files below a directory.
+fn pages(dir: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join(dir)).unwrap().flatten() {
+        let name = format!("{dir}/{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            found.extend(pages(&name));
+        } else if name.ends_with(".md") {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// The text outside fenced blocks, as one line.
+fn outside_blocks(name: &str) -> String {
+    let (mut text, mut inside) = (String::new(), false);
+    for line in fs::read_to_string(root().join(name)).unwrap().lines() {
+        if line.starts_with("```") {
+            inside = !inside;
+        } else if !inside {
+            text.push_str(line);
+            text.push(' ');
+        }
+    }
+    text
+}
+
+/// The command without the comment after it.
 fn command(line: &str) -> &str {
     line.split("  #").next().unwrap().trim()
 }
@@ -105,34 +133,39 @@ fn command(line: &str) -> &str {
 fn every_command_exists_with_its_flags() {
     let mut seen = 0;
     let inline = Regex::new(r"`(cargo xtask [^`]+)`").unwrap();
-    for name in ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"] {
-        let text = fs::read_to_string(root().join(name)).unwrap().replace('\n', " ");
+    let mut pages = pages("docs/src");
+    pages.retain(|name| !name.starts_with("docs/src/reference/"));
+    assert!(pages.len() > 20, "{pages:?}");
+    pages.extend(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"].map(str::to_owned));
+    for name in &pages {
+        let text = outside_blocks(name);
         let quoted = inline.captures_iter(&text).map(|found| found[1].to_owned());
         let listed: Vec<String> = blocks(name).iter().flat_map(|block| block.lines.clone()).collect();
         let listed = listed.iter().map(|line| command(line).trim_start_matches("$ "));
-        // In the README's table stands what each one is for, behind two spaces.
+        // In the README's list of commands a description follows each command after two spaces.
         let listed = listed
             .filter(|line| line.starts_with("cargo xtask"))
             .map(|line| line.split("  ").next().unwrap().to_owned());
         for line in quoted.chain(listed) {
-            let line = line.split(['>', '|', '…']).next().unwrap().replace(['[', ']'], "").replace("...", "");
-            let words = shell_words::split(line.trim()).unwrap();
+            let line =
+                line.replace('…', "").split(['>', '|']).next().unwrap().replace(['[', ']'], "").replace("...", "");
+            let words = shell_words::split(line.trim()).unwrap_or_else(|e| panic!("{name}: `{line}`: {e}"));
             let words = std::iter::once("cargo xtask".to_owned()).chain(words.into_iter().skip(2));
             if let Err(error) = Cli::try_parse_from(words) {
                 let kind = error.kind();
-                // A command that is named without what it needs, or with a name in the place of a value, is a name.
+                // A mention of a command may omit required arguments, or have a placeholder as a value.
                 use clap::error::ErrorKind as Kind;
                 let help = Kind::DisplayHelpOnMissingArgumentOrSubcommand;
-                let named = [Kind::MissingRequiredArgument, Kind::ValueValidation, help];
-                assert!(named.contains(&kind), "{name}: `{line}`: {error}");
+                let mention = [Kind::MissingRequiredArgument, Kind::ValueValidation, help];
+                assert!(mention.contains(&kind), "{name}: `{line}`: {error}");
             }
             seen += 1;
         }
     }
-    assert!(seen > 50, "{seen} commands: this test looks in the wrong place");
+    assert!(seen > 50, "only {seen} commands found");
 }
 
-/// All shell lines of both pages, in order.
+/// The file and text of all shell lines of both pages, in order.
 fn shell_lines() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for name in ["README.md", "CONTRIBUTING.md"] {
@@ -143,50 +176,54 @@ fn shell_lines() -> Vec<(String, String)> {
     found
 }
 
-fn who(name: &str, line: &str) -> &'static Who {
+fn runner(name: &str, line: &str) -> &'static Runner {
     let known = COMMANDS.iter().find(|(command, _)| *command == line);
-    &known.unwrap_or_else(|| panic!("{name}: nobody runs `{line}`; say in documents.rs who does")).1
+    &known.unwrap_or_else(|| panic!("{name}: no test runs `{line}`; add the command to COMMANDS in documents.rs")).1
 }
 
 #[test]
-fn what_is_not_run_here_is_run_where_it_is_said_to_be() {
+fn commands_that_are_not_run_here_are_run_by_the_stated_part_or_test() {
     let plan = Project::new().run(&["test", "--full", "--dry-run"]).stdout;
     for (name, line) in shell_lines() {
-        match who(&name, &line) {
+        match runner(&name, &line) {
             Here => {}
-            Part(part, words) => {
+            Part(part, text) => {
                 let row = plan.lines().find(|row| row.split_whitespace().next() == Some(*part));
-                assert!(row.is_some_and(|row| row.contains(words)), "{line}: no part {part} with `{words}`: {plan}");
+                assert!(row.is_some_and(|row| row.contains(text)), "{line}: no part {part} with `{text}`: {plan}");
             }
-            Test(file, words) => {
+            Test(file, text) => {
                 let path = root().join(file);
                 let files = if path.is_dir() {
                     fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()).collect()
                 } else {
                     vec![path]
                 };
-                let has = |file: &PathBuf| fs::read_to_string(file).is_ok_and(|text| text.contains(words));
-                assert!(files.iter().any(has), "{line}: {file} has no `{words}`");
+                let has = |file: &PathBuf| fs::read_to_string(file).is_ok_and(|source| source.contains(text));
+                assert!(files.iter().any(has), "{line}: {file} has no `{text}`");
             }
         }
     }
     for (command, _) in COMMANDS {
-        assert!(shell_lines().iter().any(|(_, line)| line == command), "`{command}` stands on no page any more");
+        assert!(
+            shell_lines().iter().any(|(_, line)| line == command),
+            "`{command}` is on no page; remove it from COMMANDS"
+        );
     }
 }
 
-/// The documents of this name of all images.
+/// The documents with this name of all images, by path.
 fn kept(name: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let state = std::env::var_os("AGENT_AMI_LOCAL_STATE_DIR").map_or_else(|| root().join(".agent-ami"), PathBuf::from);
-    let inside = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let inside = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let images = inside(state.join("regions")).flat_map(inside);
     images.filter_map(|image| Some((image.join(name), fs::read(image.join(name)).ok()?))).collect()
 }
 
-/// A look with a spec that no image meets: the instance stays up, and the line that is printed leads into it. It is no verdict on the image.
+/// With a spec that no image passes, the instance stays up and the printed command connects to it. The image's smoke report does not
+/// change.
 #[test]
 #[ignore = "boots a VM"]
-fn a_failed_check_leaves_its_instance_up_to_look_at() {
+fn keep_on_failure_keeps_the_instance_after_a_failed_check() {
     let results = kept("smoke.json");
     assert!(!results.is_empty(), "no image was smoke-tested");
     let dir = tempfile::tempdir().unwrap();
@@ -197,10 +234,10 @@ fn a_failed_check_leaves_its_instance_up_to_look_at() {
     let mut smoke = Command::new(env!("CARGO_BIN_EXE_xtask"));
     smoke.args(["ami", "smoke", "--keep-on-failure", "--no-reboot", "--spec"]).arg(&spec).current_dir(root());
     let ended = smoke.output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert!(said.contains("no-such-tool"), "{said}");
-    let login = said.lines().find_map(|line| line.trim().strip_prefix("the instance is kept: ")).unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("no-such-tool"), "{stderr}");
+    let login = stderr.lines().find_map(|line| line.trim().strip_prefix("the instance is kept: ")).unwrap();
     let shell = |line: String| Command::new("bash").args(["-c", &line]).output().unwrap();
     let inside = shell(format!("{login} cat /etc/agent-ami/manifest.json"));
     assert!(String::from_utf8_lossy(&inside.stdout).contains("recipe_hash"), "{login}: {inside:?}");
@@ -208,10 +245,10 @@ fn a_failed_check_leaves_its_instance_up_to_look_at() {
     assert_eq!((kept("smoke.json"), kept("smoke-partial.json").len()), (results, 0));
 }
 
-/// A run without the reboot is kept beside the verdict, which it does not replace.
+/// A smoke report without the second pass is a separate document and does not replace the complete one.
 #[test]
 #[ignore = "boots a VM"]
-fn a_smoke_test_without_the_reboot_replaces_no_verdict() {
+fn a_smoke_test_without_the_reboot_does_not_replace_the_smoke_report() {
     let results = kept("smoke.json");
     assert!(!results.is_empty(), "no image was smoke-tested");
     let mut smoke = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -229,22 +266,22 @@ fn a_smoke_test_without_the_reboot_replaces_no_verdict() {
 }
 
 #[test]
-fn every_command_does_what_the_page_says() {
+fn the_commands_of_both_pages_succeed() {
     let project = Project::new();
-    // Two releases: one in production for long, a newer one in staging.
+    // Two releases: an older one in production and a newer one in staging.
     let contents = [("node", "24.1.0"), ("codex", "0.168.0")];
     let old = project.disk("01");
     project.contents(&old, &contents);
-    project.run(&["ami", "promote", &old.id.0, "--yes"]).says(0, &[]);
+    project.run(&["ami", "promote", &old.id.0, "--yes"]).assert_exit(0, &[]);
     let production =
         ["ami", "promote", "--from", "staging", "--channel", "production", "--override", "no wait", "--yes"];
-    project.run(&production).says(0, &[]);
+    project.run(&production).assert_exit(0, &[]);
     let new = project.ready("02");
     project.contents(&new, &[("node", "24.1.0"), ("codex", "0.169.0")]);
-    project.run(&["ami", "promote", &new.id.0, "--yes"]).says(0, &[]);
+    project.run(&["ami", "promote", &new.id.0, "--yes"]).assert_exit(0, &[]);
     project.edit("ami.toml", "soak_hours = 48", "soak_hours = 0");
 
-    // `cargo xtask` is the binary of this test; nobody is there to be asked.
+    // `cargo xtask` is the binary under test, with --yes because there is no terminal.
     let shim = project.path("bin/cargo");
     fs::create_dir_all(shim.parent().unwrap()).unwrap();
     let script = format!(
@@ -253,7 +290,7 @@ fn every_command_does_what_the_page_says() {
     );
     fs::write(&shim, script).unwrap();
     fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
-    // Nobody is signed in at GitHub.
+    // As `gh` without a login.
     let github = project.path("bin/gh");
     fs::write(&github, "#!/bin/sh\nexit 1\n").unwrap();
     fs::set_permissions(&github, fs::Permissions::from_mode(0o755)).unwrap();
@@ -268,18 +305,18 @@ fn every_command_does_what_the_page_says() {
                 fs::write(&file, format!("{before}\n{}\n", block.lines.join("\n"))).unwrap();
             }
             for line in block.lines.iter().filter(|_| block.info == "sh").map(|line| command(line)) {
-                if !matches!(who(name, line), Here) {
+                if !matches!(runner(name, line), Here) {
                     continue;
                 }
-                // Two images now: which one is meant must be said where there was one.
+                // Once the page's ami.toml has added a second image, the name is required.
                 let line = if line == "cargo xtask ami plan" { "cargo xtask ami plan locus-agent" } else { line };
                 let mut shell = Command::new("bash");
                 shell.args(["-ec", line]).current_dir(project.path("")).env("PATH", &path);
                 shell.env("CARGO_MANIFEST_DIR", project.path("xtask"));
-                undisturbed(&mut shell);
+                clean_environment(&mut shell);
                 let ended = shell.output().unwrap();
-                let said = String::from_utf8_lossy(&ended.stderr);
-                assert!(ended.status.success(), "{name}: `{line}`: {}\n{said}", ended.status);
+                let stderr = String::from_utf8_lossy(&ended.stderr);
+                assert!(ended.status.success(), "{name}: `{line}`: {}\n{stderr}", ended.status);
             }
         }
     }
@@ -290,7 +327,7 @@ fn every_command_does_what_the_page_says() {
     );
     assert!(
         read("channels/production.env").contains(&format!("LOCUS_AMI_ID={}\n", old.id)),
-        "rolled back to the old one"
+        "production does not point at the older image"
     );
     assert!(read("release/report.html").contains(&new.id.0) && project.path("release/sbom.cdx.json").exists());
 }

@@ -1,8 +1,9 @@
-//! The state folder's disk is full, really: what cannot be written down is not done, and with space again everything goes on.
+//! The file system of the state directory is full: a change that cannot be written to the ledger is not made, and with free space again the
+//! run can be resumed.
 //!
-//! `cargo test -p xtask --test full_disk -- --ignored` as root, or `cargo xtask test --full`: it mounts a small disk.
+//! `cargo test -p xtask --test full_disk -- --ignored` as root, which mounting a small tmpfs requires, or `cargo xtask test --full`.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::Write as _;
@@ -17,7 +18,7 @@ use project::Project;
 mod stopped;
 use stopped::Stopped;
 
-/// A disk of 4 MiB.
+/// A tmpfs of 4 MiB.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -27,7 +28,7 @@ impl Disk {
         Self(at)
     }
 
-    /// Takes all the room there is.
+    /// Writes a file until no space is left.
     fn fill(&self) {
         let mut file = fs::File::create(self.0.join("fill")).unwrap();
         while file.write_all(&[0; 512]).is_ok() {}
@@ -45,8 +46,8 @@ impl Drop for Disk {
 }
 
 #[test]
-#[ignore = "mounts a disk: wants root"]
-fn what_cannot_be_written_down_is_not_done() {
+#[ignore = "mounts a tmpfs, which requires root"]
+fn changes_that_cannot_be_written_to_the_ledger_are_not_made() {
     for point in ["before:2", "after:2", "before:4", "after:4"] {
         let project = Project::new();
         project.edit("ami.toml", "ssm_prefix = \"\"", "ssm_prefix = \"/locus/ami\"");
@@ -57,23 +58,23 @@ fn what_cannot_be_written_down_is_not_done() {
         command.env("LEDGER_PAUSE_AT", point);
         let stopped = Stopped::start(&command);
         disk.fill();
-        let said = stopped.goes_on(3);
-        assert!(said.contains("free some"), "{point}: {said}");
+        let stderr = stopped.finish(3);
+        assert!(stderr.contains("free some"), "{point}: {stderr}");
         assert_eq!(
             point.starts_with("after"),
-            said.contains("ledger.db cannot be used: database or disk is full"),
-            "{point}: {said}"
+            stderr.contains("ledger.db cannot be used: database or disk is full"),
+            "{point}: {stderr}"
         );
         assert!(!project.path("channels/staging.env").exists(), "{point}: a later change was made");
-        // Refused for the same reason, or because the first could not give up its claim.
-        project.run(&promote).says(3, &[]);
+        // Refused because the disk is full, or because the first promotion could not release its claim.
+        project.run(&promote).assert_exit(3, &[]);
 
         disk.empty();
         let ledger = rusqlite::Connection::open(project.path(".agent-ami/ledger.db")).unwrap();
         let outcome: String = ledger.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(outcome, "ok");
         let runs = project.data(&["ami", "runs", "--unfinished"])["runs"].clone();
-        project.run(&["ami", "resume", runs[0]["run"]["id"].as_str().unwrap(), "--yes"]).says(0, &["read back"]);
+        project.run(&["ami", "resume", runs[0]["run"]["id"].as_str().unwrap(), "--yes"]).assert_exit(0, &["read back"]);
         let history = project.data(&["ami", "history", "--channel", "staging"]);
         assert_eq!(history["now"]["local-1"], image.id.0.as_str(), "{point}");
         assert_eq!(history["history"].as_array().unwrap().len(), 1, "{point}");

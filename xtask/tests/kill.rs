@@ -1,10 +1,10 @@
-//! A release that is killed at every point at which it changes something, before and after, and then taken up again: it ends as one
-//! that nobody disturbed, and nothing is left that should not be. In real VMs, with a small template.
+//! A release that is killed before and after each of its changes and then resumed has the same end state as an uninterrupted release. In
+//! real virtual machines, with a small template.
 //!
-//! `cargo test -p xtask --test kill -- --ignored --nocapture`, or `cargo xtask test --full`; an hour. Needs what a release leaves in the
-//! state folder: a base image and the smoke binary.
+//! `cargo test -p xtask --test kill -- --ignored --nocapture`, or `cargo xtask test --full`; takes an hour. Requires a base image and the
+//! smoke binary in the state directory; `cargo xtask ami release` creates both.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it sees and stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,7 +46,7 @@ build {
     inline = ["echo one | sudo tee /etc/one"]
   }
 
-  # An image without the builder's identity, as every good one is.
+  # The smoke test requires that the builder's identity is removed.
   provisioner "shell" {
     inline = ["sudo sh -c 'rm -f /etc/ssh/ssh_host_* /home/ubuntu/.ssh/authorized_keys; cloud-init clean --logs --seed; truncate -s 0 /etc/machine-id; sync'"]
   }
@@ -62,15 +62,15 @@ impl Project {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let state = std::env::var_os("AGENT_AMI_LOCAL_STATE_DIR").map_or(repository.join(".agent-ami"), PathBuf::from);
         let project = Self { dir: TempDir::new().unwrap() };
-        // The judge is compiled from the same sources, so it is the same judge.
+        // With links to the same sources, the smoke binary in the state directory is up to date.
         for part in ["scripts", "smoke", "xtask", "Cargo.toml", "Cargo.lock"] {
             symlink(repository.join(part), project.path(part)).unwrap();
         }
         for part in ["base", "bin"] {
-            let there = state.join(part);
-            assert!(there.exists(), "no {}: run `cargo xtask ami release` first", there.display());
+            let source = state.join(part);
+            assert!(source.exists(), "no {}: run `cargo xtask ami release` first", source.display());
             fs::create_dir_all(project.path("state").join(part)).unwrap();
-            for entry in fs::read_dir(there).unwrap().flatten().filter(|e| e.file_name() != "target") {
+            for entry in fs::read_dir(source).unwrap().flatten().filter(|e| e.file_name() != "target") {
                 symlink(entry.path(), project.path("state").join(part).join(entry.file_name())).unwrap();
             }
         }
@@ -84,7 +84,7 @@ impl Project {
         self.dir.path().join(name)
     }
 
-    /// Processes that work in this project.
+    /// Command lines of the processes that have the project's path on their command line.
     fn processes(&self) -> Vec<String> {
         let mark = self.dir.path().to_string_lossy().into_owned();
         let line = |entry: fs::DirEntry| {
@@ -96,20 +96,20 @@ impl Project {
 }
 
 impl Stage for Project {
-    #[expect(clippy::disallowed_methods, reason = "a process that is watched and killed")]
+    #[expect(clippy::disallowed_methods, reason = "the test observes and kills the process")]
     fn start(&self, args: &[&str], pause: &str) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.args(args).args(["--format", "json", "--yes", "--state", "state"]).current_dir(self.dir.path());
         command.env("CARGO_MANIFEST_DIR", self.path("xtask")).env("LEDGER_PAUSE_AT", pause);
-        // Settings of the test's own run are not those of the project in it.
+        // The project has a separate state directory.
         command.env_remove("AGENT_AMI_LOCAL_STATE_DIR");
         command.stdout(fs::File::create(self.path("out")).unwrap()).stderr(Stdio::inherit()).spawn().unwrap()
     }
 
     fn run(&self, args: &[&str]) -> Value {
         let code = self.start(args, "").wait().unwrap().code();
-        let said = fs::read_to_string(self.path("out")).unwrap();
-        let last: Value = serde_json::from_str(said.lines().last().unwrap_or("{}")).unwrap();
+        let stdout = fs::read_to_string(self.path("out")).unwrap();
+        let last: Value = serde_json::from_str(stdout.lines().last().unwrap_or("{}")).unwrap();
         assert_eq!(code, Some(0), "{args:?}: {}", last["error"].as_str().unwrap_or_default());
         last["data"].clone()
     }
@@ -126,17 +126,17 @@ impl Stage for Project {
         state.insert("promotions".to_owned(), format!("{promotions:?}"));
         for (region, id) in history["now"].as_object().unwrap() {
             let there = images.as_array().unwrap().iter().any(|i| i["id"] == *id && i["region"] == *region);
-            state.insert(format!("staging in {region}"), format!("an image that is there: {there}"));
+            state.insert(format!("staging in {region}"), format!("an existing image: {there}"));
         }
         let env = fs::read_to_string(self.path("staging.env")).unwrap();
         state.insert("lines of staging.env".to_owned(), env.lines().count().to_string());
         let gc = self.run(&["ami", "gc"])["decisions"].clone();
         let removals = gc.as_array().unwrap().iter().filter(|d| d["action"] != "keep").count();
-        state.insert("what gc would take away".to_owned(), removals.to_string());
+        state.insert("resources that gc would remove".to_owned(), removals.to_string());
         state.insert("processes".to_owned(), format!("{:?}", self.processes()));
         let count = |dir: &str| fs::read_dir(self.path(dir)).into_iter().flatten().count().to_string();
-        state.insert("runs' folders".to_owned(), count("state/runs"));
-        // A key may have several: each is a layer, or what is left of one.
+        state.insert("run directories".to_owned(), count("state/runs"));
+        // One key may have several generations, finished or not.
         let keys = fs::read_dir(self.path("state/layers")).into_iter().flatten().flatten();
         let generations = keys.flat_map(|key| fs::read_dir(key.path()).into_iter().flatten()).count();
         state.insert("layers".to_owned(), generations.to_string());
@@ -144,16 +144,16 @@ impl Stage for Project {
     }
 }
 
-/// How far a project has come before the release that is killed.
+/// The state of a project before the release that is killed.
 enum Before<'a> {
     Nothing,
-    /// The image of this project was built.
+    /// It has the image of this project, without a smoke report.
     Built(&'a Project),
-    /// And judged good.
+    /// It has the image of this project with a passed smoke report.
     Smoked(&'a Project),
 }
 
-/// A project that has come so far: images are whole in themselves, so they can be carried over.
+/// A project in this state. The directory of an image can be copied to another project.
 fn after(before: &Before<'_>) -> Project {
     let project = Project::new();
     let (from, smoked) = match before {
@@ -165,7 +165,7 @@ fn after(before: &Before<'_>) -> Project {
         let to = project.path("state/regions/local-1").join(image.file_name());
         fs::create_dir_all(&to).unwrap();
         for file in fs::read_dir(image.path()).unwrap().flatten() {
-            // What channels pointed at it is the other project's affair.
+            // The marks belong to the channels of the other project.
             let name = file.file_name().into_string().unwrap();
             if name != "marks.json" && (smoked || ["image.json", "disk.qcow2"].contains(&name.as_str())) {
                 fs::copy(file.path(), to.join(name)).unwrap();
@@ -175,29 +175,29 @@ fn after(before: &Before<'_>) -> Project {
     project
 }
 
-/// Each stage's changes are killed in a release that has all before them done, which saves two boots a point.
+/// Each stage starts with the results of the stages before it, which saves two boots per point.
 #[test]
 #[ignore = "boots dozens of VMs"]
-fn a_release_killed_anywhere_ends_as_one_that_was_not() {
+fn a_release_killed_at_any_point_and_resumed_has_the_same_end_state() {
     let release = ["ami", "release"];
-    let whole = Project::new();
-    whole.run(&release);
+    let complete = Project::new();
+    complete.run(&release);
     let starts =
         |name: &'static str| move |call: &Value| call["action"] == "local:StartMachine" && call["subject"] == name;
     let copies = |call: &Value| call["action"] == "local:CopyImage";
-    // `KILL_STAGE=promoting` is that one alone, and `KILL_FROM` counts within it.
+    // `KILL_STAGE=promote` runs only this stage, and `KILL_FROM` counts within the stage.
     let only = std::env::var("KILL_STAGE").unwrap_or_default();
-    let wanted = |stage: &str| only.is_empty() || only == stage;
-    if wanted("building") {
-        println!("--- building");
+    let selected = |stage: &str| only.is_empty() || only == stage;
+    if selected("build") {
+        println!("--- build");
         kill_everywhere(&release, 3, starts("smoke"), || after(&Before::Nothing));
     }
-    if wanted("judging") {
-        println!("--- judging");
-        kill_everywhere(&release, 1, copies, || after(&Before::Built(&whole)));
+    if selected("smoke") {
+        println!("--- smoke");
+        kill_everywhere(&release, 1, copies, || after(&Before::Built(&complete)));
     }
-    if wanted("promoting") {
-        println!("--- promoting");
-        kill_everywhere(&release, 8, |_| false, || after(&Before::Smoked(&whole)));
+    if selected("promote") {
+        println!("--- promote");
+        kill_everywhere(&release, 8, |_| false, || after(&Before::Smoked(&complete)));
     }
 }

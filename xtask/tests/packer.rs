@@ -1,13 +1,9 @@
-//! The real Packer builds the same template in a real VM; the image passes the same smoke spec, and the two SBOMs say the same.
+//! Packer builds the same template in a virtual machine; its image passes the same smoke spec, and both SBOMs are equal.
 //!
-//! `cargo test -p xtask --test packer -- --ignored --nocapture`, or `cargo xtask test --full`. Builds Packer from source, which needs
-//! Go, and takes as long as a build from nothing.
+//! `cargo test -p xtask --test packer -- --ignored --nocapture`, or `cargo xtask test --full`. Builds Packer from source, which requires
+//! Go, and takes as long as a build from the base image.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test says what it sees and stops where it cannot go on"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test prints its observations and fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,7 +19,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Packer and its plugins, built if need be.
+/// The directory of Packer and its plugins, which are built if they are missing.
 fn tools() -> PathBuf {
     let tools = root().join(".agent-ami/packer-tools");
     Cmd::new(root().join(".ci/packer/provide")).arg(&tools).read().unwrap();
@@ -31,7 +27,7 @@ fn tools() -> PathBuf {
 }
 
 /// Runs a command; returns its exit code and its result.
-#[expect(clippy::disallowed_methods, reason = "the command line as a person starts it")]
+#[expect(clippy::disallowed_methods, reason = "the test runs the command line as a user does")]
 fn xtask(args: &[&str], tools: &Path) -> (Option<i32>, Value) {
     println!("cargo xtask {}", args.join(" "));
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -47,7 +43,7 @@ fn xtask(args: &[&str], tools: &Path) -> (Option<i32>, Value) {
 
 #[test]
 #[ignore = "builds Packer, boots VMs and builds the whole image"]
-fn packers_image_is_ours() {
+fn both_engines_build_the_same_image() {
     let tools = tools();
     let built = |args: &[&str]| {
         let (code, result) = xtask(args, &tools);
@@ -56,14 +52,14 @@ fn packers_image_is_ours() {
     };
     let native = built(&["ami", "build", "--engine", "native"]);
     let native_id = native["id"].as_str().unwrap();
-    // What is in an image is brought home when it is judged.
+    // The contents of an image are known after its smoke test.
     if xtask(&["ami", "diff", native_id, native_id], &tools).0 != Some(0) {
         assert_eq!(xtask(&["ami", "smoke", native_id], &tools).0, Some(0));
     }
-    // What is there already was built from the same inputs; that it was another engine is no reason to build again.
+    // --force, because an image of another engine with the same recipe hash counts as up to date.
     let packer = built(&["ami", "build", "--engine", "packer", "--force"]);
     assert_eq!((&native["engine"], &packer["engine"]), (&Value::from("native"), &Value::from("packer")));
-    assert_eq!(native["recipe_hash"], packer["recipe_hash"], "the same template is the same recipe");
+    assert_eq!(native["recipe_hash"], packer["recipe_hash"], "the recipe hashes differ");
     let packer_id = packer["id"].as_str().unwrap();
     assert_ne!(native_id, packer_id);
 

@@ -1,7 +1,7 @@
-//! `pins`: what is newer is taken whole or not at all, and proposed once. npm, uv and gh are scripts here that answer as the real ones
-//! do, git is real and pushes into a real repository. That the real npm and uv answer so, CONTRIBUTING.md tells how to see.
+//! `pins`: an update changes all files or none, and there is one pull request for it. npm, uv and gh are scripts with the output of the
+//! real programs; git is real and pushes to a local repository. `cargo xtask pins check` runs the real npm and uv.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,12 +13,12 @@ use xtask::process::Cmd;
 mod project;
 use project::{Ended, Project, ended};
 
-/// npm: codex has a release that is old and one of today; a lock file is made by naming what is in package.json.
+/// npm: codex has an old release and one of today. A lock file gets the version of codex from package.json.
 const NPM: &str = r#"#!/bin/bash
 today=$(date -u +%FT%TZ)
-for word; do case $word in view) asked=yes ;; @openai/codex) codex=yes ;; esac; done
-if [[ ${asked:-} ]]; then
-  [[ -e $STAND/offline ]] && { echo "npm error code EAI_AGAIN" >&2; exit 1; }
+for word; do case $word in view) view=yes ;; @openai/codex) codex=yes ;; esac; done
+if [[ ${view:-} ]]; then
+  [[ -e $FIXTURE/offline ]] && { echo "npm error code EAI_AGAIN" >&2; exit 1; }
   if [[ ${codex:-} ]]; then
     echo '{"time": {"9.0.0": "2026-01-01T00:00:00Z", "9.1.0": "'"$today"'"}, "versions": ["9.0.0", "9.1.0"], "dist-tags": {"latest": "9.1.0"}}'
   else
@@ -26,29 +26,29 @@ if [[ ${asked:-} ]]; then
   fi
   exit
 fi
-[[ -e $STAND/no-lock ]] && { echo "npm error code E500" >&2; exit 1; }
+[[ -e $FIXTURE/no-lock ]] && { echo "npm error code E500" >&2; exit 1; }
 jq --slurpfile p package.json '.packages["node_modules/@openai/codex"].version = $p[0].dependencies["@openai/codex"]' package-lock.json >l && mv l package-lock.json
 "#;
 
-/// uv: the newest is what is pinned.
-const UV: &str = "#!/bin/bash\nread -r asked; echo \"${asked%%>*}==0.0.1\"\n";
+/// uv: no package has a newer version than its pin.
+const UV: &str = "#!/bin/bash\nread -r requirement; echo \"${requirement%%>*}==0.0.1\"\n";
 
-/// gh: remembers what it was asked, and which pull request is open.
+/// gh: logs its command lines, and keeps the number of the open pull request in a file.
 const GH: &str = r#"#!/bin/bash
-echo "$*" >>"$STAND/gh.log"
+echo "$*" >>"$FIXTURE/gh.log"
 case "$1 $2" in
-"pr list") cat "$STAND/open" 2>/dev/null ;;
-"pr create") echo 7 >"$STAND/open"; echo https://example.org/pull/7 ;;
+"pr list") cat "$FIXTURE/open" 2>/dev/null ;;
+"pr create") echo 7 >"$FIXTURE/open"; echo https://example.org/pull/7 ;;
 "issue create") echo https://example.org/issues/8 ;;
 esac
 exit 0
 "#;
 
-struct Stand {
+struct Fixture {
     project: Project,
 }
 
-impl Stand {
+impl Fixture {
     fn new() -> Self {
         let project = Project::new();
         let script = |path: &str, text: &str| {
@@ -57,19 +57,19 @@ impl Stand {
             fs::write(&path, text).unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         };
-        script("stand/npm", NPM);
-        script("stand/gh", GH);
+        script("fixture/npm", NPM);
+        script("fixture/gh", GH);
         let requirements = fs::read_to_string(project.path("scripts/pip/uv/requirements.txt")).unwrap();
         let version = requirements.lines().find_map(|line| line.strip_prefix("uv==")).unwrap().trim_end_matches(" \\");
         script(&format!(".agent-ami/tools/uv-{version}/bin/uv"), UV);
-        let stand = Self { project };
-        fs::write(stand.project.path(".gitignore"), "/.agent-ami\n/stand\n/origin\n").unwrap();
-        stand.git(&["init", "--quiet", "--bare", "origin"]);
-        stand.git(&["init", "--quiet", "--initial-branch=main", "."]);
-        stand.git(&["remote", "add", "origin", "./origin"]);
-        stand.git(&["add", "."]);
-        stand.git(&["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all"]);
-        stand
+        let fixture = Self { project };
+        fs::write(fixture.project.path(".gitignore"), "/.agent-ami\n/fixture\n/origin\n").unwrap();
+        fixture.git(&["init", "--quiet", "--bare", "origin"]);
+        fixture.git(&["init", "--quiet", "--initial-branch=main", "."]);
+        fixture.git(&["remote", "add", "origin", "./origin"]);
+        fixture.git(&["add", "."]);
+        fixture.git(&["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "all"]);
+        fixture
     }
 
     fn git(&self, args: &[&str]) -> String {
@@ -78,9 +78,9 @@ impl Stand {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.project.command(args);
-        let path = format!("{}:{}", self.project.path("stand").display(), std::env::var("PATH").unwrap());
-        command.env("PATH", path).env("STAND", self.project.path("stand"));
-        // Nobody is configured, as in a workflow.
+        let path = format!("{}:{}", self.project.path("fixture").display(), std::env::var("PATH").unwrap());
+        command.env("PATH", path).env("FIXTURE", self.project.path("fixture"));
+        // No identity is configured, as in a workflow.
         command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null").env_remove("EMAIL");
         command
     }
@@ -95,54 +95,54 @@ impl Stand {
 }
 
 #[test]
-fn what_is_newer_and_old_enough_is_taken_everywhere_at_once() {
-    let stand = Stand::new();
-    let checked = stand.run(&["pins", "check"]);
-    checked.says(0, &["1 newer", "pins update"]);
+fn update_changes_pins_lock_file_and_smoke_spec_to_releases_that_are_old_enough() {
+    let fixture = Fixture::new();
+    let checked = fixture.run(&["pins", "check"]);
+    checked.assert_exit(0, &["1 newer", "pins update"]);
     assert!(checked.stdout.contains("-> 9.0.0  (9.1.0 is too young)"), "{}", checked.stdout);
-    stand.run(&["pins", "update", "--dry-run"]).says(0, &["nothing was written"]);
-    assert_eq!(stand.git(&["status", "--porcelain"]), "", "neither check nor --dry-run changes anything");
+    fixture.run(&["pins", "update", "--dry-run"]).assert_exit(0, &["nothing was written"]);
+    assert_eq!(fixture.git(&["status", "--porcelain"]), "", "check or --dry-run changed a file");
 
-    let updated = stand.run(&["pins", "update", "--yes"]);
-    updated.says(0, &["+ \"@openai/codex\": \"9.0.0\"", "3 files changed"]);
-    assert!(updated.stdout.contains("that means MINOR for locus-agent: 1.0.0 -> 1.1.0"), "{}", updated.stdout);
-    let changed = stand.git(&["status", "--porcelain"]);
+    let updated = fixture.run(&["pins", "update", "--yes"]);
+    updated.assert_exit(0, &["+ \"@openai/codex\": \"9.0.0\"", "3 files changed"]);
+    assert!(updated.stdout.contains("MINOR bump of locus-agent: 1.0.0 -> 1.1.0"), "{}", updated.stdout);
+    let changed = fixture.git(&["status", "--porcelain"]);
     let changed: Vec<&str> = changed.lines().map(|line| line.trim().trim_start_matches("M ")).collect();
     assert_eq!(changed, ["scripts/npm/package-lock.json", "scripts/npm/package.json", "smoke/specs/locus-agent.toml"]);
-    stand.run(&["validate"]).says(0, &[]);
+    fixture.run(&["validate"]).assert_exit(0, &[]);
 
-    stand.run(&["pins", "update", "--yes", "--min-age", "0s"]).says(0, &["\"9.1.0\""]);
-    assert!(stand.read("smoke/specs/locus-agent.toml").contains("version = \"=9.1.0\""));
+    fixture.run(&["pins", "update", "--yes", "--min-age", "0s"]).assert_exit(0, &["\"9.1.0\""]);
+    assert!(fixture.read("smoke/specs/locus-agent.toml").contains("version = \"=9.1.0\""));
 }
 
 #[test]
-fn a_lock_file_that_cannot_be_made_leaves_all_as_it_was() {
-    let stand = Stand::new();
-    fs::write(stand.project.path("stand/no-lock"), "").unwrap();
-    stand.run(&["pins", "update", "--yes"]).says(4, &["E500"]);
-    assert_eq!(stand.git(&["status", "--porcelain"]), "");
+fn update_changes_nothing_if_a_lock_file_cannot_be_made() {
+    let fixture = Fixture::new();
+    fs::write(fixture.project.path("fixture/no-lock"), "").unwrap();
+    fixture.run(&["pins", "update", "--yes"]).assert_exit(4, &["E500"]);
+    assert_eq!(fixture.git(&["status", "--porcelain"]), "");
 }
 
 #[test]
-fn without_a_network_that_is_said_and_nothing_asked_twice() {
-    let stand = Stand::new();
-    fs::write(stand.project.path("stand/offline"), "").unwrap();
-    let checked = stand.run(&["pins", "check"]);
-    checked.says(0, &["EAI_AGAIN"]);
-    let uv = fs::read_dir(stand.project.path(".agent-ami/tools")).unwrap().flatten().next().unwrap().path();
+fn check_fails_only_if_neither_npm_nor_uv_reaches_its_registry() {
+    let fixture = Fixture::new();
+    fs::write(fixture.project.path("fixture/offline"), "").unwrap();
+    let checked = fixture.run(&["pins", "check"]);
+    checked.assert_exit(0, &["EAI_AGAIN"]);
+    let uv = fs::read_dir(fixture.project.path(".agent-ami/tools")).unwrap().flatten().next().unwrap().path();
     fs::write(uv.join("bin/uv"), "#!/bin/sh\necho 'client error (Connect)' >&2\nexit 2\n").unwrap();
-    stand.run(&["pins", "check"]).says(4, &["without a network nobody knows"]);
+    fixture.run(&["pins", "check"]).assert_exit(4, &["check the network connection"]);
 }
 
 #[test]
-fn a_proposal_is_one_branch_and_one_pull_request_however_often() {
-    let stand = Stand::new();
-    // What the person was about to commit is not in it.
-    fs::write(stand.project.path("mine"), "mine").unwrap();
-    stand.git(&["add", "mine"]);
-    stand.run(&["pins", "update", "--propose", "--yes"]).says(0, &["opened https://example.org/pull/7"]);
+fn propose_updates_its_pull_request_when_run_again() {
+    let fixture = Fixture::new();
+    // Files that the user has staged are not part of the proposal.
+    fs::write(fixture.project.path("mine"), "mine").unwrap();
+    fixture.git(&["add", "mine"]);
+    fixture.run(&["pins", "update", "--propose", "--yes"]).assert_exit(0, &["opened https://example.org/pull/7"]);
     let head = "refs/heads/agent-ami/pins";
-    let origin = |args: &[&str]| stand.git(&[&["--git-dir=origin"][..], args].concat());
+    let origin = |args: &[&str]| fixture.git(&[&["--git-dir=origin"][..], args].concat());
     let shown = origin(&["show", "--stat=200", "--format=%an%n%B", head]);
     for word in
         ["github-actions[bot]", "Pins: @openai/codex 9.0.0", "MINOR", "scripts/npm/package.json", "3 files changed"]
@@ -150,33 +150,35 @@ fn a_proposal_is_one_branch_and_one_pull_request_however_often() {
         assert!(shown.contains(word), "{word}: {shown}");
     }
     assert!(!shown.contains("mine"), "{shown}");
-    assert!(stand.git(&["status", "--porcelain"]).contains("A  mine"), "what was staged still is");
+    assert!(fixture.git(&["status", "--porcelain"]).contains("A  mine"), "the file is not staged any more");
 
-    stand.git(&["checkout", "--quiet", "--", "scripts", "smoke"]);
-    stand.run(&["pins", "update", "--propose", "--yes", "--min-age", "0s"]).says(0, &["pull request 7 up to date"]);
+    fixture.git(&["checkout", "--quiet", "--", "scripts", "smoke"]);
+    fixture
+        .run(&["pins", "update", "--propose", "--yes", "--min-age", "0s"])
+        .assert_exit(0, &["updated pull request 7"]);
     assert!(origin(&["log", "-1", "--format=%s", head]).contains("9.1.0"));
-    assert_eq!(origin(&["rev-list", "--count", head]).trim(), "2", "it stands on main, not on the last proposal");
-    let log = stand.read("stand/gh.log");
+    assert_eq!(origin(&["rev-list", "--count", head]).trim(), "2", "the proposal is not one commit on main");
+    let log = fixture.read("fixture/gh.log");
     assert_eq!((log.matches("pr create").count(), log.matches("pr edit 7").count()), (1, 1), "{log}");
 }
 
 #[test]
-fn what_no_version_mends_becomes_an_issue() {
-    let stand = Stand::new();
-    stand.project.edit("scripts/pins.json", "\"review_at\": \"2027-01-31\"", "\"review_at\": \"2026-01-31\"");
-    stand
+fn propose_opens_an_issue_for_what_no_version_fixes() {
+    let fixture = Fixture::new();
+    fixture.project.edit("scripts/pins.json", "\"review_at\": \"2027-01-31\"", "\"review_at\": \"2026-01-31\"");
+    fixture
         .run(&["pins", "update", "--propose", "--yes", "--min-age", "9999d"])
-        .says(0, &["opened https://example.org/issues/8"]);
-    let log = stand.read("stand/gh.log");
+        .assert_exit(0, &["opened https://example.org/issues/8"]);
+    let log = fixture.read("fixture/gh.log");
     assert!(log.contains("the review of ubuntu 22.04 was due on 2026-01-31") && !log.contains("pr create"), "{log}");
 }
 
 #[test]
-fn without_gh_nothing_is_begun() {
-    let stand = Stand::new();
-    fs::remove_file(stand.project.path("stand/gh")).unwrap();
-    let mut command = stand.command(&["pins", "update", "--propose", "--yes"]);
-    let path = format!("{}:/usr/bin:/bin", stand.project.path("stand").display());
-    ended(command.env("PATH", path)).says(3, &["gh", "cli.github.com"]);
-    assert_eq!(stand.git(&["status", "--porcelain"]), "");
+fn propose_without_gh_fails_and_changes_nothing() {
+    let fixture = Fixture::new();
+    fs::remove_file(fixture.project.path("fixture/gh")).unwrap();
+    let mut command = fixture.command(&["pins", "update", "--propose", "--yes"]);
+    let path = format!("{}:/usr/bin:/bin", fixture.project.path("fixture").display());
+    ended(command.env("PATH", path)).assert_exit(3, &["gh", "cli.github.com"]);
+    assert_eq!(fixture.git(&["status", "--porcelain"]), "");
 }

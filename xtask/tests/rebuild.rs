@@ -1,12 +1,8 @@
-//! In real VMs: a build that is killed, interrupted, repeated and changed. A small template, so that machines are what takes
-//! time here, not packages. Needs a base image, which a release makes: `cargo xtask ami build`, then
-//! `cargo test -p xtask --test rebuild -- --ignored --nocapture`. `cargo xtask test` does both.
+//! Builds in real virtual machines: killed, failed, repeated, interrupted by Ctrl-C. The template is small and installs no packages.
+//! Requires a base image: `cargo xtask ami build`, then `cargo test -p xtask --test rebuild -- --ignored --nocapture`. `cargo xtask test`
+//! runs both.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test says what it sees and stops where it cannot go on"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test prints its observations and fails by panicking")]
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use xtask::process::Cmd;
 
-#[expect(dead_code, reason = "the container test uses the rest")]
+#[expect(dead_code, reason = "the container test uses the other functions")]
 mod support;
 use support::Project;
 
@@ -28,7 +24,7 @@ fn step_started(index: u64) -> impl Fn(&Value) -> bool {
 fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     let project = Project::new("vm");
 
-    println!("kill -9 in the middle of step 2:");
+    println!("SIGKILL in the middle of step 2:");
     project.script("two", "sleep 5");
     let mut build = project.start();
     build.until("step 2 began", step_started(2));
@@ -37,7 +33,7 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     assert_eq!((code, steps), (None, vec!["done".to_owned()]), "{last}");
 
     println!(
-        "the next build goes on from the layer after step 1, when QEMU crashes on another machine; its step 3 fails:"
+        "the next build continues from the layer after step 1; its QEMU crashes and is replaced once; its step 3 fails:"
     );
     project.script("three", "seq 50; echo broken >&2; exit 7");
     let mut build = project.start_with(&["--keep-on-failure"]);
@@ -55,19 +51,23 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     {
         assert!(error.contains(word), "`{word}` is not in {error}");
     }
-    assert!(!error.contains("│ 10\n") && error.contains("│ 12\n"), "not the last 40 lines: {error}");
+    assert!(!error.contains("│ 10\n") && error.contains("│ 12\n"), "expected the last 40 lines: {error}");
 
-    println!("its machine was kept for a look: {login}");
+    println!("its machine is kept: {login}");
     let shell = |line: String| Cmd::new("bash").args(["-c", &line]).output().unwrap();
-    assert_eq!(shell(format!("{login} cat log")).stdout, "one\ntwo\nthree\n", "the failed step's own traces are there");
+    assert_eq!(
+        shell(format!("{login} cat log")).stdout,
+        "one\ntwo\nthree\n",
+        "the disk has no changes of the failed step"
+    );
     shell(format!("{login} sudo poweroff"));
     let deadline = Instant::now() + Duration::from_secs(120);
     while project.processes().iter().any(|line| line.starts_with("qemu-system")) {
-        assert!(Instant::now() < deadline, "it does not power off");
+        assert!(Instant::now() < deadline, "the machine does not power off");
         std::thread::sleep(Duration::from_millis(200));
     }
 
-    println!("fixed, it alone runs, on a disk that every step wrote to once:");
+    println!("after the fix only step 3 runs, on a disk that each step wrote to once:");
     project.script("three", "test \"$(tr '\\n' ' ' <~/log)\" = 'one two three '");
     let (code, steps, result) = project.start().end();
     assert_eq!((code, steps), (Some(0), ["up-to-date", "up-to-date", "done"].map(str::to_owned).to_vec()), "{result}");
@@ -80,13 +80,13 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     assert_eq!(manifest["builds"][0]["artifact_id"], format!("local-1:{id}"));
     let checksum = fs::read_to_string(project.path("mini.sha256")).unwrap();
     assert_eq!(checksum, format!("{}\tdisk.qcow2\n", result["data"]["image"]["content"].as_str().unwrap()));
-    assert!(project.path("seen").exists(), "the shell-local post-processor did not run in the project's folder");
+    assert!(project.path("seen").exists(), "the shell-local post-processor did not run in the project's directory");
 
     println!("nothing changed:");
     let (code, steps, result) = project.start().end();
     assert_eq!((code, steps.len(), &result["data"]["up_to_date"]), (Some(0), 0, &Value::Bool(true)), "{result}");
 
-    println!("the last script changed once more; Ctrl-C while it runs, alone:");
+    println!("the last script changed again; Ctrl-C while it runs:");
     project.script("three", "sleep 600");
     let mut build = project.start();
     build.until("step 3 began", step_started(3));
@@ -95,7 +95,7 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     let interrupted = Instant::now();
     let (code, steps, result) = build.end();
     assert_eq!((code, &result["exit"]), (Some(130), &Value::from(130)), "{result}");
-    assert!(interrupted.elapsed().as_secs() < 120, "it waited for the step to end by itself");
+    assert!(interrupted.elapsed().as_secs() < 120, "the build waited until the step ended");
     assert_eq!(steps[..2], ["up-to-date", "up-to-date"]);
     assert_eq!(project.orphans(), [""; 0]);
 }

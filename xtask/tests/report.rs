@@ -1,4 +1,4 @@
-//! A release's pages: the HTML file and the job summary, from a story told by events. What is hostile in it stays text.
+//! The HTML page and the job summary of a release, rendered from a run report that is built from events. Hostile content is escaped.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,8 @@ fn image(id: &str, region: &str, from: Option<&str>) -> Image {
     }
 }
 
-fn told(exit: u8) -> RunReport {
+/// The run report of a release; with an exit code other than 0, of a failed one.
+fn recorded(exit: u8) -> RunReport {
     let mut run_report = RunReport { command: "cargo xtask ami release".to_owned(), ..RunReport::default() };
     let started = |phase, subject: &str| Event::PhaseStarted { phase, subject: subject.to_owned() };
     let ended = |phase, outcome, seconds, summary: &str| Event::PhaseFinished {
@@ -54,6 +55,7 @@ fn told(exit: u8) -> RunReport {
         name: name.to_owned(),
         outcome,
         seconds,
+        exit_code: None,
     };
     let check = |pass: &str, outcome: &str| Event::Check {
         pass: pass.to_owned(),
@@ -71,14 +73,14 @@ fn told(exit: u8) -> RunReport {
         (61.0, started(Phase::Smoke, "first boot")),
         (90.0, check("first boot", "pass")),
         (95.0, check("after reboot", if exit == 0 { "pass" } else { "fail" })),
-        (100.0, ended(Phase::Smoke, Outcome::Done, 39.0, "judged")),
+        (100.0, ended(Phase::Smoke, Outcome::Done, 39.0, "all checks passed")),
         (100.0, Event::Warning { message: HOSTILE.to_owned(), hint: "look".to_owned() }),
         (100.0, Event::Diff { file: "channels/staging.env".into(), diff: "+LOCUS_AMI_ID=ami-1\n```\n".to_owned() }),
     ];
     for (at, event) in &events {
         run_report.take(*at, event);
     }
-    let error = (exit != 0).then(|| format!("judged bad: {HOSTILE}"));
+    let error = (exit != 0).then(|| format!("the image failed: {HOSTILE}"));
     let end =
         Event::Result { ok: exit == 0, exit, summary: "released".to_owned(), error, data: serde_json::Value::Null };
     run_report.take(100.0, &end);
@@ -101,21 +103,21 @@ fn told(exit: u8) -> RunReport {
             bytes: (2_900_000_000, 3_029_000_000),
             boots: Vec::new(),
         },
-        reasons: vec![(Level::Minor, "grok 1.0.41 is new".to_owned())],
+        reasons: vec![(Level::Minor, "grok 1.0.41 added".to_owned())],
     });
     run_report
 }
 
 #[test]
 fn the_summary_has_ids_changes_and_times() {
-    let text = markdown::render(&told(0));
+    let text = markdown::render(&recorded(0));
     insta::assert_snapshot!(text.lines().take(30).collect::<Vec<_>>().join("\n"));
     assert!(text.contains("- and 50 more") && text.contains("| = 10-base | cached |"), "{text}");
 }
 
-/// The story of an image whose two boots were measured, the second one with a unit of another name.
+/// A run report with two measured boots; the second one has a unit with a hostile name.
 fn measured() -> RunReport {
-    let mut run_report = told(0);
+    let mut run_report = recorded(0);
     let unit = |name: &str, seconds| Unit { name: name.to_owned(), seconds };
     let boot = |to_ssh, slowest: &str| Boot {
         to_ssh: Some(to_ssh),
@@ -160,13 +162,13 @@ fn boots_stand_side_by_side() {
     ] {
         assert!(html.contains(cells), "{cells}: {html}");
     }
-    let unmeasured = page::render(&told(0));
+    let unmeasured = page::render(&recorded(0));
     assert!(!unmeasured.contains("<h2>Boot</h2>"), "{unmeasured}");
 }
 
 #[test]
-fn nothing_hostile_is_more_than_text() {
-    for run_report in [told(0), told(1), measured()] {
+fn hostile_content_is_escaped() {
+    for run_report in [recorded(0), recorded(1), measured()] {
         let (markdown, html) = (markdown::render(&run_report), page::render(&run_report));
         let outside = markdown.split("````").step_by(2).collect::<String>();
         assert!(!outside.contains("<script"), "{markdown}");
@@ -179,8 +181,8 @@ fn nothing_hostile_is_more_than_text() {
 }
 
 #[test]
-fn a_failed_release_says_so_first() {
-    let run_report = told(1);
+fn a_failed_release_begins_with_its_failure() {
+    let run_report = recorded(1);
     let (markdown, html) = (markdown::render(&run_report), page::render(&run_report));
     assert!(markdown.starts_with("## ❌ locus-agent-v1.1.0-20261122-0900"), "{markdown}");
     assert!(markdown.contains("Exit code 1:") && markdown.contains("**ufw** (after reboot, fail)"), "{markdown}");
@@ -188,8 +190,8 @@ fn a_failed_release_says_so_first() {
 }
 
 #[test]
-fn the_page_is_one_file_that_fetches_nothing() {
-    let html = page::render(&told(0));
+fn the_page_is_one_file_without_external_resources() {
+    let html = page::render(&recorded(0));
     for word in ["http://", "https://", "src=", "url(", "@import", "<link"] {
         assert!(!html.contains(word), "{word}");
     }
@@ -199,21 +201,21 @@ fn the_page_is_one_file_that_fetches_nothing() {
 }
 
 #[test]
-fn a_story_is_read_back_as_it_was_written() {
-    let run_report = told(0);
+fn a_run_report_survives_serialization() {
+    let run_report = recorded(0);
     let again: RunReport = serde_json::from_slice(&serde_json::to_vec(&run_report).unwrap()).unwrap();
     assert_eq!(page::render(&again), page::render(&run_report));
 }
 
 #[test]
-fn what_github_would_refuse_is_cut() {
-    let mut run_report = told(0);
+fn a_summary_above_the_limit_of_github_is_truncated() {
+    let mut run_report = recorded(0);
     run_report.documents.push(("gc".to_owned(), "ä".repeat(1_000_000)));
     assert!(markdown::render(&run_report).len() < 1024 * 1024);
 }
 
 #[test]
-fn a_command_that_did_nothing_adds_nothing() {
+fn a_command_without_effects_adds_no_summary() {
     let mut run_report = RunReport { command: "cargo xtask ami list".to_owned(), ..RunReport::default() };
     let end = Event::Result { ok: true, exit: 0, summary: String::new(), error: None, data: serde_json::Value::Null };
     run_report.take(0.1, &end);

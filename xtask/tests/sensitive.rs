@@ -1,6 +1,6 @@
-//! A sensitive variable's value is used and stands nowhere: not in what is printed, nor in any file of the state folder.
+//! The value of a sensitive variable is neither in the output of a command nor in any file of the state directory.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ use project::{Ended, Project, ended};
 
 const SECRET: &str = "S3CRET-t0ken/with'quote";
 
-/// A project whose template has a sensitive variable, which a step prints, and whose build fails on this machine at once.
+/// A project whose template has a sensitive variable, and a sensitive local that contains its value.
 fn project() -> Project {
     let project = Project::new();
     let file = project.path("packer/variables.pkr.hcl");
@@ -22,22 +22,22 @@ fn project() -> Project {
     project
 }
 
-/// A build that ends when its run has begun and its lock is taken: not one program is found.
+/// A build that fails after its run has begun and has taken the build lock, because no program is on PATH.
 fn build(project: &Project, args: &[&str]) -> Ended {
-    let nothing = project.path("nothing");
-    fs::create_dir_all(&nothing).unwrap();
-    let failed = ended(project.command(&[&["ami", "build"], args].concat()).env("PATH", nothing));
+    let empty = project.path("empty");
+    fs::create_dir_all(&empty).unwrap();
+    let failed = ended(project.command(&[&["ami", "build"], args].concat()).env("PATH", empty));
     assert_ne!(failed.code, 0, "{}{}", failed.stdout, failed.stderr);
     failed
 }
 
-/// Files below a folder that hold the text.
-fn holders(dir: &Path, text: &str) -> Vec<PathBuf> {
+/// The files below a directory that contain the text.
+fn files_with(dir: &Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            found.extend(holders(&path, text));
+            found.extend(files_with(&path, text));
         } else if fs::read(&path).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes())) {
             found.push(path);
         }
@@ -46,64 +46,64 @@ fn holders(dir: &Path, text: &str) -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn stands_nowhere(project: &Project, ended: &Ended) {
+fn assert_hidden(project: &Project, ended: &Ended) {
     for part in [SECRET, "S3CRET-t0ken", "S3CRET%2Dt0ken"] {
         assert!(!ended.stdout.contains(part) && !ended.stderr.contains(part), "{}{}", ended.stdout, ended.stderr);
         let state = project.path(".agent-ami");
         if state.exists() {
-            assert_eq!(holders(&state, part), Vec::<PathBuf>::new(), "{part}");
+            assert_eq!(files_with(&state, part), Vec::<PathBuf>::new(), "{part}");
         }
     }
 }
 
 /// hashicorp/packer#7448
 #[test]
-fn the_value_of_a_flag_stands_in_no_output_report_lock_or_ledger() {
+fn the_value_of_a_flag_is_in_no_output_report_lock_or_ledger() {
     let project = project();
     let var = format!("npm_token={SECRET}");
     for format in ["human", "json"] {
         let failed = build(&project, &["--var", &var, "--verbose", "--format", format]);
-        stands_nowhere(&project, &failed);
+        assert_hidden(&project, &failed);
     }
     let runs = project.run(&["ami", "runs"]);
-    stands_nowhere(&project, &runs);
+    assert_hidden(&project, &runs);
     assert!(runs.stdout.contains("npm_token=<sensitive>"), "{}", runs.stdout);
     let plan = project.run(&["ami", "plan", "--var", &var]);
-    stands_nowhere(&project, &plan);
+    assert_hidden(&project, &plan);
     assert!(plan.stdout.contains("(sensitive)"), "{}", plan.stdout);
 }
 
 #[test]
-fn a_value_from_elsewhere_is_hidden_as_well() {
+fn a_value_from_a_file_or_the_environment_is_hidden() {
     let project = project();
     fs::write(project.path("secret.pkrvars.hcl"), format!("npm_token = \"{SECRET}\"\n")).unwrap();
     let failed = build(&project, &["--var-file", "secret.pkrvars.hcl"]);
-    stands_nowhere(&project, &failed);
+    assert_hidden(&project, &failed);
     let failed =
-        ended(project.command(&["ami", "build"]).env("PKR_VAR_npm_token", SECRET).env("PATH", project.path("nothing")));
-    stands_nowhere(&project, &failed);
+        ended(project.command(&["ami", "build"]).env("PKR_VAR_npm_token", SECRET).env("PATH", project.path("empty")));
+    assert_hidden(&project, &failed);
 }
 
-/// The template is broken, so that any variable may be sensitive.
+/// If the template cannot be read, every variable may be sensitive.
 #[test]
-fn a_broken_template_hides_every_value() {
+fn every_value_is_hidden_if_the_template_is_invalid() {
     let project = project();
     project.edit("packer/variables.pkr.hcl", "variable \"npm_token\" {", "variable \"npm_token\" {{");
     let failed = build(&project, &["--var", &format!("npm_token={SECRET}")]);
-    stands_nowhere(&project, &failed);
+    assert_hidden(&project, &failed);
 }
 
 #[test]
-fn a_password_in_a_packages_url_is_refused_and_hidden() {
+fn a_password_in_the_url_of_a_package_is_an_error_and_hidden() {
     let project = project();
     let var = format!("locus_package=https://deploy:{}@packages.example/locus.tgz", "S3CRET-t0ken");
     let refused = project.run(&["ami", "build", "--var", &var]);
-    refused.says(2, &["LOCUS_PACKAGE has a user or a password in its URL", "packer/locus-ami.pkr.hcl:"]);
-    stands_nowhere(&project, &refused);
+    refused.assert_exit(2, &["LOCUS_PACKAGE has a user or a password in its URL", "packer/locus-ami.pkr.hcl:"]);
+    assert_hidden(&project, &refused);
 }
 
 #[test]
-fn the_state_folder_is_closed_to_others() {
+fn the_state_directory_is_accessible_to_its_owner_only() {
     let project = project();
     let state = project.path(".agent-ami");
     fs::create_dir(&state).unwrap();
@@ -113,7 +113,7 @@ fn the_state_folder_is_closed_to_others() {
     assert_eq!(mode(&state), 0o700);
     let mut files = vec![state.join("ledger.db"), state.join("locks/build.lock")];
     let report = fs::read_dir(state.join("reports")).unwrap().flatten().next().unwrap().path();
-    files.extend(["report.html", "story.json"].map(|name| report.join(name)));
+    files.extend(["report.html", "run-report.json"].map(|name| report.join(name)));
     for file in files {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }

@@ -1,7 +1,7 @@
-//! Rules about the source that no compiler checks: a module imports only those before it, one module spawns, one prints, every file says
-//! what it is for and stays small. ARCHITECTURE.md explains them. The rules for scripts are `cargo xtask validate`'s.
+//! Rules for the source that no compiler checks: a module imports only modules declared before it, one module starts processes, one prints,
+//! every file begins with its purpose and is small. ARCHITECTURE.md explains them. `cargo xtask validate` checks the rules for scripts.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ fn files(dir: &str, ending: &str) -> Vec<(PathBuf, String)> {
     found.sort();
     let text = |p: PathBuf| (p.strip_prefix(root()).unwrap().to_owned(), std::fs::read_to_string(&p).unwrap());
     let found: Vec<_> = found.into_iter().map(text).collect();
-    assert!(!found.is_empty(), "{dir} has no {ending}: this test reads the wrong directory");
+    assert!(!found.is_empty(), "no file {ending} in {dir}");
     found
 }
 
@@ -43,8 +43,8 @@ fn module(path: &Path) -> String {
     parts.next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned()
 }
 
-fn assert_none(complaints: &[String]) {
-    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+fn assert_none(violations: &[String]) {
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
 }
 
 /// The directories with Rust sources that are not tests.
@@ -60,10 +60,12 @@ fn order(root_file: &str) -> Vec<String> {
 #[test]
 fn a_module_imports_only_those_declared_before_it() {
     let import = Regex::new(r"crate::([a-z_]+)|crate::\{([^}]+)\}").unwrap();
-    let mut complaints = Vec::new();
-    for (dir, root_file, least) in
-        [("xtask/src", "xtask/src/lib.rs", 15), ("xtask/aws/src", "xtask/aws/src/lib.rs", 15), ("smoke/src", "smoke/src/main.rs", 5)]
-    {
+    let mut violations = Vec::new();
+    for (dir, root_file, least) in [
+        ("xtask/src", "xtask/src/lib.rs", 15),
+        ("xtask/aws/src", "xtask/aws/src/lib.rs", 15),
+        ("smoke/src", "smoke/src/main.rs", 5),
+    ] {
         let order = order(root_file);
         assert!(order.len() > least, "{root_file}: {order:?}");
         for (path, text) in files(dir, ".rs") {
@@ -73,63 +75,64 @@ fn a_module_imports_only_those_declared_before_it() {
                 let names = found.get(1).or(found.get(2)).unwrap().as_str();
                 for name in names.split(',').map(|n| n.trim().split("::").next().unwrap_or_default()) {
                     if order.iter().position(|r| *r == name).is_some_and(|other| other > place) {
-                        complaints.push(format!("{}: {here} imports {name}, which comes later", path.display()));
+                        violations
+                            .push(format!("{}: {here} imports {name}, which is declared after it", path.display()));
                     }
                 }
             }
         }
     }
-    assert_none(&complaints);
+    assert_none(&violations);
 }
 
 #[test]
-fn one_module_spawns_and_one_prints() {
-    let spawns = Regex::new(r"duct::|xshell::|process::Command|Command::new").unwrap();
+fn one_module_starts_processes_and_one_prints() {
+    let spawns = Regex::new(r"duct::|xshell::|process::Command|\bCommand::new").unwrap();
     let prints = Regex::new(r"\be?print(ln)?!|\bdbg!|io::stdout|io::stderr").unwrap();
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     for (path, text) in SOURCES.iter().flat_map(|dir| files(dir, ".rs")) {
         let name = path.to_string_lossy().into_owned();
         let may_spawn = ["xtask/src/process.rs", "smoke/src/exec.rs"].contains(&name.as_str());
         let may_print = module(&path) == "report" || name == "smoke/src/main.rs";
         for (number, line) in code(&text).lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//")) {
             if !may_spawn && spawns.is_match(line) && !name.ends_with("process.rs") {
-                complaints.push(format!("{name}:{}: only process.rs spawns: {}", number + 1, line.trim()));
+                violations.push(format!("{name}:{}: only process.rs starts processes: {}", number + 1, line.trim()));
             }
             if !may_print && prints.is_match(line) {
-                complaints.push(format!("{name}:{}: only report/ prints: {}", number + 1, line.trim()));
+                violations.push(format!("{name}:{}: only report/ prints: {}", number + 1, line.trim()));
             }
         }
     }
-    assert_none(&complaints);
+    assert_none(&violations);
 }
 
 #[test]
-fn every_file_says_what_it_is_for_and_stays_small() {
-    let mut complaints = Vec::new();
+fn every_file_begins_with_its_purpose_and_is_small() {
+    let mut violations = Vec::new();
     for (path, text) in files("xtask", ".rs").into_iter().chain(files("smoke", ".rs")) {
         let lines = code(&text).lines().count();
         if !text.starts_with("//!") {
-            complaints.push(format!("{}: its first line does not say what it is for (//!)", path.display()));
+            violations.push(format!("{}: the first line is not a module comment (//!)", path.display()));
         }
         if lines > 500 {
-            complaints.push(format!("{}: {lines} lines without tests; split it", path.display()));
+            violations.push(format!("{}: {lines} lines without tests; split it", path.display()));
         }
     }
-    assert_none(&complaints);
+    assert_none(&violations);
 }
 
-/// Paths of one developer's machine work nowhere else.
+/// Absolute paths of a developer's or CI machine.
 #[test]
-fn no_file_names_a_developers_machine() {
-    let mut complaints = Vec::new();
+fn no_file_contains_a_path_of_a_single_machine() {
+    let mut violations = Vec::new();
     for dir in ["xtask/src", "smoke", "scripts", "packer"] {
         for (path, text) in files(dir, "") {
             for word in ["/home/runner", "/work/", "/Users/"] {
                 if text.contains(word) {
-                    complaints.push(format!("{}: {word}", path.display()));
+                    violations.push(format!("{}: {word}", path.display()));
                 }
             }
         }
     }
-    assert_none(&complaints);
+    assert_none(&violations);
 }

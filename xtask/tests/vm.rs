@@ -1,21 +1,17 @@
-//! On a real instance: every smoke check sees what it is there for. Needs an image: `cargo xtask ami build`, then
-//! `cargo test -p xtask --test vm -- --ignored --nocapture`. `cargo xtask test` does both.
+//! On a real instance: every smoke check detects its break. Requires an image: `cargo xtask ami build`, then
+//! `cargo test -p xtask --test vm -- --ignored --nocapture`. `cargo xtask test` runs both.
 //!
-//! Breaking one thing at a time would take one judgement for each of about sixty checks. So several independent things are
-//! broken at once, and exactly their checks must fail. `AGENT_AMI_BREAKS` chooses another way:
+//! One break at a time would require one smoke test for each of more than eighty checks. So each round applies several independent breaks,
+//! and exactly their checks must fail. `AGENT_AMI_BREAKS` selects another schedule:
 //!
-//! - `pairs` breaks everything a second time, in other company, so that no two things are broken together both times. That
-//!   tells as much as one at a time: were check B to fail because of A's break, it would in the one round without B's.
-//! - `each` breaks one thing at a time.
-//! - the beginning of a name (`ufw`) breaks those alone, one at a time.
+//! - `pairs` applies each break in two rounds, and no two breaks are together in both. This is as good as one break at a time: if check B
+//!   failed because of break A, it would also fail in the round that has break A and not break B.
+//! - `each` applies one break at a time.
+//! - the beginning of a check's name (`ufw`) applies only the breaks of these checks, one at a time.
 //!
-//! The instance is a container where images are built in one, else a virtual machine; `AGENT_AMI_BREAKS_IN` is `vm` or `container`.
+//! The instance is a container where images are built in one, else a virtual machine; `AGENT_AMI_BREAKS_IN=vm` or `container` sets it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test says what it sees and stops where it cannot go on"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test prints its observations and fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -54,7 +50,7 @@ struct Breaks {
 }
 
 impl Break {
-    /// True if the two may not be broken at once.
+    /// True if the two breaks must not be in the same round.
     fn conflicts(&self, other: &Break) -> bool {
         let names = |a: &Break, b: &Break| {
             let hits = |pattern: &String| match pattern.strip_suffix('*') {
@@ -67,7 +63,7 @@ impl Break {
     }
 }
 
-/// Puts the breaks into rounds of at most `most`, none together with one that `apart` forbids.
+/// Distributes the breaks over rounds of at most `most`, without pairs that conflict or for which `apart` returns true.
 fn rounds(breaks: &[Break], most: usize, apart: &dyn Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
     let mut rounds: Vec<Vec<usize>> = Vec::new();
     for i in 0..breaks.len() {
@@ -82,12 +78,12 @@ fn rounds(breaks: &[Break], most: usize, apart: &dyn Fn(usize, usize) -> bool) -
     rounds
 }
 
-/// The side of the smallest square that holds so many.
+/// The side of the smallest square with at least `many` cells.
 fn side(many: usize) -> usize {
     (1..).find(|n| n * n >= many).unwrap_or(1)
 }
 
-/// Every break in two rounds, no two together in both.
+/// Rounds in which each break occurs twice, and no two breaks are together twice.
 fn schedule(breaks: &[Break]) -> Vec<Vec<usize>> {
     let most = side(breaks.len());
     let first = rounds(breaks, most, &|_, _| false);
@@ -96,24 +92,24 @@ fn schedule(breaks: &[Break]) -> Vec<Vec<usize>> {
     first.into_iter().chain(second).collect()
 }
 
-/// So many judgements see every break once; each takes more than a minute where machines are emulated.
+/// Number of rounds without `AGENT_AMI_BREAKS`. One takes more than a minute on an emulated machine.
 const ROUNDS: usize = 5;
 
-/// What the scripts in breaks.toml may use.
+/// Functions for the scripts in breaks.toml.
 const FUNCTIONS: &str = r#"
 set -euo pipefail
 away=/var/lib/agent-ami-away
 mkdir -p $away
-# shadow NAME ARGUMENT ANSWER: NAME ARGUMENT gives this answer; anything else goes to the real one.
+# shadow NAME ARGUMENT OUTPUT: NAME ARGUMENT prints OUTPUT; with other arguments the real program runs.
 shadow() {
   local real; real=$(readlink -f "$(command -v "$1")")
   if [ -e "/usr/local/bin/$1" ]; then mv "/usr/local/bin/$1" "$away/$1.link"; fi
   printf '#!/bin/sh\nif [ "$1" = %s ]; then echo "%s"; exit 0; fi\nexec %s "$@"\n' "$2" "$3" "$real" >"/usr/local/bin/$1"
   chmod 755 "/usr/local/bin/$1"
 }
-# hide NAME: it is not there.
+# hide NAME: removes the program from its directory.
 hide() { local path; path=$(command -v "$1"); echo "$path" >"$away/$1.path"; mv "$path" "$away/$1.file"; }
-# back NAME: undoes both.
+# back NAME: undoes shadow or hide.
 back() {
   if [ -e "$away/$1.path" ]; then mv "$away/$1.file" "$(cat "$away/$1.path")"; rm "$away/$1.path"; return; fi
   rm "/usr/local/bin/$1"
@@ -121,7 +117,7 @@ back() {
 }
 "#;
 
-/// Runs a script as root on the instance; a complaint if it fails.
+/// Runs a script as root on the instance; returns an error message if it fails.
 fn script(ssh: &dyn Remote, text: &str) -> Option<String> {
     let whole = format!("export FIXTURES={}/fixtures\n{FUNCTIONS}\n{text}\n", stage::FOLDER);
     let finished = ssh.output("sudo bash -s", whole.as_bytes()).unwrap();
@@ -139,7 +135,7 @@ fn failed(report: &Report) -> BTreeSet<String> {
     report.failed().into_iter().map(str::to_owned).collect()
 }
 
-/// Prints what a person should know.
+/// Prints warnings and notes.
 struct Lines;
 
 impl Observer for Lines {
@@ -156,7 +152,7 @@ fn context() -> Context {
         root: PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned(),
         common: cli.common,
         events: Arc::new(Lines),
-        // Those that choose this test's breaks set no key of ami.toml.
+        // The variables of this test are not settings of ami.toml.
         env: std::env::vars().filter(|(name, _)| !name.starts_with("AGENT_AMI_BREAKS")).collect(),
         line: "cargo test --test vm".to_owned(),
         words: Vec::new(),
@@ -165,7 +161,7 @@ fn context() -> Context {
     }
 }
 
-/// Ends the test's run however the test ends: nobody could take it up again, and `ami resume` would try to.
+/// Ends the test's run, also if the test fails: `ami resume` must not try to resume it.
 struct Ended<'a>(&'a Context);
 
 impl Drop for Ended<'_> {
@@ -182,7 +178,7 @@ fn breaks() -> Vec<Break> {
     ["breaks.toml", "breaks-hygiene.toml"].into_iter().flat_map(read).collect()
 }
 
-/// Starts an instance of the newest image for a test, uploads the smoke test's kit and hands both over.
+/// Starts an instance of the newest image, uploads the smoke test's kit, and runs a test on the instance.
 fn on_an_instance(in_container: Option<bool>, test: impl FnOnce(&Local, &mut LocalMachine)) {
     let context = context();
     let config = context.config().unwrap();
@@ -202,8 +198,8 @@ fn on_an_instance(in_container: Option<bool>, test: impl FnOnce(&Local, &mut Loc
     test(&local, &mut machine);
 }
 
-/// Where breaks are tried: `AGENT_AMI_BREAKS_IN` is `vm` or `container`; without it, a container where images are built in one.
-fn place() -> Option<bool> {
+/// `AGENT_AMI_BREAKS_IN`: true for a container, false for a virtual machine, `None` for the kind that builds images here.
+fn in_container() -> Option<bool> {
     match std::env::var("AGENT_AMI_BREAKS_IN").as_deref() {
         Ok("vm") => Some(false),
         Ok("container") => Some(true),
@@ -214,7 +210,7 @@ fn place() -> Option<bool> {
 
 #[test]
 #[ignore = "starts an instance"]
-fn every_check_sees_its_break_and_no_other() {
+fn every_check_detects_its_break_and_no_other() {
     let mut breaks = breaks();
     let choice = std::env::var("AGENT_AMI_BREAKS").unwrap_or_default();
     let plan: Vec<Vec<usize>> = match choice.as_str() {
@@ -227,92 +223,96 @@ fn every_check_sees_its_break_and_no_other() {
         }
     };
     println!("{} breaks in {} rounds", breaks.len(), plan.len());
-    on_an_instance(place(), |_, machine| break_in_rounds(machine.remote(), &breaks, &plan));
+    on_an_instance(in_container(), |_, machine| break_in_rounds(machine.remote(), &breaks, &plan));
 }
 
-/// Breaks what each round says, expects exactly those checks to fail, and repairs it.
+/// For each round: applies its breaks, expects exactly their checks to fail, and applies the fixes.
 fn break_in_rounds(ssh: &dyn Remote, breaks: &[Break], plan: &[Vec<usize>]) {
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     for (n, round) in plan.iter().enumerate() {
         let chosen: Vec<&Break> = round.iter().map(|&i| &breaks[i]).collect();
         let text = |part: fn(&Break) -> &str| chosen.iter().map(|b| format!("{}\n", part(b))).collect::<String>();
-        complaints.extend(script(ssh, &text(|b| &b.how)));
+        problems.extend(script(ssh, &text(|b| &b.how)));
         let report = smoke(ssh, chosen.iter().find_map(|b| b.enter.as_deref()));
-        complaints.extend(script(ssh, &text(|b| &b.fix)));
-        let wanted: BTreeSet<String> = chosen.iter().map(|b| b.check.clone()).collect();
+        problems.extend(script(ssh, &text(|b| &b.fix)));
+        let expected: BTreeSet<String> = chosen.iter().map(|b| b.check.clone()).collect();
         let found = failed(&report);
-        let outcome = if found == wanted { "exactly these fail" } else { "WRONG" };
-        let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        let outcome = if found == expected { "exactly these fail" } else { "WRONG" };
+        let names: Vec<&str> = expected.iter().map(String::as_str).collect();
         println!("round {:2}/{} {:5.1} s  {outcome}: {}", n + 1, plan.len(), report.wall_seconds, names.join(" "));
-        for check in report.checks.iter().filter(|c| found.contains(&c.name) != wanted.contains(&c.name)) {
-            let complaint = format!("round {}: {} is {}: {}", n + 1, check.name, check.outcome, check.message);
-            println!("  {complaint}");
-            complaints.push(complaint);
+        for check in report.checks.iter().filter(|c| found.contains(&c.name) != expected.contains(&c.name)) {
+            let problem = format!("round {}: {} is {}: {}", n + 1, check.name, check.outcome, check.message);
+            println!("  {problem}");
+            problems.push(problem);
         }
-        for check in report.checks.iter().filter(|c| wanted.contains(&c.name)) {
+        for check in report.checks.iter().filter(|c| expected.contains(&c.name)) {
             println!("  {:28} {}", check.name, check.message);
         }
     }
     let fixed = smoke(ssh, None);
     println!("fixed: {}", fixed.render("terminal").unwrap());
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(fixed.passed(), "after fixing: {:?}", fixed.failed());
-    // The project's own promise about parallel checks.
+    // Because checks run in parallel, the smoke test takes about as long as its slowest check.
     let ratio = fixed.wall_seconds / fixed.slowest_seconds;
-    assert!(ratio <= 1.3, "the run took {ratio:.2} times its slowest check");
+    assert!(ratio <= 1.3, "the smoke test took {ratio:.2} times as long as its slowest check");
 }
 
 #[test]
 #[ignore = "starts an instance"]
-fn root_calls_an_agent() {
-    on_an_instance(place(), |_, machine| dispatches(machine.remote()));
+fn dispatch_as_root_runs_the_agent_as_the_user() {
+    on_an_instance(in_container(), |_, machine| dispatches(machine.remote()));
 }
 
 #[test]
 #[ignore = "boots a VM"]
-fn a_kernel_that_panics_is_seen() {
+fn a_kernel_panic_is_detected() {
     on_an_instance(Some(false), |local, machine| panics(machine, local.acceleration().unwrap().acceleration));
 }
 
-/// Root calls an agent without a terminal: who it is and what it sees is printed, and is the user's.
+/// Root calls dispatch.sh without a terminal. The agent prints its ids, environment and privileges, which must be those of the user.
 fn dispatches(ssh: &dyn Remote) {
-    let place = "/var/tmp/agent-ami-dispatch";
-    ssh.read(&format!("mkdir -p {place}")).unwrap();
+    let dir = "/var/tmp/agent-ami-dispatch";
+    ssh.read(&format!("mkdir -p {dir}")).unwrap();
     let agent = "#!/bin/bash\nid\nenv | sort\ngrep -E '^(NoNewPrivs|CapEff)' /proc/self/status\ntty\n";
-    ssh.put(agent.as_bytes(), &format!("{place}/claude"), 0o755).unwrap();
+    ssh.put(agent.as_bytes(), &format!("{dir}/claude"), 0o755).unwrap();
     let call = format!(
-        "sudo env DISPATCH_PATH={place} ANTHROPIC_API_KEY=sk-test AWS_SECRET_ACCESS_KEY=secret LD_LIBRARY_PATH=/tmp \
+        "sudo env DISPATCH_PATH={dir} ANTHROPIC_API_KEY=sk-test AWS_SECRET_ACCESS_KEY=secret LD_LIBRARY_PATH=/tmp \
          setsid --wait /home/ubuntu/claude-executor/dispatch.sh 'a task' </dev/null 2>&1; \
-         echo; sudo ls -ln /home/ubuntu/claude-executor/runs; rm -r {place}; sudo rm -r /home/ubuntu/claude-executor/runs/*"
+         echo; sudo ls -ln /home/ubuntu/claude-executor/runs; rm -r {dir}; sudo rm -r /home/ubuntu/claude-executor/runs/*"
     );
-    let said = ssh.read(&call).unwrap();
-    println!("dispatch.sh as root, without a terminal:\n{said}");
+    let output = ssh.read(&call).unwrap();
+    println!("dispatch.sh as root, without a terminal:\n{output}");
     for line in [
         "Auto-dropping privileges from root to ubuntu user...",
         "uid=1000(ubuntu) gid=1000(ubuntu) groups=",
         "HOME=/home/ubuntu\n",
         "NoNewPrivs:\t1\n",
     ] {
-        assert!(said.contains(line), "{line}");
+        assert!(output.contains(line), "{line}");
     }
     for line in ["secret", "LD_LIBRARY_PATH", "uid=0"] {
-        assert!(!said.contains(line), "{line}");
+        assert!(!output.contains(line), "{line}");
     }
 }
 
-/// A kernel that panics on its way up is seen at once; an emulated machine is reset, as emulation itself causes that now and then.
+/// A kernel panic during a reboot is detected without waiting for the timeout. An emulated machine is reset, because emulation itself
+/// sometimes causes a panic.
 fn panics(machine: &mut LocalMachine, acceleration: Acceleration) {
     // sysrq.rst, "c": crashes the system by a panic.
     let crash = "sync; echo 1 >/proc/sys/kernel/sysrq; (sleep 2; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &";
     machine.remote().read(&format!("sudo sh -c {}", quote(crash))).unwrap();
     let ended = machine.reboot_finished(&|_| {});
     if acceleration != Acceleration::Tcg {
-        assert!(ended.unwrap_err().to_string().contains("panicked"), "on a real processor it is a verdict");
+        assert!(
+            ended.unwrap_err().to_string().contains("panicked"),
+            "a panic of a machine that is not emulated must be an error"
+        );
         return;
     }
     ended.unwrap();
     let why = machine.second_try().unwrap();
-    println!("a panic was seen and the machine reset: {}", why.lines().last().unwrap_or_default());
+    println!("the machine was reset after a panic: {}", why.lines().last().unwrap_or_default());
     assert!(why.contains("panicked"), "{why}");
     machine.remote().read("true").unwrap();
 }

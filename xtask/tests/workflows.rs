@@ -1,13 +1,9 @@
-//! The workflows: every line that they run is a command of ours, and the release's lines do here what they do there.
+//! The workflows: each `run:` line is a `cargo xtask` command with valid arguments, and the lines of release.yml succeed on local machines.
 //!
-//! `cargo test -p xtask --test workflows -- --ignored --nocapture` runs release.yml, line by line as the runner would, with GitHub's
-//! variables, on local machines. What is built and judged already is not built and judged again.
+//! `cargo test -p xtask --test workflows -- --ignored --nocapture` runs the lines of release.yml as GitHub's runner does, with its
+//! variables. An image that is up to date and has passed its smoke test is not built or tested again.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test says what it sees and stops where it cannot go on"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test prints its observations and fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,42 +29,42 @@ fn workflow(name: &str) -> Workflow {
 }
 
 #[test]
-fn every_line_that_is_run_is_a_command_that_exists_with_flags_that_exist() {
+fn every_run_line_is_a_valid_command() {
     let mut lines = 0;
     for entry in fs::read_dir(root().join(FOLDER)).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
         for (id, job) in workflow(&name).jobs {
             for run in job.steps.iter().filter_map(|step| step.run.as_ref()) {
                 let place = format!("{name}, {id}: {}", run.value);
-                let words = words(&run.value).unwrap_or_else(|| panic!("{place}: no single `cargo xtask` command"));
+                let words = words(&run.value).unwrap_or_else(|| panic!("{place}: expected one `cargo xtask` command"));
                 Cli::try_parse_from(std::iter::once("cargo xtask".to_owned()).chain(words))
                     .unwrap_or_else(|error| panic!("{place}: {error}"));
                 lines += 1;
             }
         }
     }
-    assert!(lines >= 15, "{lines} lines: this test looks in the wrong place");
+    assert!(lines >= 15, "only {lines} lines found");
 }
 
 #[test]
-fn a_line_that_does_not_exist_is_found_with_its_place() {
+fn validate_reports_an_invalid_run_line_with_its_place() {
     let project = Project::new();
     copy(&root().join(".github"), &project.path(".github"));
-    project.run(&["validate"]).says(2, &["the channel staging has no parameters in Systems Manager"]);
+    project.run(&["validate"]).assert_exit(2, &["the channel staging has no parameters in Systems Manager"]);
     project.edit("ami.toml", "ssm_prefix = \"\"", "ssm_prefix = \"/agent-ami\"");
-    project.run(&["validate"]).says(0, &[]);
+    project.run(&["validate"]).assert_exit(0, &[]);
     project.edit(".github/workflows/gc.yml", "ami gc --apply", "ami gc --really");
     let text = fs::read_to_string(project.path(".github/workflows/gc.yml")).unwrap();
     let line = text.lines().position(|line| line.contains("--really")).unwrap() + 1;
-    project.run(&["validate"]).says(2, &[&format!("gc.yml:{line}"), "--really", "error[workflows]"]);
+    project.run(&["validate"]).assert_exit(2, &[&format!("gc.yml:{line}"), "--really", "error[workflows]"]);
 }
 
-/// A role can be assumed only from environments that its trust policy names.
+/// A role can be assumed only from the environments in its trust policy.
 #[test]
-fn who_gets_a_token_is_in_an_environment_that_the_trust_policy_names() {
+fn the_environment_of_every_job_with_a_role_is_in_the_trust_policy() {
     let project = Project::new();
-    let policy = trusted(&project, "you/it", "exit 1", &[]);
-    policy.says(0, &["put yours where it says ACCOUNT", "the ids of you/it are not known"]);
+    let policy = trust_policy(&project, "you/it", "exit 1", &[]);
+    policy.assert_exit(0, &["the policy has the placeholder ACCOUNT", "the ids of you/it are unknown"]);
     let mut jobs = 0;
     for name in ["release.yml", "gc.yml", "watch.yml", "freshness.yml", "canary.yml"] {
         for (id, job) in workflow(name).jobs {
@@ -79,11 +75,11 @@ fn who_gets_a_token_is_in_an_environment_that_the_trust_policy_names() {
         }
     }
     assert_eq!(jobs, 8);
-    project.run(&["iam-policy", "--trust", "you/*"]).says(2, &["OWNER/REPOSITORY"]);
+    project.run(&["iam-policy", "--trust", "you/*"]).assert_exit(2, &["OWNER/REPOSITORY"]);
 }
 
-/// `iam-policy --trust` where `gh` is this script.
-fn trusted(project: &Project, repository: &str, gh: &str, env: &[(&str, &str)]) -> Ended {
+/// Runs `iam-policy --trust` with this script as `gh`.
+fn trust_policy(project: &Project, repository: &str, gh: &str, env: &[(&str, &str)]) -> Ended {
     let bin = project.path("bin");
     fs::create_dir_all(&bin).unwrap();
     let program = bin.join("gh");
@@ -95,37 +91,40 @@ fn trusted(project: &Project, repository: &str, gh: &str, env: &[(&str, &str)]) 
     ended(&mut command)
 }
 
-/// GitHub sends ids in the subject of repositories that were made since 2026-07-15 (case `oidc-immutable-subject`).
+/// GitHub sends ids in the subject for repositories created since 2026-07-15.
 #[test]
-fn the_subject_has_ids_where_github_sends_them() {
+fn the_subject_has_ids_for_repositories_for_which_github_sends_them() {
     let project = Project::new();
     let ids = "\"repo:you@1/it@2:environment:staging\"";
     let names = "\"repo:you/it:environment:staging\"";
-    let given = trusted(&project, "you@1/it@2", "exit 1", &[]);
+    let given = trust_policy(&project, "you@1/it@2", "exit 1", &[]);
     assert!(given.code == 0 && given.stdout.contains(ids) && !given.stdout.contains(names), "{}", given.stdout);
-    let answer = |made: &str| {
-        let answer = format!(r#"{{"id": 2, "full_name": "you/it", "owner": {{"id": 1}}, "created_at": "{made}"}}"#);
+    let gh = |created: &str| {
+        let answer = format!(r#"{{"id": 2, "full_name": "you/it", "owner": {{"id": 1}}, "created_at": "{created}"}}"#);
         format!("test \"$1 $2\" = 'api repos/you/it' && echo '{answer}'")
     };
-    let young = trusted(&project, "you/it", &answer("2026-08-01T00:00:00Z"), &[]);
-    assert!(young.stdout.contains(ids) && !young.stdout.contains(names), "{}{}", young.stdout, young.stderr);
-    let old = trusted(&project, "you/it", &answer("2024-01-01T00:00:00Z"), &[]);
+    let new = trust_policy(&project, "you/it", &gh("2026-08-01T00:00:00Z"), &[]);
+    assert!(new.stdout.contains(ids) && !new.stdout.contains(names), "{}{}", new.stdout, new.stderr);
+    let old = trust_policy(&project, "you/it", &gh("2024-01-01T00:00:00Z"), &[]);
     assert!(old.stdout.contains(ids) && old.stdout.contains(names), "{}", old.stdout);
     let env = [("GITHUB_REPOSITORY", "you/it"), ("GITHUB_REPOSITORY_ID", "2"), ("GITHUB_REPOSITORY_OWNER_ID", "1")];
-    let here = trusted(&project, "you/it", "exit 1", &env);
+    let here = trust_policy(&project, "you/it", "exit 1", &env);
     assert!(here.stdout.contains(ids) && here.stdout.contains(names), "{}", here.stdout);
 }
 
-/// GitHub cancels what waits in a group when something later comes (case `release-concurrency`).
+/// GitHub cancels a waiting run of a concurrency group when a later one is queued.
 #[test]
-fn no_release_is_cancelled_for_another_run_and_none_is_held_by_one_that_waits_for_reviewers() {
+fn a_release_neither_cancels_another_nor_blocks_it_while_waiting_for_reviewers() {
     let release = workflow("release.yml");
-    assert_eq!(release.concurrency, None, "it would be held while production waits for its reviewers");
-    assert_eq!(release.jobs["production"].concurrency, None, "as above");
+    assert_eq!(release.concurrency, None, "a release would wait while another one waits for reviewers");
+    assert_eq!(
+        release.jobs["production"].concurrency, None,
+        "a release would wait while another one waits for reviewers"
+    );
     let Some(Concurrency::Group { group, queue }) = &release.jobs["staging"].concurrency else {
-        panic!("two releases of an image may come to staging in the wrong order")
+        panic!("two releases of an image could be promoted to staging in the wrong order")
     };
-    assert!(group.contains("${{ matrix.image }}"), "{group}: the images of one release would cancel one another");
+    assert!(group.contains("${{ matrix.image }}"), "{group}: the jobs of one release would cancel each other");
     assert_eq!(queue.as_deref(), Some("max"));
     for name in ["gc.yml", "watch.yml", "freshness.yml", "canary.yml"] {
         let other = workflow(name).concurrency.unwrap();
@@ -133,35 +132,38 @@ fn no_release_is_cancelled_for_another_run_and_none_is_held_by_one_that_waits_fo
     }
 }
 
-/// Whatever happens, nothing of a canary is left: its image is deleted and what its run made is taken away, after a failure too.
+/// The canary deletes its image and the resources of its run, also after a failure.
 #[test]
-fn a_canary_removes_everything_whatever_happens() {
+fn the_canary_deletes_everything_after_success_and_failure() {
     let text = fs::read_to_string(root().join(FOLDER).join("canary.yml")).unwrap();
     let canary = workflow("canary.yml");
     let steps = &canary.jobs["canary"].steps;
     let runs: Vec<&str> = steps.iter().filter_map(|step| Some(step.run.as_ref()?.value.trim())).collect();
-    let at = |words: &str| runs.iter().position(|run| run.contains(words)).unwrap_or_else(|| panic!("no `{words}`"));
+    let at = |text: &str| runs.iter().position(|run| run.contains(text)).unwrap_or_else(|| panic!("no `{text}`"));
     assert!(at("ami build --force") < at("ami smoke") && at("ami smoke") < at("ami delete"), "{runs:?}");
     assert!(at("ami delete") < at("ami gc --mine --apply"), "{runs:?}");
     for words in ["ami delete", "ami gc --mine --apply"] {
         let before = text.split(words).next().unwrap().rsplit("- name:").next().unwrap();
-        assert!(before.contains("if: always()"), "`{words}` is left out after a failure");
+        assert!(before.contains("if: always()"), "`{words}` is skipped after a failure");
     }
-    assert!(!text.contains("ami copy") && !text.contains("ami promote"), "one region, and no channel");
+    assert!(
+        !text.contains("ami copy") && !text.contains("ami promote"),
+        "the canary must not copy or promote its image"
+    );
 }
 
-/// What is optional comes after, or does not fail, what is not.
+/// A failed attestation must not fail the job, because it is not available in every private repository.
 #[test]
-fn production_does_not_depend_on_an_attestation() {
+fn production_does_not_depend_on_the_attestation() {
     let staging = &workflow("release.yml").jobs["staging"];
     let attests = |step: &&Step| step.uses.as_ref().is_some_and(|uses| uses.value.starts_with("actions/attest"));
     let steps: Vec<&Step> = staging.steps.iter().filter(attests).collect();
     assert_eq!(steps.len(), 1);
-    let goes_on = steps[0].continue_on_error.as_ref().and_then(Value::as_str);
-    assert_eq!(goes_on, Some("${{ github.event.repository.private }}"));
+    let continue_on_error = steps[0].continue_on_error.as_ref().and_then(Value::as_str);
+    assert_eq!(continue_on_error, Some("${{ github.event.repository.private }}"));
 }
 
-/// Puts values into `${{ … }}`, as far as our workflows use it: paths, `fromJSON(…)`, `… || 'text'`.
+/// Evaluates `${{ … }}` expressions, of the kinds that our workflows use: paths, `fromJSON(…)`, `… || 'text'`.
 fn evaluated(text: &str, known: &BTreeMap<String, String>) -> String {
     let expression = Regex::new(r"\$\{\{\s*(.*?)\s*\}\}").unwrap();
     let value = |path: &str| -> String {
@@ -176,7 +178,7 @@ fn evaluated(text: &str, known: &BTreeMap<String, String>) -> String {
     expression.replace_all(text, found).into_owned()
 }
 
-/// Runs a step's line as the runner does, and returns its outputs and what it adds to the summary.
+/// Runs a step's line as the runner does; returns the outputs and the text that it adds to the summary.
 fn run(
     step: &Step,
     env: &BTreeMap<String, String>,
@@ -187,17 +189,17 @@ fn run(
     let line = &step.run.as_ref().unwrap().value;
     println!("$ {line}");
     let mut command = Command::new("bash");
-    // docs.github.com, "Workflow syntax": bash -e where no shell is named.
+    // The runner uses `bash -e` for steps without `shell` (docs.github.com, "Workflow syntax").
     command.args(["-e", "-c", line]).current_dir(root()).env("GITHUB_ACTIONS", "true").env("GITHUB_ACTOR", "octocat");
     command.env("GITHUB_OUTPUT", &output).env("GITHUB_STEP_SUMMARY", &summary);
     for (name, value) in env.iter().chain(&step.env) {
         command.env(name, evaluated(value, known));
     }
     let ended = command.output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    print!("{said}");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    print!("{stderr}");
     assert!(ended.status.success(), "{line}: {}", ended.status);
-    assert!(!said.contains("\n::error"), "{said}");
+    assert!(!stderr.contains("\n::error"), "{stderr}");
     let outputs = fs::read_to_string(&output).unwrap_or_default();
     let outputs = outputs.lines().filter_map(|line| line.split_once('='));
     let outputs = outputs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -206,17 +208,18 @@ fn run(
 
 #[test]
 #[ignore = "builds and boots VMs"]
-fn the_release_runs_here_as_it_runs_there() {
+fn the_lines_of_the_release_workflow_succeed_on_local_machines() {
     let release = workflow("release.yml");
     let mut env = release.env;
     assert_eq!(env.insert("AGENT_AMI_ON".to_owned(), "local".to_owned()).as_deref(), Some("aws"));
-    // Channels of this test's own: parameters, and no file in the checkout.
+    // Separate channels, in parameters only, so that no file of the checkout changes.
     for channel in ["STAGING", "PRODUCTION"] {
         let prefix = format!("/workflow-{}", std::process::id());
         env.insert(format!("AGENT_AMI_CHANNELS_{channel}_SSM_PREFIX"), prefix);
         env.insert(format!("AGENT_AMI_CHANNELS_{channel}_ENV_FILE"), String::new());
     }
-    let mut known = BTreeMap::from([("inputs.override".to_owned(), "a test does not wait two days".to_owned())]);
+    let mut known =
+        BTreeMap::from([("inputs.override".to_owned(), "the test does not wait for the soak time".to_owned())]);
     let _ = fs::remove_dir_all(root().join("release"));
 
     let (mut summaries, mut ran) = (BTreeMap::new(), 0);
@@ -256,13 +259,13 @@ fn the_release_runs_here_as_it_runs_there() {
     assert!(summaries["plan plan"].contains("locus-agent"), "{summaries:?}");
     assert!(summaries["staging smoke"].contains("after reboot:"), "{}", summaries["staging smoke"]);
 
-    let papers = root().join("release");
+    let documents = root().join("release");
     for name in ["report.html", "report.json", "manifest.json", "sbom.cdx.json", "smoke.json"] {
-        assert!(fs::metadata(papers.join(name)).unwrap().len() > 100, "{name}");
+        assert!(fs::metadata(documents.join(name)).unwrap().len() > 100, "{name}");
     }
-    let report = fs::read_to_string(papers.join("report.html")).unwrap();
+    let report = fs::read_to_string(documents.join("report.html")).unwrap();
     for word in [ami.as_str(), copy, "staging", "Timeline"] {
         assert!(report.contains(word), "{word}");
     }
-    fs::remove_dir_all(papers).unwrap();
+    fs::remove_dir_all(documents).unwrap();
 }

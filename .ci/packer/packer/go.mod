@@ -2,7 +2,7 @@ module agent-ami/ci/packer/packer
 
 go 1.26.3
 
-// What Packer and its plugins build with themselves: a replace counts in the main module only.
+// The same replacement as in the go.mod of Packer and its plugins: Go applies `replace` in the main module only.
 replace github.com/zclconf/go-cty => github.com/nywilken/go-cty v1.13.3
 
 tool github.com/hashicorp/packer

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# The agents: the program, where its keys can come from, and how it is handed a task without asking anybody. Sourced.
+# The agents: program, sources of its keys, and command line for a non-interactive task. Sourced.
 
 # shellcheck disable=SC2034 # AGENT_* are read by the caller
-# agent_look_up NAME: sets AGENT_PROGRAM, AGENT_KEYS (variables, one is enough) and AGENT_LOGIN (files that are as good).
+# agent_look_up NAME: sets AGENT_PROGRAM, AGENT_KEYS (variables, of which one is required) and AGENT_LOGIN (credential files, an alternative).
 agent_look_up() {
   AGENT_LOGIN=()
   case $1 in
@@ -30,24 +30,24 @@ agent_look_up() {
       AGENT_PROGRAM=aider
       AGENT_KEYS=(ANTHROPIC_API_KEY OPENAI_API_KEY GEMINI_API_KEY XAI_API_KEY OPENROUTER_API_KEY)
       ;;
-    *) fail 64 "there is no agent \"$1\"" "known are claude, codex, gemini, grok and aider" ;;
+    *) fail 64 "unknown agent \"$1\"" "use claude, codex, gemini, grok or aider" ;;
   esac
 }
 
-# agent_ready NAME: fails with a code of its own if the program or every key is missing.
+# agent_ready NAME: fails with 69 if the program is missing, with 77 if all keys are.
 agent_ready() {
   agent_look_up "$1"
   local name
   command -v "$AGENT_PROGRAM" >/dev/null ||
-    fail 69 "$1 is not installed: no $AGENT_PROGRAM on $PATH" "build an image with --provider all, or install it"
+    fail 69 "$1 is not installed: no $AGENT_PROGRAM in PATH ($PATH)" "build an image with --provider all, or install it"
   for name in "${AGENT_KEYS[@]}"; do [[ -z ${!name:-} ]] || return 0; done
   for name in "${AGENT_LOGIN[@]}"; do [[ ! -s $name ]] || return 0; done
-  fail 77 "$1 has no key: none of ${AGENT_KEYS[*]} is set" "set one, in the environment or in $DISPATCH_HOME/.env"
+  fail 77 "$1 has no key: none of ${AGENT_KEYS[*]} is set" "set one in the environment or in $DISPATCH_HOME/.env"
 }
 
 # shellcheck disable=SC2034
-# agent_line NAME TASK ARGS...: sets AGENT_LINE, the command that works on the task; the agent's own ARGS come before it. No task is taken
-# for an option, whatever it begins with.
+# agent_line NAME TASK ARGS...: sets AGENT_LINE, the agent's command line with ARGS before the task. A task that begins with a dash is
+# never parsed as an option.
 agent_line() {
   local name=$1 task=$2
   shift 2

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# run_with_capture, for whoever sources it: sets no options of its caller and changes none.
+# run_with_capture. Sourced; does not change the options of its caller.
 
-# capture_to LOG: standard input to standard output and LOG; each goes on when the other fails. A limit for the size of files would be one
-# for standard output, too, which can be a file.
+# capture_to LOG: copies standard input to standard output and LOG; each continues if the other fails. A second process applies the size
+# limit to LOG only, because standard output may be a file as well.
 capture_to() {
   local log writer
   [[ -n ${CAPTURE_MIB:-} ]] || exec tee --output-error=warn -- "$1"
@@ -16,24 +16,24 @@ capture_to() {
   exec {log}>&-
   wait "$writer" || :
   if [[ $(stat -c %s -- "$1" 2>/dev/null) == "$((CAPTURE_MIB * 1024 * 1024))" ]]; then
-    printf 'run_with_capture: %s has its %s MiB; what came after is not in it\n' "$1" "$CAPTURE_MIB" >&2
+    printf 'run_with_capture: %s reached %s MiB and is truncated\n' "$1" "$CAPTURE_MIB" >&2
   fi
 }
 
 # run_with_capture LOG STATUS COMMAND...
-# Runs a command, or a function, in this shell. What it says goes to standard output as it comes, and into LOG; its exit code goes into
-# STATUS and is returned, 128 and the signal's number if it was killed. Both files are new. What cannot be written into LOG (a full disk)
-# is said and changes nothing else, and so does what goes beyond CAPTURE_MIB MiB (no limit without it).
+# Runs a command or function in this shell. Writes its output to standard output and LOG as it arrives, writes its exit code (128 + n
+# after signal n) to STATUS and returns it. Both files are new. If LOG cannot be written (full disk) or reaches CAPTURE_MIB MiB (default
+# unlimited), prints a message and continues.
 run_with_capture() {
   local _capture_log=$1 _capture_status=$2 _capture_code=0 _capture_pipe _capture_tee _capture_tries=0
   shift 2
-  # Whoever ends the command ends it alone: its last words are still written.
+  # Ignore signals here, so that the last output of a terminated command is still written.
   exec {_capture_pipe}> >(
     trap '' HUP INT TERM
     capture_to "$_capture_log"
   )
   _capture_tee=$!
-  # A command that ends its whole group at once must not be faster than that it ignores signals: 1, 2 and 15 (proc_pid_status(5)).
+  # Wait until the writer ignores signals 1, 2 and 15 (proc_pid_status(5)), because the command may signal the whole group at once.
   while kill -0 "$_capture_tee" && ((_capture_tries++ < 500)); do
     [[ $(<"/proc/$_capture_tee/status") =~ SigIgn:[[:space:]]*([0-9a-f]+) ]] || break
     if (((16#${BASH_REMATCH[1]} & 0x4003) == 0x4003)); then break; fi
@@ -42,7 +42,7 @@ run_with_capture() {
   _capture_tries=0
   "$@" >&"$_capture_pipe" 2>&1 || _capture_code=$?
   exec {_capture_pipe}>&-
-  # Until all is written; but something left in the background may hold the other end for ever.
+  # Wait until all output is written, for at most 5 s, because a background process may keep the pipe open.
   while kill -0 "$_capture_tee" 2>/dev/null && ((_capture_tries++ < 100)); do sleep 0.05; done
   if ! { printf '%s\n' "$_capture_code" >|"$_capture_status.new"; } 2>/dev/null ||
     ! mv -f -- "$_capture_status.new" "$_capture_status" 2>/dev/null; then

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# metadata.json of a run. Sourced by run.sh, whose variables it reads.
+# Writes metadata.json of a run. Sourced by run.sh, whose variables it reads.
 
-# tell STATE [CODE]: what is known of the run goes into metadata.json, whole or not at all.
-tell() {
+# write_metadata STATE [CODE]: replaces metadata.json atomically.
+write_metadata() {
   local state=$1 code=${2:-null} now
   now=$(date -u +%s)
   if ! jq -n --arg id "${RUN##*/}" --arg agent "$RUN_AGENT" --arg state "$state" --arg signal "$SIGNALLED" --arg repo "$OPT_REPO" \
@@ -13,7 +13,7 @@ tell() {
       seconds: ($now - $started), timeout_seconds: $timeout, repository: (if $repo == "" then null else $repo end),
       directory: $dir, user: $user, uid: $uid, pid: $pid}' >"$RUN/metadata.json.new" 2>/dev/null ||
     ! mv -f -- "$RUN/metadata.json.new" "$RUN/metadata.json"; then
-    say "$RUN/metadata.json cannot be written"
+    info "cannot write $RUN/metadata.json"
     rm -f -- "$RUN/metadata.json.new"
   fi
 }

@@ -1,31 +1,31 @@
 # shellcheck shell=bash
-# What a dispatch script is told: options, the env file. Sourced.
+# Command line of the dispatch scripts. Sourced.
 
 usage() {
   cat <<TEXT
 usage: ${0##*/} [OPTIONS] [--] $1
 
-Runs the agent on TASK, as ubuntu also when root calls; ARGS are handed to the agent as they are.
+Runs the agent on TASK; as root it drops privileges to ubuntu first. Passes ARGS to the agent unchanged.
 
-  --repo URL         work in a fresh clone of this repository
+  --repo URL         work in a new clone of this repository
   --dir DIR          work in this directory
-  --task-file FILE   read TASK from this file, as the user that the agent runs as; - is standard input
-  --stdin            hand standard input to the agent, which otherwise reads /dev/null
-  --timeout TIME     end it after this long (90s, 30m, 2h; 55m when left out, or DISPATCH_TIMEOUT). Run Command's AWS-RunShellScript
-                     ends a command after 3600 s: for more, set its executionTimeout as well
-  --kind NAME        write down that this is a run of this kind
+  --task-file FILE   read TASK from this file, as the user of the agent; - is standard input
+  --stdin            pass standard input to the agent, which otherwise reads /dev/null
+  --timeout TIME     end the agent after this time (90s, 30m, 2h) [default: DISPATCH_TIMEOUT, or 55m]. AWS-RunShellScript of Run
+                     Command ends a command after 3600 s; for longer runs set its executionTimeout as well
+  --kind NAME        write NAME to metadata.json as the kind of the run
 
-Each run has a folder in ${DISPATCH_HOME:-~/claude-executor}/runs with task, log, status and metadata.json. Keys come from the
+Each run has a directory in ${DISPATCH_HOME:-~/claude-executor}/runs with task, log, status and metadata.json. Keys are read from the
 environment or from ${DISPATCH_HOME:-~/claude-executor}/.env, which is read as the user, never as root.
 
-DISPATCH_ISOLATE=1, in root's environment, runs the agent as the user agent in a systemd unit of its own, without sudo, without
+DISPATCH_ISOLATE=1 in root's environment runs the agent as user "agent" in a transient systemd unit: without sudo, without access to
 ubuntu's files and the instance's credentials, with at most DISPATCH_MEMORY (75%) of memory and DISPATCH_TASKS (2048) processes.
 
-Runs and mirrors that were not used for DISPATCH_KEEP (30d) are deleted, and the oldest beyond DISPATCH_KEEP_MIB (20480) of each. A
-log has at most DISPATCH_LOG_MIB (256).
+Runs and mirrors that were not used for DISPATCH_KEEP (30d) are deleted, and the oldest ones above DISPATCH_KEEP_MIB (20480) of each.
+A log has at most DISPATCH_LOG_MIB (256).
 
-exit codes: the agent's own, or 64 usage, 66 no such directory or task file, 67 no such user, 69 agent not installed, 73 no place for
-the run, 75 repository not fetched, 77 no key or not safe as root, 78 env file, 124 timed out, 128 + n ended by signal n
+exit codes: that of the agent, or 64 usage, 66 no such directory or task file, 67 no such user, 69 agent not installed, 73 run directory
+not created, 75 repository not fetched, 77 no key or unsafe as root, 78 env file, 124 timed out, 128 + n ended by signal n
 TEXT
 }
 
@@ -42,7 +42,7 @@ options() {
         ;;
       --stdin) OPT_STDIN=1 ;;
       --repo | --dir | --timeout | --task-file | --kind)
-        (($# > 1)) || fail 64 "$1 wants a value" "--help tells which"
+        (($# > 1)) || fail 64 "$1 requires a value" "see --help"
         case $1 in
           --repo) OPT_REPO=$2 ;;
           --dir) OPT_DIR=$2 ;;
@@ -56,22 +56,22 @@ options() {
         shift
         break
         ;;
-      -*) fail 64 "there is no option $1" "a task that begins with a dash comes after --" ;;
+      -*) fail 64 "unknown option $1" "write -- before a task that begins with a dash" ;;
       *) break ;;
     esac
     shift
   done
-  [[ -z $OPT_REPO || -z $OPT_DIR ]] || fail 64 "--repo and --dir at once" "a repository is cloned into a folder of its own"
-  # It would stand in metadata.json, in the mirror's configuration and in the agent's own clone.
-  [[ ! $OPT_REPO =~ ://[^/@]*:[^/@]*@|https?://[^/@]+@ ]] || fail 64 "--repo has a user or a password in its URL" "set GITHUB_TOKEN, or a credential helper of git's"
-  [[ $OPT_REPO != -* ]] || fail 64 "$OPT_REPO is no repository" "--repo takes an URL or a path"
-  [[ $OPT_KIND =~ ^[a-z0-9-]{0,40}$ ]] || fail 64 "$OPT_KIND is no kind" "write it in small letters, digits and dashes"
+  [[ -z $OPT_REPO || -z $OPT_DIR ]] || fail 64 "--repo and --dir are mutually exclusive" "pass one of them; --repo clones into the directory of the run"
+  # The URL is written to metadata.json and to the git configuration of mirror and clone.
+  [[ ! $OPT_REPO =~ ://[^/@]*:[^/@]*@|https?://[^/@]+@ ]] || fail 64 "--repo has a user or a password in its URL" "set GITHUB_TOKEN, or configure a credential helper of git"
+  [[ $OPT_REPO != -* ]] || fail 64 "invalid repository $OPT_REPO" "pass a URL or a path"
+  [[ $OPT_KIND =~ ^[a-z0-9-]{0,40}$ ]] || fail 64 "invalid kind $OPT_KIND" "use at most 40 lowercase letters, digits and dashes"
   if [[ -n $OPT_TASK_FILE ]]; then
-    [[ -z $OPT_STDIN || $OPT_TASK_FILE != - ]] || fail 64 "--stdin and --task-file - at once" "only one can read standard input"
+    [[ -z $OPT_STDIN || $OPT_TASK_FILE != - ]] || fail 64 "--stdin and --task-file - are mutually exclusive" "pass one of them; both read standard input"
     OPT_ARGS=("$@")
     return
   fi
-  [[ -n ${1:-} ]] || fail 64 "no task" "${0##*/} [OPTIONS] $synopsis"
+  [[ -n ${1:-} ]] || fail 64 "no task given" "run ${0##*/} [OPTIONS] $synopsis"
   OPT_TASK=$1
   OPT_ARGS=("${@:2}")
 }

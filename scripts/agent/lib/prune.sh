@@ -1,11 +1,10 @@
 # shellcheck shell=bash
-# What runs leave behind has a limit: runs that have ended and mirrors that nobody uses. Sourced by run.sh; runs as the user, at most once
-# an hour.
+# Deletes old directories of ended runs and unused mirrors. Sourced by run.sh; runs as the user, at most once an hour.
 
-# prune: deletes what is older than DISPATCH_KEEP, then the oldest beyond DISPATCH_KEEP_MIB.
+# prune: deletes runs and mirrors older than DISPATCH_KEEP, then the oldest ones above DISPATCH_KEEP_MIB.
 prune() {
   local stamp=$DISPATCH_HOME/.pruned lock keep
-  [[ ${DISPATCH_KEEP_MIB:-20480} =~ ^[0-9]{1,9}$ ]] || fail 64 "DISPATCH_KEEP_MIB is \"$DISPATCH_KEEP_MIB\"" "it is a number of MiB"
+  [[ ${DISPATCH_KEEP_MIB:-20480} =~ ^[0-9]{1,9}$ ]] || fail 64 "invalid DISPATCH_KEEP_MIB \"$DISPATCH_KEEP_MIB\"" "set it to a number of MiB"
   keep=$(seconds "${DISPATCH_KEEP:-30d}") || exit "$?"
   PRUNE_BEFORE=$(($(date +%s) - keep))
   [[ -d $DISPATCH_HOME/runs && -z $(find "$stamp" -mmin -60 2>/dev/null) ]] || return 0
@@ -18,31 +17,31 @@ prune() {
   exec {lock}>&-
 }
 
-# prune_oldest IDLE PATHS...: of the folders of which IDLE says yes.
+# prune_oldest IDLE PATHS...: deletes directories for which the command IDLE succeeds.
 prune_oldest() {
   local idle=$1 path at size total=0 count=0
   shift
-  # Newest first: the limit is reached by the oldest.
+  # Newest first, so that the oldest exceed the limit.
   while IFS=$'\t' read -r at path; do
     size=$(du -sm -- "$path" 2>/dev/null | cut -f 1)
     total=$((total + ${size:-0}))
     ((at < PRUNE_BEFORE || total > ${DISPATCH_KEEP_MIB:-20480})) || continue
     "$idle" "$path" || continue
-    # An agent may have left folders that their owner cannot write.
+    # An agent may have created directories that their owner cannot write.
     chmod -R u+rwX -- "$path" 2>/dev/null || :
     if rm -rf --one-file-system -- "$path"; then count=$((count + 1)) total=$((total - ${size:-0})); fi
   done < <(for path; do [[ ! -d $path || -L $path ]] || stat -c $'%Y\t%n' -- "$path"; done | sort -rn)
-  ((count == 0)) || say "deleted $count of $# in ${1%/*}: unused for ${DISPATCH_KEEP:-30d}, or more than ${DISPATCH_KEEP_MIB:-20480} MiB"
+  ((count == 0)) || info "deleted $count of $# in ${1%/*}: unused for ${DISPATCH_KEEP:-30d}, or more than ${DISPATCH_KEEP_MIB:-20480} MiB"
 }
 
-# is_idle_run FOLDER: it has ended, or its dispatcher is gone without a word; one that is just being made has no metadata yet.
+# is_idle_run DIRECTORY: the run has ended, or its process no longer exists. A run without metadata is idle after a day.
 is_idle_run() {
   local pid
   [[ ! -e $1/status ]] || return 0
   if pid=$(jq -e .pid "$1/metadata.json" 2>/dev/null); then ! kill -0 "$pid" 2>/dev/null; else [[ -z $(find "$1" -maxdepth 0 -mtime -1) ]]; fi
 }
 
-# is_idle_mirror FOLDER: no run holds its lock, and none can take it before it is gone.
+# is_idle_mirror DIRECTORY: deletes the mirror if no run holds its lock; holds the lock meanwhile.
 is_idle_mirror() {
   local held
   exec {held}>"$1.lock"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Several agents on one task, each a dispatch of its own: their output side by side, our signals theirs, one summary. Sourced after entry.sh.
+# Runs several agents on one task, each in a separate dispatch: labels their output, passes on signals, prints a summary. Sourced after entry.sh.
 
 # shellcheck source=options.sh
 . "${BASH_SOURCE[0]%/*}/options.sh"
@@ -14,7 +14,7 @@
 
 declare -A CHILDREN=()
 
-# pass_on SIGNAL: each child ends its agent and writes down how.
+# pass_on SIGNAL: signals each child, which ends its agent and writes the status.
 pass_on() {
   SIGNALLED=$1
   ((${#CHILDREN[@]} == 0)) || kill -s "$1" "${CHILDREN[@]}" 2>/dev/null || :
@@ -23,31 +23,31 @@ pass_on() {
 # script_of AGENT
 script_of() { if [[ $1 == claude ]]; then echo dispatch.sh; else echo "dispatch-$1.sh"; fi; }
 
-# labelled NAME: standard input with the agent's name before each line, through the end whatever signal comes.
+# labelled NAME: prints standard input with the agent's name before each line; ignores signals, so that it reads until the end.
 labelled() {
   trap '' HUP INT TERM
   exec env LC_ALL=C sed -u "s/^/[$1] /"
 }
 
-# dispatch_all FOLDER AGENT[,AGENT] [OPTIONS] TASK [ARGS...]
+# dispatch_all DIRECTORY AGENT[,AGENT] [OPTIONS] TASK [ARGS...]
 dispatch_all() {
-  local folder=$1 SYNOPSIS="AGENT[,AGENT...]|all|blueprint|REPOSITORY TASK [ARGS...]" name code worst=0
+  local directory=$1 SYNOPSIS="AGENT[,AGENT...]|all|blueprint|REPOSITORY TASK [ARGS...]" name code worst=0
   HEAD=()
   shift
   DISPATCH_HOME=${DISPATCH_HOME:-$HOME/claude-executor}
-  # Options may stand before the agents, too: all but the agents goes to each dispatch, which looks at it again.
+  # Options before the agents are kept in HEAD and passed to each dispatch, which checks them again.
   trap '' PIPE
   while [[ ${1:-} =~ ^--(repo|dir|timeout|kind|task-file)$ ]] && (($# > 1)); do
     HEAD+=("$1" "$2")
     shift 2
   done
   if [[ ${1:-} == -h || ${1:-} == --help || $# -eq 0 ]]; then options "$@"; fi
-  [[ $1 != --stdin ]] || fail 64 "--stdin is for one agent" "several cannot read the same standard input"
+  [[ $1 != --stdin ]] || fail 64 "${0##*/} does not support --stdin" "use --task-file - to read the task from standard input"
   choose "$1"
   shift
   options "${HEAD[@]}" "$@"
-  [[ -z $OPT_STDIN ]] || fail 64 "--stdin is for one agent" "several cannot read the same standard input"
-  # Read once: standard input can be the task of all, but only one can read it.
+  [[ -z $OPT_STDIN ]] || fail 64 "${0##*/} does not support --stdin" "use --task-file - to read the task from standard input"
+  # Read the task once, because only one process can read it from standard input.
   read_task
   local line=()
   [[ -z $OPT_REPO ]] || line+=(--repo "$OPT_REPO")
@@ -59,31 +59,31 @@ dispatch_all() {
     # shellcheck disable=SC2064
     trap "pass_on $name" "$name"
   done
-  local told=() labels=() pipe
+  local results=() labels=() pipe
   for name in "${AGENTS[@]}"; do
     if [[ -n $SIGNALLED ]]; then break; fi
     exec {pipe}> >(labelled "$name")
     labels+=("$!")
-    # Signals that a shell's background jobs ignore from birth cannot be trapped in them.
-    env --default-signal=INT,QUIT,PIPE "$folder/$(script_of "$name")" "${line[@]}" </dev/null >&"$pipe" 2>&1 &
+    # Background jobs inherit ignored signals, which a shell cannot trap.
+    env --default-signal=INT,QUIT,PIPE "$directory/$(script_of "$name")" "${line[@]}" </dev/null >&"$pipe" 2>&1 &
     CHILDREN[$name]=$!
     exec {pipe}>&-
   done
   for name in "${AGENTS[@]}"; do
     [[ -n ${CHILDREN[$name]:-} ]] || continue
-    # Interrupted by each signal that we pass on; only its end has a code that counts.
+    # Each signal interrupts `wait`; only the exit code after the end of the child is valid.
     while kill -0 "${CHILDREN[$name]}" 2>/dev/null; do wait "${CHILDREN[$name]}" || :; done
     code=0
     wait "${CHILDREN[$name]}" || code=$?
-    told+=("$name $code")
+    results+=("$name $code")
     ((code == 0)) || worst=1
   done
-  # Their last lines, unless something in the background keeps the pipe.
+  # Wait for the last lines, for at most 5 s, because a background process may keep a pipe open.
   local tries=0
   while kill -0 "${labels[@]}" 2>/dev/null && ((tries++ < 100)); do sleep 0.05; done
   if ((${#AGENTS[@]} == 1)); then worst=${code:-0}; fi
-  say "$(printf '%-8s %s' agent 'exit code')"
-  for name in "${told[@]}"; do say "$(printf '%-8s %s' "${name% *}" "${name#* }")"; done
+  info "$(printf '%-8s %s' agent 'exit code')"
+  for name in "${results[@]}"; do info "$(printf '%-8s %s' "${name% *}" "${name#* }")"; done
   [[ -z $SIGNALLED ]] || worst=$(signal_code)
   exit "$worst"
 }

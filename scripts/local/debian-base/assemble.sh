@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Puts the system in WORK/tree.tar on a bootable disk: WORK/disk.raw, with its kernel beside it.
+# Creates the bootable disk WORK/disk.raw from the system in WORK/tree.tar, and copies its kernel and initrd to WORK.
 #
 #   assemble.sh WORK
 #
-# Partitions are numbered as on Ubuntu's cloud image: 1 root (last on the disk, so it can grow), 14 BIOS boot, 15 ESP.
+# The partition numbers are those of Ubuntu's cloud images: 1 root (last on the disk, so that it can grow), 14 BIOS boot, 15 ESP.
 set -euo pipefail
 
 cd "$1"
-readonly mib=$((1024 * 1024)) disk=$((20 * 1024)) bios=1 esp=5 root=69 # MiB: the size, then where each begins
+readonly mib=$((1024 * 1024)) disk=$((20 * 1024)) bios=1 esp=5 root=69 # MiB: disk size, then start of each partition
 
 mkdir tree
-# Device nodes cannot be made unprivileged, and devtmpfs brings them anyway.
+# Unprivileged users cannot create device nodes; devtmpfs provides them at boot.
 tar --extract --file tree.tar --directory tree --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*'
 rm -f tree.tar
-# The link cannot be made earlier: mmdebstrap puts the host's file in its place while it works.
+# The link is created here because mmdebstrap replaces resolv.conf with the host's file while it runs.
 ln -sfn ../run/systemd/resolve/stub-resolv.conf tree/etc/resolv.conf
 mv tree/packages.list .
 cp --dereference tree/vmlinuz vmlinuz
@@ -30,20 +30,20 @@ first-lba: 34
 1: start=${root}MiB, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name="root"
 TABLE
 
-# A fixed list of features: what the host's mke2fs finds modern, the guest's boot loader may not read. Inode tables are
-# written now (they stay holes in the image); left to the guest they would grow every overlay by hundreds of megabytes.
+# A fixed list of features, because the guest's boot loader may not support the defaults of the host's mke2fs. Inode tables are
+# initialized now, as holes in the image; lazy initialization in the guest would add hundreds of megabytes to every overlay.
 last=$((disk - 1))
 mke2fs -q -t ext4 -L agent-ami-root -d tree -m 1 \
   -O none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum \
   -E "offset=$((root * mib)),lazy_itable_init=0,lazy_journal_init=0,nodiscard" disk.raw "$((last - root))M"
 
-# UEFI: the firmware looks for this name.
+# UEFI: the default boot path of the firmware.
 mformat -i "disk.raw@@$((esp * mib))" -T $(((root - esp) * 2048)) -v ESP ::
 mmd -i "disk.raw@@$((esp * mib))" ::/EFI ::/EFI/BOOT
 mcopy -i "disk.raw@@$((esp * mib))" bootx64.efi ::/EFI/BOOT/BOOTX64.EFI
 
-# BIOS: the boot sector holds the sector of GRUB's core image, and the core image's first sector that of its second
-# (GRUB manual, "Images"; offsets 0x5c and 0x1f4 are what grub-bios-setup fills in on a disk it can see).
+# BIOS: the boot sector contains the sector number of GRUB's core image, and the first sector of the core image that of its second
+# (GRUB manual, "Images"; grub-bios-setup writes them at offsets 0x5c and 0x1f4 of an attached disk).
 poke() { # FILE OFFSET VALUE: a 64-bit little-endian number
   local bytes='' i
   for ((i = 0; i < 8; i++)); do bytes+=$(printf '\\x%02x' $((($3 >> (8 * i)) & 255))); done

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# mmdebstrap hook: turns the bare system in $1 into a cloud image. Runs as root of the (possibly unprivileged) namespace.
+# mmdebstrap hook: configures the minimal system in $1 as a cloud image. Runs as root of a namespace, which may be unprivileged.
 set -euo pipefail
 
 root=$1
 write() { install -D -m "${2:-0644}" /dev/stdin "$root$1"; }
 
-# mmdebstrap's own apt options are for making the tree, not for the machine.
+# These apt options of mmdebstrap apply to the bootstrap only.
 rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap"
 
 write /etc/fstab <<'FSTAB'
@@ -20,11 +20,11 @@ write /etc/hosts <<'HOSTS'
 HOSTS
 write /etc/default/locale <<<LANG=C.UTF-8
 
-# Any Ethernet card gets its address by DHCP, whatever its name; cloud-init keeps its hands off.
+# Every Ethernet interface uses DHCP, whatever its name; network configuration of cloud-init is disabled below.
 write /etc/systemd/network/80-ethernet.network <<'NETWORK'
 [Match]
 Type=ether
-# Real cards only: the pairs that containers and tests make are not ours.
+# Physical interfaces only, not the veth pairs of containers and tests.
 Kind=!*
 
 [Network]
@@ -44,18 +44,18 @@ system_info:
     lock_passwd: true
 CLOUD
 systemctl --root="$root" --quiet enable systemd-networkd.service systemd-resolved.service ssh.service
-# The generator need not look for a data source with a shell script at every boot: the list above is short.
+# The list above is short, so the generator need not search for a data source at every boot.
 write /etc/cloud/ds-identify.cfg <<<'policy: enabled'
-# Scrubs LVM snapshots, of which there are none, with an interpreter start at every boot.
+# These units scrub LVM snapshots, which the image does not have, and start an interpreter at every boot.
 systemctl --root="$root" --quiet mask e2scrub_reap.service e2scrub_all.timer
 
-# The initramfs must find the disk behind any virtual controller, not carry every driver there is.
+# The initramfs contains only the drivers of virtual disk controllers.
 write /etc/initramfs-tools/conf.d/agent-ami <<<MODULES=list
 printf '%s\n' ext4 virtio_pci virtio_blk virtio_scsi virtio_net sd_mod ahci nvme vfat >>"$root/etc/initramfs-tools/modules"
 chroot "$root" update-initramfs -u -k all
 
-# The boot loader's parts are taken from their packages without installing them: the boot menu below follows the
-# /vmlinuz and /initrd.img links that every kernel package keeps up to date, so nothing has to be generated later.
+# The boot loader's files are extracted from their packages without installing them. The boot menu below uses the links
+# /vmlinuz and /initrd.img, which kernel packages update, so that update-grub is not required.
 write /boot/grub/grub.cfg <<'GRUB'
 set timeout=0
 menuentry "Debian" {
@@ -83,8 +83,8 @@ chroot "$root" bash -euo pipefail -c '
 
 # shellcheck disable=SC2016 # expanded by dpkg-query
 chroot "$root" dpkg-query -W -f '${Package} ${Version}\n' >"$root/packages.list"
-# Every machine makes its own.
+# Each machine generates its own.
 rm -f "$root"/etc/ssh/ssh_host_*_key* "$root/var/lib/systemd/random-seed"
 : >"$root/etc/machine-id"
-# Tells systemd that nothing changed below /usr since /etc and /var were set up, so the first boot rebuilds no cache.
+# Marks /etc and /var as up to date with /usr (systemd-update-done.service(8)), so that the first boot rebuilds no caches.
 touch "$root/etc/.updated" "$root/var/.updated"

@@ -1,6 +1,6 @@
-"""Prints base.json: what a Debian base holds and how it was made.
+"""Prints base.json: the packages and files of a Debian base, and the tools that made it.
 
-describe.py WORK STAGED    WORK has packages.list, STAGED the finished files.
+describe.py WORK STAGED    WORK contains packages.list, STAGED the finished files.
 """
 
 import hashlib

@@ -1,67 +1,67 @@
 #!/usr/bin/env bats
-# What runs keep for the next: mirrors of repositories, which are checked before they are used, and what is deleted in the end. Needs root.
+# Mirrors of repositories, which runs share and check before use, and the deletion of old runs and mirrors. Requires root.
 # shellcheck disable=SC2016 # agents are scripts in quotes
 
 load support.bash
 
-# commit MESSAGE: in the repository that the tests fetch.
-commit() { as_user git -C "$HOME_OF/told.repo" -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m "$1"; }
+# commit MESSAGE: commits to the repository that the tests fetch.
+commit() { as_user git -C "$HOME_OF/seen.repo" -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m "$1"; }
 
-# repository: the one that the tests fetch, with one commit on main, and an agent that tells what it finds.
+# repository: creates the repository that the tests fetch, with one commit on main, and an agent that prints commit and branch.
 repository() {
-  as_user git init --quiet -b main "$HOME_OF/told.repo"
+  as_user git init --quiet -b main "$HOME_OF/seen.repo"
   commit first
   agent claude 'git log -1 --format=%s; git symbolic-ref --short HEAD'
 }
 
-# found: what the agent saw in a clone of the repository.
-found() { dispatch --repo "$HOME_OF/told.repo" task 2>/dev/null; }
+# found: prints the agent's output for a clone of the repository.
+found() { dispatch --repo "$HOME_OF/seen.repo" task 2>/dev/null; }
 
 mirror() { echo "$EXECUTOR"/repos/*.git; }
 
-@test "the default branch is the remote's of today, not of the day when the mirror was made" {
+@test "the default branch is the current one of the remote, not that at the creation of the mirror" {
   repository
   [ "$(found)" = $'first\nmain' ]
-  as_user git -C "$HOME_OF/told.repo" switch --quiet -c trunk
+  as_user git -C "$HOME_OF/seen.repo" switch --quiet -c trunk
   commit second
   [ "$(found)" = $'second\ntrunk' ]
-  # Renamed: the branch that the mirror's HEAD named is gone.
-  as_user git -C "$HOME_OF/told.repo" branch --quiet -D main
-  as_user git -C "$HOME_OF/told.repo" branch --quiet -m next
+  # The branch that the mirror's HEAD names no longer exists.
+  as_user git -C "$HOME_OF/seen.repo" branch --quiet -D main
+  as_user git -C "$HOME_OF/seen.repo" branch --quiet -m next
   commit third
   [ "$(found)" = $'third\nnext' ]
 }
 
-@test "a commit that is checked out without a branch is what is cloned" {
+@test "a detached HEAD of the remote is cloned" {
   repository
-  as_user git -C "$HOME_OF/told.repo" switch --quiet --detach
+  as_user git -C "$HOME_OF/seen.repo" switch --quiet --detach
   commit alone
   agent claude 'git log -1 --format=%s'
-  run dispatch --repo "$HOME_OF/told.repo" task
+  run dispatch --repo "$HOME_OF/seen.repo" task
   [[ $output == *$'\n'alone$'\n'* ]]
   commit more
-  run dispatch --repo "$HOME_OF/told.repo" task
+  run dispatch --repo "$HOME_OF/seen.repo" task
   [[ $output == *$'\n'more$'\n'* ]] || { echo "$output"; false; }
 }
 
-@test "a broken mirror is cloned anew, once, and said" {
+@test "a broken mirror is recreated once, with a message" {
   repository
   for break in ': >"$1/packed-refs.lock"' ': >"$1/HEAD"' 'find "$1/objects" -type f -exec rm -f {} \; -exec touch {} \;' 'rm -r "$1/objects"'; do
-    as_user git -C "$HOME_OF/told.repo" branch gone
+    as_user git -C "$HOME_OF/seen.repo" branch gone
     found
     as_user bash -c "$break" break "$(mirror)"
     # A new commit, so that the mirror has something to fetch, and a branch to delete.
     commit again
-    as_user git -C "$HOME_OF/told.repo" branch --quiet -D gone
+    as_user git -C "$HOME_OF/seen.repo" branch --quiet -D gone
     rm -rf "$EXECUTOR"/runs/*
-    run dispatch --repo "$HOME_OF/told.repo" task
+    run dispatch --repo "$HOME_OF/seen.repo" task
     [ "$status" -eq 0 ] || { echo "$break: $output"; false; }
     [[ $output == *$'\n'again$'\n'main$'\n'* ]]
-    [[ $output == *"is broken and is cloned anew"* ]] || { echo "$break: $output"; false; }
+    [[ $output == *"recreating the broken mirror"* ]] || { echo "$break: $output"; false; }
   done
 }
 
-@test "a mirror whose configuration is lost is still updated" {
+@test "a mirror with an empty configuration is still updated" {
   repository
   found
   as_user truncate -s 0 "$(mirror)/config"
@@ -69,17 +69,17 @@ mirror() { echo "$EXECUTOR"/repos/*.git; }
   [ "$(found)" = $'second\nmain' ]
 }
 
-@test "a repository without a commit is an error, not an empty folder" {
-  as_user git init --quiet -b main "$HOME_OF/told.repo"
-  agent claude 'touch ~/told.ran'
-  run dispatch --repo "$HOME_OF/told.repo" task
+@test "a repository without a commit is an error, not an empty directory" {
+  as_user git init --quiet -b main "$HOME_OF/seen.repo"
+  agent claude 'touch ~/seen.ran'
+  run dispatch --repo "$HOME_OF/seen.repo" task
   [ "$status" -eq 75 ]
   [[ $output == *"has no commit on its default branch"* ]]
-  [ ! -e "$HOME_OF/told.ran" ]
-  [ "$(cat "$(run_folder)/status")" = 75 ]
+  [ ! -e "$HOME_OF/seen.ran" ]
+  [ "$(cat "$(run_directory)/status")" = 75 ]
 }
 
-@test "runs and mirrors that nobody used for long are deleted, and no others" {
+@test "unused runs and mirrors are deleted, and no others" {
   repository
   found
   found
@@ -92,7 +92,7 @@ mirror() { echo "$EXECUTOR"/repos/*.git; }
   [ ! -e "${old[0]}" ]
   [ -d "${old[1]}" ]
   [ ! -e "$(mirror)" ]
-  # The run that goes on is as old as it likes.
+  # A run in progress is kept, however old it is.
   local now=("$EXECUTOR"/runs/*)
   as_user touch -d '40 days ago' "${now[@]}"
   rm -f "$EXECUTOR"/.pruned*
@@ -104,7 +104,7 @@ mirror() { echo "$EXECUTOR"/repos/*.git; }
   wait
 }
 
-@test "the oldest beyond the limit of size are deleted; once an hour at most" {
+@test "the oldest runs above the size limit are deleted, at most once an hour" {
   agent claude 'head -c 3000000 /dev/urandom >data'
   for _ in 1 2 3; do
     dispatch task
@@ -119,7 +119,7 @@ mirror() { echo "$EXECUTOR"/repos/*.git; }
   [ "$(find "$EXECUTOR/runs" -mindepth 1 -maxdepth 1 | wc -l)" -eq 3 ]
 }
 
-@test "a limit that is none is refused" {
+@test "invalid limits are refused" {
   agent claude
   for setting in DISPATCH_KEEP=soon DISPATCH_KEEP_MIB=-1 DISPATCH_LOG_MIB=0; do
     run env "$setting" "$PLACE/agent/dispatch.sh" task

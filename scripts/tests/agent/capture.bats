@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# run_with_capture: what is said, the log, the status, and that the caller's shell is as it was.
+# run_with_capture: output, log, status, and that the caller's shell does not change.
 # shellcheck disable=SC2016 # agents are scripts in quotes
 
 setup() {
@@ -14,37 +14,37 @@ teardown() {
   rm -rf "$DIR"
 }
 
-# refute COMMAND...: it fails. In bats, a line with ! fails no test.
+# refute COMMAND...: succeeds if the command fails. In bats, a line with ! never fails a test.
 refute() { if "$@"; then return 1; fi; }
 
-# shell OPTIONS SCRIPT: runs the script in a shell with these options that has the function.
+# shell OPTIONS SCRIPT: runs the script, with the function sourced, in a shell with these options.
 # shellcheck disable=SC2086 # options are several words
 shell() { run bash $1 -c ". \"\$LIB\"; $2"; }
 
-@test "what the command says is seen and in the log, its code is returned and in the status" {
+@test "the output is printed and logged, the exit code is returned and in the status" {
   shell "" 'run_with_capture log status bash -c "echo out; echo err >&2; exit 7"; echo "code $?"'
   [ "$output" = $'out\nerr\ncode 7' ]
   [ "$(cat log)" = $'out\nerr' ]
   [ "$(cat status)" = 7 ]
 }
 
-@test "a failing command's status is written under set -e, which then ends the caller" {
+@test "under set -e, the status of a failing command is written before the caller exits" {
   shell -e 'run_with_capture log status false; echo not reached'
   [ "$status" -eq 1 ]
   [ "$output" = "" ]
   [ "$(cat status)" = 1 ]
 }
 
-@test "under set -e, pipefail and nounset, and with none of them, it is the same" {
+@test "the result is the same with and without set -e, pipefail and nounset" {
   for options in "" "-e" "-u" "-eu" "-o pipefail" "-eu -o pipefail" "-euC" "-eE"; do
     rm -f log status
-    shell "$options" 'run_with_capture log status bash -c "echo said; exit 3" || echo "code $?"'
-    [ "$output" = $'said\ncode 3' ] || { echo "with $options: $output"; false; }
+    shell "$options" 'run_with_capture log status bash -c "echo text; exit 3" || echo "code $?"'
+    [ "$output" = $'text\ncode 3' ] || { echo "with $options: $output"; false; }
     [ "$(cat status)" = 3 ]
   done
 }
 
-@test "no option of the caller changes" {
+@test "the options of the caller do not change" {
   for options in "" "-e" "-eu -o pipefail" "-f" "-C" "-o posix"; do
     shell "$options" 'before=$(set +o; shopt; trap); run_with_capture log status false || :; [[ $before == "$(set +o; shopt; trap)" ]] && echo same'
     [ "$output" = same ] || { echo "with $options: $output"; false; }
@@ -56,14 +56,14 @@ shell() { run bash $1 -c ". \"\$LIB\"; $2"; }
   [ "$output" = $'in\nsame shell' ]
 }
 
-@test "standard output and error are the caller's own again" {
-  # The shell counts by itself: while it starts a pipeline, ends of that are open too.
+@test "standard output and error are restored" {
+  # The shell counts its descriptors without a pipeline, because a pipeline would open more.
   shell "" 'run_with_capture log status true; echo out; echo err >&2; fds=(/proc/$$/fd/*); echo ${#fds[@]} >before; run_with_capture log status true; fds=(/proc/$$/fd/*); echo ${#fds[@]} >after'
   [ "$output" = $'out\nerr' ]
   cmp before after
 }
 
-@test "output comes while the command runs" {
+@test "output is printed while the command runs" {
   bash -c '. "$LIB"; run_with_capture log status bash -c "echo early; sleep 5; echo late"' >seen &
   for _ in $(seq 30); do grep -q early seen && break; sleep 0.1; done
   grep -q early seen
@@ -79,53 +79,53 @@ shell() { run bash $1 -c ". \"\$LIB\"; $2"; }
   grep -q "last words" log
 }
 
-@test "what is said before a signal to the whole group is in the log" {
+@test "output before a signal to the whole group is in the log" {
   setsid --wait bash -c 'trap : TERM; . "$LIB"; run_with_capture log status bash -c "echo before; kill -TERM 0; sleep 5"' >/dev/null 2>&1 || true
   grep -q before log
   [ "$(cat status)" = 143 ]
 }
 
-@test "a command that is not there is 127" {
+@test "a missing command returns 127" {
   shell "" 'run_with_capture log status no-such-command-7; echo "code $?"'
   [[ $output == *"code 127" ]]
   [ "$(cat status)" = 127 ]
   grep -q "no-such-command-7" log
 }
 
-@test "binary output arrives byte for byte" {
+@test "binary output is unchanged" {
   head -c 300000 /dev/urandom >noise
   bash -c '. "$LIB"; run_with_capture log status cat noise' >seen
   cmp noise seen
   cmp noise log
 }
 
-@test "arguments arrive byte for byte: spaces, newlines, globs, none, 100 kB" {
+@test "arguments are unchanged: spaces, newlines, globs, empty, 100 kB" {
   big=$(head -c 100000 /dev/zero | tr '\0' x)
   export big
   shell "" 'run_with_capture log status printf "<%s>" "a b" $'"'"'new\nline'"'"' "*" "" "\$(id)" "-n" "$big" >/dev/null'
   [ "$(cat log)" = $'<a b><new\nline><*><><$(id)><-n>'"<$big>" ]
 }
 
-@test "names of files with spaces and dashes" {
-  shell "" 'run_with_capture "-a log" "-a status" echo said'
-  [ "$(cat -- "-a log")" = said ]
+@test "file names with spaces and dashes" {
+  shell "" 'run_with_capture "-a log" "-a status" echo text'
+  [ "$(cat -- "-a log")" = text ]
   [ "$(cat -- "-a status")" = 0 ]
 }
 
 @test "closed standard input, and closed standard output" {
   run bash -c '. "$LIB"; run_with_capture log status bash -c "cat; echo read" <&-'
   grep -q read log
-  bash -c '. "$LIB"; run_with_capture log status echo said; echo "$?" >code' >&- 2>/dev/null
+  bash -c '. "$LIB"; run_with_capture log status echo text; echo "$?" >code' >&- 2>/dev/null
   [ "$(cat code)" = 0 ]
-  grep -q said log
+  grep -q text log
 }
 
-@test "a reader that goes away takes nothing from the log" {
+@test "the log is complete if the reader of the output exits" {
   bash -c '. "$LIB"; run_with_capture log status seq 100000' 2>/dev/null | head -n 1 >/dev/null
   [ "$(tail -n 1 log)" = 100000 ]
 }
 
-@test "a full disk for the log: told, seen, and the code is right" {
+@test "with a full disk for the log, an error and the output are printed, and the code is right" {
   mkdir small
   mount -t tmpfs -o size=16k tmpfs small || skip "no file system can be mounted here"
   run bash -c '. "$LIB"; run_with_capture small/log status bash -c "seq 20000; exit 5"'
@@ -135,13 +135,13 @@ shell() { run bash $1 -c ". \"\$LIB\"; $2"; }
   [[ $output == *"No space left"* ]]
 }
 
-@test "a status that cannot be written is told, and the code is returned all the same" {
+@test "if the status cannot be written, an error is printed and the code is returned" {
   run bash -c '. "$LIB"; run_with_capture log none/status bash -c "exit 4"'
   [ "$status" -eq 4 ]
   [[ $output == *"status 4 cannot be written"* ]]
 }
 
-@test "something left in the background does not hold it up for ever" {
+@test "a background process delays the end only for a limited time" {
   SECONDS=0
   bash -c '. "$LIB"; run_with_capture log status bash -c "sleep 30 & echo done"' >seen 2>&1
   grep -q "done" seen

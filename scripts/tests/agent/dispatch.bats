@@ -1,23 +1,23 @@
 #!/usr/bin/env bats
-# A run: what reaches the agent, what is written down, how it ends. Needs root.
+# A run: input of the agent, run directory, end. Requires root.
 # shellcheck disable=SC2016 # agents are scripts in quotes
 
 load support.bash
 
-@test "arguments reach the agent byte for byte" {
+@test "arguments reach the agent unchanged" {
   big=$(head -c 100000 /dev/zero | tr '\0' x)
   dispatch -- $'-a "task"\nof *two* lines \xff' "a b" "" '*' $'new\nline' '$(id)' -n "$big"
-  printf '%s\0' --print --dangerously-skip-permissions "a b" "" '*' $'new\nline' '$(id)' -n "$big" -- $'-a "task"\nof *two* lines \xff' >"$PLACE/wanted"
-  cmp "$PLACE/wanted" "$HOME_OF/told.args"
-  [ "$(cat "$(run_folder)/task")" = $'-a "task"\nof *two* lines \xff' ]
+  printf '%s\0' --print --dangerously-skip-permissions "a b" "" '*' $'new\nline' '$(id)' -n "$big" -- $'-a "task"\nof *two* lines \xff' >"$PLACE/expected"
+  cmp "$PLACE/expected" "$HOME_OF/seen.args"
+  [ "$(cat "$(run_directory)/task")" = $'-a "task"\nof *two* lines \xff' ]
 }
 
-@test "each agent is called in its own way, the task never taken for an option" {
+@test "each agent gets the task in its own syntax, never as an option" {
   export OPENAI_API_KEY=k GEMINI_API_KEY=k XAI_API_KEY=k
   for name in codex gemini grok aider; do
     agent $name
     "$PLACE/agent/dispatch-$name.sh" -- --version more
-    tr '\0' '\n' <"$HOME_OF/told.args" >"$PLACE/args"
+    tr '\0' '\n' <"$HOME_OF/seen.args" >"$PLACE/args"
     grep -qx more "$PLACE/args"
     case $name in
       codex) [ "$(tail -n 2 "$PLACE/args" | tr '\n' ' ')" = "-- --version " ] ;;
@@ -32,16 +32,16 @@ load support.bash
   agent claude 'echo out; echo err >&2; exit 7'
   run dispatch "a task"
   [ "$status" -eq 7 ]
-  folder=$(run_folder)
-  [ "$(cat "$folder/log")" = $'out\nerr' ]
-  [ "$(cat "$folder/status")" = 7 ]
+  directory=$(run_directory)
+  [ "$(cat "$directory/log")" = $'out\nerr' ]
+  [ "$(cat "$directory/status")" = 7 ]
   [ "$(metadata '"\(.schema) \(.agent) \(.state) \(.exit_code) \(.user) \(.uid) \(.signal)"')" = "1 claude exited 7 $WHO $(id -u "$WHO") null" ]
-  [ "$(metadata .id)" = "${folder##*/}" ]
+  [ "$(metadata .id)" = "${directory##*/}" ]
   [ "$(metadata '(.ended_at | fromdate) - (.started_at | fromdate)')" = "$(metadata .seconds)" ]
-  [ "$(metadata .directory)" = "$folder/work" ]
+  [ "$(metadata .directory)" = "$directory/work" ]
 }
 
-@test "while it works its metadata says so, with a pid that is there" {
+@test "during the run, the metadata has the state running and the pid" {
   agent claude 'sleep 60'
   "$PLACE/agent/dispatch.sh" task &
   soon processes "sleep 60"
@@ -51,36 +51,36 @@ load support.bash
   wait $! || true
 }
 
-@test "binary output reaches log and caller byte for byte" {
+@test "binary output reaches log and caller unchanged" {
   head -c 200000 /dev/urandom >"$PLACE/noise"
   chmod 644 "$PLACE/noise"
   agent claude "cat $PLACE/noise"
   dispatch task >"$PLACE/seen" 2>/dev/null
   cmp "$PLACE/noise" "$PLACE/seen"
-  cmp "$PLACE/noise" "$(run_folder)/log"
+  cmp "$PLACE/noise" "$(run_directory)/log"
 }
 
-@test "standard input reaches the agent with --stdin; closed, it is empty" {
+@test "with --stdin the agent reads standard input; a closed one is empty" {
   agent claude 'cat; echo end'
   printf 'from \0 here' | dispatch --stdin task >"$PLACE/seen" 2>/dev/null
   printf 'from \0 hereend\n' | cmp - "$PLACE/seen"
   for option in "" --stdin; do
-    # In a shell of its own: `run` would find the free number for a pipe.
+    # In a separate shell, because `run` would use the free descriptor for a pipe.
     run timeout 20 bash -c 'exec "$0" $1 task <&-' "$PLACE/agent/dispatch.sh" "$option"
     [ "$status" -eq 0 ]
     [[ $output == *end* ]]
   done
 }
 
-@test "without --stdin the agent reads /dev/null, whatever the caller's standard input is" {
+@test "without --stdin the agent reads /dev/null" {
   agent claude 'readlink /proc/self/fd/0; cat; echo end'
-  # A pipe that stays open, as Run Command's: an agent that reads it waits for its end.
+  # A pipe that stays open, as that of Run Command: an agent that read it would wait for its end.
   run timeout 20 bash -c 'sleep 300 | "$0" task & pid=$!; wait $pid' "$PLACE/agent/dispatch.sh"
   [[ $output == */dev/null*end* ]]
   pkill -fx "sleep 300" || true
 }
 
-@test "a loop over lines gets each of them, with dispatch in its body" {
+@test "dispatch in a loop over lines does not consume the lines" {
   agent claude 'cat'
   printf '%s\n' one two three | while read -r line; do
     echo "$line"
@@ -90,18 +90,18 @@ load support.bash
   [ "$(cat "$EXECUTOR"/runs/*/task | wc -c)" -eq "$(printf 'task onetask twotask three' | wc -c)" ]
 }
 
-@test "a task comes from a file or from standard input, byte for byte" {
-  agent claude 'printf %s "${@: -1}" >~/told.task; cat'
+@test "a task from a file or from standard input is unchanged" {
+  agent claude 'printf %s "${@: -1}" >~/seen.task; cat'
   printf -- '-t\nask *\n\n' >"$PLACE/task"
   chmod 644 "$PLACE/task"
   dispatch --task-file "$PLACE/task"
-  cmp "$PLACE/task" "$HOME_OF/told.task"
-  cmp "$PLACE/task" "$(run_folder)/task"
+  cmp "$PLACE/task" "$HOME_OF/seen.task"
+  cmp "$PLACE/task" "$(run_directory)/task"
   printf 'from a pipe\n' | dispatch --task-file -
-  [ "$(cat "$HOME_OF/told.task")" = "from a pipe" ]
+  [ "$(cat "$HOME_OF/seen.task")" = "from a pipe" ]
 }
 
-@test "a task file that is missing, empty, too long or no text is refused, and one that the user cannot read" {
+@test "a task file that is missing, unreadable for the user, empty, too long or not text is refused" {
   agent claude
   : >"$PLACE/empty"
   head -c 131001 /dev/zero | tr '\0' x >"$PLACE/long"
@@ -119,27 +119,27 @@ load support.bash
   [ -z "$(ls "$EXECUTOR/runs")" ]
 }
 
-@test "what an agent leaves in the background ends with it, also in a session of its own" {
+@test "background processes of an agent end with it, also those in another session" {
   agent claude 'sleep 311 & setsid sleep 312 & setsid bash -c "trap \"\" TERM; while :; do sleep 313; done" & sleep 1; echo done'
   DISPATCH_GRACE=1 run dispatch task
   [ "$status" -eq 0 ]
-  [[ $output == *"processes that it left behind are ended"* ]]
+  [[ $output == *"dispatch: ending "*" orphaned processes"* ]]
   for seconds in 311 312 313; do none_left "sleep $seconds"; done
-  [ "$(cat "$(run_folder)/status")" = 0 ]
+  [ "$(cat "$(run_directory)/status")" = 0 ]
 }
 
-@test "a log has a limit, what the caller sees has none, and the code is the agent's" {
+@test "the log has a size limit, the output has none, and the exit code is the agent's" {
   agent claude 'head -c 3000000 /dev/zero; exit 4'
   code=0
-  DISPATCH_LOG_MIB=1 dispatch task >"$PLACE/seen" 2>"$PLACE/said" || code=$?
+  DISPATCH_LOG_MIB=1 dispatch task >"$PLACE/seen" 2>"$PLACE/errors" || code=$?
   [ "$code" -eq 4 ]
-  grep -q "has its 1 MiB" "$PLACE/said"
-  [ "$(stat -c %s "$(run_folder)/log")" -eq 1048576 ]
+  grep -q "reached 1 MiB" "$PLACE/errors"
+  [ "$(stat -c %s "$(run_directory)/log")" -eq 1048576 ]
   [ "$(stat -c %s "$PLACE/seen")" -eq 3000000 ]
-  [ "$(cat "$(run_folder)/status")" = 4 ]
+  [ "$(cat "$(run_directory)/status")" = 4 ]
 }
 
-@test "a time over what Run Command allows is said" {
+@test "a timeout above the limit of Run Command prints a warning" {
   agent claude
   run dispatch --timeout 2h task
   [ "$status" -eq 0 ]
@@ -149,22 +149,22 @@ load support.bash
   [ "$(jq -s 'map(.timeout_seconds) | sort | .[0]' "$EXECUTOR"/runs/*/metadata.json)" -eq 3300 ]
 }
 
-@test "a time-out ends the whole group, and what left it" {
+@test "a timeout ends the whole group, and processes that left it" {
   agent claude 'sleep 301 & setsid sleep 302 & trap "" TERM; echo begun; sleep 303; sleep 304'
   DISPATCH_GRACE=1 run dispatch --timeout 5s task
   [ "$status" -eq 124 ]
   for seconds in 301 302 303 304; do soon none_left "sleep $seconds"; done
-  [ "$(cat "$(run_folder)/status")" = 124 ]
+  [ "$(cat "$(run_directory)/status")" = 124 ]
   [ "$(metadata .state)" = timed-out ]
-  grep -q begun "$(run_folder)/log"
-  grep -q "its time of 5 s is over" "$(run_folder)/log"
+  grep -q begun "$(run_directory)/log"
+  grep -q "timed out after 5 s" "$(run_directory)/log"
 }
 
 @test "SIGTERM, SIGINT and SIGHUP end the whole group and write the status" {
   for pair in TERM:143 INT:130 HUP:129; do
     rm -rf "$EXECUTOR"/runs/*
     agent claude 'sleep 311 & setsid sleep 312 & echo begun; sleep 313'
-    # Whoever runs the tests may ignore some (nohup): no shell can trap those then.
+    # The caller of the tests may ignore some signals (nohup), and a shell cannot trap those.
     env --default-signal=HUP,INT,TERM "$PLACE/agent/dispatch.sh" task &
     soon processes "sleep 313"
     soon processes "sleep 312"
@@ -172,30 +172,30 @@ load support.bash
     code=0
     wait $! || code=$?
     [ "$code" -eq "${pair#*:}" ]
-    [ "$(cat "$(run_folder)/status")" = "${pair#*:}" ]
+    [ "$(cat "$(run_directory)/status")" = "${pair#*:}" ]
     [ "$(metadata '"\(.state) \(.signal)"')" = "signalled ${pair%:*}" ]
     for seconds in 311 312 313; do soon none_left "sleep $seconds"; done
   done
 }
 
-@test "an agent that cleans up on SIGTERM has the time to, and its last words are in the log" {
+@test "an agent can clean up on SIGTERM, and its last output is in the log" {
   agent claude 'trap "sleep 1; echo cleaned up; exit 0" TERM; echo begun; while :; do sleep 0.1; done'
   "$PLACE/agent/dispatch.sh" task >/dev/null 2>&1 &
   soon grep -rq begun "$EXECUTOR/runs"
   kill $!
   wait $! || true
-  grep -q "cleaned up" "$(run_folder)/log"
+  grep -q "cleaned up" "$(run_directory)/log"
 }
 
-@test "an agent killed from outside: its status is written" {
+@test "the status of a killed agent is written" {
   agent claude 'kill -KILL $$'
   run dispatch task
   [ "$status" -eq 137 ]
-  [ "$(cat "$(run_folder)/status")" = 137 ]
+  [ "$(cat "$(run_directory)/status")" = 137 ]
   [ "$(metadata .state)" = exited ]
 }
 
-@test "a dispatcher that is killed takes its agent along" {
+@test "the agent ends if its dispatch script is killed" {
   agent claude 'exec sleep 351'
   "$PLACE/agent/dispatch.sh" task &
   soon processes "sleep 351"
@@ -205,27 +205,27 @@ load support.bash
   [ "$(metadata .state)" = running ]
 }
 
-@test "closed standard output and error, and a reader that leaves: the run is written down all the same" {
+@test "the run is recorded with closed standard output and error, and if the reader of the output exits" {
   agent claude 'echo out; echo err >&2; sleep 0.3; echo more; exit 5'
   code=0
   bash -c 'exec "$0" task >&- 2>&-' "$PLACE/agent/dispatch.sh" || code=$?
   [ "$code" -eq 5 ]
-  [ "$(cat "$(run_folder)/log")" = $'out\nerr\nmore' ]
+  [ "$(cat "$(run_directory)/log")" = $'out\nerr\nmore' ]
   [ "$(metadata '"\(.state) \(.exit_code)"')" = "exited 5" ]
   rm -rf "$EXECUTOR"/runs/*
   { "$PLACE/agent/dispatch.sh" task 2>&1 || echo "$?" >"$PLACE/code"; } | head -n 1 >/dev/null
   [ "$(cat "$PLACE/code")" -eq 5 ]
-  [ "$(cat "$(run_folder)/log")" = $'out\nerr\nmore' ]
+  [ "$(cat "$(run_directory)/log")" = $'out\nerr\nmore' ]
   [ "$(metadata '"\(.state) \(.exit_code)"')" = "exited 5" ]
 }
 
-@test "SIGINT is not ignored in the agent, as it is in a shell's background jobs" {
+@test "the agent does not ignore SIGINT, unlike background jobs of a shell" {
   dispatch task
-  mask=$(awk '/^SigIgn/ { print $2 }' "$HOME_OF/told.status")
+  mask=$(awk '/^SigIgn/ { print $2 }' "$HOME_OF/seen.status")
   [ $((0x$mask & 2)) -eq 0 ]
 }
 
-@test "runs at once do not collide" {
+@test "concurrent runs do not collide" {
   agent claude 'echo "$3"; sleep 0.5'
   pids=()
   for n in $(seq 8); do
@@ -234,14 +234,14 @@ load support.bash
   done
   for pid in "${pids[@]}"; do wait "$pid"; done
   [ "$(find "$EXECUTOR/runs" -mindepth 1 -maxdepth 1 | wc -l)" -eq 8 ]
-  for folder in "$EXECUTOR"/runs/*; do
-    n=$(sed 's/task //' "$folder/task")
-    [ "$(cat "$folder/log")" = "argument-$n" ]
+  for directory in "$EXECUTOR"/runs/*; do
+    n=$(sed 's/task //' "$directory/task")
+    [ "$(cat "$directory/log")" = "argument-$n" ]
     [ "$(cat "$PLACE/out.$n")" = "argument-$n" ]
   done
 }
 
-@test "a full disk for the log: told, and the status of the agent is the status" {
+@test "with a full disk for the log, an error is printed and the status is the agent's" {
   mkdir -p "$PLACE/small"
   mount -t tmpfs -o size=64k,mode=777 tmpfs "$PLACE/small" || skip "no file system can be mounted here"
   agent claude 'seq 60000; exit 6'
@@ -251,26 +251,26 @@ load support.bash
   [[ $output == *60000* && $output == *"No space left"* ]]
 }
 
-@test "a repository is cloned by way of a mirror that the next run only updates" {
-  as_user git init --quiet -b main "$HOME_OF/told.repo"
-  as_user git -C "$HOME_OF/told.repo" -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m first
+@test "a repository is cloned from a mirror, which the next run updates" {
+  as_user git init --quiet -b main "$HOME_OF/seen.repo"
+  as_user git -C "$HOME_OF/seen.repo" -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m first
   agent claude 'git log --format=%s; git remote get-url origin'
-  dispatch --repo "$HOME_OF/told.repo" task >"$PLACE/seen" 2>/dev/null
-  [ "$(cat "$PLACE/seen")" = "first"$'\n'"$HOME_OF/told.repo" ]
-  as_user git -C "$HOME_OF/told.repo" -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m second
-  dispatch --repo "$HOME_OF/told.repo" task >"$PLACE/one" 2>/dev/null &
-  dispatch --repo "$HOME_OF/told.repo" task >"$PLACE/two" 2>/dev/null
+  dispatch --repo "$HOME_OF/seen.repo" task >"$PLACE/seen" 2>/dev/null
+  [ "$(cat "$PLACE/seen")" = "first"$'\n'"$HOME_OF/seen.repo" ]
+  as_user git -C "$HOME_OF/seen.repo" -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m second
+  dispatch --repo "$HOME_OF/seen.repo" task >"$PLACE/one" 2>/dev/null &
+  dispatch --repo "$HOME_OF/seen.repo" task >"$PLACE/two" 2>/dev/null
   wait
   [ "$(head -n 1 "$PLACE/one")" = second ]
   [ "$(head -n 1 "$PLACE/two")" = second ]
   [ "$(find "$EXECUTOR/repos" -maxdepth 1 -name '*.git' | wc -l)" -eq 1 ]
 }
 
-@test "a repository that is not there, and a signal while it is fetched" {
+@test "a missing repository, and a signal during the fetch" {
   run dispatch --repo /no/such/repository task
   [ "$status" -eq 75 ]
   [[ $output == *"/no/such/repository cannot be fetched"* ]]
-  [ "$(cat "$(run_folder)/status")" = 75 ]
+  [ "$(cat "$(run_directory)/status")" = 75 ]
   rm -rf "$EXECUTOR"/runs/*
   agent git 'case "$*" in *ls-remote*) exec sleep 321 ;; esac; exec /usr/bin/git "$@"'
   "$PLACE/agent/dispatch.sh" --repo /no/such/repository task &
@@ -282,18 +282,18 @@ load support.bash
   soon none_left "sleep 321"
 }
 
-@test "--dir works there, and a missing one has its own code" {
-  as_user mkdir "$HOME_OF/told here"
+@test "--dir runs the agent in the directory; a missing one has its own exit code" {
+  as_user mkdir "$HOME_OF/seen here"
   agent claude 'pwd -P'
-  run dispatch --dir "$HOME_OF/told here" task
-  [[ $output == *$'\n'"$HOME_OF/told here"$'\n'* ]]
+  run dispatch --dir "$HOME_OF/seen here" task
+  [[ $output == *$'\n'"$HOME_OF/seen here"$'\n'* ]]
   run dispatch --dir /no/such/dir task
   [ "$status" -eq 66 ]
   run dispatch --dir /root task
   [ "$status" -eq 66 ]
 }
 
-@test "a missing agent and a missing key have their own codes and tell what to do" {
+@test "a missing agent and a missing key have their own exit codes and hints" {
   run "$PLACE/agent/dispatch-grok.sh" task
   [ "$status" -eq 69 ]
   [[ $output == *"grok is not installed"*"--provider all"* ]]
@@ -309,30 +309,30 @@ load support.bash
   [ "$(find "$EXECUTOR/runs" -mindepth 1 -maxdepth 1 | wc -l)" -eq 1 ]
 }
 
-@test "keys come from .env, and what root passes wins" {
+@test "keys are read from .env; variables that root passes take precedence" {
   printf 'ANTHROPIC_API_KEY="from the file"\nGITHUB_TOKEN=file\nexport MORE=1\n' >"$EXECUTOR/.env"
   unset ANTHROPIC_API_KEY
   GITHUB_TOKEN=$'root\'s "own" declare -x' dispatch task
-  grep -qx 'ANTHROPIC_API_KEY=from the file' "$HOME_OF/told.env"
-  grep -qxF $'GITHUB_TOKEN=root\'s "own" declare -x' "$HOME_OF/told.env"
-  grep -qx MORE=1 "$HOME_OF/told.env"
+  grep -qx 'ANTHROPIC_API_KEY=from the file' "$HOME_OF/seen.env"
+  grep -qxF $'GITHUB_TOKEN=root\'s "own" declare -x' "$HOME_OF/seen.env"
+  grep -qx MORE=1 "$HOME_OF/seen.env"
 }
 
-@test "a broken .env is told before anything runs" {
+@test "an invalid .env is an error before the agent runs" {
   echo 'KEY="no end' >"$EXECUTOR/.env"
   run dispatch task
   [ "$status" -eq 78 ]
   [[ $output == *"$EXECUTOR/.env"* ]]
-  [ ! -e "$HOME_OF/told.uid" ]
+  [ ! -e "$HOME_OF/seen.uid" ]
 }
 
-@test "mistakes on the command line" {
+@test "command line errors" {
   for line in "" "--timeout" "--timeout soon task" "--no-such-option task" "--repo a --dir b task" "--timeout 1y task"; do
     # shellcheck disable=SC2086
     run dispatch $line
     [ "$status" -eq 64 ] || { echo "$line: $status"; false; }
   done
-  # They would stand in metadata.json, in the mirror and in the agent's clone.
+  # Passwords would be in metadata.json, in the mirror and in the agent's clone.
   for url in https://u:p@host/x.git https://ghp_token@github.com/a/b.git; do
     run dispatch --repo "$url" task
     [ "$status" -eq 64 ]
@@ -343,8 +343,8 @@ load support.bash
   [[ $output == *"exit codes"* ]]
 }
 
-@test "variables of the caller are not those of the run" {
+@test "variables of the caller do not change those of the run" {
   run as_user ANTHROPIC_API_KEY=k RUN_DIR=/tmp RUN=/tmp OPT_DIR=/tmp SIGNALLED=TERM PATH="$HOME_OF/.local/bin:/usr/bin:/bin" "$PLACE/agent/dispatch.sh" task
   [ "$status" -eq 0 ]
-  [ "$(metadata .directory)" = "$(run_folder)/work" ]
+  [ "$(metadata .directory)" = "$(run_directory)/work" ]
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env bats
-# Installing the scripts where an operator has some already, and taking them away. Needs root.
+# Installing the scripts next to an operator's own, and uninstalling them. Requires root.
 
 load support.bash
 
 install() { PREFIX=$PLACE/agent "$BATS_TEST_DIRNAME/../../agent/install.sh" "$@"; }
 
-@test "scripts of the operator's own are moved aside, and come back" {
+@test "the operator's own scripts are moved aside, and restored" {
   install --uninstall "$WHO"
   [ ! -e "$PLACE/agent" ]
   [ -z "$(find "$EXECUTOR" -name 'dispatch*')" ]
@@ -16,13 +16,13 @@ install() { PREFIX=$PLACE/agent "$BATS_TEST_DIRNAME/../../agent/install.sh" "$@"
   [ "$status" -eq 0 ]
   [[ $output == *"moved your $EXECUTOR/dispatch.sh to replaced/dispatch.sh"* ]]
   [ "$(readlink "$EXECUTOR/dispatch.sh")" = "$PLACE/agent/dispatch.sh" ]
-  # Once more: what was moved aside stays what it was.
+  # A second installation does not change the moved scripts.
   run install "$WHO"
   [[ $output != *moved* ]]
   [ "$(cat "$EXECUTOR/replaced/dispatch.sh")" = "echo mine" ]
   run install --uninstall "$WHO"
   [ "$status" -eq 0 ]
-  [[ $output == *"put back $EXECUTOR/dispatch.sh"* ]]
+  [[ $output == *"restored $EXECUTOR/dispatch.sh"* ]]
   [ "$(cat "$EXECUTOR/dispatch.sh")" = "echo mine" ]
   [ "$(readlink "$EXECUTOR/dispatch-codex.sh")" = /elsewhere/codex.sh ]
   [ "$(stat -c %U "$EXECUTOR/dispatch.sh")" = "$WHO" ]
@@ -33,7 +33,7 @@ install() { PREFIX=$PLACE/agent "$BATS_TEST_DIRNAME/../../agent/install.sh" "$@"
   install "$WHO"
 }
 
-@test "the installed copy installs itself anew and can take itself away" {
+@test "the installed copy can reinstall and uninstall itself" {
   PREFIX=$PLACE/agent run "$PLACE/agent/install.sh" "$WHO"
   [ "$status" -eq 0 ]
   PREFIX=$PLACE/agent run "$PLACE/agent/install.sh" --uninstall "$WHO"
@@ -42,17 +42,17 @@ install() { PREFIX=$PLACE/agent "$BATS_TEST_DIRNAME/../../agent/install.sh" "$@"
   install "$WHO"
 }
 
-@test "the user of isolated runs is in no group, has no password and no login" {
+@test "the user of isolated runs has no other groups, no password and no login" {
   [ "$(id -G "$ALONE")" = "$(id -g "$ALONE")" ]
   [ "$(getent passwd "$ALONE" | cut -d: -f7)" = /usr/sbin/nologin ]
   [[ $(getent shadow "$ALONE" | cut -d: -f2) == [!*]* ]]
   [ "$(stat -c %U:%a "/var/lib/agent-ami/$ALONE")" = "$ALONE:750" ]
 }
 
-@test "a user of that name that is not ours, an unknown user, and an option that is none are refused" {
+@test "an existing user with another home, an unknown user, and an unknown option are refused" {
   ISOLATED_USER=$WHO run install "$WHO"
   [ "$status" -eq 67 ]
-  run install nobody-of-this-name
+  run install no-such-user-7
   [ "$status" -eq 67 ]
   run install --help
   [ "$status" -eq 64 ]

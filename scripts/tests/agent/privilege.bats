@@ -1,80 +1,80 @@
 #!/usr/bin/env bats
-# The way from root to the user, against whatever the user, or root's own environment, may have put in it. Needs root.
+# Dropping privileges from root to the user, with hostile input from the user and from root's environment. Requires root.
 # shellcheck disable=SC2016 # agents are scripts in quotes
 
 load support.bash
 
-@test "root becomes the user: uid, groups, home, supplementary groups" {
+@test "root drops privileges to the user: uid, groups, home, supplementary groups" {
   run dispatch task
   [ "$status" -eq 0 ]
   [[ $output == *"Auto-dropping privileges from root to $WHO user..."* && $output == *"the agent ran"* ]]
-  [ "$(cat "$HOME_OF/told.uid")" = "$(id -u "$WHO")" ]
-  [ "$(tr ' ' '\n' <"$HOME_OF/told.groups" | sort)" = "$(id -G "$WHO" | tr ' ' '\n' | sort)" ]
-  grep -qx "HOME=$HOME_OF" "$HOME_OF/told.env"
-  grep -qx "USER=$WHO" "$HOME_OF/told.env"
-  grep -qx "LOGNAME=$WHO" "$HOME_OF/told.env"
+  [ "$(cat "$HOME_OF/seen.uid")" = "$(id -u "$WHO")" ]
+  [ "$(tr ' ' '\n' <"$HOME_OF/seen.groups" | sort)" = "$(id -G "$WHO" | tr ' ' '\n' | sort)" ]
+  grep -qx "HOME=$HOME_OF" "$HOME_OF/seen.env"
+  grep -qx "USER=$WHO" "$HOME_OF/seen.env"
+  grep -qx "LOGNAME=$WHO" "$HOME_OF/seen.env"
 }
 
-@test "no privileges can be had again, and no capability is left" {
+@test "no_new_privs is set, and no capability remains" {
   dispatch task
-  grep -q $'^NoNewPrivs:\t1' "$HOME_OF/told.status"
-  run grep -E '^Cap(Inh|Prm|Eff|Bnd|Amb)' "$HOME_OF/told.status"
+  grep -q $'^NoNewPrivs:\t1' "$HOME_OF/seen.status"
+  run grep -E '^Cap(Inh|Prm|Eff|Bnd|Amb)' "$HOME_OF/seen.status"
   while read -r _ set; do [[ $set =~ ^0+$ ]]; done <<<"$output"
 }
 
-@test "DISPATCH_ALLOW_SUDO=1 lets the user become root again, and nothing else does" {
+@test "DISPATCH_ALLOW_SUDO=1 permits sudo" {
   DISPATCH_ALLOW_SUDO=1 dispatch task
-  grep -q $'^NoNewPrivs:\t0' "$HOME_OF/told.status"
+  grep -q $'^NoNewPrivs:\t0' "$HOME_OF/seen.status"
 }
 
-@test "a variable that only root's environment can set is refused in .env" {
+@test "variables that only root's environment can set are refused in .env" {
   agent claude
   for name in DISPATCH_ALLOW_SUDO DISPATCH_ISOLATE DISPATCH_USER DISPATCH_PATH DISPATCH_MEMORY DISPATCH_TASKS; do
     echo "$name=1" >"$EXECUTOR/.env"
     run dispatch task
     [ "$status" -eq 78 ]
-    [[ $output == *"sets $name, which comes too late there"* ]]
+    [[ $output == *"sets $name, which only root's environment can set"* ]]
   done
-  [ ! -e "$HOME_OF/told.uid" ]
+  [ ! -e "$HOME_OF/seen.uid" ]
 }
 
-@test "an isolated run is refused where it cannot be isolated" {
+@test "an isolated run is refused if isolation is impossible" {
   agent claude
   run env DISPATCH_ISOLATE=yes "$PLACE/agent/dispatch.sh" task
   [ "$status" -eq 64 ]
   run env DISPATCH_ISOLATE=1 DISPATCH_ALLOW_SUDO=1 "$PLACE/agent/dispatch.sh" task
   [ "$status" -eq 64 ]
-  # As somebody else than root, who cannot make the unit.
+  # Users other than root cannot create the unit.
   run as_user DISPATCH_ISOLATE=1 "$PLACE/agent/dispatch.sh" task
   [ "$status" -eq 77 ]
-  # The user of these tests is in a group of others.
+  # The user of these tests has another group.
   if [[ -d /run/systemd/system ]]; then code=67; else code=69; fi
   run env DISPATCH_ISOLATE=1 "$PLACE/agent/dispatch.sh" task
   [ "$status" -eq "$code" ]
-  [ ! -e "$HOME_OF/told.uid" ]
+  [ ! -e "$HOME_OF/seen.uid" ]
 }
 
-@test "threat: a library of the scripts that others can write runs as nobody" {
+@test "threat: a library that others can write is not run" {
   agent claude
   chmod o+w "$PLACE/agent/lib/prune.sh"
   run dispatch task
   chmod o-w "$PLACE/agent/lib/prune.sh"
   [ "$status" -eq 77 ]
   [[ $output == *"$PLACE/agent/lib/prune.sh can be written by others than root"* ]]
-  [ ! -e "$HOME_OF/told.uid" ]
+  [ ! -e "$HOME_OF/seen.uid" ]
 }
 
 @test "threat: an .env planted with a root payload runs as the user" {
   victim=$(mktemp)
   chmod 600 "$victim"
-  echo "id -u >>$HOME_OF/told.payload; echo owned >$victim" >"$EXECUTOR/.env"
+  echo "id -u >>$HOME_OF/seen.payload; echo owned >$victim" >"$EXECUTOR/.env"
   run dispatch task
-  [ "$(cat "$HOME_OF/told.payload")" = "$(id -u "$WHO")" ]
+  [ "$(cat "$HOME_OF/seen.payload")" = "$(id -u "$WHO")" ]
   [ ! -s "$victim" ]
   rm "$victim"
 }
 
-@test "threat: PATH, the user's programs are not found by root" {
+@test "threat: root does not run programs from the user's PATH" {
   for name in id stat find getent setpriv env readlink mktemp jq; do
     # shellcheck disable=SC2016
     agent $name 'test "$(/usr/bin/id -u)" != 0 || echo "$0" >>/tmp/agent-ami-root-ran; exec /usr/bin/'$name' "$@"'
@@ -87,35 +87,35 @@ load support.bash
 
 @test "threat: root's PATH does not reach the agent" {
   PATH=/root/secret:$PATH dispatch task
-  grep -qx "PATH=$HOME_OF/.local/bin:/usr/local/bin:/usr/bin:/bin" "$HOME_OF/told.env"
+  grep -qx "PATH=$HOME_OF/.local/bin:/usr/local/bin:/usr/bin:/bin" "$HOME_OF/seen.env"
 }
 
-@test "threat: LD_PRELOAD and its like do not reach the agent" {
+@test "threat: LD_PRELOAD and similar variables do not reach the agent" {
   library=$(ldconfig -p | awk '/libdl.so.2/ { print $NF; exit }')
   run env LD_PRELOAD="$library" LD_LIBRARY_PATH=/tmp BASH_ENV=/tmp/x ENV=/tmp/x IFS=x SHELLOPTS=xtrace PYTHONPATH=/tmp \
     NODE_OPTIONS=--no-warnings GIT_SSH_COMMAND=evil "$PLACE/agent/dispatch.sh" task
   [ "$status" -eq 0 ]
-  refute grep -E '^(LD_|BASH_ENV|ENV=|IFS|SHELLOPTS|PYTHONPATH|NODE_OPTIONS|GIT_SSH)' "$HOME_OF/told.env"
+  refute grep -E '^(LD_|BASH_ENV|ENV=|IFS|SHELLOPTS|PYTHONPATH|NODE_OPTIONS|GIT_SSH)' "$HOME_OF/seen.env"
 }
 
-@test "threat: BASH_ENV and exported functions are nothing to root's shell, nor to the agent" {
-  printf 'echo "ran as $(id -u)" >>%s/told.bashenv\n' "$HOME_OF" >"$PLACE/bashenv"
+@test "threat: BASH_ENV and exported functions have no effect on root's shell and the agent" {
+  printf 'echo "ran as $(id -u)" >>%s/seen.bashenv\n' "$HOME_OF" >"$PLACE/bashenv"
   BASH_ENV=$PLACE/bashenv env 'BASH_FUNC_getent%%=() { echo evil >>/tmp/agent-ami-root-ran; }' "$PLACE/agent/dispatch.sh" task
-  [ ! -e "$HOME_OF/told.bashenv" ]
+  [ ! -e "$HOME_OF/seen.bashenv" ]
   [ ! -e /tmp/agent-ami-root-ran ]
-  refute grep -a 'BASH_FUNC' "$HOME_OF/told.env"
+  refute grep -a 'BASH_FUNC' "$HOME_OF/seen.env"
 }
 
-@test "threat: what sudo -E would carry over does not pass, the agents' tokens do" {
+@test "threat: variables that sudo -E would keep are dropped, the agents' tokens are passed" {
   AWS_SECRET_ACCESS_KEY=s3 SSH_AUTH_SOCK=/root/agent MAIL=x DBUS_SESSION_BUS_ADDRESS=x XDG_RUNTIME_DIR=/run/user/0 GITHUB_TOKEN=ght \
     ANTHROPIC_API_KEY='sk with "quotes"' HTTPS_PROXY=http://p dispatch task
-  grep -qx 'ANTHROPIC_API_KEY=sk with "quotes"' "$HOME_OF/told.env"
-  grep -qx GITHUB_TOKEN=ght "$HOME_OF/told.env"
-  grep -qx HTTPS_PROXY=http://p "$HOME_OF/told.env"
-  refute grep -E '^(AWS_|SSH_|MAIL|DBUS|XDG|SUDO|DISPATCH_USER)' "$HOME_OF/told.env"
+  grep -qx 'ANTHROPIC_API_KEY=sk with "quotes"' "$HOME_OF/seen.env"
+  grep -qx GITHUB_TOKEN=ght "$HOME_OF/seen.env"
+  grep -qx HTTPS_PROXY=http://p "$HOME_OF/seen.env"
+  refute grep -E '^(AWS_|SSH_|MAIL|DBUS|XDG|SUDO|DISPATCH_USER)' "$HOME_OF/seen.env"
 }
 
-@test "threat: no token stands on a command line" {
+@test "threat: no token is in a command line" {
   agent claude 'sleep 2'
   ANTHROPIC_API_KEY=sk-very-secret dispatch task &
   for _ in $(seq 40); do
@@ -125,7 +125,7 @@ load support.bash
   wait
 }
 
-@test "threat: a log, a status and a runs folder that are links go nowhere that root alone can write" {
+@test "threat: links in place of log, status and runs directory do not redirect writes to root's files" {
   victim=$PLACE/victim
   mkdir "$victim"
   as_user rm -rf "$EXECUTOR/runs"
@@ -137,20 +137,20 @@ load support.bash
   as_user mkdir "$EXECUTOR/runs"
   echo precious >"$PLACE/log"
   chmod 600 "$PLACE/log"
-  # The agent plants links over what will be written when it has ended.
-  agent claude "ln -sf $PLACE/log ../log; ln -sf $PLACE/log ../status; ln -sf $PLACE/log ../status.new; ln -sf $PLACE/log ../metadata.json.new; echo said"
+  # The agent creates links in place of the files that are written after it ends.
+  agent claude "ln -sf $PLACE/log ../log; ln -sf $PLACE/log ../status; ln -sf $PLACE/log ../status.new; ln -sf $PLACE/log ../metadata.json.new; echo text"
   run dispatch task
   [ "$(cat "$PLACE/log")" = precious ]
 }
 
-@test "threat: the run folder is swapped between its making and its use" {
+@test "threat: the run directory is replaced between its creation and its use" {
   victim=$PLACE/swapped
   mkdir -p "$victim"
-  agent claude "mv \"\$PWD/..\" \"\$PWD/../../gone\"; sleep 0.2"
+  agent claude "mv \"\$PWD/..\" \"\$PWD/../../moved\"; sleep 0.2"
   (
     for _ in $(seq 200); do
-      for folder in "$EXECUTOR"/runs/2*; do
-        [[ ! -d $folder || -L $folder || $folder == *.away ]] || { as_user mv "$folder" "$folder.away" && as_user ln -s "$victim" "$folder"; } 2>/dev/null
+      for directory in "$EXECUTOR"/runs/2*; do
+        [[ ! -d $directory || -L $directory || $directory == *.away ]] || { as_user mv "$directory" "$directory.away" && as_user ln -s "$victim" "$directory"; } 2>/dev/null
       done
       sleep 0.01
     done
@@ -162,18 +162,18 @@ load support.bash
   [ -z "$(ls -A "$victim")" ]
 }
 
-@test "a run's folder is the user's alone" {
+@test "only the user has access to the run directory" {
   dispatch task
-  folder=$(run_folder)
-  [ "$(stat -c '%U %a' "$folder")" = "$WHO 700" ]
+  directory=$(run_directory)
+  [ "$(stat -c '%U %a' "$directory")" = "$WHO 700" ]
   [ -z "$(find "$EXECUTOR" ! -user "$WHO")" ]
 }
 
-@test "what root has open is closed" {
+@test "root's open files are closed" {
   exec 7</etc/shadow 9>"$PLACE/open"
   dispatch task
   exec 7<&- 9>&-
-  run grep -xE '7|9' "$HOME_OF/told.fds"
+  run grep -xE '7|9' "$HOME_OF/seen.fds"
   [ "$status" -eq 1 ]
 }
 
@@ -187,38 +187,38 @@ load support.bash
   chmod 777 "$PLACE/loose"
   run "$PLACE/loose/dispatch.sh" task
   [ "$status" -eq 77 ]
-  # As the user they just run: it is the user's own affair.
+  # Users other than root may run writable scripts, because no privileges are dropped.
   run as_user ANTHROPIC_API_KEY=k PATH="$HOME_OF/.local/bin:/usr/bin:/bin" "$PLACE/loose/dispatch.sh" task
   [ "$status" -eq 0 ]
 }
 
-@test "the links in claude-executor lead to root's files, and work" {
+@test "the links in claude-executor point to files owned by root, and work" {
   [ "$(stat -c %U "$EXECUTOR/dispatch.sh")" = "$WHO" ]
   [ "$(stat -Lc '%U %a' "$EXECUTOR/dispatch.sh")" = "root 755" ]
   run "$EXECUTOR/dispatch.sh" task
   [ "$status" -eq 0 ]
-  [ "$(cat "$HOME_OF/told.uid")" = "$(id -u "$WHO")" ]
+  [ "$(cat "$HOME_OF/seen.uid")" = "$(id -u "$WHO")" ]
 }
 
-@test "installed again: scripts are replaced, what is the user's stays" {
+@test "a reinstallation replaces the scripts and keeps the user's files" {
   echo 'KEPT=1' >"$EXECUTOR/.env"
   dispatch task
   echo 'echo old' >"$PLACE/agent/dispatch.sh"
   PREFIX=$PLACE/agent "$BATS_TEST_DIRNAME/../../agent/install.sh" "$WHO"
   [ "$(cat "$EXECUTOR/.env")" = KEPT=1 ]
-  run_folder
+  run_directory
   cmp "$BATS_TEST_DIRNAME/../../agent/dispatch.sh" "$PLACE/agent/dispatch.sh"
   [ -z "$(find "$PLACE/agent" -name '*.new')" ]
 }
 
-@test "nobody to become: no such user, and root" {
+@test "a missing user, and root, are refused" {
   DISPATCH_USER=no-such-user-7 run dispatch task
   [ "$status" -eq 67 ]
   DISPATCH_USER=root run dispatch task
   [ "$status" -eq 67 ]
 }
 
-@test "as the user it just runs, and by sudo -u too" {
+@test "it runs as the user without privileges to drop, also with sudo -u" {
   run as_user ANTHROPIC_API_KEY=k PATH="$HOME_OF/.local/bin:/usr/bin:/bin" "$PLACE/agent/dispatch.sh" task
   [ "$status" -eq 0 ]
   [[ $output != *"root becomes"* ]]
@@ -228,7 +228,7 @@ load support.bash
   fi
 }
 
-@test "it takes root's place: who signals its process signals the user's" {
+@test "the process keeps its pid, so that signals to it reach the user's process" {
   agent claude 'exec sleep 60'
   "$PLACE/agent/dispatch.sh" task &
   pid=$!
@@ -240,9 +240,9 @@ load support.bash
   [ "$code" -eq 143 ]
 }
 
-@test "from a folder that the user cannot enter, without a terminal, with nothing open" {
+@test "a working directory that the user cannot enter, no terminal, closed standard input" {
   cd /root || return 1
   run setsid "$PLACE/agent/dispatch.sh" task <&-
   [ "$status" -eq 0 ]
-  [ "$(cat "$HOME_OF/told.uid")" = "$(id -u "$WHO")" ]
+  [ "$(cat "$HOME_OF/seen.uid")" = "$(id -u "$WHO")" ]
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# What `ssm install` sends, run as root as Run Command does, without Systems Manager. Needs root.
+# The script of `ssm install`, run as root like Run Command does, without Systems Manager. Requires root.
 
 load support.bash
 
-@test "what is sent installs the scripts, keeps an operator's own, and says what it installed" {
+@test "the script installs the dispatch scripts, keeps an operator's own, and prints the installed hash" {
   rm -f "$EXECUTOR/dispatch.sh"
   echo 'echo mine' | as_user tee "$EXECUTOR/dispatch.sh" >/dev/null
   archive=$PLACE/scripts.tar.gz
@@ -20,7 +20,7 @@ load support.bash
   [[ $output == *"moved your $EXECUTOR/dispatch.sh"* && $output == *"installed=${sum%% *}"* ]]
   [ "$(readlink "$EXECUTOR/dispatch.sh")" = "$PLACE/sent-to/dispatch.sh" ]
   cmp "$PLACE/sent-to/lib/run.sh" "$BATS_TEST_DIRNAME/../../agent/lib/run.sh"
-  # Nothing is left of what was sent, and nothing is installed of what was damaged.
+  # The temporary files are deleted, and a damaged archive is not installed.
   [ -z "$(find /var/tmp -maxdepth 1 -name 'agent-ami-*' -newer "$PLACE/sent")" ]
   rm -rf "$PLACE/sent-to"
   sed -i "s/^sum=./sum=x/" "$PLACE/sent"

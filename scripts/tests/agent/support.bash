@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What the tests of the dispatch scripts share: an unprivileged user, the scripts as they are installed, agents that tell how they were called.
+# Shared by the tests of the dispatch scripts: an unprivileged user, the installed scripts, agents that record how they were called.
 
 readonly WHO=agent-ami-test
 readonly OTHERS=agent-ami-more
 readonly ALONE=agent-ami-alone
 
 setup_file() {
-  ((EUID == 0)) || { echo "these tests become another user: run them as root" >&2; return 1; }
+  ((EUID == 0)) || { echo "these tests switch users: run them as root" >&2; return 1; }
   getent group $OTHERS >/dev/null || groupadd $OTHERS
   id "$WHO" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash --groups $OTHERS "$WHO"
   PLACE=$(mktemp -d /opt/agent-ami-test-XXXXXX)
@@ -34,19 +34,19 @@ setup() {
 
 teardown() {
   pkill -KILL -u "$WHO" || true
-  rm -rf "$EXECUTOR"/runs/* "$EXECUTOR"/repos/* "$EXECUTOR"/.pruned* "$HOME_OF"/.local "$HOME_OF"/told*
+  rm -rf "$EXECUTOR"/runs/* "$EXECUTOR"/repos/* "$EXECUTOR"/.pruned* "$HOME_OF"/.local "$HOME_OF"/seen*
   : >"$EXECUTOR/.env"
 }
 
 as_user() { setpriv --reuid "$WHO" --regid "$WHO" --init-groups env -i HOME="$HOME_OF" USER="$WHO" PATH=/usr/bin:/bin "$@"; }
 
-# agent NAME [BODY]: a program of that name in the user's own folder. Without a body it tells in ~/told.* who it is.
+# agent NAME [BODY]: creates a program of that name in the user's ~/.local/bin. Without a body it records its state in ~/seen.*.
 agent() {
   local file=$HOME_OF/.local/bin/$1 body
   # shellcheck disable=SC2016
   body='cd ~ || exit 9
-id -u >told.uid; id -G >told.groups; tr "\0" "\n" </proc/$$/environ >told.env; pwd -P >told.home
-printf "%s\0" "$@" >told.args; grep -E "^(NoNewPrivs|Cap|SigIgn)" /proc/self/status >told.status; ls /proc/$$/fd >told.fds
+id -u >seen.uid; id -G >seen.groups; tr "\0" "\n" </proc/$$/environ >seen.env; pwd -P >seen.home
+printf "%s\0" "$@" >seen.args; grep -E "^(NoNewPrivs|Cap|SigIgn)" /proc/self/status >seen.status; ls /proc/$$/fd >seen.fds
 echo "the agent ran"'
   printf '#!/bin/bash\n%s\n' "${2:-$body}" | as_user tee "$file" >/dev/null
   as_user chmod 755 "$file"
@@ -54,8 +54,8 @@ echo "the agent ran"'
 
 dispatch() { "$PLACE/agent/dispatch.sh" "$@"; }
 
-# run_folder: the only run's.
-run_folder() {
+# run_directory: prints the directory of the only run.
+run_directory() {
   local all=("$EXECUTOR"/runs/*)
   if ((${#all[@]} != 1)) || [[ ! -d ${all[0]} ]]; then
     echo "runs: ${all[*]}" >&2
@@ -64,19 +64,19 @@ run_folder() {
   echo "${all[0]}"
 }
 
-metadata() { jq -r "$1" "$(run_folder)/metadata.json"; }
+metadata() { jq -r "$1" "$(run_directory)/metadata.json"; }
 
-# refute COMMAND...: it fails. In bats, a line with ! fails no test.
+# refute COMMAND...: succeeds if the command fails. In bats, a line with ! never fails a test.
 refute() { if "$@"; then return 1; fi; }
 
-# soon COMMAND...: it comes true within ten seconds.
+# soon COMMAND...: retries the command for at most ten seconds.
 soon() {
   local tries
   for ((tries = 0; tries < 100; tries++)); do
     if "$@" 2>/dev/null; then return 0; fi
     sleep 0.1
   done
-  echo "never: $*" >&2
+  echo "not within 10 s: $*" >&2
   return 1
 }
 

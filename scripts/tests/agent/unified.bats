@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Several agents at once: side by side, each with its run, our signals theirs, one summary. Needs root.
+# Several agents concurrently: separate runs, labelled output, signals, one summary. Requires root.
 # shellcheck disable=SC2016 # agents are scripts in quotes
 
 load support.bash
@@ -13,17 +13,17 @@ setup() {
 
 unified() { "$PLACE/agent/dispatch-unified.sh" "$@"; }
 
-@test "two agents run at once, as the user, their lines told apart, and a summary" {
-  agent claude 'id -u; echo waits; for n in $(seq 100); do test -e ~/told.codex && break; sleep 0.1; done; test -e ~/told.codex && echo met'
-  agent codex 'touch ~/told.codex; echo "here I am"'
+@test "two agents run concurrently as the user, with labelled lines and a summary" {
+  agent claude 'id -u; echo waits; for n in $(seq 100); do test -e ~/seen.codex && break; sleep 0.1; done; test -e ~/seen.codex && echo met'
+  agent codex 'touch ~/seen.codex; echo "codex ran"'
   run unified claude,codex task
   [ "$status" -eq 0 ]
-  [[ $output == *"[claude] $(id -u "$WHO")"* && $output == *"[claude] met"* && $output == *"[codex] here I am"* ]]
+  [[ $output == *"[claude] $(id -u "$WHO")"* && $output == *"[claude] met"* && $output == *"[codex] codex ran"* ]]
   [[ $output == *"claude   0"* && $output == *"codex    0"* ]]
   [ "$(find "$EXECUTOR/runs" -mindepth 1 -maxdepth 1 -user "$WHO" | wc -l)" -eq 2 ]
 }
 
-@test "one fails: its code is in the summary, and the whole has failed" {
+@test "if one agent fails, its code is in the summary, and the exit code is 1" {
   agent claude 'exit 0'
   agent codex 'exit 9'
   run unified claude,codex task
@@ -31,27 +31,27 @@ unified() { "$PLACE/agent/dispatch-unified.sh" "$@"; }
   [[ $output == *"claude   0"* && $output == *"codex    9"* ]]
 }
 
-@test "one is not installed: the other runs, and the whole has failed" {
+@test "if one agent is not installed, the other runs, and the exit code is 1" {
   agent claude 'echo ran'
   run unified claude,gemini task
   [ "$status" -eq 1 ]
   [[ $output == *"[claude] ran"* && $output == *"[gemini] dispatch: gemini is not installed"* && $output == *"gemini   69"* ]]
 }
 
-@test "one alone: its code is the code" {
+@test "the exit code of a single agent is returned" {
   agent claude 'exit 9'
   run unified claude task
   [ "$status" -eq 9 ]
 }
 
-@test "arguments reach every agent byte for byte" {
-  for name in claude codex; do agent $name "printf '%s\\0' \"\$@\" >~/told.$name"; done
+@test "arguments reach every agent unchanged" {
+  for name in claude codex; do agent $name "printf '%s\\0' \"\$@\" >~/seen.$name"; done
   unified claude,codex -- $'-t\nask *' 'a b' '' 2>/dev/null
-  printf '%s\0' --print --dangerously-skip-permissions 'a b' '' -- $'-t\nask *' | cmp - "$HOME_OF/told.claude"
-  printf '%s\0' exec --dangerously-bypass-approvals-and-sandbox --skip-git-repo-check 'a b' '' -- $'-t\nask *' | cmp - "$HOME_OF/told.codex"
+  printf '%s\0' --print --dangerously-skip-permissions 'a b' '' -- $'-t\nask *' | cmp - "$HOME_OF/seen.claude"
+  printf '%s\0' exec --dangerously-bypass-approvals-and-sandbox --skip-git-repo-check 'a b' '' -- $'-t\nask *' | cmp - "$HOME_OF/seen.codex"
 }
 
-@test "a signal reaches all agents' groups, and each status is written" {
+@test "a signal reaches the groups of all agents, and each status is written" {
   for name in claude codex; do agent $name 'sleep 331 & setsid sleep 332 & sleep 333'; done
   for pair in TERM:143 INT:130; do
     rm -rf "$EXECUTOR"/runs/*
@@ -70,7 +70,7 @@ unified() { "$PLACE/agent/dispatch-unified.sh" "$@"; }
 
 two() { [ "$(processes "$1" | wc -l)" -eq 2 ]; }
 
-@test "a time-out is each agent's" {
+@test "the timeout applies to each agent" {
   agent claude 'sleep 341'
   agent codex 'echo quick'
   run unified --timeout 10s claude,codex task
@@ -79,12 +79,12 @@ two() { [ "$(processes "$1" | wc -l)" -eq 2 ]; }
   soon none_left "sleep 341"
 }
 
-@test "a run kind or a repository below repos stands in place of the agents" {
+@test "a run kind or a repository in repos can replace the names of agents" {
   agent claude 'pwd -P; git log --format=%s 2>/dev/null || true'
   agent codex 'echo codex'
   run unified blueprint "Generate a Nix flake"
   [ "$status" -eq 0 ]
-  # Those that are installed and have a key.
+  # The agents that are installed and have a key.
   [[ $output == *"claude   0"* && $output == *"codex    0"* && $output != *gemini* ]]
   [ "$(jq -r .kind "$EXECUTOR"/runs/*/metadata.json | sort -u)" = blueprint ]
   DISPATCH_AGENTS=codex run unified blueprint task
@@ -97,7 +97,7 @@ two() { [ "$(processes "$1" | wc -l)" -eq 2 ]; }
   [[ $output == *"[claude] first"* ]]
 }
 
-@test "a task file is read once and given to each agent; standard input to none" {
+@test "a task file is read once and passed to each agent, standard input to none" {
   for name in claude codex; do agent $name 'printf %s "${@: -1}"; cat'; done
   printf 'to all' >"$PLACE/task"
   chmod 644 "$PLACE/task"
@@ -111,14 +111,14 @@ two() { [ "$(processes "$1" | wc -l)" -eq 2 ]; }
   [ "$status" -eq 64 ]
 }
 
-@test "binary output and long lines pass" {
+@test "binary output and long lines" {
   agent claude 'head -c 100000 /dev/zero | tr "\0" x; echo; head -c 100 /dev/urandom; echo; echo "the end"'
   run unified claude task
   [ "$status" -eq 0 ]
   [[ $output == *"[claude] the end"* ]]
 }
 
-@test "mistakes on the command line start nothing" {
+@test "command line errors start no run" {
   agent claude
   for line in "" "claude" "nobody task" "claude,nobody task" "claude,claude task" ", task" "--timeout 1y claude task" "claude --bad task"; do
     # shellcheck disable=SC2086

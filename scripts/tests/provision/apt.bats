@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# apt_get and apt_upgrade of scripts/lib/common.sh with the real apt on archives and a list of installed packages that are made here.
+# apt_get and apt_upgrade of scripts/lib/common.sh, with the real apt on generated archives and a generated list of installed packages.
 
 setup() {
   PLACE=$(mktemp -d)
@@ -15,7 +15,7 @@ Dir::Cache "$PLACE/cache";
 APT::Sandbox::User "root";
 TEXT
   echo "deb [trusted=yes] file:$PLACE/archive ./" >"$PLACE/sources.list"
-  # A kernel's metapackage, whose new version wants a package that is not there.
+  # A kernel metapackage whose new version depends on a package that is not installed.
   package kernel 1 installed kernel-1 >"$PLACE/state/status"
   package kernel-1 1 installed >>"$PLACE/state/status"
   { package kernel 2 "" kernel-2; package kernel-2 2; } >"$PLACE/archive/Packages"
@@ -36,7 +36,7 @@ package() {
   echo
 }
 
-@test "an archive that cannot be reached fails the update" {
+@test "the update fails if an archive is unreachable" {
   apt_get update
   echo "deb [trusted=yes] http://127.0.0.1:9/debian stable-security main" >>"$PLACE/sources.list"
   run apt_get update
@@ -44,7 +44,7 @@ package() {
   [[ $output == *"try 3 of 3 failed"* ]]
 }
 
-@test "an update that wants a new package is not kept back" {
+@test "an update that requires a new package is not kept back" {
   apt_get update
   run apt-get -s upgrade
   [[ $output == *"kept back"* ]]
@@ -53,21 +53,21 @@ package() {
   [[ $output == *"Inst kernel-2"* && $output == *"Inst kernel "* ]]
 }
 
-@test "a security update that is left fails the upgrade and is named" {
+@test "the upgrade fails if a security update remains, and names it" {
   mkdir "$PLACE/security"
   mv "$PLACE/archive/Packages" "$PLACE/security/"
   printf 'Suite: stable-security\nLabel: Debian-Security\nOrigin: Debian\n' >"$PLACE/security/Release"
   echo "deb [trusted=yes] file:$PLACE/security ./" >"$PLACE/sources.list"
   apt_get update
   [ "$(pending_security)" = "kernel kernel-2" ] || [ "$(pending_security)" = "kernel-2 kernel" ]
-  # An upgrade that does nothing, as one that a hold keeps from it.
+  # An upgrade that does nothing, as with a held package.
   apt_get() { :; }
   run apt_upgrade
   [ "$status" -ne 0 ]
   [[ $output == *"security updates are not installed: kernel"* ]]
 }
 
-@test "the lists' lock is waited for, and given up on after its time" {
+@test "waits for the lock of the package lists, and fails after the timeout" {
   apt_get update
   python3 -c '
 import fcntl, sys, time

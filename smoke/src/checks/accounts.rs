@@ -1,15 +1,15 @@
-//! Who can log in and who can become root: accounts, passwords, shells, groups, sudo.
+//! Accounts that can log in or become root: passwords, shells, groups, sudo.
 
 use smoke::spec::Accounts;
 
-use super::{Check, Host, Verdict};
+use crate::check::{Check, CheckResult, Host};
 
-/// Groups whose members become root without a password, or read what only root may (Debian's base-passwd, "Users and groups"; docker and
-/// lxd start containers that mount the host's root).
-const POWERFUL: [&str; 10] =
+/// Groups whose members can become root without a password or read files of root (Debian's base-passwd, "Users and groups"; members of
+/// docker and lxd can start containers that mount the root directory of the host).
+const PRIVILEGED_GROUPS: [&str; 10] =
     ["root", "sudo", "admin", "wheel", "docker", "lxd", "disk", "kmem", "shadow", "incus-admin"];
 
-/// Shells that end at once. `sync` is an account of Debian's with which anybody may flush the disks.
+/// Programs that exit at once when used as a login shell. Debian's account `sync` runs sync(1).
 const NO_SHELLS: [&str; 4] = ["nologin", "false", "sync", "true"];
 
 pub(super) fn all(accounts: Option<&Accounts>) -> Vec<Check> {
@@ -21,117 +21,118 @@ pub(super) fn all(accounts: Option<&Accounts>) -> Vec<Check> {
     ]
 }
 
-/// One root, no password anywhere, shells only where the spec has one, and powerful groups only for those who may use sudo.
-fn check_accounts(host: &Host, wanted: &Accounts) -> Verdict {
+/// Only root has uid 0, no account or group has a password, and only the accounts of the spec have a shell or are in privileged groups.
+fn check_accounts(host: &Host, expected: &Accounts) -> CheckResult {
     let passwd = host.database("passwd")?;
     let shadow = host.database("shadow")?;
     let group = host.database("group")?;
     let gshadow = host.database("gshadow")?;
-    let mut wrong = roots_and_shells(&passwd, &wanted.shells);
-    wrong.extend(passwords(&shadow));
-    wrong.extend(passwords(&gshadow).into_iter().map(|said| format!("group {said}")));
-    wrong.extend(powerful(&passwd, &group, &wanted.sudo));
-    if wrong.is_empty() {
+    let mut findings = uids_and_shells(&passwd, &expected.shells);
+    findings.extend(passwords(&shadow));
+    findings.extend(passwords(&gshadow).into_iter().map(|finding| format!("group {finding}")));
+    findings.extend(privileged_members(&passwd, &group, &expected.sudo));
+    if findings.is_empty() {
         return Ok(format!(
             "{} accounts, shells for {} only, no passwords",
             passwd.lines().count(),
-            wanted.shells.join(", ")
+            expected.shells.join(", ")
         ));
     }
-    Err(wrong.join("; ").into())
+    Err(findings.join("; ").into())
 }
 
-fn roots_and_shells(passwd: &str, shells: &[String]) -> Vec<String> {
-    let mut wrong = Vec::new();
+fn uids_and_shells(passwd: &str, shells: &[String]) -> Vec<String> {
+    let mut findings = Vec::new();
     for line in passwd.lines() {
         let fields: Vec<&str> = line.split(':').collect();
         let [name, password, uid, _, _, _, shell] = fields[..] else {
-            wrong.push(format!("`{line}` is no account"));
+            findings.push(format!("`{line}` is not a valid entry of passwd"));
             continue;
         };
         if uid.parse::<u32>() == Ok(0) && name != "root" {
-            wrong.push(format!("{name} has uid 0"));
+            findings.push(format!("{name} has uid 0"));
         }
         if !["x", "*", "!"].contains(&password) {
-            wrong.push(format!("{name} has a password in /etc/passwd"));
+            findings.push(format!("{name} has a password in /etc/passwd"));
         }
-        // An empty field means /bin/sh (passwd(5)).
+        // An empty field stands for /bin/sh (passwd(5)).
         let program = shell.rsplit('/').next().unwrap_or_default();
         if !NO_SHELLS.contains(&program) && !shells.iter().any(|s| s == name) {
-            wrong.push(format!("{name} has the shell {shell:?}"));
+            findings.push(format!("{name} has the shell {shell:?}"));
         }
     }
-    wrong
+    findings
 }
 
-/// shadow(5) and gshadow(5): a field of `!` and `*` lets no password in; one that is empty lets in without; a locked hash is a hash.
+/// Accounts with a password (shadow(5), gshadow(5)). A field of `!` and `*` accepts no password, and an empty field requires none. A locked
+/// hash (`!` before it) counts as a password.
 fn passwords(shadow: &str) -> Vec<String> {
     let fields = shadow.lines().filter_map(|line| {
         let mut fields = line.split(':');
         Some((fields.next()?, fields.next()?))
     });
     let bad = fields.filter_map(|(name, field)| match field {
-        "" => Some(format!("{name} needs no password")),
+        "" => Some(format!("{name} requires no password")),
         field if field.chars().any(|c| c != '!' && c != '*') => Some(format!("{name} has a password hash")),
         _ => None,
     });
     bad.collect()
 }
 
-/// Members of a powerful group, by list or as their main group, who may not become root by sudo either.
-fn powerful(passwd: &str, group: &str, sudo: &[String]) -> Vec<String> {
-    let mut wrong = Vec::new();
+/// Members of a privileged group, by list or by primary group, that may not use sudo.
+fn privileged_members(passwd: &str, group: &str, sudo: &[String]) -> Vec<String> {
+    let mut findings = Vec::new();
     for line in group.lines() {
         let fields: Vec<&str> = line.split(':').collect();
         let [name, _, gid, members] = fields[..] else { continue };
-        if !POWERFUL.contains(&name) {
+        if !PRIVILEGED_GROUPS.contains(&name) {
             continue;
         }
-        let main =
+        let primary =
             passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).filter(|f| f.get(3) == Some(&gid)).map(|f| f[0]);
         let listed = members.split(',').filter(|m| !m.is_empty());
-        // `sync` and its like have root's or nobody's group and no rights by it.
-        let foreign = listed.chain(main.filter(|m| !["sync", "games", "man"].contains(m)));
-        wrong.extend(
-            foreign
+        // `sync`, `games` and `man` are system accounts of Debian.
+        let members = listed.chain(primary.filter(|m| !["sync", "games", "man"].contains(m)));
+        findings.extend(
+            members
                 .filter(|m| *m != "root" && !sudo.iter().any(|s| s == m))
                 .map(|m| format!("{m} is in the group {name}")),
         );
     }
-    wrong
+    findings
 }
 
-/// sudo lets nobody run anything but those of the spec (sudo(8), -l -U), and every file that it reads is a package's or the spec's.
-fn check_sudo(host: &Host, wanted: &Accounts) -> Verdict {
+/// Only root and the accounts of the spec may run commands with sudo (sudo(8), -l -U), and each file of its configuration belongs to a
+/// package, unmodified, or is listed in the spec.
+fn check_sudo(host: &Host, expected: &Accounts) -> CheckResult {
     let passwd = host.database("passwd")?;
-    let mut wrong = Vec::new();
+    let mut findings = Vec::new();
     for name in passwd.lines().filter_map(|l| l.split(':').next()) {
-        let output = host.root(&["sudo", "-n", "-l", "-U", name], host.deadline)?;
-        let said = format!("{}{}", output.stdout, output.stderr);
-        let may = said.contains("may run the following");
-        if !may && !said.contains("is not allowed to run sudo") {
-            return Err(format!("`sudo -l -U {name}` {}", output.gist()).into());
+        let output = host.run(&["sudo", "-n", "-l", "-U", name])?;
+        let text = format!("{}{}", output.stdout, output.stderr);
+        let allowed = text.contains("may run the following");
+        if !allowed && !text.contains("is not allowed to run sudo") {
+            return Err(format!("`sudo -l -U {name}` {}", output.summary()).into());
         }
-        if may && name != "root" && !wanted.sudo.iter().any(|s| s == name) {
-            let what = said.lines().last().unwrap_or_default().trim();
-            wrong.push(format!("{name} may run {what}"));
+        if allowed && name != "root" && !expected.sudo.iter().any(|s| s == name) {
+            let command = text.lines().last().unwrap_or_default().trim();
+            findings.push(format!("{name} may run {command}"));
         }
     }
     let files = sudoers(host)?;
-    let foreign = host.packages(host.deadline)?.foreign(host, &files)?;
-    wrong.extend(
-        foreign.into_iter().filter(|f| !wanted.sudoers.contains(f)).map(|f| format!("{f} is no package's as it is")),
-    );
-    if wrong.is_empty() {
-        return Ok(format!("{} only; {} files", wanted.sudo.join(", "), files.len()));
+    let unpackaged = host.packages(host.deadline)?.unpackaged_or_modified(&files, host.deadline)?;
+    let unlisted = unpackaged.into_iter().filter(|f| !expected.sudoers.contains(f));
+    findings.extend(unlisted.map(|f| format!("{f} belongs to no package or is modified")));
+    if findings.is_empty() {
+        return Ok(format!("{} only; {} files", expected.sudo.join(", "), files.len()));
     }
-    Err(wrong.join("; ").into())
+    Err(findings.join("; ").into())
 }
 
-/// The files that sudo reads: its main one and those of the folder (sudoers(5), "Including other files from within sudoers").
+/// The files that sudo reads: /etc/sudoers and those in /etc/sudoers.d (sudoers(5), "Including other files from within sudoers").
 fn sudoers(host: &Host) -> Result<Vec<String>, String> {
     let mut files = vec!["/etc/sudoers".to_owned()];
-    let listed = host.ask(&["find", "/etc/sudoers.d", "-mindepth", "1", "!", "-name", "*~", "!", "-name", "*.*"])?;
+    let listed = host.stdout(&["find", "/etc/sudoers.d", "-mindepth", "1", "!", "-name", "*~", "!", "-name", "*.*"])?;
     files.extend(listed.lines().map(str::to_owned));
     Ok(files)
 }
@@ -144,26 +145,26 @@ mod tests {
         ubuntu:x:1000:1000::/home/ubuntu:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n";
 
     #[test]
-    fn a_second_root_a_password_and_a_shell_are_seen() {
+    fn second_root_password_and_shell_are_found() {
         let shells = ["root".to_owned(), "ubuntu".to_owned()];
-        assert!(roots_and_shells(PASSWD, &shells).is_empty());
+        assert!(uids_and_shells(PASSWD, &shells).is_empty());
         let more = format!("{PASSWD}toor:x:0:0::/root:/usr/sbin/nologin\nx:$6$a:7:7::/:/bin/false\ngames:x:5:60::/:\n");
-        let wrong = roots_and_shells(&more, &shells);
-        assert_eq!(wrong, ["toor has uid 0", "x has a password in /etc/passwd", "games has the shell \"\""]);
+        let findings = uids_and_shells(&more, &shells);
+        assert_eq!(findings, ["toor has uid 0", "x has a password in /etc/passwd", "games has the shell \"\""]);
     }
 
     #[test]
-    fn a_locked_hash_is_a_hash_and_an_empty_field_is_none() {
+    fn locked_hash_and_empty_field_are_found() {
         assert!(passwords("root:*:1::\nubuntu:!:1::\ndaemon:!*:1::\nx:!!:1::\n").is_empty());
         assert_eq!(passwords("a:$y$j9T$x:1::\nb:!$6$x:1::\nc::1::\n").len(), 3);
     }
 
     #[test]
-    fn members_of_powerful_groups_are_those_who_have_sudo() {
+    fn members_of_privileged_groups_must_have_sudo() {
         let sudo = ["ubuntu".to_owned()];
-        assert!(powerful(PASSWD, "sudo:x:27:ubuntu\nlxd:x:5:\nroot:x:0:\n", &sudo).is_empty());
+        assert!(privileged_members(PASSWD, "sudo:x:27:ubuntu\nlxd:x:5:\nroot:x:0:\n", &sudo).is_empty());
         assert_eq!(
-            powerful(PASSWD, "docker:x:9:daemon\ndisk:x:1:\n", &sudo),
+            privileged_members(PASSWD, "docker:x:9:daemon\ndisk:x:1:\n", &sudo),
             ["daemon is in the group docker", "daemon is in the group disk"]
         );
     }

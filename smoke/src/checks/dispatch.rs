@@ -1,5 +1,6 @@
-//! The dispatch scripts: root's, linked where the user looks for them; called by root they run an agent as the user, and nothing that the
-//! user wrote as root. The agent is a stand-in that tells who it is; the way to it is that of Systems Manager: root, no terminal.
+//! The dispatch scripts: root owns them, and the user's directory has links to them. Called by root without a terminal, as Systems Manager
+//! does, they run the agent as the user, and root executes nothing that the user can write. The agent in these checks is a script that prints
+//! its user, groups and environment.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use smoke::spec::Dispatch;
 
-use super::{Check, Failure, Host, Verdict};
+use crate::check::{Check, CheckResult, Failure, Host};
 
 const OWNED: &str = "dispatch-is-roots";
 const DROPS: &str = "dispatch-drops";
-/// The scripts write JSON with it.
+/// The dispatch scripts write JSON with jq.
 const JQ: &str = "tool-jq";
 
-/// Tells who it is.
+/// The agent: prints its identity and some variables, and creates a file.
 const AGENT: &str = r#"#!/bin/bash
 echo "uid=$(id -u)"
 echo "gid=$(id -g)"
@@ -37,47 +38,48 @@ pub(super) fn all(dispatch: Option<&Dispatch>) -> Vec<Check> {
     ]
 }
 
-/// Nobody but root can change what root runs, and the user's links lead there.
-fn owned(host: &Host, dispatch: &Dispatch) -> Verdict {
+/// Only root can write to the scripts and the directories above them, and the user's links point to them.
+fn owned(host: &Host, dispatch: &Dispatch) -> CheckResult {
     let root = Path::new(&dispatch.scripts);
     let mut files = Vec::new();
     collect(root, &mut files)?;
     for path in files.iter().map(PathBuf::as_path).chain(root.ancestors()) {
         let found = fs::symlink_metadata(path).map_err(|e| format!("{}: {e}", path.display()))?;
         if found.uid() != 0 || found.mode() & 0o022 != 0 {
-            return Err(format!("{} can be changed by others than root", path.display()).into());
+            return Err(format!("{} is writable by other accounts than root", path.display()).into());
         }
     }
     let home = host.user.home.join(&dispatch.links);
     let scripts: Vec<&PathBuf> = files.iter().filter(|f| f.parent() == Some(root) && is_script(f)).collect();
     for script in &scripts {
         let link = home.join(name(script));
-        let leads = fs::canonicalize(&link).map_err(|e| format!("{}: {e}", link.display()))?;
-        if leads != **script {
-            return Err(format!("{} leads to {}", link.display(), leads.display()).into());
+        let target = fs::canonicalize(&link).map_err(|e| format!("{}: {e}", link.display()))?;
+        if target != **script {
+            return Err(format!("{} is a link to {}", link.display(), target.display()).into());
         }
     }
-    for folder in ["runs", "repos"].map(|n| home.join(n)) {
-        let found = fs::symlink_metadata(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    for dir in ["runs", "repos"].map(|n| home.join(n)) {
+        let found = fs::symlink_metadata(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         if !found.is_dir() || found.uid() != host.user.uid {
-            return Err(format!("{} is no folder of {}", folder.display(), host.user.name).into());
+            return Err(format!("{} is not a directory that {} owns", dir.display(), host.user.name).into());
         }
     }
     if scripts.is_empty() {
-        return Err(format!("{} holds no dispatch script", root.display()).into());
+        return Err(format!("{} has no dispatch script", root.display()).into());
     }
     Ok(format!("{} scripts", scripts.len()))
 }
 
-/// The agent ran as the user, with the user's groups and home, its own key and nothing else of root's; what it made is the user's.
-fn drops(host: &Host, dispatch: &Dispatch) -> Verdict {
-    let told = told(host, dispatch)?;
-    let said = |name: &str| told.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=')).unwrap_or("nothing");
-    let groups = host.ask(&["id", "-G", &host.user.name])?;
+/// The agent ran as the user, with the user's groups and home. Of root's environment it got its API key only. The user owns the files that it
+/// created.
+fn drops(host: &Host, dispatch: &Dispatch) -> CheckResult {
+    let output = dispatch_once(host, dispatch)?;
+    let value = |name: &str| output.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=')).unwrap_or("missing");
+    let groups = host.stdout(&["id", "-G", &host.user.name])?;
     let mut groups: Vec<u32> = groups.split_whitespace().filter_map(|g| g.parse().ok()).collect();
     groups.sort_unstable();
     let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
-    for (what, wanted) in [
+    for (name, expected) in [
         ("uid", host.user.uid.to_string()),
         ("gid", host.user.gid.to_string()),
         ("groups", groups.join(",")),
@@ -87,39 +89,39 @@ fn drops(host: &Host, dispatch: &Dispatch) -> Verdict {
         ("secret", "none".to_owned()),
         ("task", "a task".to_owned()),
         ("status", "0".to_owned()),
-        ("made by others", "0".to_owned()),
+        ("files of others", "0".to_owned()),
     ] {
-        if said(what) != wanted {
-            return Err(format!("{what} is {}, wanted {wanted}", said(what)).into());
+        if value(name) != expected {
+            return Err(format!("{name} is {}, expected {expected}", value(name)).into());
         }
     }
-    Ok(format!("root's call ran as {}, groups {}", host.user.name, groups.join(",")))
+    Ok(format!("called by root, the agent runs as {}, groups {}", host.user.name, groups.join(",")))
 }
 
-/// The user's env file was read, but never as root.
-fn env_file(host: &Host, dispatch: &Dispatch) -> Verdict {
-    let told = told(host, dispatch).map_err(|e| match e.follows.as_deref() {
+/// The user's `.env` was read, but not as root.
+fn env_file(host: &Host, dispatch: &Dispatch) -> CheckResult {
+    let output = dispatch_once(host, dispatch).map_err(|e| match e.cause.as_deref() {
         Some(JQ) => e,
-        _ => e.follows(DROPS),
+        _ => e.caused_by(DROPS),
     })?;
-    let ran: Vec<&str> = told.lines().filter_map(|l| l.strip_prefix("env file as=")).collect();
-    if ran.contains(&"0") {
-        return Err("what the user wrote into .env ran as root".into());
+    let uids: Vec<&str> = output.lines().filter_map(|l| l.strip_prefix("env file as=")).collect();
+    if uids.contains(&"0") {
+        return Err("a command in the user's .env ran as root".into());
     }
-    if ran.is_empty() {
-        return Err(Failure::from(".env was not read").follows(DROPS));
+    if uids.is_empty() {
+        return Err(Failure::from(".env was not read").caused_by(DROPS));
     }
-    Ok(format!("it runs as {}", ran.join(", ")))
+    Ok(format!(".env is read as uid {}", uids.join(", ")))
 }
 
-/// What the agent told, and what was found afterwards; it is run once.
-fn told(host: &Host, dispatch: &Dispatch) -> Result<String, Failure> {
-    let told = host.once("dispatch", || {
+/// Calls dispatch.sh as root, once for all checks. Returns the output of the agent, then what was found in its directory.
+fn dispatch_once(host: &Host, dispatch: &Dispatch) -> Result<String, Failure> {
+    let output = host.once("dispatch", || {
         let scratch = host.scratch()?;
-        let (bin, home) = (scratch.folder("bin")?, scratch.folder("executor")?);
+        let (bin, home) = (scratch.directory("bin")?, scratch.directory("executor")?);
         let agent = scratch.write("bin/claude", AGENT)?;
         fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(|e| e.to_string())?;
-        // The user's, whoever writes into it first.
+        // Created now, so that the user owns it even if root appends to it first.
         let payload = scratch.write("payload", "")?;
         scratch.write("executor/.env", &format!("id -u >>{payload}\n"))?;
         let script = host.user.home.join(&dispatch.links).join("dispatch.sh").to_string_lossy().into_owned();
@@ -133,27 +135,27 @@ fn told(host: &Host, dispatch: &Dispatch) -> Result<String, Failure> {
         let mut line = vec!["systemd-run", "--quiet", "--wait", "--pipe", "--collect"];
         line.extend(settings.iter().map(String::as_str));
         line.extend(["--", script.as_str(), "a task"]);
-        let mut told = host.ask(&line)?;
+        let mut output = host.stdout(&line)?;
         let mut files = Vec::new();
         collect(Path::new(&home), &mut files)?;
         let owner = |f: &PathBuf| fs::symlink_metadata(f).map_or(0, |m| m.uid());
         let others = files.iter().filter(|f| owner(f) != host.user.uid).count();
         let status = files.iter().find(|f| name(f) == "status").and_then(|f| fs::read_to_string(f).ok());
-        let made =
-            if files.iter().any(|f| name(f) == "made") { others.to_string() } else { "nothing was made".to_owned() };
-        told.push_str(&format!("status={}\nmade by others={made}\n", status.unwrap_or_default().trim()));
+        let others = if files.iter().any(|f| name(f) == "made") { others.to_string() } else { "no file".to_owned() };
+        output.push_str(&format!("status={}\nfiles of others={others}\n", status.unwrap_or_default().trim()));
         for uid in fs::read_to_string(&payload).unwrap_or_default().lines() {
-            told.push_str(&format!("env file as={uid}\n"));
+            output.push_str(&format!("env file as={uid}\n"));
         }
-        Ok(told)
+        Ok(output)
     });
-    told.map_err(|e| {
+    output.map_err(|e| {
+        // From the hint of scripts/agent/lib/run.sh.
         let cause = if e.contains("install jq") { JQ } else { OWNED };
-        Failure::from(e).follows(cause)
+        Failure::from(e).caused_by(cause)
     })
 }
 
-/// The files and folders below a folder.
+/// Adds all files and directories below a directory.
 fn collect(dir: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
     for entry in fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?.flatten() {
         found.push(entry.path());

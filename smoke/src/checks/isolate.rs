@@ -1,5 +1,5 @@
-//! `DISPATCH_ISOLATE=1`: an agent in a unit of its own tries to get out of it, and every way is refused. The agent is a script; the metadata
-//! service is the instance's own, or a listener at its address where there is none.
+//! `DISPATCH_ISOLATE=1`: the agent, here a script, attempts to leave its systemd unit, and each attempt must be refused. The metadata service
+//! is that of the instance, or a listener on its address where there is none.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,35 +10,35 @@ use std::{fs, thread};
 
 use smoke::spec::Dispatch;
 
-use super::{Check, Failure, Host, Verdict};
+use crate::check::{Check, CheckResult, Failure, Host};
 
-/// What the agent tries, a line of output for each.
+/// The agent. It prints a line for each attempt.
 const ATTEMPTS: &str = include_str!("isolate/attempts.sh");
 
-/// Where EC2 has the instance metadata service, and where containers get credentials.
+/// Addresses of the instance metadata service and of the credentials endpoint of containers.
 const CREDENTIALS: [&str; 2] = ["169.254.169.254", "169.254.170.2"];
 
-/// What dispatch ends with where the machine cannot hold a unit to its sandbox.
-const NOT_HERE: i32 = 69;
-/// And what it says then.
-const UNABLE: &str = "does not hold a unit to";
+/// Exit code of dispatch where the machine does not enforce the sandbox of a unit.
+const NO_SANDBOX: i32 = 69;
+/// Part of its message then (scripts/agent/lib/isolated.sh).
+const NO_SANDBOX_MESSAGE: &str = "this machine does not enforce";
 
-/// The process that the agent leaves behind.
-const LEFT: &str = "sleep 8642";
+/// Command line of a background process that the agent starts.
+const BACKGROUND_PROCESS: &str = "sleep 8642";
 
 pub(super) fn all(dispatch: Option<&Dispatch>) -> Vec<Check> {
     let Some(dispatch) = dispatch.filter(|d| d.isolate).cloned() else { return vec![] };
     vec![Check::new("dispatch-isolates", move |host| isolates(host, &dispatch))]
 }
 
-fn isolates(host: &Host, dispatch: &Dispatch) -> Verdict {
-    let place = Place::make(host)?;
+fn isolates(host: &Host, dispatch: &Dispatch) -> CheckResult {
+    let dirs = Directories::create(host)?;
     let _listeners = listeners(host)?;
     let script = format!("{}/dispatch.sh", dispatch.scripts);
     let settings = [
         "--setenv=DISPATCH_ISOLATE=1".to_owned(),
-        format!("--setenv=DISPATCH_HOME={}", place.home.display()),
-        format!("--setenv=DISPATCH_PATH={}", place.bin.display()),
+        format!("--setenv=DISPATCH_HOME={}", dirs.home.display()),
+        format!("--setenv=DISPATCH_PATH={}", dirs.bin.display()),
         "--setenv=DISPATCH_TASKS=200".to_owned(),
         "--setenv=DISPATCH_MEMORY=300M".to_owned(),
         "--setenv=ANTHROPIC_API_KEY=sk-smoke-isolated".to_owned(),
@@ -46,100 +46,103 @@ fn isolates(host: &Host, dispatch: &Dispatch) -> Verdict {
     let mut line = vec!["systemd-run", "--quiet", "--wait", "--pipe", "--collect"];
     line.extend(settings.iter().map(String::as_str));
     line.extend(["--", script.as_str(), "a task"]);
-    let (output, shown) = while_shown(host, || host.root(&line, host.deadline));
+    let (output, properties) = while_reading_properties(host, || host.run(&line));
     let output = output?;
-    let said = output.stderr.contains(UNABLE) || output.stdout.contains(UNABLE);
-    if output.code == Some(NOT_HERE) && said && host.root(&["systemd-detect-virt", "--container"], host.deadline)?.ok()
-    {
-        return Ok(format!("refused in a container: {}", output.gist()));
+    let no_sandbox = output.stderr.contains(NO_SANDBOX_MESSAGE) || output.stdout.contains(NO_SANDBOX_MESSAGE);
+    if output.code == Some(NO_SANDBOX) && no_sandbox && host.run(&["systemd-detect-virt", "--container"])?.ok() {
+        return Ok(format!("refused in a container: {}", output.summary()));
     }
     if !output.ok() {
-        // jq is what dispatch itself needs.
-        return Err(Failure::from(format!("`{}` {}", line.join(" "), output.gist())).follows("tool-jq"));
+        // The dispatch scripts require jq.
+        return Err(Failure::from(format!("`{}` {}", line.join(" "), output.summary())).caused_by("tool-jq"));
     }
     let refused = attempts_refused(&output.stdout)?;
-    if !shown.contains("LoadCredential=") || shown.contains("sk-smoke-isolated") {
-        return Err("a key stands among the unit's properties, or no unit was seen".into());
+    if !properties.contains("LoadCredential=") {
+        return Err("no unit of an isolated run was found, or it has no LoadCredential=".into());
     }
-    if host.root(&["pgrep", "-fx", LEFT], host.deadline)?.ok() {
-        return Err("what the agent left behind goes on".into());
+    if properties.contains("sk-smoke-isolated") {
+        return Err("the properties of the unit contain the agent's API key".into());
     }
-    Ok(format!("{} ways out refused: {}", refused.len(), refused.join(", ")))
+    if host.run(&["pgrep", "-fx", BACKGROUND_PROCESS])?.ok() {
+        return Err("a background process of the agent still runs".into());
+    }
+    Ok(format!("{} attempts refused: {}", refused.len(), refused.join(", ")))
 }
 
-/// Names of what was refused; an error if anything was not, or if the agent could not work or did not finish.
-fn attempts_refused(said: &str) -> Result<Vec<&str>, String> {
-    let wrong: Vec<&str> = said.lines().filter(|l| l.starts_with("escaped ") || l.starts_with("broken ")).collect();
-    if !wrong.is_empty() {
-        return Err(wrong.join("; "));
+/// Names of the refused attempts. An error if an attempt succeeded, if something that an agent needs failed, or if the script did not finish.
+fn attempts_refused(output: &str) -> Result<Vec<&str>, String> {
+    let findings: Vec<&str> =
+        output.lines().filter(|l| l.starts_with("escaped ") || l.starts_with("broken ")).collect();
+    if !findings.is_empty() {
+        return Err(findings.join("; "));
     }
-    if !said.lines().any(|l| l == "finished") {
-        return Err(format!("the agent did not finish: {}", said.lines().last().unwrap_or("it said nothing")));
+    if !output.lines().any(|l| l == "finished") {
+        return Err(format!("the agent did not finish: {}", output.lines().last().unwrap_or("no output")));
     }
     let names =
-        |verdict| said.lines().filter_map(move |l| l.strip_prefix(verdict)?.split_once(": ")).map(|(name, _)| name);
-    // As many as the script has.
+        |result| output.lines().filter_map(move |l| l.strip_prefix(result)?.split_once(": ")).map(|(name, _)| name);
+    // The numbers of attempts and controls in the script.
     let lines = |start: &str| ATTEMPTS.lines().filter(|l| l.trim_start().starts_with(start)).count();
     let (refused, worked): (Vec<&str>, usize) = (names("refused ").collect(), names("works ").count());
-    let tried = lines("attempt ") + lines("in_shell ") + lines("in_python ");
-    if refused.len() < tried || worked != lines("works ") {
-        return Err(format!("only {} of {tried} attempts and {worked} controls answered", refused.len()));
+    let attempts = lines("attempt ") + lines("in_shell ") + lines("in_python ");
+    if refused.len() < attempts || worked != lines("works ") {
+        return Err(format!("only {} of {attempts} attempts and {worked} controls have a result", refused.len()));
     }
     Ok(refused)
 }
 
-/// Runs it, and meanwhile collects what systemd shows of isolated runs to whoever asks.
-fn while_shown<T>(host: &Host, run: impl FnOnce() -> T) -> (T, String) {
+/// Calls `run`, and meanwhile collects the properties of the units of isolated runs, which every user can read.
+fn while_reading_properties<T>(host: &Host, run: impl FnOnce() -> T) -> (T, String) {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        let shown = scope.spawn(|| {
-            let mut shown = String::new();
+        let reader = scope.spawn(|| {
+            let mut properties = String::new();
             while !ended.load(Ordering::Relaxed) {
                 let line = ["systemctl", "show", "--all", "agent-ami-*.service"];
-                shown.push_str(&host.ask(&line).unwrap_or_default());
+                properties.push_str(&host.stdout(&line).unwrap_or_default());
                 thread::sleep(Duration::from_secs(2));
             }
-            shown
+            properties
         });
-        let answer = run();
+        let result = run();
         ended.store(true, Ordering::Relaxed);
-        (answer, shown.join().unwrap_or_default())
+        (result, reader.join().unwrap_or_default())
     })
 }
 
-/// Folders for one run, which go when this is dropped.
-struct Place {
+/// Directories of one run; dropping this removes them.
+struct Directories {
     bin: PathBuf,
     home: PathBuf,
 }
 
-impl Place {
-    /// The agent's stand-in lies where the unit can read and run it: its /tmp is its own, and /run is mounted noexec. What it makes lies in its
-    /// user's home.
-    fn make(host: &Host) -> Result<Self, String> {
-        let entry = host.ask(&["getent", "passwd", "agent"])?;
-        let home = PathBuf::from(entry.split(':').nth(5).ok_or("the user agent has no home")?);
+impl Directories {
+    /// The unit must be able to read and execute the agent: it has a private /tmp, and /run is mounted noexec. The agent writes to its user's
+    /// home.
+    fn create(host: &Host) -> Result<Self, String> {
+        let entry = host.stdout(&["getent", "passwd", "agent"])?;
+        let home = PathBuf::from(entry.split(':').nth(5).ok_or("the user `agent` has no home")?);
         let name = format!("smoke-{}", std::process::id());
-        let place = Self { bin: home.with_file_name(format!("{name}-bin")), home: home.join(name) };
-        let agent = place.bin.join("claude");
-        fs::create_dir(&place.bin)
+        let dirs = Self { bin: home.with_file_name(format!("{name}-bin")), home: home.join(name) };
+        let agent = dirs.bin.join("claude");
+        fs::create_dir(&dirs.bin)
             .and_then(|()| fs::write(&agent, ATTEMPTS))
             .and_then(|()| fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)))
-            .and_then(|()| fs::set_permissions(&place.bin, fs::Permissions::from_mode(0o755)))
+            .and_then(|()| fs::set_permissions(&dirs.bin, fs::Permissions::from_mode(0o755)))
             .map_err(|e| format!("{}: {e}", agent.display()))?;
-        Ok(place)
+        Ok(dirs)
     }
 }
 
-impl Drop for Place {
+impl Drop for Directories {
     fn drop(&mut self) {
-        for folder in [&self.bin, &self.home] {
-            let _ = fs::remove_dir_all(folder);
+        for dir in [&self.bin, &self.home] {
+            let _ = fs::remove_dir_all(dir);
         }
     }
 }
 
-/// Addresses of `lo` that listen until this is dropped.
+/// Listeners on addresses added to `lo`; dropping this removes the addresses.
 struct Listeners<'a> {
     host: &'a Host,
     added: Vec<(String, TcpListener)>,
@@ -148,12 +151,12 @@ struct Listeners<'a> {
 impl Drop for Listeners<'_> {
     fn drop(&mut self) {
         for (address, _) in &self.added {
-            let _ = self.host.ask(&["ip", "address", "del", address, "dev", "lo"]);
+            let _ = self.host.stdout(&["ip", "address", "del", address, "dev", "lo"]);
         }
     }
 }
 
-/// Something that answers at each address from which credentials come, so that a refusal says something.
+/// Listens on each address of [`CREDENTIALS`] that does not answer: without a server, an attempt to connect would fail in any case.
 fn listeners(host: &Host) -> Result<Listeners<'_>, String> {
     let mut listeners = Listeners { host, added: Vec::new() };
     for ip in CREDENTIALS {
@@ -162,11 +165,11 @@ fn listeners(host: &Host) -> Result<Listeners<'_>, String> {
             continue;
         }
         let address = format!("{ip}/32");
-        host.ask(&["ip", "address", "add", &address, "dev", "lo"])?;
+        host.stdout(&["ip", "address", "add", &address, "dev", "lo"])?;
         match TcpListener::bind(socket) {
             Ok(listener) => listeners.added.push((address, listener)),
             Err(e) => {
-                let _ = host.ask(&["ip", "address", "del", &address, "dev", "lo"]);
+                let _ = host.stdout(&["ip", "address", "del", &address, "dev", "lo"]);
                 return Err(format!("{socket}: {e}"));
             }
         }
@@ -179,23 +182,23 @@ fn listeners(host: &Host) -> Result<Listeners<'_>, String> {
 mod tests {
     use super::*;
 
-    /// What the script prints where everything is as it must be.
+    /// Output of the script where all attempts are refused.
     fn good() -> String {
-        let mut said: String = (0..80).map(|n| format!("refused way-{n}: no\n")).collect();
+        let mut output: String = (0..80).map(|n| format!("refused way-{n}: no\n")).collect();
         let works = ATTEMPTS.lines().filter(|l| l.starts_with("works ")).count();
-        said.extend((0..works).map(|n| format!("works thing-{n}: yes\n")));
-        said + "finished\n"
+        output.extend((0..works).map(|n| format!("works thing-{n}: yes\n")));
+        output + "finished\n"
     }
 
     #[test]
-    fn one_way_out_is_enough_to_fail() {
+    fn one_escape_fails_the_check() {
         assert_eq!(attempts_refused(&good()).unwrap().len(), 80);
         let escaped = good() + "escaped sudo: root\n";
         assert_eq!(attempts_refused(&escaped).unwrap_err(), "escaped sudo: root");
     }
 
     #[test]
-    fn an_agent_that_cannot_work_or_did_not_try_all_proves_nothing() {
+    fn incomplete_output_fails_the_check() {
         assert!(
             attempts_refused(&good().replace("works thing-0", "broken thing-0"))
                 .unwrap_err()

@@ -1,13 +1,14 @@
-//! What runs by itself: cron's and at's jobs, units of systemd, scripts of cloud-init. All are the packages' or the spec's.
+//! Files that start programs: jobs of cron and at, units of systemd, scripts of cloud-init. Each belongs to a package, unmodified, or is
+//! listed in the spec.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use smoke::spec::Jobs;
 
-use super::{Check, Host, Verdict};
+use crate::check::{Check, CheckResult, Host};
 
-/// Where cron(8), anacron(8), at(1), rc-local and cloud-init find what they run. Below a user's home, systemd finds his units.
+/// Where cron(8), anacron(8), at(1), rc-local, cloud-init, login shells and systemd's user managers find what they run.
 const PLACES: [&str; 17] = [
     "/etc/crontab",
     "/etc/anacrontab",
@@ -28,33 +29,33 @@ const PLACES: [&str; 17] = [
     "/etc/profile.d",
 ];
 
-/// What cron and at themselves keep there.
-const OWN: [&str; 2] = [".placeholder", ".SEQ"];
+/// Files of cron and at that are not jobs.
+const IGNORED: [&str; 2] = [".placeholder", ".SEQ"];
 
 pub(super) fn all(jobs: Option<&Jobs>) -> Vec<Check> {
     let Some(jobs) = jobs.cloned() else { return vec![] };
     vec![Check::new("scheduled-jobs", move |host| check(host, &jobs))]
 }
 
-fn check(host: &Host, wanted: &Jobs) -> Verdict {
+fn check(host: &Host, expected: &Jobs) -> CheckResult {
     let mut files = Vec::new();
     for place in places(host)? {
         collect(&place, &mut files);
     }
     files.sort();
     files.dedup();
-    let mut foreign = host.packages(host.deadline)?.foreign(host, &files)?;
-    foreign.retain(|f| !wanted.files.iter().any(|pattern| matches(pattern, f)));
-    if foreign.is_empty() {
-        return Ok(format!("{} files, all the packages' or the spec's", files.len()));
+    let mut unlisted = host.packages(host.deadline)?.unpackaged_or_modified(&files, host.deadline)?;
+    unlisted.retain(|f| !expected.files.iter().any(|pattern| matches(pattern, f)));
+    if unlisted.is_empty() {
+        return Ok(format!("{} files, all of packages or listed in the spec", files.len()));
     }
-    Err(format!("run by themselves and are no package's as they are: {}", foreign.join(", ")).into())
+    Err(format!("belong to no package or are modified, and are not listed in the spec: {}", unlisted.join(", ")).into())
 }
 
-/// The places of the programs above, those of systemd's units that stay over a restart, and those of users.
+/// [`PLACES`], the directories of systemd's units except those in /run, and the directory of user units in each home.
 fn places(host: &Host) -> Result<Vec<PathBuf>, String> {
     let mut places: Vec<PathBuf> = PLACES.iter().map(PathBuf::from).collect();
-    let units = host.ask(&["systemctl", "show", "--property=UnitPath", "--value"])?;
+    let units = host.stdout(&["systemctl", "show", "--property=UnitPath", "--value"])?;
     places.extend(units.split_whitespace().filter(|p| !p.starts_with("/run/")).map(PathBuf::from));
     let passwd = host.database("passwd")?;
     let homes = passwd.lines().filter_map(|l| l.split(':').nth(5)).filter(|home| home.len() > 1);
@@ -62,19 +63,19 @@ fn places(host: &Host) -> Result<Vec<PathBuf>, String> {
     Ok(places)
 }
 
-/// True if the path is the pattern's, in which one `*` stands for a part of a name.
+/// True if the path matches the pattern, whose one `*` matches a non-empty part of a file name.
 fn matches(pattern: &str, path: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == path };
     let rest = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
     rest.is_some_and(|part| !part.is_empty() && !part.contains('/'))
 }
 
-/// The files below a path. A link is one: what it leads to runs.
+/// Adds the files below a path. Symbolic links are added, not followed.
 fn collect(path: &Path, files: &mut Vec<String>) {
     let Ok(about) = fs::symlink_metadata(path) else { return };
     if !about.is_dir() {
-        let own = path.file_name().is_some_and(|name| OWN.iter().any(|own| name == *own));
-        if !own {
+        let ignored = path.file_name().is_some_and(|name| IGNORED.iter().any(|ignored| name == *ignored));
+        if !ignored {
             files.push(path.to_string_lossy().into_owned());
         }
         return;
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_is_a_part_of_one_name() {
+    fn star_matches_part_of_a_file_name() {
         let pattern = "/etc/systemd/system/*.d/50-agent-ami-boot.conf";
         assert!(matches(pattern, "/etc/systemd/system/fail2ban.service.d/50-agent-ami-boot.conf"));
         for path in

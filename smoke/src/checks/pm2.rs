@@ -1,11 +1,11 @@
-//! PM2: it keeps a process for the login user, and comes up at boot.
+//! PM2: it runs a process of the login user, starts at boot, and its logs are rotated.
 
 use std::fs;
 
 use serde::Deserialize;
 use smoke::spec::Pm2;
 
-use super::{Check, Failure, Host, Verdict};
+use crate::check::{Check, CheckResult, Failure, Host};
 
 const PROCESS: &str = "agent-ami-smoke";
 
@@ -14,7 +14,7 @@ pub(super) fn all(pm2: Option<&Pm2>) -> Vec<Check> {
     let unit = pm2.unit.clone();
     let mut checks =
         vec![Check::new("pm2-process", process), Check::new("pm2-boot-unit", move |host| boot_unit(host, &unit))];
-    checks.extend(pm2.log_max_mib.map(|most| Check::new("pm2-logs", move |host| logs(host, most))));
+    checks.extend(pm2.log_max_mib.map(|limit| Check::new("pm2-logs", move |host| logs(host, limit))));
     checks
 }
 
@@ -30,77 +30,77 @@ struct Environment {
     status: String,
 }
 
-/// A process is started, listed as online, really runs, and is gone when it is deleted.
-fn process(host: &Host) -> Verdict {
+/// PM2 starts a process, lists it as online with a pid, and ends it with `pm2 delete`.
+fn process(host: &Host) -> CheckResult {
     host.booted()?;
     let scratch = host.scratch()?;
     let script = scratch.write("sleeper.js", "setInterval(() => {}, 1000);\n")?;
-    let follows = |e: String| Failure::from(e).follows("tool-pm2");
-    host.ask_as_user(&["pm2", "start", &script, "--name", PROCESS], None).map_err(follows)?;
+    let failure = |e: String| Failure::from(e).caused_by("tool-pm2");
+    host.user_stdout(&["pm2", "start", &script, "--name", PROCESS], None).map_err(failure)?;
     let found = listed(host);
-    let deleted = host.ask_as_user(&["pm2", "delete", PROCESS], None);
-    let process = found.map_err(follows)?;
+    let deleted = host.user_stdout(&["pm2", "delete", PROCESS], None);
+    let process = found.map_err(failure)?;
     let pid = process.pid;
     if process.pm2_env.status != "online" || pid == 0 {
         return Err(format!("the process is {} with pid {pid}", process.pm2_env.status).into());
     }
-    deleted.map_err(follows)?;
+    deleted.map_err(failure)?;
     let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     if command.contains("sleeper.js") {
-        return Err(format!("the process with pid {pid} still runs after `pm2 delete`").into());
+        return Err(format!("process {pid} still runs after `pm2 delete`").into());
     }
-    Ok("a process starts, is listed, and is gone when deleted".to_owned())
+    Ok("starts, lists and deletes a process".to_owned())
 }
 
 fn listed(host: &Host) -> Result<Listed, String> {
-    let said = host.ask_as_user(&["pm2", "jlist"], None)?;
-    // A daemon that was just started announces itself before the list.
-    let json = said.lines().rev().find(|l| l.starts_with("[{") || *l == "[]").unwrap_or_default();
-    let all: Vec<Listed> = serde_json::from_str(json).map_err(|e| format!("`pm2 jlist` said no list: {e}"))?;
+    let output = host.user_stdout(&["pm2", "jlist"], None)?;
+    // If the command starts the daemon, its messages come before the list.
+    let json = output.lines().rev().find(|l| l.starts_with("[{") || *l == "[]").unwrap_or_default();
+    let all: Vec<Listed> =
+        serde_json::from_str(json).map_err(|e| format!("cannot parse the output of `pm2 jlist`: {e}"))?;
     all.into_iter().find(|p| p.name == PROCESS).ok_or_else(|| "`pm2 jlist` does not list the process".to_owned())
 }
 
-/// A log that is longer than the limit is rotated by what the timer starts, and the timer waits.
-fn logs(host: &Host, most: u64) -> Verdict {
+/// logrotate rotates a log above the limit, in MiB, and its timer is enabled and active.
+fn logs(host: &Host, limit: u64) -> CheckResult {
     host.booted()?;
-    let timer = host.ask(&["systemctl", "show", "logrotate.timer", "-p", "ActiveState", "-p", "UnitFileState"])?;
+    let timer = host.stdout(&["systemctl", "show", "logrotate.timer", "-p", "ActiveState", "-p", "UnitFileState"])?;
     if !timer.contains("ActiveState=active") || !timer.contains("UnitFileState=enabled") {
-        return Err(format!("logrotate.timer does not wait: {}", timer.trim().replace('\n', ", ")).into());
+        return Err(format!("logrotate.timer is not enabled and active: {}", timer.trim().replace('\n', ", ")).into());
     }
     let scratch = host.scratch()?;
-    let follows = |e: String| Failure::from(e).follows("pm2-process");
-    let log = Log::make(host, most).map_err(follows)?;
-    // With a state file of its own: the instance's says when each log was rotated last.
+    let log = Log::create(host, limit).map_err(|e| Failure::from(e).caused_by("pm2-process"))?;
+    // Another state file: the instance's has the time of the last rotation of each log.
     let line = ["logrotate", "-s", &scratch.join("state"), "/etc/logrotate.conf"];
-    let output = host.root(&line, host.deadline)?;
-    let left = fs::metadata(&log.file).map_or(0, |m| m.len());
-    if left > most << 20 || log.rotated().is_empty() {
+    let output = host.run(&line)?;
+    let size = fs::metadata(&log.file).map_or(0, |m| m.len());
+    if size > limit << 20 || log.rotated().is_empty() {
         return Err(
-            format!("a log of {} MiB stays as it is; `{}` {}", left >> 20, line.join(" "), output.gist()).into()
+            format!("a log of {} MiB is not rotated; `{}` {}", size >> 20, line.join(" "), output.summary()).into()
         );
     }
-    Ok(format!("a log of more than {most} MiB is rotated"))
+    Ok(format!("a log of more than {limit} MiB is rotated"))
 }
 
-/// A log of PM2's, and what becomes of it; both go when this is dropped.
+/// A log file in PM2's directory; dropping this removes it and its rotated copies.
 struct Log {
-    folder: std::path::PathBuf,
+    dir: std::path::PathBuf,
     file: std::path::PathBuf,
 }
 
 impl Log {
-    fn make(host: &Host, most: u64) -> Result<Self, String> {
-        let folder = host.user.home.join(".pm2/logs");
-        let log = Self { file: folder.join(format!("{PROCESS}-rotate.log")), folder };
-        // As the user: the folder is his.
-        let size = format!("{}M", most + 1);
-        host.ask_as_user(&["truncate", "-s", &size, &log.file.to_string_lossy()], None)?;
+    fn create(host: &Host, limit: u64) -> Result<Self, String> {
+        let dir = host.user.home.join(".pm2/logs");
+        let log = Self { file: dir.join(format!("{PROCESS}-rotate.log")), dir };
+        // As the user, who owns the directory.
+        let size = format!("{}M", limit + 1);
+        host.user_stdout(&["truncate", "-s", &size, &log.file.to_string_lossy()], None)?;
         Ok(log)
     }
 
-    /// What stands beside the log under its name with something behind it.
+    /// The files beside the log whose names are its name and a suffix.
     fn rotated(&self) -> Vec<std::path::PathBuf> {
-        let all = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|e| e.path());
+        let all = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.path());
         let start = self.file.to_string_lossy().into_owned() + ".";
         all.filter(|p| p.to_string_lossy().starts_with(&start)).collect()
     }
@@ -114,14 +114,14 @@ impl Drop for Log {
     }
 }
 
-/// The unit is enabled, and it came up at this boot.
-fn boot_unit(host: &Host, unit: &str) -> Verdict {
+/// The unit is enabled, and active after this boot.
+fn boot_unit(host: &Host, unit: &str) -> CheckResult {
     host.booted()?;
-    let said = host.ask(&["systemctl", "show", unit, "-p", "UnitFileState", "-p", "ActiveState"])?;
-    let value = |name: &str| said.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("unknown").to_owned();
+    let output = host.stdout(&["systemctl", "show", unit, "-p", "UnitFileState", "-p", "ActiveState"])?;
+    let value = |name: &str| output.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("unknown").to_owned();
     let (enabled, active) = (value("UnitFileState="), value("ActiveState="));
     if enabled != "enabled" {
-        return Err(format!("{unit} is {enabled}: it does not come up at boot").into());
+        return Err(format!("{unit} is {enabled}: it does not start at boot").into());
     }
     if active != "active" {
         Err(format!("{unit} is {active}").into())

@@ -1,5 +1,5 @@
-//! Programs that run with more rights than who starts them: set-user-ID and set-group-ID files, and files with capabilities
-//! (inode(7), capabilities(7)). dpkg keeps no modes, so the spec lists them all.
+//! Programs that run with more privileges than the user who starts them: set-user-ID and set-group-ID files, and files with capabilities
+//! (inode(7), capabilities(7)). dpkg stores no modes, so the spec lists all of them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use smoke::spec::Privileged;
 
-use super::{Check, Host, Verdict};
+use crate::check::{Check, CheckResult, Host};
 
-/// File systems that hold no programs, or are images that nobody can write.
+/// Types of file systems without programs, and of read-only images.
 const SKIPPED: [&str; 16] = [
     "proc",
     "sysfs",
@@ -33,42 +33,42 @@ const SKIPPED: [&str; 16] = [
 ];
 
 pub(super) fn all(privileged: Option<&Privileged>) -> Vec<Check> {
-    let Some(wanted) = privileged.cloned() else { return vec![] };
-    vec![Check::new("privileged-files", move |host| check(host, &wanted))]
+    let Some(expected) = privileged.cloned() else { return vec![] };
+    vec![Check::new("privileged-files", move |host| check(host, &expected))]
 }
 
-fn check(host: &Host, wanted: &Privileged) -> Verdict {
+fn check(host: &Host, expected: &Privileged) -> CheckResult {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let mut found = Found::default();
-    for place in places(&mounts) {
-        walk(&place, host.deadline, &mut found)?;
+    for mount_point in mount_points(&mounts) {
+        walk(&mount_point, host.deadline, &mut found)?;
     }
-    let beyond = |what: &str, found: &BTreeSet<String>, wanted: &[String]| {
-        found.iter().filter(|f| !wanted.contains(f)).map(|f| format!("{f} has {what}")).collect::<Vec<_>>()
+    let unlisted = |what: &str, found: &BTreeSet<String>, listed: &[String]| {
+        found.iter().filter(|f| !listed.contains(f)).map(|f| format!("{f} has {what}")).collect::<Vec<_>>()
     };
-    let mut wrong = beyond("a set-ID bit", &found.setuid, &wanted.setuid);
-    wrong.extend(beyond("capabilities", &found.capable, &wanted.capabilities));
-    if wrong.is_empty() {
+    let mut findings = unlisted("a set-ID bit", &found.setuid, &expected.setuid);
+    findings.extend(unlisted("capabilities", &found.capable, &expected.capabilities));
+    if findings.is_empty() {
         return Ok(format!(
-            "{} set-ID files and {} with capabilities, all known",
+            "{} set-ID files and {} with capabilities, all listed in the spec",
             found.setuid.len(),
             found.capable.len()
         ));
     }
-    Err(wrong.join("; ").into())
+    Err(findings.join("; ").into())
 }
 
 #[derive(Default)]
 struct Found {
     setuid: BTreeSet<String>,
     capable: BTreeSet<String>,
-    seen: usize,
+    visited: usize,
 }
 
-/// Mount points on which a set-ID bit counts (mountinfo: proc_pid_mountinfo(5)), but none that shows what another shows already.
-fn places(mountinfo: &str) -> Vec<PathBuf> {
-    let mut shown: Vec<(&str, &str)> = Vec::new();
-    let mut places = Vec::new();
+/// Mount points without `nosuid` (proc_pid_mountinfo(5)). A mount of a directory that an earlier mount includes is left out.
+fn mount_points(mountinfo: &str) -> Vec<PathBuf> {
+    let mut included: Vec<(&str, &str)> = Vec::new();
+    let mut mount_points = Vec::new();
     for line in mountinfo.lines() {
         let Some((mount, source)) = line.split_once(" - ") else { continue };
         let [_, _, device, root, point, options, ..] = mount.split(' ').collect::<Vec<_>>()[..] else { continue };
@@ -76,43 +76,43 @@ fn places(mountinfo: &str) -> Vec<PathBuf> {
         if SKIPPED.contains(&kind) || options.split(',').any(|o| o == "nosuid") {
             continue;
         }
-        let again = |(other, above): &(&str, &str)| *other == device && Path::new(root).starts_with(above);
-        if !shown.iter().any(again) {
-            shown.push((device, root));
-            places.push(PathBuf::from(point.replace("\\040", " ")));
+        let includes = |(other, above): &(&str, &str)| *other == device && Path::new(root).starts_with(above);
+        if !included.iter().any(includes) {
+            included.push((device, root));
+            mount_points.push(PathBuf::from(point.replace("\\040", " ")));
         }
     }
-    places
+    mount_points
 }
 
-/// All of one file system.
-fn walk(place: &Path, deadline: Instant, found: &mut Found) -> Result<(), String> {
-    let Ok(top) = fs::symlink_metadata(place) else { return Ok(()) };
+/// Visits all files of one file system.
+fn walk(mount_point: &Path, deadline: Instant, found: &mut Found) -> Result<(), String> {
+    let Ok(top) = fs::symlink_metadata(mount_point) else { return Ok(()) };
     if !top.is_dir() {
         return Ok(());
     }
-    let mut folders = vec![place.to_owned()];
-    while let Some(folder) = folders.pop() {
+    let mut dirs = vec![mount_point.to_owned()];
+    while let Some(dir) = dirs.pop() {
         if Instant::now() > deadline {
-            return Err(format!("only {} files were seen in time", found.seen));
+            return Err(format!("visited only {} files before the deadline", found.visited));
         }
-        // It may be gone by now: other checks make folders and remove them.
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        // Other checks create and remove directories, so this one may no longer exist.
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let Ok(about) = fs::symlink_metadata(entry.path()) else { continue };
-            found.seen += 1;
+            found.visited += 1;
             if about.is_dir() {
                 if about.dev() == top.dev() {
-                    folders.push(entry.path());
+                    dirs.push(entry.path());
                 }
             } else if about.is_file() {
-                look(&entry.path(), about.mode(), found);
+                inspect(&entry.path(), about.mode(), found);
             }
         }
     }
     Ok(())
 }
 
-fn look(file: &Path, mode: u32, found: &mut Found) {
+fn inspect(file: &Path, mode: u32, found: &mut Found) {
     let name = || file.to_string_lossy().into_owned();
     if mode & 0o6000 != 0 && mode & 0o111 != 0 {
         found.setuid.insert(name());
@@ -130,19 +130,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_file_systems_on_which_the_bit_counts_are_walked() {
+    fn mount_points_without_nosuid() {
         let mounts = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n\
             23 22 0:21 / /proc rw,nosuid - proc proc rw\n24 22 0:5 / /dev/shm rw,nosuid,nodev shared:3 - tmpfs tmpfs rw\n\
             25 22 254:2 / /my\\040disk rw - xfs /dev/vdb rw\n27 22 254:1 /usr /run/bound/usr rw - ext4 /dev/vda1 rw\n26 22 7:0 / /snap/x/1 ro - squashfs /dev/loop0 ro\n";
-        assert_eq!(places(mounts), [PathBuf::from("/"), PathBuf::from("/my disk")]);
+        assert_eq!(mount_points(mounts), [PathBuf::from("/"), PathBuf::from("/my disk")]);
     }
 
     #[test]
-    fn a_set_id_bit_counts_on_programs_only() {
+    fn set_id_bit_counts_on_executables_only() {
         let mut found = Found::default();
-        look(Path::new("/usr/bin/sudo"), 0o104_755, &mut found);
-        look(Path::new("/usr/bin/wall"), 0o102_755, &mut found);
-        look(Path::new("/var/log/journal/x"), 0o102_640, &mut found);
+        inspect(Path::new("/usr/bin/sudo"), 0o104_755, &mut found);
+        inspect(Path::new("/usr/bin/wall"), 0o102_755, &mut found);
+        inspect(Path::new("/var/log/journal/x"), 0o102_640, &mut found);
         assert_eq!(found.setuid.into_iter().collect::<Vec<_>>(), ["/usr/bin/sudo", "/usr/bin/wall"]);
     }
 }

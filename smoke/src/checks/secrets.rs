@@ -1,4 +1,4 @@
-//! Secrets by what they look like, wherever a build may have left one.
+//! Searches files for text with the format of a secret, wherever a build may have written one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,17 +7,17 @@ use std::time::Instant;
 
 use regex_lite::Regex;
 
-use super::{Check, Host, Verdict};
+use crate::check::{Check, CheckResult, Host};
 
-/// Where is looked, besides the homes of all accounts.
+/// Directories that are searched, besides the homes below /home and /var/lib/agent-ami.
 const PLACES: [&str; 7] = ["/etc", "/root", "/opt", "/srv", "/usr/local", "/var/lib/cloud", "/var/lib/amazon"];
-/// Text of a build is not longer than this.
-const MOST: u64 = 1 << 20;
+/// Larger files, in bytes, are not read: a build writes no text of this size.
+const MAX_FILE: u64 = 1 << 20;
 
-/// A kind of secret: what it is called, texts of which one is in each, and its pattern.
+/// A kind of secret: its name, literals of which each such secret has one, and its pattern.
 type Kind<P> = (&'static str, &'static [&'static str], P);
 
-/// Kinds of secrets, as those who issue them describe them (docs.github.com, "Secret scanning patterns"; RFC 7468 for keys).
+/// Kinds of secrets, as their issuers document them (docs.github.com, "Secret scanning patterns"; RFC 7468 for keys).
 const KINDS: [Kind<&str>; 12] = [
     ("a private key", &["PRIVATE KEY-----"], r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
     ("an AWS access key", &["AKIA", "ASIA"], r"\b(AKIA|ASIA)[A-Z2-7]{16}\b"),
@@ -37,14 +37,14 @@ const KINDS: [Kind<&str>; 12] = [
     ("a password in a URL", &["://"], r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\x22<>{}$]+:[^\s/@'\x22<>{}$]+@[A-Za-z0-9\[]"),
 ];
 
-/// So much of a line is looked at on both sides of what makes it suspicious.
-const AROUND: usize = 300;
+/// Bytes before and after a literal that the pattern is applied to.
+const CONTEXT: usize = 300;
 
 pub(super) fn all(check: bool) -> Vec<Check> {
     if check { vec![Check::new("residue-secrets", secrets)] } else { vec![] }
 }
 
-fn secrets(host: &Host) -> Verdict {
+fn secrets(host: &Host) -> CheckResult {
     let kinds = kinds()?;
     let passwd = host.database("passwd")?;
     let homes = passwd
@@ -52,13 +52,13 @@ fn secrets(host: &Host) -> Verdict {
         .filter_map(|l| l.split(':').nth(5))
         .filter(|h| h.starts_with("/home/") || h.starts_with("/var/lib/agent"));
     let places: BTreeSet<PathBuf> = PLACES.into_iter().chain(homes).map(PathBuf::from).collect();
-    let (mut found, mut seen) = (Vec::new(), 0_usize);
+    let (mut found, mut read) = (Vec::new(), 0_usize);
     for place in places {
         each_file(&place, &mut |file| {
             if Instant::now() > host.deadline {
-                return Err(format!("only {seen} files were read in time"));
+                return Err(format!("read only {read} files before the deadline"));
             }
-            seen += 1;
+            read += 1;
             let Ok(bytes) = fs::read(file) else { return Ok(()) };
             let text = String::from_utf8_lossy(&bytes);
             let kinds = kinds_in(&kinds, &text).into_iter().filter(|kind| !is_own(file, kind));
@@ -67,7 +67,7 @@ fn secrets(host: &Host) -> Verdict {
         })?;
     }
     if found.is_empty() {
-        return Ok(format!("none in {seen} files"));
+        return Ok(format!("none in {read} files"));
     }
     Err(found.join("; ").into())
 }
@@ -80,36 +80,36 @@ fn kinds() -> Result<Vec<Kind<Regex>>, String> {
 
 /// The kinds of secrets in a text.
 fn kinds_in(kinds: &[Kind<Regex>], text: &str) -> Vec<&'static str> {
-    let is_in = |(_, parts, pattern): &&Kind<Regex>| {
-        // Patterns are slow, and these files are many: a pattern sees only what stands around a text that must be in it.
+    let matches = |(_, parts, pattern): &&Kind<Regex>| {
+        // Patterns are slow and the files are many, so a pattern is applied only to the text around one of its literals.
         parts.iter().any(|part| text.match_indices(part).any(|(at, _)| pattern.is_match(around(text, at))))
     };
-    kinds.iter().filter(is_in).map(|(name, ..)| *name).collect()
+    kinds.iter().filter(matches).map(|(name, ..)| *name).collect()
 }
 
-/// What stands around a place, in its line.
+/// The text around a position, within its line.
 fn around(text: &str, at: usize) -> &str {
     let (before, after) = text.split_at(at);
-    let start = before.rfind('\n').map_or(0, |n| n + 1).max(at.saturating_sub(AROUND));
-    let end = after.find('\n').map_or(text.len(), |n| at + n).min(at + AROUND);
+    let start = before.rfind('\n').map_or(0, |n| n + 1).max(at.saturating_sub(CONTEXT));
+    let end = after.find('\n').map_or(text.len(), |n| at + n).min(at + CONTEXT);
     let start = (start..=at).find(|n| text.is_char_boundary(*n)).unwrap_or(at);
     let end = (at..=end).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(at);
     &text[start..end]
 }
 
-/// The machine's own keys, made at its first boot.
+/// True for the private keys that the instance generates at its first boot.
 fn is_own(file: &Path, kind: &str) -> bool {
     let path = file.to_string_lossy();
     let own = ["/etc/ssh/ssh_host_", "/etc/ssl/private/ssl-cert-snakeoil.key", "/var/lib/amazon/ssm/"];
     kind == "a private key" && own.iter().any(|start| path.starts_with(start))
 }
 
-/// Every file that may be text, and no links. Of installed packages only npm's and pip's own notes are read: what is in the
-/// packages is published, but they write down from where they got them.
+/// Calls `each` with every file that may be text; symbolic links are not followed. Of npm and Python packages, only the files that record
+/// where a package was downloaded from are read, because the content of the packages is public.
 fn each_file(path: &Path, each: &mut dyn FnMut(&Path) -> Result<(), String>) -> Result<(), String> {
     let Ok(about) = fs::symlink_metadata(path) else { return Ok(()) };
     if about.is_file() {
-        return if about.len() <= MOST || is_note(path) { each(path) } else { Ok(()) };
+        return if about.len() <= MAX_FILE || is_lock_file(path) { each(path) } else { Ok(()) };
     }
     if !about.is_dir() {
         return Ok(());
@@ -120,14 +120,14 @@ fn each_file(path: &Path, each: &mut dyn FnMut(&Path) -> Result<(), String>) -> 
     }
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         let entry = entry.path();
-        // pip's notes (PEP 610).
+        // pip records the origin of a package there (PEP 610).
         let entry = if name == "site-packages" { entry.join("direct_url.json") } else { entry };
         each_file(&entry, each)?;
     }
     Ok(())
 }
 
-fn is_note(path: &Path) -> bool {
+fn is_lock_file(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "package-lock.json" || name == ".package-lock.json")
 }
 
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_known_by_their_looks() {
+    fn secrets_by_format() {
         let many = |c: &str, n| c.repeat(n);
         for (text, kind) in [
             (format!("ANTHROPIC_API_KEY=sk-ant-{}", many("a1", 12)), "an Anthropic key"),
@@ -154,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_looked_at_where_it_matters() {
+    fn secret_in_a_long_line() {
         let long = format!("{}é https://deploy:pw@host/x {}", "a".repeat(5000), "b".repeat(5000));
         assert_eq!(found(&long), ["a password in a URL"]);
     }
 
     #[test]
-    fn what_only_speaks_of_secrets_is_none() {
+    fn text_without_secrets() {
         for text in [
             "https://example.org:8080/x",
             "sk-",

@@ -1,9 +1,9 @@
-//! The system as a whole: units, cloud-init, root file system, release, architecture.
+//! The system: units, cloud-init, root file system, operating system, architecture.
 
 use serde::Deserialize;
 use smoke::spec::{Disk, Spec};
 
-use super::{Check, Failure, Host, Verdict};
+use crate::check::{Check, CheckResult, Failure, Host};
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
@@ -24,17 +24,17 @@ pub(super) fn all(spec: &Spec) -> Vec<Check> {
     checks
 }
 
-/// The boot came to its end and no unit failed.
-fn units(host: &Host) -> Verdict {
+/// systemd has finished booting and no unit failed.
+fn units(host: &Host) -> CheckResult {
     let state = host.booted()?;
-    let failed = host.ask(&["systemctl", "list-units", "--failed", "--plain", "--no-legend"])?;
+    let failed = host.stdout(&["systemctl", "list-units", "--failed", "--plain", "--no-legend"])?;
     let failed: Vec<&str> = failed.lines().filter_map(|l| l.split_whitespace().next()).collect();
-    // The unit of an isolated run, which another check may have started a moment ago.
+    // Units of isolated runs, which the check `dispatch-isolates` starts at the same time.
     let failed: Vec<&str> = failed.into_iter().filter(|unit| !unit.starts_with("agent-ami-")).collect();
     if !failed.is_empty() {
         return Err(format!("failed: {}", failed.join(", ")).into());
     }
-    // `degraded` without a failed unit: it was one, and has been fixed since the boot ended.
+    // `degraded` without a failed unit: a unit had failed and was reset or restarted since.
     if ["running", "degraded"].contains(&state.as_str()) {
         Ok(state)
     } else {
@@ -49,43 +49,51 @@ struct CloudInit {
     errors: Vec<String>,
 }
 
-/// cloud-init is done and met no error. Since version 23.4 its exit code is 2 after mere warnings, so its words count.
-fn cloud_init(host: &Host) -> Verdict {
+/// cloud-init has finished without errors. The exit code is not used: since version 23.4 it is 2 after warnings.
+fn cloud_init(host: &Host) -> CheckResult {
     host.booted()?;
-    let output = host.root(&["cloud-init", "status", "--wait", "--format", "json"], host.deadline)?;
+    let output = host.run(&["cloud-init", "status", "--wait", "--format", "json"])?;
     let found: CloudInit = serde_json::from_str(&output.stdout)
-        .map_err(|e| Failure::from(format!("`cloud-init status` {}: {e}", output.gist())))?;
+        .map_err(|e| Failure::from(format!("`cloud-init status` {}: {e}", output.summary())))?;
     if found.status != "done" || !found.errors.is_empty() {
         return Err(format!("cloud-init is {}: {}", found.status, found.errors.join("; ")).into());
     }
-    Ok("done without error".to_owned())
+    Ok("done without errors".to_owned())
 }
 
-fn size(disk: Disk) -> Verdict {
+fn size(disk: Disk) -> CheckResult {
     let root = rustix::fs::statvfs("/")?;
     at_least("/ has", root.f_blocks * root.f_frsize, disk.root_min_gib)
 }
 
-fn free(disk: Disk) -> Verdict {
+fn free(disk: Disk) -> CheckResult {
     let root = rustix::fs::statvfs("/")?;
     at_least("/ has free", root.f_bavail * root.f_frsize, disk.free_min_gib)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "gibibytes with one digit are enough")]
-fn at_least(what: &str, bytes: u64, gib: f64) -> Verdict {
-    let message = format!("{what} {:.1} GiB, wanted {gib}", bytes as f64 / GIB);
+#[expect(clippy::cast_precision_loss, reason = "the message has one decimal place")]
+fn at_least(what: &str, bytes: u64, gib: f64) -> CheckResult {
+    let message = format!("{what} {:.1} GiB, required {gib}", bytes as f64 / GIB);
     if bytes as f64 >= gib * GIB { Ok(message) } else { Err(message.into()) }
 }
 
-fn os(host: &Host) -> Verdict {
+fn os(host: &Host) -> CheckResult {
     let found = host.os();
-    let wanted = &host.spec.instance.os;
-    if wanted.contains(&found) { Ok(found) } else { Err(format!("{found}, wanted {}", wanted.join(" or ")).into()) }
+    let expected = &host.spec.instance.os;
+    if expected.contains(&found) {
+        Ok(found)
+    } else {
+        Err(format!("{found}, expected {}", expected.join(" or ")).into())
+    }
 }
 
-fn arch(host: &Host) -> Verdict {
+fn arch(host: &Host) -> CheckResult {
     let uname = rustix::system::uname();
     let found = uname.machine().to_string_lossy();
-    let wanted = &host.spec.instance.arch;
-    if found == wanted.as_str() { Ok(found.into_owned()) } else { Err(format!("{found}, wanted {wanted}").into()) }
+    let expected = &host.spec.instance.arch;
+    if found == expected.as_str() {
+        Ok(found.into_owned())
+    } else {
+        Err(format!("{found}, expected {expected}").into())
+    }
 }

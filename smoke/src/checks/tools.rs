@@ -1,44 +1,50 @@
-//! Programs: on the login PATH of the user, they run, and their version meets the requirement.
+//! Programs: each is on the login user's PATH, runs, and has the required version.
 
 use smoke::spec::{Spec, Tool};
 use smoke::version;
 
-use super::{Check, Host, Verdict, works};
+use super::documents;
+use crate::check::{Check, CheckResult, Host};
 
 pub(super) fn all(spec: &Spec) -> Vec<Check> {
-    spec.tools.iter().cloned().map(|tool| Check::new(format!("tool-{}", tool.name), move |h| judge(h, &tool))).collect()
+    let check = |tool: Tool| Check::new(check_name(&tool.name), move |host| tool_version(host, &tool));
+    spec.tools.iter().cloned().map(check).collect()
 }
 
-fn judge(host: &Host, tool: &Tool) -> Verdict {
-    if !wanted(host, tool)? {
-        return Ok(format!("not judged: the image was built with {} alone", works::provider(host)?));
+pub(super) fn check_name(tool: &str) -> String {
+    format!("tool-{tool}")
+}
+
+fn tool_version(host: &Host, tool: &Tool) -> CheckResult {
+    if !is_required(host, tool)? {
+        return Ok(format!("not checked: the image was built with {} only", documents::provider(host)?));
     }
     if tool.after_boot {
         host.booted()?;
     }
-    let said = answer(host, &tool.name, &tool.command)?;
-    let found = version::find(&said);
+    let output = version_output(host, &tool.name, &tool.command)?;
+    let found = version::find(&output);
     match (&tool.version, found) {
         (None, found) => Ok(found.map_or_else(|| "it runs".to_owned(), str::to_owned)),
-        (Some(_), None) => Err(format!("no version in its answer: {}", first_line(&said)).into()),
-        (Some(wanted), Some(found)) if version::satisfies(found, wanted) => Ok(format!("{found} meets {wanted}")),
-        (Some(wanted), Some(found)) => Err(format!("{found} does not meet {wanted}").into()),
+        (Some(_), None) => Err(format!("no version in its output: {}", first_line(&output)).into()),
+        (Some(required), Some(found)) if version::satisfies(found, required) => Ok(format!("{found} meets {required}")),
+        (Some(required), Some(found)) => Err(format!("{found} does not meet {required}").into()),
     }
 }
 
 /// False for the program of an agent that the image was not built with.
-pub(super) fn wanted(host: &Host, tool: &Tool) -> Result<bool, String> {
+pub(super) fn is_required(host: &Host, tool: &Tool) -> Result<bool, String> {
     let Some(agent) = &tool.agent else { return Ok(true) };
-    let provider = works::provider(host)?;
+    let provider = documents::provider(host)?;
     Ok(provider == "all" || provider == *agent)
 }
 
-/// What a program says about itself to the login user; it is asked once a run.
-pub(super) fn answer(host: &Host, name: &str, command: &[String]) -> Result<String, String> {
-    host.once(&format!("answer of {name}"), || {
-        let usual = [name.to_owned(), "--version".to_owned()];
-        let line: Vec<&str> = if command.is_empty() { &usual } else { command }.iter().map(String::as_str).collect();
-        let output = host.user(&line, None, host.deadline)?;
+/// Output of the command, or of `NAME --version` if it is empty, run as the login user; run once for all checks.
+pub(super) fn version_output(host: &Host, name: &str, command: &[String]) -> Result<String, String> {
+    host.once(&format!("version output of {name}"), || {
+        let default = [name.to_owned(), "--version".to_owned()];
+        let line: Vec<&str> = if command.is_empty() { &default } else { command }.iter().map(String::as_str).collect();
+        let output = host.run_as_user(&line, None, host.deadline)?;
         match output.code {
             Some(0) if output.stdout.trim().is_empty() => Ok(output.stderr),
             Some(0) => Ok(output.stdout),
@@ -46,7 +52,7 @@ pub(super) fn answer(host: &Host, name: &str, command: &[String]) -> Result<Stri
                 let path = host.login_path(host.deadline)?;
                 Err(format!("`{name}` is not on the login PATH of {}: {path}", host.user.name))
             }
-            _ => Err(format!("`{}` {}", line.join(" "), output.gist())),
+            _ => Err(format!("`{}` {}", line.join(" "), output.summary())),
         }
     })
 }

@@ -1,13 +1,14 @@
-//! Copying one image to twelve regions: ours, the guide's script with the AWS command line, and Canonical's awspub.
+//! Copies of one image to twelve regions, by agent-ami, by a shell script with the AWS CLI, and by Canonical's awspub.
 //!
-//! All three meet the same endpoint: every answer comes 50 ms late and a copy is pending for a minute. Wall time until every region's
-//! image can be used, and the number of API calls. `cargo bench --profile dev -p xtask-aws --bench copy`; five minutes.
+//! All three use the same endpoint, which delays each response by 50 ms and keeps a copy pending for a minute. Measures the wall time until
+//! the image is available in every region, and the number of API calls. `cargo bench --profile dev -p xtask-aws --bench copy`; five
+//! minutes.
 
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "a benchmark says what it sees, stops where it cannot go on, and starts programs as a person would"
+    reason = "a benchmark prints its results, stops at the first failure, and starts programs as a user does"
 )]
 
 use std::path::Path;
@@ -43,10 +44,10 @@ const REGIONS: [&str; 12] = [
     "ap-northeast-1",
 ];
 
-/// What the contenders' calls are signed with, to tell them from the set-up's.
+/// Access key of the measured tools, to distinguish their calls from those of the setup.
 const KEY: &str = "AKIABENCH00000000000";
 
-/// awspub without its upload, which nobody else has to make.
+/// awspub without its upload, which the other tools do not need.
 const AWSPUB: &str = r#"
 import pathlib
 from awspub.context import Context
@@ -54,7 +55,7 @@ from awspub.image import Image
 Image(Context(pathlib.Path("config.yaml"), None), "bench").create()
 "#;
 
-/// The guide's section 9: copies are asked for one after the other, then waited for one after the other.
+/// Starts the copies one after the other, then waits for them one after the other (`docs/src/reference-image.md#copying-to-regions`).
 const SCRIPT: &str = r#"
 set -eu
 for region in $REGIONS; do
@@ -64,22 +65,22 @@ done
 while read -r region id; do aws ec2 wait image-available --image-ids "$id" --region "$region"; done <ids
 "#;
 
-/// The command that copies an image, to be run in a folder of its own.
-type Contender<'a> = &'a dyn Fn(&Moto, &Path, &Image) -> Command;
+/// Returns the command that copies an image, to be run in this directory.
+type Tool<'a> = &'a dyn Fn(&Moto, &Path, &Image) -> Command;
 
 fn main() {
-    // `cargo test --benches` and the like ask for a list: there is none.
+    // `cargo test --benches` and similar commands request a list of the benchmarks; there is none.
     if std::env::args().any(|a| a == "--list") {
         return;
     }
     let tools = provided("bench");
-    let contenders: [(&str, Contender<'_>); 3] = [
+    let tested: [(&str, Tool<'_>); 3] = [
         ("agent-ami", &|_, dir, image| ours(dir, image)),
         ("bash and AWS CLI", &|_, _, image| script(&tools, image)),
         ("awspub", &|moto, dir, image| awspub(&tools, moto, dir, image)),
     ];
     println!("{:20} {:>8} {:>8}", "", "seconds", "calls");
-    for (name, command) in contenders {
+    for (name, command) in tested {
         let moto = Moto::unrestricted(&[("LATENCY_MS", "50"), ("COPY_SECONDS", "60")]);
         let dir = tempfile::tempdir().unwrap();
         let image = image(&moto, dir.path());
@@ -90,15 +91,15 @@ fn main() {
         let started = Instant::now();
         let status = command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null()).status().unwrap();
         let seconds = started.elapsed().as_secs_f64();
-        let said = || std::fs::read_to_string(dir.path().join("log")).unwrap();
-        assert!(status.success(), "{name}: {status}\n{}", said());
+        let output = || std::fs::read_to_string(dir.path().join("log")).unwrap();
+        assert!(status.success(), "{name}: {status}\n{}", output());
         let calls: usize = moto.calls(KEY).values().sum();
         println!("{name:20} {seconds:8.1} {calls:8}");
         println!("{:20} {:?}", "", moto.calls(KEY));
     }
 }
 
-/// An image at home, as a build leaves it; nobody is in the machine, so nobody enters it.
+/// An image in the home region. There is no machine behind the endpoint, so the builder is not connected to.
 fn image(moto: &Moto, dir: &Path) -> Image {
     let driver = Arc::new(Driver::new().unwrap());
     let state = State::open(dir.join("state")).unwrap();
@@ -139,7 +140,7 @@ fn script(tools: &Path, image: &Image) -> Command {
     command
 }
 
-/// Its home snapshot is there already, under the name that awspub looks for: only the way to the regions is compared.
+/// The home snapshot exists already under the name that awspub looks for, so only the copies to other regions are measured.
 fn awspub(tools: &Path, moto: &Moto, dir: &Path, image: &Image) -> Command {
     let disk = b"a disk";
     std::fs::write(dir.join("disk.vmdk"), disk).unwrap();

@@ -1,8 +1,7 @@
-//! What a builder is made of: the template's `amazon-ebs` source, read strictly.
+//! The template's `amazon-ebs` source, which describes the builder and the image.
 //!
-//! Pure: no call is made here. The keys are Packer's (developer.hashicorp.com/packer/integrations/hashicorp/amazon, "ebs"); one
-//! that the native engine does not carry out is refused by name, because a build that skips it in silence makes another image
-//! than the template says.
+//! Pure: makes no calls. The keys are Packer's (developer.hashicorp.com/packer/integrations/hashicorp/amazon, "ebs"). A key that the native
+//! engine does not implement is an error, because a build that ignores the key would make another image than the template describes.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +9,11 @@ use serde::Deserialize;
 use xtask::error::{Exit, Result};
 use xtask::recipe::{Digest, Source};
 
-/// The source block.
+/// An `amazon-ebs` source block.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AmazonEbsSource {
-    /// Where it is built. The pipeline's home region wins; the template gets it as a variable.
+    /// Region of the build. Unused: the build is in the home region of ami.toml, which the template gets as a variable.
     pub region: String,
     /// Instance type of the builder.
     pub instance_type: String,
@@ -23,10 +22,10 @@ pub struct AmazonEbsSource {
     /// Description of the image.
     #[serde(default)]
     pub ami_description: String,
-    /// The base image's id; empty to look for it by `source_ami_filter`.
+    /// Id of the base image; empty to find it with `source_ami_filter`.
     #[serde(default)]
     pub source_ami: String,
-    /// How the base image is found.
+    /// Filter that finds the base image.
     #[serde(default)]
     pub source_ami_filter: Vec<AmiFilter>,
     /// Subnet of the builder; empty for the default VPC.
@@ -38,10 +37,10 @@ pub struct AmazonEbsSource {
     /// Security groups to use instead of a temporary one.
     #[serde(default)]
     pub security_group_ids: Vec<String>,
-    /// Networks that the temporary security group lets in.
+    /// Networks that the temporary security group allows.
     #[serde(default)]
     pub temporary_security_group_source_cidrs: Vec<String>,
-    /// True: only the caller's own address is let in.
+    /// Allow only the caller's own public address.
     #[serde(default)]
     pub temporary_security_group_source_public_ip: bool,
     /// Type of the temporary key pair.
@@ -50,24 +49,24 @@ pub struct AmazonEbsSource {
     /// Instance profile, needed for SSM.
     #[serde(default)]
     pub iam_instance_profile: String,
-    /// Give the builder a public address; left to the subnet when missing.
+    /// Assign a public address to the builder; the subnet's default when missing.
     #[serde(default)]
     pub associate_public_ip_address: Option<bool>,
-    /// Login.
+    /// Login user.
     pub ssh_username: String,
-    /// Address to use instead of the instance's.
+    /// Address for SSH; empty for the instance's own.
     #[serde(default)]
     pub ssh_host: String,
-    /// TCP port.
+    /// TCP port of sshd.
     #[serde(default = "ssh_port")]
     pub ssh_port: u16,
-    /// `public_ip`, `private_ip`; the public address when there is one if empty.
+    /// `public_ip`, `private_ip`, or empty for the public address if there is one.
     #[serde(default)]
     pub ssh_interface: String,
-    /// Packer removes its key from the image; our cleanup step does, and smoke looks.
+    /// Remove Packer's key from the image. Accepted and unused: the cleanup step removes the key, and a smoke check verifies it.
     #[serde(default)]
     pub ssh_clear_authorized_keys: bool,
-    /// `v2.0`: instances of the image ask for IMDSv2 by default.
+    /// `v2.0`: instances of the image require IMDSv2 by default.
     #[serde(default)]
     pub imds_support: String,
     /// What the instance does when it is powered off from inside.
@@ -103,7 +102,7 @@ pub struct AmiFilter {
     /// Account ids, `self`, `amazon`.
     #[serde(default)]
     pub owners: Vec<String>,
-    /// The newest of all that match.
+    /// Use the newest image that matches.
     #[serde(default)]
     pub most_recent: bool,
     /// DescribeImages filters.
@@ -121,7 +120,7 @@ pub struct MetadataOptions {
     /// `required` for IMDSv2.
     #[serde(default)]
     pub http_tokens: String,
-    /// How many hops an answer may travel.
+    /// Hop limit of responses.
     pub http_put_response_hop_limit: Option<i32>,
 }
 
@@ -143,7 +142,7 @@ pub struct BlockDevice {
     pub encrypted: Option<bool>,
     /// KMS key.
     pub kms_key_id: Option<String>,
-    /// Gone with the instance.
+    /// Delete the volume with the instance.
     pub delete_on_termination: Option<bool>,
 }
 
@@ -160,7 +159,7 @@ fn terminate() -> String {
 }
 
 impl AmazonEbsSource {
-    /// Reads the source.
+    /// The source as a typed value. An unknown key, or a value that the native engine refuses, is a usage error.
     pub fn read(source: &Source) -> Result<Self> {
         if source.kind != "amazon-ebs" {
             return Err(Exit::Usage.error(
@@ -172,7 +171,7 @@ impl AmazonEbsSource {
         let ebs_source: Self = serde_json::from_value(settings).map_err(|e| {
             Exit::Usage.error(
                 format_args!("source \"amazon-ebs\" \"{}\": {e}", source.name),
-                "the native engine carries out what it knows and skips nothing in silence: fix the source, or build with `--engine packer`",
+                "fix the source, or build with `--engine packer`: the native engine refuses keys that it does not implement",
             )
         })?;
         ebs_source.checked()
@@ -183,24 +182,27 @@ impl AmazonEbsSource {
             |what: &str, hint: &str| Err(Exit::Usage.error(format_args!("source \"amazon-ebs\": {what}"), hint));
         if self.source_ami.is_empty() {
             match self.source_ami_filter.as_slice() {
-                [] => return refuse("it names no base image", "set source_ami or source_ami_filter"),
-                // By name alone, anybody's image can be taken (Datadog, "whoAMI", 2025).
+                [] => return refuse("no base image", "set source_ami or source_ami_filter"),
+                // A filter by name alone matches images of any account (Datadog, "whoAMI", 2025).
                 [filter] if filter.owners.is_empty() => {
                     return refuse(
                         "source_ami_filter has no owners",
-                        "name the owner's account, 099720109477 for Canonical: anybody can publish an image with the right name",
+                        "set owners, for example to Canonical's account 099720109477: any account can publish an image with the same name",
                     );
                 }
                 [_] => {}
-                _ => return refuse("it has several source_ami_filter blocks", "keep one"),
+                _ => return refuse("several source_ami_filter blocks", "keep one"),
             }
         }
         if self.shutdown_behavior != "terminate" {
-            return refuse("shutdown_behavior is not terminate", "an instance whose run died must end itself");
+            return refuse(
+                "shutdown_behavior is not terminate",
+                "set it to terminate: an instance whose run died powers itself off",
+            );
         }
         if self.temporary_security_group_source_cidrs.iter().any(|c| c == "0.0.0.0/0" || c == "::/0") {
             return refuse(
-                "temporary_security_group_source_cidrs lets the whole world in",
+                "temporary_security_group_source_cidrs allows every address",
                 "name your own network, or set temporary_security_group_source_public_ip = true",
             );
         }
@@ -210,7 +212,7 @@ impl AmazonEbsSource {
         Ok(self)
     }
 
-    /// Digest over what shapes the image beside base and steps. Names, tags and the builder's size do not.
+    /// Digest of the base image and of the settings that affect the image: disks and IMDS support. Names, tags and instance types do not.
     pub fn shape(&self, base: &str) -> Digest {
         let disks = self.launch_block_device_mappings.iter().map(|d| {
             format!("{} {:?} {:?} {:?} {:?}", d.device_name, d.volume_size, d.volume_type, d.encrypted, d.kms_key_id)
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_source_is_understood_whole() {
+    fn every_key_of_the_projects_own_source_is_known() {
         let ebs_source = AmazonEbsSource::read(&ours(&[])).unwrap();
         assert_eq!(ebs_source.ami_name, "locus-agent-v1.0.0-20261121-1000");
         assert_eq!(ebs_source.source_ami_filter[0].owners, ["099720109477"]);
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_native_engine_does_not_know_is_refused_by_name() {
+    fn an_unknown_key_is_refused_by_name() {
         let mut source = ours(&[]);
         source.settings.insert("ami_regions".to_owned(), serde_json::json!(["eu-west-1"]));
         let error = AmazonEbsSource::read(&source).unwrap_err();
@@ -274,7 +276,7 @@ mod tests {
             AmazonEbsSource::read(&source).unwrap_err().to_string()
         };
         let open = serde_json::json!(["0.0.0.0/0"]);
-        assert!(with("temporary_security_group_source_cidrs", open).contains("the whole world"));
+        assert!(with("temporary_security_group_source_cidrs", open).contains("allows every address"));
         assert!(with("source_ami_filter", serde_json::json!([{ "most_recent": true }])).contains("no owners"));
         assert!(with("shutdown_behavior", serde_json::json!("stop")).contains("not terminate"));
         assert!(
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_the_builders_size_do_not_shape_the_image_and_base_and_disk_do() {
+    fn the_digest_depends_on_the_base_and_not_on_names_or_instance_types() {
         let shape = |vars: &[(&str, &str)], base: &str| AmazonEbsSource::read(&ours(vars)).unwrap().shape(base);
         let one = shape(&[], "ami-1");
         assert_eq!(

@@ -1,6 +1,6 @@
-//! What a failed call means: the SDK's errors sorted by what can be done about them.
+//! AWS errors: the SDK's errors, classified by how to handle them.
 //!
-//! Every call goes through [`Called::called`]; no other file looks into an SDK error.
+//! Every call goes through [`Called::called`]; no other module inspects an SDK error.
 
 use std::fmt;
 
@@ -11,14 +11,14 @@ use xtask::error::{Error, Exit};
 use crate::causes::{causes, in_one_line};
 use crate::journal::NotWritten;
 
-/// The kinds of failure a caller decides on.
+/// Kinds of AWS errors that callers handle differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The thing is not there, or not there yet (EC2 is eventually consistent).
+    /// The resource does not exist, or is not visible yet (EC2 is eventually consistent).
     NotFound,
-    /// A name is taken: `InvalidAMIName.Duplicate`, `InvalidKeyPair.Duplicate`, `InvalidGroup.Duplicate`.
+    /// The name is in use: `InvalidAMIName.Duplicate`, `InvalidKeyPair.Duplicate`, `InvalidGroup.Duplicate`.
     Duplicate,
-    /// The instance type is not to be had in this availability zone now.
+    /// The availability zone has no capacity for the instance type now.
     Capacity,
     /// A quota of the account is reached.
     Quota,
@@ -26,40 +26,40 @@ pub enum Kind {
     Throttled,
     /// The credentials have expired.
     Expired,
-    /// No credentials were found anywhere.
+    /// No credentials were found.
     NoCredentials,
-    /// The credentials are wrong, or could not be loaded.
+    /// The credentials are invalid, or could not be loaded.
     Credentials,
     /// The region is not enabled for the account.
     NotEnabled,
-    /// The identity may not do this.
+    /// The identity has no permission for the action.
     Denied,
-    /// `DryRunOperation`: it would have been done.
+    /// `DryRunOperation`: the call would have succeeded.
     WouldSucceed,
-    /// The endpoint cannot be reached, or hung up.
+    /// The endpoint cannot be reached, or the connection broke.
     Transport,
-    /// The endpoint failed (5xx).
+    /// A server error of the endpoint (5xx).
     Server,
-    /// The call could not be written into the ledger, so it was not made.
+    /// The call could not be written to the ledger, so it was not sent.
     NotWritten,
-    /// The request is wrong, or anything else.
+    /// The request is invalid, or any other error.
     Other,
 }
 
-/// A call that failed.
+/// The error of a call to AWS.
 #[derive(Clone, Debug)]
 pub struct AwsError {
-    /// What can be done about it.
+    /// How to handle it.
     pub kind: Kind,
-    /// `ec2:RunInstances`.
+    /// The IAM action of the call: `ec2:RunInstances`.
     pub action: &'static str,
-    /// The service's code, if it answered.
+    /// The error code of the service, if it responded.
     pub code: Option<String>,
-    /// Its message, or what broke on the way.
+    /// The message of the service, or of the transport error.
     pub message: String,
 }
 
-/// The sorting of EC2's, STS's and SSM's codes (EC2 API reference, "Error codes for the Amazon EC2 API").
+/// Classifies the error codes of EC2, STS and Systems Manager (EC2 API reference, "Error codes for the Amazon EC2 API").
 fn kind_of(code: &str, status: Option<u16>) -> Kind {
     match code {
         "DryRunOperation" => Kind::WouldSucceed,
@@ -94,12 +94,12 @@ fn kind_of(code: &str, status: Option<u16>) -> Kind {
     }
 }
 
-/// Why the ledger refused a call, if it did: the SDK hands on what our interceptor said.
+/// Why a call was not written to the ledger, if that is the error. The SDK wraps the error of the interceptor.
 fn not_written(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     causes(error).find_map(|cause| cause.downcast_ref::<NotWritten>()).map(ToString::to_string)
 }
 
-/// Why there are no credentials, if that is what stopped a call.
+/// Kind and message of a credentials error, if that is the error.
 fn without_credentials(error: &(dyn std::error::Error + 'static)) -> Option<(Kind, String)> {
     let found = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>())?;
     Some(match found {
@@ -108,9 +108,9 @@ fn without_credentials(error: &(dyn std::error::Error + 'static)) -> Option<(Kin
     })
 }
 
-/// Turns an SDK result into ours.
+/// Converts a result of the SDK.
 pub trait Called<T> {
-    /// Names the action for messages and for the policy.
+    /// `action` is the IAM action of the call, for messages.
     fn called(self, action: &'static str) -> Result<T, AwsError>;
 }
 
@@ -148,26 +148,26 @@ where
 }
 
 impl AwsError {
-    /// True if asking again later may help.
-    pub fn passes(&self) -> bool {
+    /// True if a later retry may succeed.
+    pub fn is_transient(&self) -> bool {
         matches!(self.kind, Kind::Throttled | Kind::Transport | Kind::Server)
     }
 
-    /// What a person can do about it.
-    pub(crate) fn remedy(&self) -> String {
+    /// The hint for the error.
+    pub(crate) fn hint(&self) -> String {
         match self.kind {
-            Kind::Expired => "renew the credentials (`aws sso login`, or assume the role again), then run the same command again: what was made is found by its tags".to_owned(),
-            Kind::NoCredentials => "set AWS_PROFILE to a profile (after `aws sso login`, if it is one of IAM Identity Center), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is attached: an instance, a container, a workflow with OpenID Connect".to_owned(),
+            Kind::Expired => "renew the credentials (`aws sso login`, or assume the role again), then run the same command again; it finds what exists by its tags".to_owned(),
+            Kind::NoCredentials => "set AWS_PROFILE to a profile (run `aws sso login` first for a profile of IAM Identity Center), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is attached: on an instance, in a container, in a workflow with OpenID Connect".to_owned(),
             Kind::Credentials => "check AWS_PROFILE, AWS_ACCESS_KEY_ID or the attached role; `aws sso login` renews a session of IAM Identity Center".to_owned(),
-            Kind::NotEnabled => "enable the region (`aws account enable-region --region-name NAME`), or take it out of [regions] in ami.toml".to_owned(),
-            Kind::Denied => format!("let the identity do {} (`cargo xtask iam-policy`)", self.action),
-            Kind::Quota => "ask for a higher quota (Service Quotas), or end what is not needed any more".to_owned(),
-            Kind::Capacity => "name further `build_instance_types` in ami.toml, or try later".to_owned(),
-            Kind::Throttled => "other programs of this account use up the request rate; run the same command again later".to_owned(),
-            Kind::Transport | Kind::Server => "run the same command again: it goes on from what is there".to_owned(),
-            Kind::NotFound => "it may have been deleted by somebody else; `cargo xtask ami list --on aws` shows what is there".to_owned(),
-            Kind::NotWritten => "see above; nothing was changed by this call, and the run can be taken up again".to_owned(),
-            Kind::Duplicate | Kind::WouldSucceed | Kind::Other => "the message is EC2's own; its code is in the EC2 API reference under \"Error codes\"".to_owned(),
+            Kind::NotEnabled => "enable the region (`aws account enable-region --region-name NAME`), or remove it from [regions] in ami.toml".to_owned(),
+            Kind::Denied => format!("allow {} for this identity (`cargo xtask iam-policy` prints the policy)", self.action),
+            Kind::Quota => "request a higher quota in Service Quotas, or remove resources that are not needed any more".to_owned(),
+            Kind::Capacity => "add `build_instance_types` in ami.toml, or try again later".to_owned(),
+            Kind::Throttled => "run the same command again later; other programs of the account use up its request rate".to_owned(),
+            Kind::Transport | Kind::Server => "run the same command again; it continues with what exists".to_owned(),
+            Kind::NotFound => "check with `cargo xtask ami list --on aws` whether another process has deleted it".to_owned(),
+            Kind::NotWritten => "fix the problem with the ledger, then resume the run with `cargo xtask ami resume`; this call was not sent".to_owned(),
+            Kind::Duplicate | Kind::WouldSucceed | Kind::Other => "see the code in the EC2 API reference, \"Error codes\"".to_owned(),
         }
     }
 
@@ -188,7 +188,7 @@ impl AwsError {
 impl fmt::Display for AwsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.code {
-            // It is the same for every action.
+            // The error does not depend on the action.
             None if self.kind == Kind::NoCredentials => f.write_str(&self.message),
             Some(code) => write!(f, "{} was refused: {code}: {}", self.action, self.message),
             None => write!(f, "{} failed: {}", self.action, self.message),
@@ -200,7 +200,7 @@ impl std::error::Error for AwsError {}
 
 impl From<AwsError> for Error {
     fn from(aws_error: AwsError) -> Self {
-        let hint = aws_error.remedy();
+        let hint = aws_error.hint();
         aws_error.exit().error(&aws_error, hint)
     }
 }
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_sorted_by_what_can_be_done() {
+    fn codes_are_classified_by_how_to_handle_them() {
         let cases = [
             ("InvalidAMIID.NotFound", Kind::NotFound),
             ("InvalidInstanceID.NotFound", Kind::NotFound),
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(kind_of("SomethingNew", Some(503)), Kind::Server);
     }
 
-    /// An error with a cause, as the SDK nests them.
+    /// An error with a source, as the SDK nests them.
     #[derive(Debug)]
     struct Outer(CredentialsError);
 
@@ -246,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn no_credentials_is_one_line_with_the_usual_remedies() {
+    fn no_credentials_is_one_line_with_the_usual_fixes() {
         let (kind, message) = without_credentials(&Outer(CredentialsError::not_loaded("no providers"))).unwrap();
         let error = Error::from(AwsError { kind, action: "sts:GetCallerIdentity", code: None, message });
         assert_eq!((error.exit(), error.to_string()), (Exit::Precondition, "no AWS credentials were found".to_owned()));
         let text = xtask::error::plain(&error);
-        for remedy in ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "role is attached"] {
-            assert!(text.contains(remedy), "{remedy}: {text}");
+        for fix in ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "role is attached"] {
+            assert!(text.contains(fix), "{fix}: {text}");
         }
         let (kind, _) =
             without_credentials(&Outer(CredentialsError::provider_error("the session has expired"))).unwrap();
@@ -270,6 +270,6 @@ mod tests {
         let error = Error::from(aws_error);
         assert_eq!(error.exit(), Exit::Precondition);
         let text = xtask::error::plain(&error);
-        assert!(text.contains("let the identity do ec2:CopyImage"), "{text}");
+        assert!(text.contains("allow ec2:CopyImage for this identity"), "{text}");
     }
 }

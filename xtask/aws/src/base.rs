@@ -9,30 +9,30 @@ use crate::aws_error::{AwsError, Called as _};
 use crate::clients::Clients;
 use crate::drive::Driver;
 
-/// What RunInstances calls a parameter in place of an id; Canonical's are below `/aws/service/canonical/ubuntu/server/`.
+/// Prefix of a parameter's name in place of an image id, as in RunInstances. Canonical's are below `/aws/service/canonical/ubuntu/server/`.
 const PARAMETER: &str = "resolve:ssm:";
 
-/// Finds the base image of a blueprint.
+/// Finds the base image of an `amazon-ebs` source.
 pub fn find(driver: &Driver, clients: &Clients, region: &str, ebs_source: &AmazonEbsSource) -> Result<BaseRecord> {
-    let found = driver.wait(look(clients, region, ebs_source))??;
+    let found = driver.wait(matching(clients, region, ebs_source))??;
     let ami = newest(found, ebs_source)?;
     let id = ami.image_id().unwrap_or_default().to_owned();
     Ok(BaseRecord { name: ami.name().unwrap_or(&id).to_owned(), digest: ebs_source.shape(&id), id })
 }
 
-async fn look(clients: &Clients, region: &str, ebs_source: &AmazonEbsSource) -> Result<Vec<Ami>, AwsError> {
+async fn matching(clients: &Clients, region: &str, ebs_source: &AmazonEbsSource) -> Result<Vec<Ami>, AwsError> {
     let ec2 = clients.ec2(region);
-    let mut wanted = ebs_source.source_ami.clone();
-    if let Some(name) = wanted.strip_prefix(PARAMETER) {
+    let mut id = ebs_source.source_ami.clone();
+    if let Some(name) = id.strip_prefix(PARAMETER) {
         let answer = clients.ssm(region).get_parameter().name(name).send().await.called("ssm:GetParameter")?;
-        wanted = answer.parameter().and_then(|p| p.value()).unwrap_or_default().to_owned();
+        id = answer.parameter().and_then(|p| p.value()).unwrap_or_default().to_owned();
     }
     let call = match ebs_source.source_ami_filter.first() {
-        Some(by) if wanted.is_empty() => {
+        Some(by) if id.is_empty() => {
             let filters = by.filters.iter().map(|(name, value)| Filter::builder().name(name).values(value).build());
             ec2.describe_images().set_owners(Some(by.owners.clone())).set_filters(Some(filters.collect()))
         }
-        _ => ec2.describe_images().image_ids(wanted),
+        _ => ec2.describe_images().image_ids(id),
     };
     call.into_paginator().items().send().collect::<std::result::Result<Vec<_>, _>>().await.called("ec2:DescribeImages")
 }

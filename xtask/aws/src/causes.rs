@@ -1,8 +1,8 @@
-//! What an error of the SDK says to a person.
+//! Errors of the SDK as texts for messages.
 
 use std::error::Error;
 
-/// An error and its causes, from the outside in.
+/// An error and its sources, outermost first.
 pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let mut next = Some(error);
     std::iter::from_fn(move || {
@@ -12,7 +12,7 @@ pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item
     })
 }
 
-/// An error in one line: what it and its causes say, each once. Never their Debug text, which is the SDK's own structure.
+/// The Display texts of an error and its sources in one line, without duplicates. Not the Debug texts, which show the SDK's internal types.
 pub(crate) fn in_one_line(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in causes(error) {
@@ -31,14 +31,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_one_line_of_what_its_causes_say() {
+    fn an_error_is_printed_in_one_line() {
         let inner = io::Error::other("connection\n  refused");
         let error = io::Error::other(io::Error::other(inner));
         assert_eq!(in_one_line(&error), "connection refused");
     }
 
     #[test]
-    fn each_cause_is_said_once_from_the_outside_in() {
+    fn each_cause_is_printed_once_outermost_first() {
         #[derive(Debug)]
         struct Outer(io::Error);
         impl std::fmt::Display for Outer {

@@ -1,7 +1,7 @@
-//! The SDK's configuration, once, and one client for each region.
+//! The configuration of the SDK, and its clients by region.
 //!
-//! Everything the SDK leaves open is set here: time-outs (without them a call can hang for ever), one retry layer, the behaviour
-//! version, the TLS provider. No other file configures the SDK.
+//! Sets timeouts (without them a call can hang forever), retries, the behavior version and the TLS provider. No other module configures the
+//! SDK, except for single calls without retries.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,16 +22,16 @@ use xtask::state::Run;
 
 use crate::journal::Journal;
 
-/// What the SDK is told.
+/// Settings of the SDK.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The home region, for calls that belong to none.
+    /// The home region, for calls without a region.
     pub home: String,
     /// `AWS_PROFILE`, or `profile` in ami.toml.
     pub profile: Option<String>,
 }
 
-/// Every call made, in order: for the report, and for the test that holds the policy against them.
+/// Every call made, in order. Tests compare the IAM policy with it.
 #[derive(Clone, Debug, Default)]
 pub struct Calls(Arc<Mutex<Vec<Call>>>);
 
@@ -44,23 +44,23 @@ pub struct Call {
     pub host: String,
 }
 
-/// The variable that says when the credentials in the environment end, RFC 3339 (AWS CLI, `aws configure export-credentials`). The SDK does
-/// not read it.
+/// Environment variable with the expiry of the credentials in the environment, RFC 3339 (AWS CLI, `aws configure export-credentials`). The
+/// SDK does not read it.
 const EXPIRATION: &str = "AWS_CREDENTIAL_EXPIRATION";
 
-/// The clients.
+/// Creates clients by service and region.
 #[derive(Clone, Debug)]
 pub struct Clients {
     config: SdkConfig,
     calls: Calls,
-    /// When credentials that stand in the environment end.
-    environment_ends: Option<SystemTime>,
-    /// `None` for clients whose calls nobody writes down: a test's own.
+    /// Expiry of the credentials in the environment.
+    environment_expiry: Option<SystemTime>,
+    /// `None` for clients without a ledger, `Some(None)` for clients without a run.
     journal: Option<Option<Arc<Run>>>,
 }
 
 impl Clients {
-    /// Loads credentials and settings as every AWS tool does: environment, profile, SSO, container, instance role.
+    /// Loads credentials and settings from the SDK's default chain: environment, profile, SSO, container, instance role.
     pub async fn load(settings: &Settings) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(http_client())
@@ -70,16 +70,16 @@ impl Clients {
         if let Some(profile) = &settings.profile {
             loader = loader.profile_name(profile);
         }
-        let ends = std::env::var(EXPIRATION).ok().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-        Self { environment_ends: ends.map(SystemTime::from), ..Self::new(loader.load().await) }
+        let expiry = std::env::var(EXPIRATION).ok().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        Self { environment_expiry: expiry.map(SystemTime::from), ..Self::new(loader.load().await) }
     }
 
-    /// Clients over a configuration that a test made.
+    /// Clients with this configuration and without a ledger; tests use them directly.
     pub fn new(config: SdkConfig) -> Self {
-        Self { config, calls: Calls::default(), environment_ends: None, journal: None }
+        Self { config, calls: Calls::default(), environment_expiry: None, journal: None }
     }
 
-    /// The same clients for a run: what they change is in its ledger before it is sent. Without a run they change nothing.
+    /// The same clients for a run: mutating calls are written to its ledger before they are sent. Without a run, mutating calls are errors.
     #[must_use]
     pub fn of_run(&self, run: Option<Arc<Run>>) -> Self {
         Self { journal: Some(run), ..self.clone() }
@@ -139,16 +139,17 @@ impl Clients {
         aws_sdk_sts::Client::from_conf(config.build())
     }
 
-    /// The same clients without a ledger: for taking away at once what a DryRun made, which no run knows of.
+    /// The same clients without a ledger, for removing what a DryRun created: the ledger has no record of it.
     #[must_use]
     pub(crate) fn unrecorded(&self) -> Self {
         Self { journal: None, ..self.clone() }
     }
 
-    /// When the credentials end for good. `None` for keys that never end, for credentials that the SDK renews, and where nobody says.
-    pub async fn credentials_end(&self) -> Option<SystemTime> {
+    /// When the credentials expire and cannot be renewed. `None` for long-term keys, for credentials that the SDK renews, and for an
+    /// unknown expiry.
+    pub async fn credentials_expiry(&self) -> Option<SystemTime> {
         let credentials = self.config.credentials_provider()?.provide_credentials().await.ok()?;
-        ends(&credentials, self.environment_ends)
+        expiry(&credentials, self.environment_expiry)
     }
 
     /// The calls made so far.
@@ -157,10 +158,10 @@ impl Clients {
     }
 }
 
-/// When credentials end that the SDK cannot renew: those of the environment, of a profile with a session token, and of a caller's own
-/// provider. All other providers of the SDK are asked again before what they gave expires: IAM Identity Center, assumed roles, web
-/// identity, processes, containers, instances.
-fn ends(credentials: &Credentials, environment_ends: Option<SystemTime>) -> Option<SystemTime> {
+/// Expiry of credentials that the SDK cannot renew: those of the environment, of a profile with a session token, and of a custom provider.
+/// The SDK renews the credentials of all other providers before they expire: IAM Identity Center, assumed roles, web identity, processes,
+/// containers, instances.
+fn expiry(credentials: &Credentials, environment_expiry: Option<SystemTime>) -> Option<SystemTime> {
     use AwsCredentialFeature as From;
     let renewed = |from: &From| {
         matches!(
@@ -182,17 +183,17 @@ fn ends(credentials: &Credentials, environment_ends: Option<SystemTime>) -> Opti
     if sources.iter().any(renewed) {
         return None;
     }
-    let environment = environment_ends.filter(|_| sources.contains(&From::CredentialsEnvVars));
+    let environment = environment_expiry.filter(|_| sources.contains(&From::CredentialsEnvVars));
     // Long-term keys have no token.
     credentials.session_token().and(credentials.expiry().or(environment))
 }
 
-/// Connections by rustls with ring and the host's own trusted certificates.
+/// HTTPS by rustls with ring and the host's trusted certificates.
 pub fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-/// The SDK sets only the connect time-out by itself; a server that accepts and says nothing would hold us for ever
+/// By default the SDK has only a connect timeout: a call would wait forever for a server that accepts the connection and does not respond
 /// (awslabs/coldsnap#438).
 pub fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
@@ -203,13 +204,13 @@ pub fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// One layer of retries, the SDK's: adaptive slows down when the account is throttled.
+/// The SDK's adaptive retries, which reduce the request rate when the account is throttled.
 pub fn retries() -> RetryConfig {
     RetryConfig::adaptive().with_max_attempts(6).with_max_backoff(Duration::from_secs(20))
 }
 
 impl Calls {
-    /// All of them.
+    /// All calls, in order.
     pub fn list(&self) -> Vec<Call> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_sdk_renews_has_no_end_and_the_rest_the_one_that_is_known() {
+    fn credentials_that_the_sdk_renews_have_no_expiry() {
         use AwsCredentialFeature as From;
         let soon = Some(SystemTime::now() + Duration::from_secs(300));
         let later = Some(SystemTime::now() + Duration::from_secs(7200));
@@ -269,17 +270,17 @@ mod tests {
             From::CredentialsImds,
         ] {
             assert_eq!(
-                ends(&credentials(Some("token"), soon, std::slice::from_ref(&renewed)), soon),
+                expiry(&credentials(Some("token"), soon, std::slice::from_ref(&renewed)), soon),
                 None,
                 "{renewed:?}"
             );
         }
         let environment = [From::CredentialsEnvVars];
-        assert_eq!(ends(&credentials(Some("token"), None, &environment), soon), soon);
-        assert_eq!(ends(&credentials(Some("token"), None, &environment), None), None, "nobody says");
-        assert_eq!(ends(&credentials(None, None, &environment), soon), None, "long-term keys");
-        // The variable is the environment's, and says nothing of a profile's credentials.
-        assert_eq!(ends(&credentials(Some("token"), None, &[From::CredentialsProfile]), soon), None);
-        assert_eq!(ends(&credentials(Some("token"), later, &[]), soon), later, "a provider of one's own");
+        assert_eq!(expiry(&credentials(Some("token"), None, &environment), soon), soon);
+        assert_eq!(expiry(&credentials(Some("token"), None, &environment), None), None, "unknown expiry");
+        assert_eq!(expiry(&credentials(None, None, &environment), soon), None, "long-term keys");
+        // The variable applies only to the credentials in the environment, not to those of a profile.
+        assert_eq!(expiry(&credentials(Some("token"), None, &[From::CredentialsProfile]), soon), None);
+        assert_eq!(expiry(&credentials(Some("token"), later, &[]), soon), later, "a custom provider");
     }
 }

@@ -1,4 +1,4 @@
-//! `Cloud` for EC2: the trait's verbs in terms of the rooms beside this one.
+//! `Cloud` for EC2, implemented with the other modules of this crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::{base, copy, documents, image, orphans, parameters, preflight, protec
 
 mod visible;
 
-/// The provider.
+/// EC2 and Systems Manager in the regions of ami.toml.
 #[derive(Debug)]
 pub struct Ec2 {
     driver: Arc<Driver>,
@@ -34,14 +34,14 @@ pub struct Ec2 {
     settings: Settings,
     state: State,
     run: Option<Arc<Run>>,
-    /// The base that was found, so that plan and build see the same one.
+    /// The base image that was found, so that plan and build use the same one.
     base: Mutex<Option<(String, BaseRecord)>>,
-    /// What was not looked at when users of images were looked for, and what EC2 keeps of what was removed.
+    /// What the search for users of images did not check, and what EC2 keeps of removed images.
     caveats: Mutex<BTreeSet<String>>,
 }
 
 impl Ec2 {
-    /// The provider over clients. Without a run it can look, copy and delete, but start no instance.
+    /// The provider with these clients. Without a run it can only read: mutating calls are errors.
     pub fn new(
         driver: Arc<Driver>,
         clients: &Clients,
@@ -59,7 +59,7 @@ impl Ec2 {
 
     fn run(&self) -> Result<&Arc<Run>> {
         self.run.as_ref().ok_or_else(|| {
-            Exit::Failed.error("no run was begun for what is to be changed", "this is a defect; please report it")
+            Exit::Failed.error("a change was attempted without a run", "this is a defect; please report it")
         })
     }
 
@@ -74,8 +74,8 @@ impl Ec2 {
         })
     }
 
-    fn folder(&self, image: &Image) -> PathBuf {
-        // What copies share, not their ids: a document belongs to all of them.
+    fn document_dir(&self, image: &Image) -> PathBuf {
+        // Named by the digest that copies share: a document belongs to all of them.
         self.state.path("aws").join(image.content.to_string())
     }
 }
@@ -95,8 +95,8 @@ impl Cloud for Ec2 {
         &self.settings.best_effort
     }
 
-    fn base(&self, source: &Source, told: &dyn Fn(&str)) -> Result<BaseRecord> {
-        told("looking for the base image");
+    fn base(&self, source: &Source, on_progress: &dyn Fn(&str)) -> Result<BaseRecord> {
+        on_progress("looking for the base image");
         let ebs_source = AmazonEbsSource::read(source)?;
         let key = format!("{:?} {:?}", ebs_source.source_ami, ebs_source.source_ami_filter);
         let mut known = self.base.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +121,7 @@ impl Cloud for Ec2 {
     }
 
     fn layers(&self) -> Result<Vec<Layer>> {
-        // A snapshot after each step would cost minutes and money where a step costs seconds.
+        // No layers: a snapshot after each step takes minutes and is billed, a step takes seconds.
         Ok(Vec::new())
     }
 
@@ -131,8 +131,9 @@ impl Cloud for Ec2 {
 
     fn ready(&self, source: &Source, _: bool) -> Result<Option<String>> {
         let ebs_source = AmazonEbsSource::read(source)?;
-        record::room(&ebs_source.tags)
-            .map_err(|why| Exit::Usage.error(format_args!("`tags` of the template: {why}"), "take some out"))?;
+        record::check_template_tags(&ebs_source.tags).map_err(|why| {
+            Exit::Usage.error(format_args!("`tags` of the template: {why}"), "correct `tags` in the template")
+        })?;
         preflight::check(&self.driver, &self.clients, &self.settings, self.home(), &ebs_source).map(Some)
     }
 
@@ -140,11 +141,11 @@ impl Cloud for Ec2 {
         Ok(Vec::new())
     }
 
-    fn start_builder(&self, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
-        let mut machine = self.begin(start, told)?;
+    fn start_builder(&self, start: Start<'_>, on_progress: &dyn Fn(&str)) -> Result<Ec2Machine> {
+        let mut machine = self.begin(start, on_progress)?;
         self.ours(self.home(), |ours| ours.builder(machine.id()))?;
         preflight::capturable(&self.driver, &self.clients, &self.settings, self.home(), machine.id())?;
-        machine.enter(told)?;
+        machine.enter(on_progress)?;
         Ok(machine)
     }
 
@@ -157,10 +158,10 @@ impl Cloud for Ec2 {
         mut machine: Ec2Machine,
         base: &BaseRecord,
         capture: &Capture,
-        told: &dyn Fn(&str),
+        on_progress: &dyn Fn(&str),
     ) -> Result<Image> {
-        told("stopping the builder");
-        machine.stop(told)?;
+        on_progress("stopping the builder");
+        machine.stop(on_progress)?;
         let ec2 = self.clients.ec2(self.home());
         let ebs_source = AmazonEbsSource::read(&capture.source)?;
         let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&ebs_source.tags);
@@ -171,31 +172,32 @@ impl Cloud for Ec2 {
             &tags,
             self.settings.patience.pause,
         ))?;
-        told(&format!("{id} is being made"));
-        let made =
-            self.driver.wait(image::available(&ec2, &id, self.settings.patience.image, told)).and_then(|result| {
-                let ami = result.map_err(|gave_up| gave_up.told(&id))?;
+        on_progress(&format!("waiting for {id}"));
+        let made = self.driver.wait(image::available(&ec2, &id, self.settings.patience.image, on_progress)).and_then(
+            |result| {
+                let ami = result.map_err(|wait_error| wait_error.into_error(&id))?;
                 if ebs_source.imds_support == "v2.0" {
                     self.driver.finish(image::require_imds_v2(&ec2, &id))?;
                 }
                 self.driver.finish(image::tag(&ec2, &ami, &tags))?;
                 Ok(ami)
-            });
+            },
+        );
         if let Err(error) = made {
-            // Half an image is worse than none. What cannot be removed bears the run's tag.
+            // An incomplete image is removed. If that fails, `gc` finds the image by the run's tag.
             return Err(match self.driver.finish(image::remove(&ec2, &id)) {
                 Ok(()) => error,
-                Err(aws_errors) => error.context(format!("{id} is left over: {}", copy::first(aws_errors))),
+                Err(aws_errors) => error.context(format!("{id} was not removed: {}", copy::first(aws_errors))),
             });
         }
-        // EC2 reads the builder's volumes until the image's snapshots are complete: nothing says that they may go before.
+        // EC2 reads the builder's volumes until the image's snapshots are complete, so the builder is terminated only now.
         machine.end()?;
         self.read(self.home(), &id)
     }
 
     fn for_packer(&self, start: Start<'_>) -> Result<Vec<(String, String)>> {
         let mut facts = vec![("base_ami".to_owned(), start.base.id.clone())];
-        // A list in HCL's own form.
+        // The Debug form of a list of strings is a list in HCL.
         let cidrs = &self.settings.ssh_cidrs;
         facts.extend((!cidrs.is_empty()).then(|| ("ssh_cidrs".to_owned(), format!("{cidrs:?}"))));
         facts.extend(self.settings.ssh_host.clone().map(|host| ("ssh_host".to_owned(), host)));
@@ -203,7 +205,7 @@ impl Cloud for Ec2 {
         Ok(facts)
     }
 
-    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Image> {
+    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Image> {
         let Made::Image { region, id } = made else {
             return Err(
                 Exit::Failed.error("Packer made no AMI", "name an amazon-ebs source as `source_aws` in ami.toml")
@@ -212,8 +214,8 @@ impl Cloud for Ec2 {
         let ec2 = self.clients.ec2(region);
         let ebs_source = AmazonEbsSource::read(&capture.source)?;
         let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&ebs_source.tags);
-        let ami = self.driver.wait(image::available(&ec2, &id.0, self.settings.patience.image, told))?;
-        let ami = ami.map_err(|gave_up| gave_up.told(&id.0))?;
+        let ami = self.driver.wait(image::available(&ec2, &id.0, self.settings.patience.image, on_progress))?;
+        let ami = ami.map_err(|wait_error| wait_error.into_error(&id.0))?;
         self.driver.finish(image::tag(&ec2, &ami, &tags))?;
         self.read(region, &id.0)
     }
@@ -222,15 +224,21 @@ impl Cloud for Ec2 {
         self.settings.smoke_types.clone()
     }
 
-    fn launch(&self, image: &Image, instance_type: &str, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
-        let mut machine =
-            Ec2Machine::begin(self.host(&image.region)?, &Order::smoke(image, instance_type, &self.settings), told)?;
-        let entered = machine.enter(told);
+    fn launch(&self, image: &Image, instance_type: &str, on_progress: &dyn Fn(&str)) -> Result<Ec2Machine> {
+        let mut machine = Ec2Machine::begin(
+            self.host(&image.region)?,
+            &Order::smoke(image, instance_type, &self.settings),
+            on_progress,
+        )?;
+        let entered = machine.enter(on_progress);
         match entered {
             Ok(()) => Ok(machine),
-            // EC2's own probe of the guest tells the image's fault from ours or the network's.
-            Err(error) if error.exit() == Exit::Failed && machine.guest_is_dead() => {
-                let why = format!("{} was judged bad: EC2 finds its system running, but not its guest", image.id);
+            // EC2's status checks show whether the image does not boot, or the connection to the instance failed.
+            Err(error) if error.exit() == Exit::Failed && machine.is_guest_impaired() => {
+                let why = format!(
+                    "smoke test of {} failed: the instance status check is impaired, the system status check is ok",
+                    image.id
+                );
                 Err(error.with_exit(Exit::ImageFailed).context(why))
             }
             Err(error) => Err(error),
@@ -247,13 +255,13 @@ impl Cloud for Ec2 {
         &self,
         image: &Image,
         regions: &[String],
-        told: &dyn Fn(&str, &str, Fraction),
+        on_progress: &dyn Fn(&str, &str, Fraction),
         done: &mut dyn FnMut(Copied) -> Result<()>,
     ) -> Result<()> {
         let (run, sections) = (self.run()?, Sections::default());
         let (clients, settings) = (&self.clients, &self.settings);
-        let copies = copy::Copies { clients, settings, run, sections: &sections, source: image, told };
-        // `done` is called between the waits, not inside: it may make calls of its own.
+        let copies = copy::Copies { clients, settings, run, sections: &sections, source: image, on_progress };
+        // `done` is called outside of the wait, because it may run calls itself.
         let mut running = copy::to_all(copies, regions);
         while let Some(copied) = self.driver.wait_around(&sections, running.next())? {
             done(copied)?;
@@ -261,29 +269,29 @@ impl Cloud for Ec2 {
         Ok(())
     }
 
-    fn take_up(&self, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Option<Image>> {
+    fn take_up(&self, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Option<Image>> {
         let ec2 = self.clients.ec2(self.home());
         let run = self.run()?.id();
-        self.calm()?;
+        self.wait_until_consistent()?;
         let made = self.driver.wait(image::tagged(&ec2, record::RUN, Some(run)))??;
-        let wanted = capture.recipe_hash.to_string();
+        let recipe = capture.recipe_hash.to_string();
         let mine = made.iter().find(|ami| {
             let tags = record::plain_tags(ami.tags());
-            // Packer made it, and nobody has written our record on it yet.
+            // An image of Packer that has not been tagged with the record yet.
             let unrecorded = || !tags.contains_key(record::RECIPE) && !tags.contains_key(record::IMAGE);
-            !tags.contains_key(record::COPIED_FROM) && (tags.get(record::RECIPE) == Some(&wanted) || unrecorded())
+            !tags.contains_key(record::COPIED_FROM) && (tags.get(record::RECIPE) == Some(&recipe) || unrecorded())
         });
         let Some(id) = mine.and_then(|ami| ami.image_id()) else { return Ok(None) };
-        told(&format!("{id} was being made when the run was cut off"));
-        let ami = self.driver.wait(image::available(&ec2, id, self.settings.patience.image, told))?;
+        on_progress(&format!("waiting for {id}, which was in progress when the run was interrupted"));
+        let ami = self.driver.wait(image::available(&ec2, id, self.settings.patience.image, on_progress))?;
         let ami = match ami {
             Ok(ami) => ami,
-            // It will never be: it is taken away, and another is made.
-            Err(crate::wait::GaveUp::Final(_)) => {
+            // A failed image is removed, and the build creates another one.
+            Err(crate::wait::WaitError::Final(_)) => {
                 self.driver.finish(image::remove(&ec2, id)).map_err(copy::first)?;
                 return Ok(None);
             }
-            Err(gave_up) => return Err(gave_up.told(id)),
+            Err(wait_error) => return Err(wait_error.into_error(id)),
         };
         let ebs_source = AmazonEbsSource::read(&capture.source)?;
         if ebs_source.imds_support == "v2.0" {
@@ -297,7 +305,7 @@ impl Cloud for Ec2 {
     }
 
     fn orphans(&self) -> Result<Vec<Orphan>> {
-        self.calm()?;
+        self.wait_until_consistent()?;
         let mut left = Vec::new();
         for region in &self.settings.regions {
             left.extend(self.driver.wait(orphans::find(&self.clients.ec2(region), region))??);
@@ -308,11 +316,12 @@ impl Cloud for Ec2 {
 
     fn take_away(&self, orphan: &Orphan) -> Result<()> {
         let ec2 = self.clients.ec2(&orphan.region);
-        // The run is taken up again; whoever cleans up after it, takes the image away, too.
+        // A resumed run uses its image in progress, which needs the builder until it is complete. A cleanup after another run removes the
+        // image, too, so it does not wait.
         if orphan.kind == OrphanKind::Machine && orphan.run.as_deref() == Some(self.run()?.id()) {
             self.captured(&orphan.region)?;
         }
-        self.driver.finish(orphans::take_away(&ec2, orphan)).map_err(copy::first)
+        self.driver.finish(orphans::remove(&ec2, orphan)).map_err(copy::first)
     }
 
     fn files(&self, _: &Image) -> Vec<PathBuf> {
@@ -341,7 +350,7 @@ impl Cloud for Ec2 {
         })?;
         if let Some(until) = self.driver.wait(protection::in_recycle_bin(&ec2, id))? {
             self.note(format!(
-                "{id} is kept in the Recycle Bin of {} until {until}, and its snapshots cost until then",
+                "{id} stays in the Recycle Bin of {} until {until}; its snapshots are billed until then",
                 image.region
             ));
         }
@@ -408,7 +417,7 @@ impl Cloud for Ec2 {
     fn deprecate(&self, image: &Image) -> Result<()> {
         let (ec2, id) = (self.clients.ec2(&image.region), image.id.0.as_str());
         self.ours(&image.region, |ours| ours.deprecable(id))?;
-        // EC2 keeps it for another day after that, and it stays deprecated for longer.
+        // The protection holds for another 24 hours. An image stays deprecated for longer than that before it is removed.
         self.driver.finish(protection::lift(&ec2, id))?;
         Ok(self.driver.finish(image::deprecate(&ec2, id))?)
     }
@@ -426,8 +435,8 @@ impl Cloud for Ec2 {
     }
 
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {
-        documents::put(&self.folder(image), name, bytes)?;
-        // Promoting may be another machine's work. Copies carry the tags.
+        documents::put(&self.document_dir(image), name, bytes)?;
+        // Another machine may promote the image, so the result is also in the image's tags. CopyImage copies them to later copies.
         if name == smoke::DOCUMENT
             && image.copied_from.is_none()
             && let Ok(record) = serde_json::from_slice::<smoke::Record>(bytes)
@@ -439,7 +448,7 @@ impl Cloud for Ec2 {
     }
 
     fn document(&self, image: &Image, name: &str) -> Result<Option<Vec<u8>>> {
-        let here = documents::get(&self.folder(image), name)?;
+        let here = documents::get(&self.document_dir(image), name)?;
         if name != smoke::DOCUMENT {
             return Ok(here);
         }
@@ -449,21 +458,21 @@ impl Cloud for Ec2 {
 }
 
 impl Ec2 {
-    /// The clients, and through them the calls that were made.
+    /// The clients, with the list of calls made.
     pub fn clients(&self) -> &Clients {
         &self.clients
     }
 
-    /// Starts a builder and waits until it runs, not until it lets us in.
-    pub fn begin(&self, start: Start<'_>, told: &dyn Fn(&str)) -> Result<Ec2Machine> {
+    /// Starts a builder and waits until it runs, without connecting to it.
+    pub fn begin(&self, start: Start<'_>, on_progress: &dyn Fn(&str)) -> Result<Ec2Machine> {
         let ebs_source = AmazonEbsSource::read(start.source)?;
         let order = Order::builder(&ebs_source, &start.base.id, &self.settings);
-        Ec2Machine::begin(self.host(self.home())?, &order, told)
+        Ec2Machine::begin(self.host(self.home())?, &order, on_progress)
     }
 
-    /// Asks about permissions on what is ours in a region.
-    fn ours(&self, region: &str, ask: impl FnOnce(Ours<'_>) -> Result<()>) -> Result<()> {
-        ask(Ours { driver: &self.driver, ec2: &self.clients.ec2(region), region })
+    /// Checks permissions on tagged resources of a region.
+    fn ours(&self, region: &str, check: impl FnOnce(Ours<'_>) -> Result<()>) -> Result<()> {
+        check(Ours { driver: &self.driver, ec2: &self.clients.ec2(region), region })
     }
 
     fn note(&self, caveat: String) {

@@ -1,9 +1,9 @@
-//! Copies: all regions at once. What is there already is taken, what failed is tried again alone, and no region's id is lost for
-//! another's failure.
+//! Copies of an image to several regions concurrently. An existing copy is used, a failed copy is repeated in its region alone, and a
+//! failure in one region does not affect the others.
 //!
-//! CopyImage is idempotent by its client token, also when the copy that it made is gone: the same token gives the dead copy's id again.
-//! So a token is a digest of all parameters and of a nonce, which the run's ledger keeps for each attempt: a run that is resumed repeats the
-//! call, and another run or another attempt makes another copy.
+//! CopyImage is idempotent by its client token, even after its copy was deregistered: the same token returns the id of the dead copy.
+//! Therefore a token is a digest of all parameters and of a nonce, which the run's ledger keeps for each attempt. A resumed run repeats the
+//! call; another run or another attempt creates another copy.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -24,56 +24,56 @@ use crate::drive::Sections;
 use crate::image;
 use crate::record::{self, CONTENT, COPIED_FROM, COPY_EXPIRES, COPY_RUN};
 use crate::settings::Settings;
-use crate::wait::GaveUp;
+use crate::wait::WaitError;
 
-/// How often a copy that EC2 gives up on is begun again.
+/// Number of attempts in a region.
 const TRIES: u32 = 3;
-/// How many pauses to wait when a destination has no free slot.
+/// Number of pauses to wait when the destination has no free slot for a copy.
 const FULL: u32 = 6;
 
-/// What copies of one image share.
+/// The copies of one image.
 #[derive(Clone, Copy)]
 pub struct Copies<'a> {
-    /// EC2 everywhere.
+    /// The clients of all regions.
     pub clients: &'a Clients,
-    /// See there.
+    /// Settings of the provider.
     pub settings: &'a Settings,
     /// The run that copies.
     pub run: &'a Run,
-    /// What a signal must not end.
+    /// The calls that a signal must not end.
     pub sections: &'a Sections,
-    /// What is copied.
+    /// The image to copy.
     pub source: &'a Image,
-    /// Gets a region, what happens there, and the progress.
-    pub told: &'a dyn Fn(&str, &str, Fraction),
+    /// Called with a region, the state of its copy, and the progress.
+    pub on_progress: &'a dyn Fn(&str, &str, Fraction),
 }
 
-/// One CopyImage of a run, as its ledger knows it.
+/// One CopyImage of a run, as its ledger records it.
 #[derive(Debug)]
 struct Attempt {
-    /// What the ledger calls it.
+    /// Its key in the ledger.
     key: String,
     nonce: String,
-    /// Until when nobody else may take the copy away.
+    /// Time until which no other run may remove the copy.
     expires: Timestamp,
 }
 
-/// What a refused CopyImage means.
+/// Why CopyImage was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
-    /// Another copy has the name: ours, or somebody else's.
+    /// An image in the region has the name already: a copy of this image, or an unrelated one.
     Named,
     /// The token was used with other parameters.
     Token,
-    /// Too many copies are in progress; one that ends makes room.
+    /// Too many copies are in progress; a slot becomes free when one ends.
     Slots,
-    /// It passes by itself.
-    Passes,
+    /// A transient error.
+    Transient,
     /// Waiting does not help.
     Final,
 }
 
-/// Copies to all regions at once; each result comes as soon as it is known.
+/// Copies to all regions concurrently; yields each result as soon as it is known.
 pub fn to_all<'a>(copies: Copies<'a>, regions: &'a [String]) -> impl Stream<Item = Copied> + Unpin + 'a {
     let one = move |region: &'a String| async move {
         let started = Instant::now();
@@ -90,11 +90,11 @@ impl Copies<'_> {
         let (mut made, mut last): (bool, Option<Error>) = (false, None);
         for _ in 0..TRIES {
             let mut attempt = self.attempt(region)?;
-            let there = match self.there(&ec2).await? {
-                // EC2 never makes a failed copy good: it is taken away and begun again.
+            let there = match self.existing(&ec2).await? {
+                // A failed copy never becomes available, so it is removed and started again.
                 Some(ami) if dead(&ami) => {
                     self.remove(&ec2, ami.image_id().unwrap_or_default()).await?;
-                    self.is_dead(&attempt, ami.image_id().unwrap_or_default())?;
+                    self.mark_dead(&attempt, ami.image_id().unwrap_or_default())?;
                     attempt = self.attempt(region)?;
                     None
                 }
@@ -112,33 +112,33 @@ impl Copies<'_> {
                     made = true;
                     match self.begin(&ec2, region, &attempt).await? {
                         Some(id) => id,
-                        // The token has another copy: this attempt cannot be made.
+                        // The token belongs to another call, so this attempt is void.
                         None => {
-                            self.is_dead(&attempt, "")?;
+                            self.mark_dead(&attempt, "")?;
                             continue;
                         }
                     }
                 }
             };
-            let told = |state: &str, percent: Option<u8>| {
-                (self.told)(region, state, percent.map(|percent| (u64::from(percent), 100)));
+            let on_progress = |state: &str, percent: Option<u8>| {
+                (self.on_progress)(region, state, percent.map(|percent| (u64::from(percent), 100)));
             };
-            match image::watched(&ec2, &id, self.settings.patience.copy, &told).await {
+            match image::watched(&ec2, &id, self.settings.patience.copy, &on_progress).await {
                 Ok(ami) => return Ok((self.finished(&ec2, region, &ami).await?, made)),
-                // One that is never seen is one that this token made once and that is gone since.
-                Err(gave_up @ (GaveUp::Final(_) | GaveUp::Missing(_))) => {
+                // A copy that never becomes visible was created with this token earlier, and has been deregistered since.
+                Err(wait_error @ (WaitError::Final(_) | WaitError::Missing(_))) => {
                     self.remove(&ec2, &id).await?;
-                    self.is_dead(&attempt, &id)?;
-                    last = Some(gave_up.told(&what(&id)));
+                    self.mark_dead(&attempt, &id)?;
+                    last = Some(wait_error.into_error(&what(&id)));
                 }
-                Err(gave_up) => return Err(gave_up.told(&what(&id))),
+                Err(wait_error) => return Err(wait_error.into_error(&what(&id))),
             }
         }
         let none = || Exit::Failed.error(format_args!("no copy in {region}"), "run the same command again");
         Err(last.unwrap_or_else(none))
     }
 
-    /// The attempt that is due in a region: the first of this run whose copy is not known to be dead.
+    /// The current attempt in a region: the first of this run that is not marked as dead.
     fn attempt(&self, region: &str) -> Result<Attempt> {
         let (ledger, run) = (self.run.ledger(), self.run.id());
         let mut n = 0;
@@ -156,18 +156,19 @@ impl Copies<'_> {
         }
     }
 
-    /// The token of this attempt is not used again.
-    fn is_dead(&self, attempt: &Attempt, id: &str) -> Result<()> {
+    /// Marks an attempt as dead: its token is not used again.
+    fn mark_dead(&self, attempt: &Attempt, id: &str) -> Result<()> {
         self.run.ledger().note(self.run.id(), &dead_key(&attempt.key), id)
     }
 
-    /// Until when a copy that is begun now is left alone, whoever looks.
+    /// Time until which no other run may remove a copy that starts now.
     fn lease(&self) -> Timestamp {
         Timestamp::now() + self.settings.patience.copy.deadline * 2
     }
 
-    /// The copy that an earlier run made or began: a name is unique in a region, and the tags say whose it is, if they are there yet.
-    async fn there(&self, ec2: &Client) -> Result<Option<Ami>, AwsError> {
+    /// The copy that this or an earlier run has started. A name is unique in a region, and the tags identify the copy as soon as they are
+    /// visible.
+    async fn existing(&self, ec2: &Client) -> Result<Option<Ami>, AwsError> {
         let content = self.source.content.to_string();
         Ok(image::by_name(ec2, &self.source.name).await?.filter(|ami| {
             let tags = record::plain_tags(ami.tags());
@@ -175,7 +176,7 @@ impl Copies<'_> {
         }))
     }
 
-    /// Says on a copy in progress that another run of ours began that it is this run that waits for it now.
+    /// Tags a copy in progress that another run started as one that this run waits for now.
     async fn take_over(&self, ec2: &Client, ami: &Ami, region: &str) -> Result<()> {
         let tags = record::plain_tags(ami.tags());
         let soon = Timestamp::now() + self.settings.patience.copy.deadline;
@@ -185,7 +186,7 @@ impl Copies<'_> {
         {
             return Ok(());
         }
-        (self.told)(region, "taking over the copy that is in progress", None);
+        (self.on_progress)(region, "taking over the copy that is in progress", None);
         Ok(self.sections.enter(image::tag(ec2, ami, &lease_tags(self.run.id(), self.lease()))).await?)
     }
 
@@ -193,13 +194,13 @@ impl Copies<'_> {
         self.sections.enter(image::remove(ec2, id)).await.map_err(first)
     }
 
-    /// CopyImage, again as long as what refuses it passes; `None` if the attempt's token belongs to another call.
+    /// Calls CopyImage, and repeats it while the refusal is temporary; `None` if the attempt's token belongs to another call.
     async fn begin(&self, ec2: &Client, region: &str, attempt: &Attempt) -> Result<Option<String>> {
         let call = self.call(ec2, region, attempt);
         let patience = &self.settings.patience;
         let deadline = Instant::now() + patience.copy.deadline;
         loop {
-            // A copy that is asked for is also written down.
+            // In a section, so that the response is always written to the ledger.
             let aws_error = match self.sections.enter(call.clone().send()).await.called("ec2:CopyImage") {
                 Ok(begun) => return Ok(Some(begun.image_id().unwrap_or_default().to_owned())),
                 Err(aws_error) => aws_error,
@@ -207,28 +208,28 @@ impl Copies<'_> {
             let pause = match refusal(&aws_error) {
                 Refusal::Token => return Ok(None),
                 Refusal::Named => {
-                    // An earlier call's, whose answer was lost, is visible soon; somebody else's never is.
+                    // A copy of an earlier call whose response was lost becomes visible soon. An unrelated image never matches.
                     for _ in 0..image::VISIBLE {
-                        if let Some(ami) = self.there(ec2).await? {
+                        if let Some(ami) = self.existing(ec2).await? {
                             return Ok(ami.image_id().map(str::to_owned));
                         }
                         tokio::time::sleep(patience.pause).await;
                     }
                     return Err(self.refused(&aws_error, region));
                 }
-                Refusal::Slots | Refusal::Passes if Instant::now() >= deadline => {
+                Refusal::Slots | Refusal::Transient if Instant::now() >= deadline => {
                     return Err(self.refused(&aws_error, region));
                 }
                 Refusal::Slots => {
-                    (self.told)(
+                    (self.on_progress)(
                         region,
-                        &format!("waiting until another copy into the region ends ({aws_error})"),
+                        &format!("waiting until another copy to the region ends ({aws_error})"),
                         None,
                     );
                     patience.pause * FULL
                 }
-                Refusal::Passes => {
-                    (self.told)(region, &format!("trying again ({aws_error})"), None);
+                Refusal::Transient => {
+                    (self.on_progress)(region, &format!("retrying ({aws_error})"), None);
                     patience.pause
                 }
                 Refusal::Final => return Err(self.refused(&aws_error, region)),
@@ -243,7 +244,7 @@ impl Copies<'_> {
             None => Error::from(aws_error.clone()).context(what),
             Some(quota) => Exit::Precondition.error(
                 format_args!("{what}: the quota \"{quota}\" is used up there: {aws_error}"),
-                "`cargo xtask ami gc` shows what can go; Service Quotas takes requests for more",
+                "remove images with `cargo xtask ami gc`, or request a higher quota in Service Quotas",
             ),
         }
     }
@@ -258,7 +259,7 @@ impl Copies<'_> {
             .source_region(&source.region)
             .source_image_id(&source.id.0)
             .copy_image_tags(true)
-            // What the source does not have; the rest is carried. Snapshots get nothing carried.
+            // Only the tags that the source does not have: EC2 copies the others to the image, but none to its snapshots.
             .tag_specifications(specification(ResourceType::Image, &with(own(source), &lease)))
             .tag_specifications(specification(ResourceType::Snapshot, &with(tags(source), &lease)))
             .encrypted(true)
@@ -268,7 +269,7 @@ impl Copies<'_> {
         call.client_token(token)
     }
 
-    /// The record of a copy that is there, with all its tags.
+    /// The record of an available copy, with all its tags.
     async fn finished(&self, ec2: &Client, region: &str, ami: &Ami) -> Result<Image> {
         self.sections.enter(image::tag(ec2, ami, &tags(self.source))).await?;
         match as_copy(region, ami) {
@@ -277,7 +278,7 @@ impl Copies<'_> {
         }
     }
 
-    /// What EC2 says about the copy now: tags may have been refused, lost or changed.
+    /// The record of a copy, read from EC2 until all its tags are visible.
     async fn read_back(&self, ec2: &Client, region: &str, id: &str) -> Result<Image> {
         for _ in 0..10 {
             let ami = image::by_ids(ec2, &[id.to_owned()]).await?.into_iter().next();
@@ -288,7 +289,7 @@ impl Copies<'_> {
         }
         Err(Exit::Failed.error(
             format_args!("the tags of {id} in {region} cannot be read back"),
-            "run the same command again: the copy is taken up where it is",
+            "run the same command again; it continues with this copy",
         ))
     }
 }
@@ -297,15 +298,15 @@ fn dead_key(attempt: &str) -> String {
     format!("{attempt}, is dead")
 }
 
-/// The client token of a call: a digest of the region, the nonce and everything the call says.
+/// The client token of a call: a digest of the region, the nonce and all parameters.
 fn token(region: &str, nonce: &str, call: &CopyImageFluentBuilder) -> String {
     let parameters = format!("{:?}", call.as_input());
     let parts = [("region", region), ("nonce", nonce), ("parameters", parameters.as_str())];
     Digest::of_parts(parts.map(|(label, text)| (label, text.as_bytes()))).to_string()
 }
 
-/// The sorting of a refusal. `ResourceLimitExceeded` is the code of several limits: that of copies in progress, for which EC2's list of
-/// error codes names it, and quotas, which its message then names.
+/// Classifies a refusal. `ResourceLimitExceeded` is the code of several limits: of copies in progress, as in EC2's list of error codes, and
+/// of quotas, which its message then names.
 fn refusal(aws_error: &AwsError) -> Refusal {
     let message = aws_error.message.to_lowercase();
     match aws_error.code.as_deref() {
@@ -315,12 +316,12 @@ fn refusal(aws_error: &AwsError) -> Refusal {
             Refusal::Slots
         }
         _ if aws_error.kind == Kind::Duplicate => Refusal::Named,
-        _ if aws_error.kind != Kind::Quota && aws_error.passes() => Refusal::Passes,
+        _ if aws_error.kind != Kind::Quota && aws_error.is_transient() => Refusal::Transient,
         _ => Refusal::Final,
     }
 }
 
-/// The name in Service Quotas of what a refused copy ran into.
+/// The name in Service Quotas of the quota that a copy exceeds.
 fn quota(aws_error: &AwsError) -> Option<&'static str> {
     match aws_error.code.as_deref()? {
         "SnapshotLimitExceeded" => Some("Snapshots per Region"),
@@ -350,23 +351,23 @@ fn with(mut tags: BTreeMap<String, String>, more: &BTreeMap<String, String>) -> 
     tags
 }
 
-/// Which run waits for a copy, and until when nobody else may take it away.
+/// The run that waits for a copy, and the time until which no other run may remove it.
 fn lease_tags(run: &str, expires: Timestamp) -> BTreeMap<String, String> {
     [(COPY_RUN.to_owned(), run.to_owned()), (COPY_EXPIRES.to_owned(), expires.to_string())].into()
 }
 
-/// What a copy's tags say for good that its source's do not.
+/// The permanent tags of a copy that its source does not have.
 fn own(source: &Image) -> BTreeMap<String, String> {
     let own = [(COPIED_FROM, source.id.to_string()), (CONTENT, source.content.to_string())];
     own.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-/// The tags of a copy: the source's, where it came from, and what it shares with the others.
+/// The permanent tags of a copy: the source's and its own.
 fn tags(source: &Image) -> BTreeMap<String, String> {
     with(record::Facts::of_image(source).tags(&source.tags), &own(source))
 }
 
-/// The copy's record, if its tags are all there.
+/// The copy's record, if all its tags are visible.
 fn as_copy(region: &str, ami: &Ami) -> Option<Image> {
     match record::read(region, ami) {
         Listed::Image(copy) if copy.copied_from.is_some() => Some(*copy),
@@ -374,7 +375,7 @@ fn as_copy(region: &str, ami: &Ami) -> Option<Image> {
     }
 }
 
-/// The first of several faults.
+/// The first of several AWS errors, with the number of the others.
 pub fn first(aws_errors: Vec<AwsError>) -> Error {
     let more = aws_errors.len().saturating_sub(1);
     let error = aws_errors.into_iter().next().map(Error::from);
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_waited_for_only_if_waiting_helps() {
+    fn a_refused_copy_is_repeated_only_if_waiting_helps() {
         let cases = [
             (
                 "ResourceLimitExceeded",
@@ -406,17 +407,17 @@ mod tests {
             ("IdempotentParameterMismatch", "", Refusal::Token),
             ("InvalidParameterValue", "", Refusal::Final),
         ];
-        for (code, message, wanted) in cases {
-            assert_eq!(refusal(&aws_error(code, message)), wanted, "{code}: {message}");
+        for (code, message, expected) in cases {
+            assert_eq!(refusal(&aws_error(code, message)), expected, "{code}: {message}");
         }
         let throttled = AwsError { kind: Kind::Throttled, ..aws_error("RequestLimitExceeded", "") };
-        assert_eq!(refusal(&throttled), Refusal::Passes);
+        assert_eq!(refusal(&throttled), Refusal::Transient);
         assert_eq!(quota(&aws_error("SnapshotLimitExceeded", "")), Some("Snapshots per Region"));
         assert_eq!(quota(&aws_error("InvalidParameterValue", "")), None);
     }
 
     #[test]
-    fn a_token_says_all_that_its_call_says() {
+    fn a_token_depends_on_all_parameters_of_its_call() {
         let config =
             aws_sdk_ec2::Config::builder().behavior_version(aws_sdk_ec2::config::BehaviorVersion::v2026_01_12());
         let ec2 = Client::from_conf(config.build());

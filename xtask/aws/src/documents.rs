@@ -1,5 +1,5 @@
-//! Documents that belong to an image: kept on this machine, the smoke verdict in the image's tags too, where every machine of the account
-//! finds it.
+//! Documents of images, as files on this machine. The smoke record is also in the image's tags, where every machine of the account can read
+//! it.
 
 use std::path::Path;
 
@@ -8,22 +8,22 @@ use xtask::durable;
 use xtask::error::Result;
 use xtask::stage::smoke::Record;
 
-/// Keeps a document in an image's folder.
-pub fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    durable::replace(&folder.join(name), bytes)
+/// Writes a document to an image's directory.
+pub fn put(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    durable::replace(&dir.join(name), bytes)
 }
 
-/// A document in an image's folder.
-pub fn get(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(folder.join(name)) {
+/// A document in an image's directory; `None` if it does not exist.
+pub fn get(dir: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(dir.join(name)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The verdict that counts: the tags' if it is newer than this machine's record, because another machine tested the image since. The record
-/// here has the reports, so it is taken where both are the same.
+/// The newer one of two smoke records. The record in the tags is newer if another machine has tested the image since. This machine's record
+/// has the reports, so it is used if both have the same time.
 pub fn newest(here: Option<Vec<u8>>, tags: Option<Record>) -> Option<Vec<u8>> {
     let Some(tags) = tags else { return here };
     let at = |record: &Record| record.at.parse::<Timestamp>().ok();
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_this_machine_counts_until_another_machine_tests_the_image() {
+    fn a_record_of_this_machine_is_used_until_another_machine_tests_the_image() {
         let here = |at| serde_json::to_vec(&record(true, at)).ok();
         let chosen = |here, tags| newest(here, tags).map(|bytes| serde_json::from_slice::<Record>(&bytes).unwrap());
         let (early, late) = ("2026-11-21T09:59:00Z", "2026-11-21T10:00:00Z");

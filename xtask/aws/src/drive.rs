@@ -1,6 +1,6 @@
-//! From `xtask`'s blocking calls to the SDK's futures, and back when a person interrupts.
+//! Runs the SDK's futures for the blocking code of `xtask`, and ends waits at a signal.
 //!
-//! Reading and waiting end at a signal; a mutating call never does, because nobody would know what it made.
+//! A signal ends read calls and waits. It never ends a mutating call, because the result of an abandoned call would be unknown.
 
 use std::cell::Cell;
 use std::future::{Future, pending};
@@ -14,47 +14,47 @@ use xtask::signals;
 pub struct Driver(tokio::runtime::Runtime);
 
 impl Driver {
-    /// A driver of its own.
+    /// A driver on a new runtime.
     pub fn new() -> Result<Self> {
         Ok(Self(tokio::runtime::Builder::new_current_thread().enable_all().build()?))
     }
 
-    /// A driver over a runtime that a test made, whose clock it may have stopped.
+    /// A driver on this runtime; tests pass one with a paused clock.
     pub fn over(runtime: tokio::runtime::Runtime) -> Self {
         Self(runtime)
     }
 
-    /// Runs to the end, whatever is signalled: for calls that make or remove something.
+    /// Runs a future to its end regardless of signals, for mutating calls.
     pub fn finish<T>(&self, future: impl Future<Output = T>) -> T {
         self.0.block_on(future)
     }
 
-    /// Runs to the end, or to a signal: for reading and waiting.
+    /// Runs a future until it ends or a signal arrives, for read calls and waits.
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T> {
         self.wait_around(&Sections::default(), future)
     }
 
-    /// Does nothing for a while, or until a signal.
+    /// Sleeps; a signal ends it with an error.
     pub fn pause(&self, time: Duration) -> Result<()> {
-        // Made inside: a timer belongs to the runtime in which it is made.
+        // Created inside the future: a tokio timer requires the context of the runtime.
         self.wait(async { tokio::time::sleep(time).await })
     }
 
-    /// As [`Driver::wait`], for a future that also changes something: a signal ends it as soon as none of its sections is open.
+    /// As [`Driver::wait`], for a future that also makes mutating calls: a signal ends it as soon as none of its sections is open.
     pub fn wait_around<T>(&self, sections: &Sections, future: impl Future<Output = T>) -> Result<T> {
         self.0.block_on(async {
             tokio::select! {
                 done = future => Ok(done),
                 () = async { interrupted().await; sections.closed().await } => Err(signals::check().err().unwrap_or_else(|| {
-                    xtask::error::Exit::Interrupted.error("interrupted", "run the same command to go on")
+                    xtask::error::Exit::Interrupted.error("interrupted", "run the same command again to continue")
                 })),
             }
         })
     }
 }
 
-/// The critical sections of a future that mostly waits: inside one it makes a mutating call, which is finished and written down
-/// whatever is signalled. After a signal no section is entered any more.
+/// The critical sections of a future that mostly waits. A mutating call inside a section runs to its end and is written to the ledger, also
+/// after a signal. After a signal no section is entered.
 #[derive(Debug, Default)]
 pub struct Sections {
     open: Cell<usize>,
@@ -68,7 +68,7 @@ impl Sections {
 
     async fn enter_unless<T>(&self, interrupted: impl Fn() -> bool, future: impl Future<Output = T>) -> T {
         if interrupted() {
-            // Whoever waits for the future drops it.
+            // `wait_around` drops this future.
             return pending().await;
         }
         self.open.set(self.open.get() + 1);
@@ -84,7 +84,7 @@ impl Sections {
     }
 }
 
-/// A section that is open.
+/// An open section; dropping it closes the section.
 struct Open<'a>(&'a Sections);
 
 impl Drop for Open<'_> {
@@ -104,12 +104,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_needs_no_runtime_around_it() {
+    fn a_pause_works_outside_of_a_runtime() {
         Driver::new().unwrap().pause(Duration::from_millis(1)).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_section_that_is_open_is_left_before_the_wait_ends_and_none_is_entered_after_a_signal() {
+    async fn an_open_section_runs_to_its_end_and_none_is_entered_after_a_signal() {
         let (sections, done) = (Sections::default(), Cell::new(0));
         let call = async {
             tokio::time::sleep(Duration::from_secs(30)).await;

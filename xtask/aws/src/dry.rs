@@ -1,4 +1,5 @@
-//! DryRun: would the call be allowed? (EC2 API reference, "Common query parameters".) An endpoint that ignores it carries the call out.
+//! DryRun, which checks whether a call is permitted (EC2 API reference, "Common query parameters"). An endpoint that ignores it executes
+//! the call.
 
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::run_instances::RunInstancesOutput;
@@ -8,10 +9,10 @@ use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::clients::Clients;
 use crate::{image, orphans};
 
-/// What a DryRun made that was none.
+/// What an executed DryRun created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Made {
-    /// It only reads.
+    /// Nothing, because the call only reads.
     Nothing,
     /// A key pair, by its name.
     KeyPair(String),
@@ -23,7 +24,7 @@ pub(crate) enum Made {
     Image(String),
 }
 
-/// A DryRun that was carried out.
+/// A DryRun that the endpoint executed.
 #[derive(Clone, Debug)]
 pub(crate) struct Ignored {
     region: String,
@@ -51,7 +52,7 @@ impl Made {
     }
 }
 
-/// The fault that a DryRun is answered with, `DryRunOperation` among them.
+/// The AWS error that a DryRun returns: `DryRunOperation` if the call is permitted.
 pub(crate) async fn answer<T, E>(
     region: &str,
     call: impl Future<Output = Result<T, SdkError<E>>>,
@@ -67,9 +68,9 @@ where
     }
 }
 
-/// The fault of a DryRun that would stop the call itself. That something it names is not there yet, or that a parameter is only a stand-in,
-/// would not.
-pub(crate) async fn ask<T, E>(
+/// The AWS error of a DryRun that the call itself would return, too. Errors about resources that do not exist yet and about placeholder
+/// parameters are ignored.
+pub(crate) async fn check<T, E>(
     region: &str,
     call: impl Future<Output = Result<T, SdkError<E>>>,
     action: &'static str,
@@ -95,7 +96,7 @@ where
 }
 
 impl Ignored {
-    /// Removes what was made.
+    /// Removes what the call created.
     pub(crate) async fn undo(&self, clients: &Clients) -> Result<(), AwsError> {
         let ec2 = clients.unrecorded().ec2(&self.region);
         match &self.made {
@@ -115,25 +116,25 @@ impl Ignored {
         }
     }
 
-    /// What happened, and what became of it.
+    /// What the call created, and whether it was removed.
     fn message(&self, removed: Result<(), AwsError>) -> String {
         let Self { region, action, made } = self;
         let what = match (made, removed) {
             (Made::Nothing, _) => String::new(),
-            (made, Ok(())) => format!(": it made {}, which was removed again", made.name()),
+            (made, Ok(())) => format!(": it created {}, which was removed", made.name()),
             (made, Err(aws_error)) => {
-                format!(": it made {}, which could not be removed ({aws_error}); remove it by hand", made.name())
+                format!(": it created {}, which could not be removed ({aws_error}); remove it manually", made.name())
             }
         };
-        format!("the endpoint of {region} carries out {action} when it is asked as a DryRun{what}")
+        format!("the endpoint of {region} executes {action} despite DryRun{what}")
     }
 }
 
-/// The end of a run whose endpoint ignores DryRun: what each such call made, and whether it was removed.
+/// The error for an endpoint that ignores DryRun: what each such call created, and whether it was removed.
 pub(crate) fn stop(undone: Vec<(&Ignored, Result<(), AwsError>)>) -> Error {
     let lines: Vec<String> = undone.into_iter().map(|(ignored, removed)| ignored.message(removed)).collect();
     Exit::Precondition.error(
         lines.join("\n"),
-        "every permission is asked for that way before something is made: use an endpoint that knows DryRun, or unset AWS_ENDPOINT_URL",
+        "use an endpoint that supports DryRun, or unset AWS_ENDPOINT_URL: permissions are checked by DryRun before anything is created",
     )
 }

@@ -1,4 +1,4 @@
-//! A running EC2 instance and what it needs: key pair, security group, a way in, and an end that comes whatever happens.
+//! A running EC2 instance with its key pair, security group and connection. Dropping it removes all of them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,28 +21,28 @@ use crate::orphans;
 use crate::ours::Ours;
 use crate::run_command::RunCommand;
 use crate::settings::{Settings, Via};
-use crate::wait::{Look, retried, until};
+use crate::wait::{Poll, retried, until};
 
 mod launch;
 
-/// What an instance is started with, and must be ended with.
+/// What starting and terminating an instance requires.
 #[derive(Debug)]
 pub struct Host {
-    /// Runs the calls.
+    /// Runs the futures of calls.
     pub driver: Arc<Driver>,
     /// The instance's region.
     pub region: String,
-    /// EC2 there.
+    /// EC2 client of the region.
     pub ec2: Client,
-    /// Systems Manager there.
+    /// Systems Manager client of the region.
     pub ssm: aws_sdk_ssm::Client,
-    /// See there.
+    /// Settings of the provider.
     pub settings: Settings,
     /// The run the instance belongs to.
     pub run: Arc<Run>,
 }
 
-/// An instance that lets us in.
+/// An instance, and the connection to it after [`Ec2Machine::enter`].
 #[derive(Debug)]
 pub struct Ec2Machine {
     host: Host,
@@ -51,19 +51,19 @@ pub struct Ec2Machine {
     key: Option<String>,
     group: Option<String>,
     kept: bool,
-    /// RunInstances was sent.
+    /// True once RunInstances has been sent.
     ordered: bool,
-    way: Option<Box<dyn Remote>>,
+    connection: Option<Box<dyn Remote>>,
     target: Target,
     boot_id: String,
-    /// RunInstances was answered, or a restart ordered.
+    /// When RunInstances returned, or a restart was requested.
     began: Option<Instant>,
     boot_seconds: Option<f64>,
 }
 
 impl Ec2Machine {
     /// Starts an instance and waits until it runs and has an address.
-    pub fn begin(host: Host, order: &Order, told: &dyn Fn(&str)) -> Result<Self> {
+    pub fn begin(host: Host, order: &Order, on_progress: &dyn Fn(&str)) -> Result<Self> {
         let dir = host.run.path(&order.purpose);
         fs_err::create_dir_all(&dir)?;
         let key = dir.join("id_ed25519");
@@ -76,7 +76,7 @@ impl Ec2Machine {
             known_hosts: dir.join("known_hosts"),
             sockets: host.run.sockets().to_owned(),
         };
-        // From here on the machine's end takes away what is written into it.
+        // From here on, dropping the machine removes the resources that its fields name.
         let mut machine = Self {
             host,
             purpose: order.purpose.clone(),
@@ -85,7 +85,7 @@ impl Ec2Machine {
             group: None,
             kept: false,
             ordered: false,
-            way: None,
+            connection: None,
             target,
             boot_id: String::new(),
             began: None,
@@ -98,16 +98,16 @@ impl Ec2Machine {
         }
         let subnets = machine.subnets(order)?;
         let groups = match &order.groups {
-            // Nobody has to be let in: the VPC's default group does that.
+            // No inbound connection is needed, so the VPC's default group is sufficient.
             named if !named.is_empty() || !by_ssh => named.clone(),
             _ => vec![machine.make_group(order, &subnets)?],
         };
         if let Some(group) = &machine.group {
             machine.ours().group(group)?;
         }
-        machine.run(order, &subnets, &groups, told)?;
+        machine.run(order, &subnets, &groups, on_progress)?;
         machine.ours().instance(&machine.id)?;
-        machine.find_address(order, told)?;
+        machine.find_address(order, on_progress)?;
         Ok(machine)
     }
 
@@ -115,47 +115,45 @@ impl Ec2Machine {
         Ours { driver: &self.host.driver, ec2: &self.host.ec2, region: &self.host.region }
     }
 
-    /// Its id.
+    /// Id of the instance.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Waits for a way in and for cloud-init.
-    pub fn enter(&mut self, told: &dyn Fn(&str)) -> Result<()> {
-        let way = self.connect(told).map_err(|error| match error.exit() {
+    /// Connects to the instance, and waits for cloud-init.
+    pub fn enter(&mut self, on_progress: &dyn Fn(&str)) -> Result<()> {
+        let remote = self.connect(on_progress).map_err(|error| match error.exit() {
             Exit::Interrupted => error,
             _ => error.context(format!("the console of {} ends with\n{}", self.id, tail(&self.console(), 15))),
         })?;
         self.boot_seconds = self.began.map(|began| began.elapsed().as_secs_f64());
-        told("waiting for cloud-init");
+        on_progress("waiting for cloud-init");
         let patience = self.host.settings.boot_timeout;
-        if way.stream("cloud-init status --wait", Some(patience), &mut |_, _| {})? == Some(Ended::TimedOut) {
-            let message = format!("cloud-init on {} is not through after {} s", self.id, patience.as_secs());
-            return Err(
-                Exit::Failed.error(message, "a slow instance may need a longer `boot_timeout_secs` below [aws]")
-            );
+        if remote.stream("cloud-init status --wait", Some(patience), &mut |_, _| {})? == Some(Ended::TimedOut) {
+            let message = format!("cloud-init on {} did not finish within {} s", self.id, patience.as_secs());
+            return Err(Exit::Failed.error(message, "increase `boot_timeout_secs` in [aws] of ami.toml"));
         }
-        self.boot_id = way.read("cat /proc/sys/kernel/random/boot_id")?;
-        self.way = Some(way);
+        self.boot_id = remote.read("cat /proc/sys/kernel/random/boot_id")?;
+        self.connection = Some(remote);
         Ok(())
     }
 
-    fn connect(&self, told: &dyn Fn(&str)) -> Result<Box<dyn Remote>> {
-        let waited = |so_far: Duration| told(&format!("{} is booting, {} s", self.id, so_far.as_secs()));
+    fn connect(&self, on_progress: &dyn Fn(&str)) -> Result<Box<dyn Remote>> {
+        let waited = |so_far: Duration| on_progress(&format!("{} is booting, {} s", self.id, so_far.as_secs()));
         let Host { driver, ssm, region, settings, .. } = &self.host;
         match settings.via {
             Via::Ssh => Ok(Box::new(self.target.connect(settings.boot_timeout, || Ok(()), waited)?)),
             Via::Ssm => {
                 let times = (settings.patience.command, settings.boot_timeout);
-                let way = RunCommand::new(driver, ssm.clone(), (&self.id, region), &self.target.user, times);
-                Ok(Box::new(way.connect(&waited)?))
+                let remote = RunCommand::new(driver, ssm.clone(), (&self.id, region), &self.target.user, times);
+                Ok(Box::new(remote.connect(&waited)?))
             }
         }
     }
 
-    /// True if EC2's status checks say that the host is well and the guest does not answer: a kernel that does not boot, no
-    /// network (EC2 user guide, "Types of status checks").
-    pub fn guest_is_dead(&self) -> bool {
+    /// True if EC2's system status check is ok and its instance status check is impaired: the kernel does not boot, or the network is
+    /// misconfigured (EC2 user guide, "Types of status checks").
+    pub fn is_guest_impaired(&self) -> bool {
         let call = self.host.ec2.describe_instance_status().instance_ids(&self.id);
         let Ok(Ok(answer)) = self.host.driver.wait(call.send()) else { return false };
         answer.instance_statuses().first().is_some_and(|status| {
@@ -165,19 +163,19 @@ impl Ec2Machine {
         })
     }
 
-    /// Stops the instance, so that its disk rests.
-    pub fn stop(&mut self, told: &dyn Fn(&str)) -> Result<()> {
-        if let Some(way) = self.way.take() {
-            way.read("sync")?;
+    /// Stops the instance, so that its disk is consistent.
+    pub fn stop(&mut self, on_progress: &dyn Fn(&str)) -> Result<()> {
+        if let Some(remote) = self.connection.take() {
+            remote.read("sync")?;
         }
         let call = self.host.ec2.stop_instances().instance_ids(&self.id);
         self.host.driver.finish(call.send()).called("ec2:StopInstances")?;
-        self.reach(&InstanceStateName::Stopped, told)
+        self.reach(&InstanceStateName::Stopped, on_progress)
     }
 
-    fn reach(&self, wanted: &InstanceStateName, told: &dyn Fn(&str)) -> Result<()> {
+    fn reach(&self, expected: &InstanceStateName, on_progress: &dyn Fn(&str)) -> Result<()> {
         let call = self.host.ec2.describe_instances().instance_ids(&self.id);
-        let looked = self.host.driver.wait(until(self.host.settings.patience.instance, told, async || {
+        let result = self.host.driver.wait(until(self.host.settings.patience.instance, on_progress, async || {
             let answer = call.clone().send().await.called("ec2:DescribeInstances")?;
             let state = answer
                 .reservations()
@@ -186,34 +184,34 @@ impl Ec2Machine {
                 .next()
                 .and_then(|i| i.state()?.name().cloned());
             Ok(match state {
-                None => Look::Missing,
-                Some(state) if state == *wanted => Look::Ready(()),
-                Some(InstanceStateName::Terminated) => Look::Final("it is terminated".to_owned()),
-                Some(state) => Look::Pending(state.as_str().to_owned()),
+                None => Poll::Missing,
+                Some(state) if state == *expected => Poll::Ready(()),
+                Some(InstanceStateName::Terminated) => Poll::Final("terminated".to_owned()),
+                Some(state) => Poll::Pending(state.as_str().to_owned()),
             })
         }))?;
-        looked.map_err(|gave_up| gave_up.told(&format!("instance {}", self.id)))
+        result.map_err(|wait_error| wait_error.into_error(&format!("instance {}", self.id)))
     }
 
-    /// Ends the instance and takes key pair and security group away. Everything is tried; the first thing that fails is told.
+    /// Terminates the instance, and deletes key pair and security group. All removals are tried; the first error is returned.
     pub fn end(mut self) -> Result<()> {
-        let result = self.take_away();
+        let result = self.clean_up();
         self.kept = true;
         result
     }
 
-    fn take_away(&mut self) -> Result<()> {
-        self.way = None;
+    fn clean_up(&mut self) -> Result<()> {
+        self.connection = None;
         let driver = Arc::clone(&self.host.driver);
         let mut first: Option<Error> = None;
         let ec2 = &self.host.ec2;
         let mut note = |kind, id: &str, result: std::result::Result<(), AwsError>| {
-            if let Err(aws_error) = driver.finish(orphans::unless_gone(ec2, kind, id, result)) {
+            if let Err(aws_error) = driver.finish(orphans::unless_missing(ec2, kind, id, result)) {
                 first = first.take().or(Some(aws_error.into()));
             }
         };
         if self.id.is_empty() && self.ordered {
-            // The answer to RunInstances may have been lost, not the instance.
+            // The response of RunInstances may be lost although the instance exists.
             self.id = driver.finish(self.lost()).unwrap_or_default();
         }
         if !self.id.is_empty() {
@@ -236,8 +234,8 @@ impl Ec2Machine {
 impl Drop for Ec2Machine {
     fn drop(&mut self) {
         if !self.kept {
-            // Nobody is left to tell; what stays bears the run's tag and ends itself.
-            let _ = self.take_away();
+            // Drop cannot return errors. `gc` finds remaining resources by the run's tag, and the instance powers itself off.
+            let _ = self.clean_up();
         }
     }
 }
@@ -245,33 +243,33 @@ impl Drop for Ec2Machine {
 impl Machine for Ec2Machine {
     #[expect(clippy::expect_used, reason = "start() and reboot() return a machine only when the connection is open")]
     fn remote(&self) -> &dyn Remote {
-        self.way.as_deref().expect("a machine that was returned is connected")
+        self.connection.as_deref().expect("a machine that was returned is connected")
     }
 
-    fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+    fn reboot(&mut self, on_progress: &dyn Fn(&str)) -> Result<()> {
         self.began = Some(Instant::now());
         let _ = self.remote().output("sudo systemctl reboot", b"");
-        self.reboot_finished(told)
+        self.reboot_finished(on_progress)
     }
 
-    fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+    fn reboot_finished(&mut self, on_progress: &dyn Fn(&str)) -> Result<()> {
         let before = self.boot_id.clone();
         let deadline = Instant::now() + self.host.settings.boot_timeout;
         loop {
-            // sshd of the boot that is ending may still answer: only a new boot id counts.
-            self.way = None;
+            // sshd of the previous boot may still respond, so only a new boot id counts.
+            self.connection = None;
             signals::pause(Duration::from_secs(2))?;
-            match self.enter(told) {
+            match self.enter(on_progress) {
                 Ok(()) if self.boot_id != before => return Ok(()),
                 Ok(()) => {}
                 Err(error) if error.exit() == Exit::Interrupted || Instant::now() > deadline => return Err(error),
-                // The boot that is ending let us in and then hung up.
+                // The previous boot accepted the connection, and then shut down.
                 Err(_) => {}
             }
             if Instant::now() > deadline {
                 return Err(Exit::Failed.error(
                     format_args!("{} did not restart in time", self.id),
-                    "its console output (`aws ec2 get-console-output`) shows what it is doing",
+                    "check its console output (`aws ec2 get-console-output`)",
                 ));
             }
         }

@@ -1,6 +1,6 @@
-//! Every call that changes something is in the ledger before it is sent, whatever code makes it: an interceptor of the SDK.
+//! An interceptor of the SDK that writes every mutating call to the ledger before it is sent.
 //!
-//! A call that cannot be written down is not sent. Reading and `DryRun` change nothing and are left alone.
+//! A call that cannot be written to the ledger is not sent. Read calls and calls with `DryRun` are not written.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use xtask::state::Run;
 
 use crate::causes::in_one_line;
 
-/// Verbs whose calls change nothing.
-const LOOKS: [&str; 5] = ["Describe", "Get", "List", "Search", "Assume"];
-/// What a call makes, as its ids begin (EC2 user guide, "Resource IDs").
-const MAKES: [(&str, &str); 7] = [
+/// Verbs of read calls.
+const READS: [&str; 5] = ["Describe", "Get", "List", "Search", "Assume"];
+/// Prefixes of the ids of the resources that a call creates (EC2 user guide, "Resource IDs").
+const ID_PREFIXES: [(&str, &str); 7] = [
     ("RunInstances", "i-"),
     ("CreateImage", "ami-"),
     ("CopyImage", "ami-"),
@@ -28,7 +28,7 @@ const MAKES: [(&str, &str); 7] = [
     ("CreateKeyPair", "key-"),
     ("CreateSecurityGroup", "sg-"),
 ];
-/// Parameters that say what a call is about, the first that is there.
+/// Parameters that name the subject of a call, in order of preference.
 const SUBJECTS: [&str; 12] = [
     "Name",
     "GroupName",
@@ -44,18 +44,18 @@ const SUBJECTS: [&str; 12] = [
     "DocumentName",
 ];
 
-/// The interceptor, for the calls of a run in a region. Without a run nothing may be changed.
+/// The interceptor for the calls of a run in a region. Without a run, mutating calls are errors.
 #[derive(Clone, Debug)]
 pub struct Journal {
     run: Option<Arc<Run>>,
     region: String,
 }
 
-/// A call that was not sent because it could not be written down.
+/// A call that was not sent because it could not be written to the ledger.
 #[derive(Debug)]
 pub struct NotWritten(String);
 
-/// The intent of a call under way.
+/// The ledger entry of a call in progress.
 #[derive(Debug)]
 struct Pending(Ticket);
 
@@ -64,7 +64,7 @@ impl Storable for Pending {
 }
 
 impl Journal {
-    /// For the calls to a region.
+    /// An interceptor for the calls to one region.
     pub fn new(run: Option<Arc<Run>>, region: &str) -> Self {
         Self { run, region: region.to_owned() }
     }
@@ -84,12 +84,12 @@ impl Intercept for Journal {
         let Some(operation) = bag.load::<Metadata>() else { return Ok(()) };
         let (service, name) = (operation.service().to_lowercase(), operation.name().to_owned());
         let parameters = parameters(context.request().body().bytes().unwrap_or_default());
-        if LOOKS.iter().any(|verb| name.starts_with(verb)) || value(&parameters, "DryRun") == Some("true") {
+        if READS.iter().any(|verb| name.starts_with(verb)) || value(&parameters, "DryRun") == Some("true") {
             return Ok(());
         }
         let intent = intent(format!("{service}:{name}"), &self.region, &parameters);
         let Some(run) = &self.run else {
-            return Err(NotWritten(format!("{} was not sent: no run was begun", intent.action)).into());
+            return Err(NotWritten(format!("{} was not sent: no run has begun", intent.action)).into());
         };
         let ticket = run.ledger().intend(run.id(), &intent).map_err(|error| NotWritten(plain(&error)))?;
         bag.interceptor_state().store_put(Pending(ticket));
@@ -112,7 +112,7 @@ impl Intercept for Journal {
         let outcome = match context.output_or_error() {
             Some(Ok(_)) => Ok(made(operation.name(), &body)),
             Some(Err(error)) => Err(code(&body).unwrap_or_else(|| in_one_line(error))),
-            None => Err("it ended without an answer".to_owned()),
+            None => Err("the call ended without a response".to_owned()),
         };
         run.ledger().settle(*ticket, &outcome).map_err(|error| NotWritten(plain(&error)).into())
     }
@@ -126,7 +126,8 @@ impl fmt::Display for NotWritten {
 
 impl std::error::Error for NotWritten {}
 
-/// A request's parameters: EC2's come as a form, those of Systems Manager as JSON, of which only texts count.
+/// The parameters of a request: a form for EC2, JSON for Systems Manager. Of JSON only strings and the first strings of arrays are
+/// returned.
 fn parameters(body: &[u8]) -> Vec<(String, String)> {
     if let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(body) {
         let text = |value: serde_json::Value| match value {
@@ -145,7 +146,7 @@ fn value<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> 
 
 fn intent(action: String, region: &str, parameters: &[(String, String)]) -> Intent {
     let text = |name: &str| value(parameters, name).unwrap_or_default().to_owned();
-    // `TagSpecification.1.Tag.2.Key` stands beside `TagSpecification.1.Tag.2.Value`.
+    // `TagSpecification.1.Tag.2.Value` is the value of the tag `TagSpecification.1.Tag.2.Key`.
     let tags = parameters.iter().filter_map(|(name, key)| {
         let tag = name.strip_suffix(".Key").filter(|n| n.contains("Tag."))?;
         Some(format!("{key}={}", text(&format!("{tag}.Value"))))
@@ -157,9 +158,9 @@ fn intent(action: String, region: &str, parameters: &[(String, String)]) -> Inte
     Intent { action, region: region.to_owned(), token: text("ClientToken"), subject, tags }
 }
 
-/// The ids of what a call made.
+/// The ids of the resources that a call created, from its response.
 fn made(operation: &str, body: &str) -> Vec<String> {
-    let Some((_, prefix)) = MAKES.iter().find(|(name, _)| *name == operation) else { return Vec::new() };
+    let Some((_, prefix)) = ID_PREFIXES.iter().find(|(name, _)| *name == operation) else { return Vec::new() };
     let mut ids: Vec<String> = Vec::new();
     for (at, _) in body.match_indices(&format!(">{prefix}")) {
         let id: String = body[at + 1..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
@@ -170,7 +171,7 @@ fn made(operation: &str, body: &str) -> Vec<String> {
     ids
 }
 
-/// The service's own words of refusal: EC2's are XML, those of Systems Manager JSON.
+/// Error code and message of a response: XML from EC2, JSON from Systems Manager.
 fn code(body: &str) -> Option<String> {
     if let Ok(answer) = serde_json::from_str::<serde_json::Value>(body) {
         let kind = answer.get("__type")?.as_str()?;
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_request_is_about_is_read_from_it() {
+    fn token_subject_and_tags_are_read_from_a_request() {
         let body = b"Action=RunInstances&Version=2016-11-15&ClientToken=abc&ImageId=ami-1&MinCount=1\
             &TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=agent-ami%3Arun&TagSpecification.1.Tag.1.Value=run-1\
             &TagSpecification.2.ResourceType=volume&TagSpecification.2.Tag.1.Key=agent-ami%3Arun&TagSpecification.2.Tag.1.Value=run-1";
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn systems_managers_json_is_read_too_and_scripts_are_not_kept() {
+    fn json_requests_are_read_and_scripts_are_not_stored() {
         let body =
             br#"{"DocumentName":"AWS-RunShellScript","InstanceIds":["i-1"],"Parameters":{"commands":["secret"]}}"#;
         let intent = intent("ssm:SendCommand".to_owned(), "us-east-1", &parameters(body));
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_those_of_what_was_made() {
+    fn ids_and_error_codes_are_read_from_responses() {
         let body =
             "<instanceId>i-0a</instanceId><imageId>ami-1</imageId><groupId>sg-2</groupId><instanceId>i-0a</instanceId>";
         assert_eq!(made("RunInstances", body), ["i-0a"]);

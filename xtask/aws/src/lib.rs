@@ -1,7 +1,7 @@
 //! The EC2 provider.
 //!
-//! The only crate that knows the AWS SDK. It implements `xtask`'s `Cloud` and `Machine`; what a pipeline does stands there, not
-//! here. Nothing here prints, and nothing spawns but through `xtask::process`.
+//! The only crate that depends on the AWS SDK. It implements `Cloud` and `Machine` of `xtask`, which contains the pipelines. This crate
+//! prints nothing, and starts processes only through `xtask::process`.
 
 pub mod amazon_ebs_source;
 

@@ -1,5 +1,4 @@
-//! What DryRun does not look at: quotas of the account, and the keys that disks are encrypted with. Each answer is a problem for a person, or
-//! none.
+//! Checks that DryRun does not make: quotas of the account, and the KMS keys of disks. Each returns the problem as text, or `None`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +22,8 @@ const AMIS: Quota = Quota { code: "L-B665C33B", name: "AMIs" };
 const VCPUS: Quota =
     Quota { code: "L-1216C47A", name: "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances" };
 
-/// The problem if a region has no room for one more image.
-pub(crate) async fn room_for_an_image(clients: &Clients, region: &str) -> Result<Option<String>, AwsError> {
+/// The problem if the quota of a region does not allow another image.
+pub(crate) async fn image_quota(clients: &Clients, region: &str) -> Result<Option<String>, AwsError> {
     let Some(most) = quota(clients, region, AMIS).await? else { return Ok(None) };
     let call = clients.ec2(region).describe_images().owners("self").include_disabled(true).max_results(1000);
     let images: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
@@ -32,12 +31,9 @@ pub(crate) async fn room_for_an_image(clients: &Clients, region: &str) -> Result
     Ok(used_up(AMIS, most, there as f64, 1.0))
 }
 
-/// The problem if a region has no room for an instance of a type, on demand. Instances of other families have other quotas.
-pub(crate) async fn room_for_an_instance(
-    clients: &Clients,
-    region: &str,
-    kind: &str,
-) -> Result<Option<String>, AwsError> {
+/// The problem if the quota of a region does not allow another on-demand instance of a type. Only standard families are checked; others
+/// have other quotas.
+pub(crate) async fn vcpu_quota(clients: &Clients, region: &str, kind: &str) -> Result<Option<String>, AwsError> {
     if !is_standard(kind) {
         return Ok(None);
     }
@@ -68,29 +64,29 @@ pub(crate) async fn room_for_an_instance(
     Ok(used_up(VCPUS, most, running.iter().fold(0.0, |sum, kind| sum + count(kind)), count(kind)))
 }
 
-/// The problem if a key cannot encrypt disks: EC2 finds that out when the image is made or copied.
-pub(crate) async fn usable_key(clients: &Clients, region: &str, key: &str) -> Result<Option<String>, AwsError> {
+/// The problem if a key cannot encrypt disks. EC2 would report it only when the image is created or copied.
+pub(crate) async fn kms_key(clients: &Clients, region: &str, key: &str) -> Result<Option<String>, AwsError> {
     match clients.kms(region).describe_key().key_id(key).send().await.called("kms:DescribeKey") {
         Err(aws_error) if aws_error.kind == Kind::NotFound => {
-            Ok(Some(format!("there is no KMS key {key}: correct `kms_key_ids` in ami.toml, or the template")))
+            Ok(Some(format!("KMS key {key} does not exist: correct `kms_key_ids` in ami.toml, or the template")))
         }
         Err(aws_error) => Err(aws_error),
         Ok(answer) => Ok(answer.key_metadata().and_then(|known| unusable(key, known))),
     }
 }
 
-/// EBS takes keys for symmetric encryption that are enabled (EBS user guide, "Requirements for Amazon EBS encryption").
+/// EBS requires enabled keys for symmetric encryption (EBS user guide, "Requirements for Amazon EBS encryption").
 fn unusable(key: &str, known: &KeyMetadata) -> Option<String> {
     if known.key_usage() != Some(&KeyUsageType::EncryptDecrypt) {
-        return Some(format!("the KMS key {key} is not for encryption: use another one"));
+        return Some(format!("KMS key {key} is not for encryption: use another one"));
     }
     match known.key_state() {
         None | Some(KeyState::Enabled) => None,
-        Some(state) => Some(format!("the KMS key {key} is {}: enable it, or use another one", state.as_str())),
+        Some(state) => Some(format!("KMS key {key} is {}: enable it, or use another one", state.as_str())),
     }
 }
 
-/// A quota's value here; `None` where Service Quotas does not know it.
+/// The value of a quota in a region; `None` if Service Quotas does not have it.
 async fn quota(clients: &Clients, region: &str, quota: Quota) -> Result<Option<f64>, AwsError> {
     let call = clients.service_quotas(region).get_service_quota().service_code("ec2").quota_code(quota.code);
     match call.send().await.called("servicequotas:GetServiceQuota") {
@@ -99,17 +95,18 @@ async fn quota(clients: &Clients, region: &str, quota: Quota) -> Result<Option<f
     }
 }
 
-fn used_up(quota: Quota, most: f64, used: f64, wanted: f64) -> Option<String> {
-    (used + wanted > most).then(|| {
+fn used_up(quota: Quota, most: f64, used: f64, needed: f64) -> Option<String> {
+    (used + needed > most).then(|| {
         format!(
-            "the quota \"{}\" is {most}, {used} are used, and {wanted} more are needed: end or remove something, or ask Service Quotas for more \
-             ({})",
+            "the quota \"{}\" is {most}, {used} are used, and {needed} more are needed: remove resources, or request a higher quota in Service \
+             Quotas ({})",
             quota.name, quota.code
         )
     })
 }
 
-/// True for a type of the standard families: its first letter, unless the whole family is named by more (`inf`, `trn`, `dl`, `hpc`).
+/// True for a type of a standard family, by its first letter. Some other families begin with the same letter (`inf`, `trn`, `dl`, `hpc`,
+/// `mac`).
 fn is_standard(kind: &str) -> bool {
     let family: String = kind.chars().take_while(char::is_ascii_alphabetic).collect();
     let others = ["inf", "trn", "dl", "hpc", "mac"];

@@ -1,4 +1,4 @@
-//! What to start, and how EC2 is told: pure, in the SDK's types.
+//! The parameters of an instance to start, as types of the SDK. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use xtask::cloud::Image;
 use crate::amazon_ebs_source::{AmazonEbsSource, BlockDevice, MetadataOptions};
 use crate::settings::Settings;
 
-/// What to start.
+/// The parameters of an instance to start.
 #[derive(Clone, Debug)]
 pub struct Order {
     /// `builder`, `smoke-t3.micro`.
     pub purpose: String,
-    /// The AMI.
+    /// Id of the AMI.
     pub image: String,
     /// Instance types, tried in order.
     pub types: Vec<String>,
@@ -29,11 +29,11 @@ pub struct Order {
     pub zone: String,
     /// Security groups; empty for a temporary one.
     pub groups: Vec<String>,
-    /// Networks that a temporary group lets in; empty for the caller's own address.
+    /// Networks that a temporary group allows; empty for the caller's own address.
     pub cidrs: Vec<String>,
     /// Instance profile.
     pub profile: String,
-    /// Give it a public address; left to the subnet if `None`.
+    /// Assign a public address; `None` for the subnet's default.
     pub public: Option<bool>,
     /// Metadata options.
     pub metadata: Option<MetadataOptions>,
@@ -41,13 +41,13 @@ pub struct Order {
     pub disks: Vec<BlockDevice>,
     /// Highest spot price, `auto`, or empty for on-demand.
     pub spot: String,
-    /// Login.
+    /// Login user.
     pub user: String,
-    /// Address instead of the instance's own.
+    /// Address for SSH; empty for the instance's own.
     pub host: String,
     /// TCP port of sshd.
     pub port: u16,
-    /// `public_ip`, `private_ip` or empty.
+    /// `public_ip`, `private_ip`, or empty for the public address if there is one.
     pub interface: String,
     /// Tags of the instance.
     pub tags: BTreeMap<String, String>,
@@ -56,7 +56,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// What the blueprint and ami.toml say about the builder, started from this image.
+    /// A builder from this image, by the template's source and ami.toml.
     pub(crate) fn builder(ebs_source: &AmazonEbsSource, image: &str, settings: &Settings) -> Self {
         let mut types = vec![ebs_source.instance_type.clone()];
         types.extend(settings.more_builder_types.iter().filter(|t| **t != ebs_source.instance_type).cloned());
@@ -88,7 +88,7 @@ impl Order {
         }
     }
 
-    /// What a smoke instance is: as a customer would start it.
+    /// A smoke instance, with EC2's defaults.
     pub(crate) fn smoke(image: &Image, instance_type: &str, settings: &Settings) -> Self {
         Self {
             purpose: format!("smoke-{instance_type}"),
@@ -125,7 +125,7 @@ pub(crate) fn disk(disk: &BlockDevice) -> BlockDeviceMapping {
     BlockDeviceMapping::builder().device_name(&disk.device_name).ebs(ebs.build()).build()
 }
 
-/// IMDSv2 unless the template says more.
+/// Always requires IMDSv2; endpoint and hop limit are the template's.
 pub(crate) fn metadata(options: Option<&MetadataOptions>) -> InstanceMetadataOptionsRequest {
     let endpoint = options.map_or("", |o| o.http_endpoint.as_str());
     InstanceMetadataOptionsRequest::builder()
@@ -152,10 +152,11 @@ pub(crate) fn spot(price: &str) -> Option<InstanceMarketOptionsRequest> {
     Some(InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).spot_options(options.build()).build())
 }
 
-/// Powers the instance off in the end, which terminates it: nobody may be left to do so. Counted anew at every boot.
+/// User data that powers the instance off after its lifetime. This terminates the instance, also if its run is dead. The time starts again
+/// at every boot.
 ///
-/// A sleeping process and no systemd timer: `bootcmd` runs before sysinit.target, and whatever asks systemd to start something then
-/// waits for a boot that waits for it.
+/// A sleeping process instead of a systemd timer: `bootcmd` runs before sysinit.target, and a request to systemd to start a unit would wait
+/// for the boot, which waits for `bootcmd`.
 pub(crate) fn user_data(lifetime: Duration) -> String {
     let end = format!(
         "setsid sh -c 'sleep {}; systemctl poweroff' agent-ami-deadline </dev/null >/dev/null 2>&1 &",
@@ -169,11 +170,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_data_is_yaml_that_ends_the_instance() {
+    fn user_data_is_yaml_that_powers_the_instance_off() {
         let text = user_data(Duration::from_secs(7200));
         let config: serde_json::Value = serde_json::from_str(text.strip_prefix("#cloud-config\n").unwrap()).unwrap();
         let end = config["bootcmd"][0][2].as_str().unwrap();
         assert!(end.contains("sleep 7200; systemctl poweroff") && end.ends_with('&'), "{end}");
-        assert!(!end.contains("systemd-run"), "it would wait for the boot");
+        assert!(!end.contains("systemd-run"), "systemd-run would wait for the boot");
     }
 }

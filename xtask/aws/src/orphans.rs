@@ -1,4 +1,4 @@
-//! What runs made at EC2 and what is no image anybody can use: found by the tag that everything of a run bears, taken away.
+//! Orphaned resources in EC2: found by the tag `agent-ami:run`, which every resource of a run has, and removed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,15 +8,16 @@ use aws_sdk_ec2::types::{Filter, Image as Ami, ImageState, InstanceStateName, Re
 use tokio::time::Instant;
 use xtask::cloud::{Kind, Orphan};
 
-use crate::aws_error::{AwsError, Called as _, Kind as FaultKind};
+use crate::aws_error::{AwsError, Called as _, Kind as ErrorKind};
 use crate::image;
 use crate::record::{self, COPY_EXPIRES, COPY_RUN, EXPIRES, RUN};
 use crate::wait::retried;
 
-/// A group can be deleted when the network interface of its instance is gone, which takes up to minutes.
+/// Timeout for the deletion of a security group. EC2 refuses it until the network interface of a terminated instance is deleted, which can
+/// take minutes.
 const RELEASED: Duration = Duration::from_secs(300);
 
-/// Everything of a region that bears the tag of a run and is no image, or none that can be used.
+/// The resources of a region with the tag of a run, without usable images, their snapshots and attached volumes.
 pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Orphan>, AwsError> {
     let orphan = |kind, id: Option<&str>, tags: &[Tag], gib: Option<i32>| {
         let tags = record::plain_tags(tags);
@@ -24,7 +25,7 @@ pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Orphan>, AwsError> {
             kind,
             id: id.unwrap_or_default().to_owned(),
             region: region.to_owned(),
-            // A copy in progress is the copying run's, not the run's that built its source.
+            // A copy in progress belongs to the run that copies, not to the run that built the source.
             run: tags.get(COPY_RUN).or_else(|| tags.get(RUN)).cloned(),
             expires: tags.get(COPY_EXPIRES).or_else(|| tags.get(EXPIRES)).cloned(),
             bytes: gib.and_then(|gib| u64::try_from(gib).ok()).map(|gib| gib << 30),
@@ -42,7 +43,7 @@ pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Orphan>, AwsError> {
     let call = ec2.describe_volumes().filters(of_a_run());
     let pages: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
     for volume in pages.called("ec2:DescribeVolumes")? {
-        // The others go with their instance.
+        // Attached volumes are deleted with their instance.
         if matches!(volume.state(), Some(VolumeState::Available | VolumeState::Error)) {
             found.push(orphan(Kind::Volume, volume.volume_id(), volume.tags(), volume.size()));
         }
@@ -55,9 +56,9 @@ pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Orphan>, AwsError> {
     found.extend(groups.iter().map(|group| orphan(Kind::SecurityGroup, group.group_id(), group.tags(), None)));
 
     let images = image::tagged(ec2, RUN, None).await?;
-    // An image that somebody disabled is whole.
-    let whole = |ami: &&Ami| matches!(ami.state(), Some(ImageState::Available | ImageState::Disabled));
-    for ami in images.iter().filter(|ami| !whole(ami)) {
+    // A disabled image is complete.
+    let is_complete = |ami: &&Ami| matches!(ami.state(), Some(ImageState::Available | ImageState::Disabled));
+    for ami in images.iter().filter(|ami| !is_complete(ami)) {
         found.push(orphan(Kind::UnfinishedImage, ami.image_id(), ami.tags(), None));
     }
     let call = ec2.describe_snapshots().owner_ids("self").filters(of_a_run());
@@ -71,14 +72,15 @@ pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Orphan>, AwsError> {
     Ok(found)
 }
 
-/// True if a snapshot is an image's: the image's mapping names it, or, while the image is pending, the snapshot names the image.
+/// True if a snapshot belongs to an image: the image's block device mapping contains the snapshot or, while the image is pending, the
+/// snapshot's description contains the image's id.
 fn belongs(id: &str, description: &str, images: &[Ami]) -> bool {
     let mapped: BTreeSet<String> = images.iter().flat_map(record::snapshots).collect();
     mapped.contains(id) || images.iter().filter_map(Ami::image_id).any(|ami| description.contains(ami))
 }
 
-/// Takes one of those away; what is gone already is no failure.
-pub async fn take_away(ec2: &Client, orphan: &Orphan) -> Result<(), Vec<AwsError>> {
+/// Removes an orphan; one that does not exist any more is not an error.
+pub async fn remove(ec2: &Client, orphan: &Orphan) -> Result<(), Vec<AwsError>> {
     let id = orphan.id.as_str();
     let done = match orphan.kind {
         Kind::Machine => {
@@ -102,24 +104,24 @@ pub async fn take_away(ec2: &Client, orphan: &Orphan) -> Result<(), Vec<AwsError
             still_unfinished(ec2, orphan).await.map_err(|aws_error| vec![aws_error])?;
             return image::remove(ec2, id).await;
         }
-        // Not EC2's.
+        // These are not EC2 resources.
         Kind::Folder | Kind::Claim => Ok(()),
     };
-    unless_gone(ec2, orphan.kind, id, done).await.map_err(|aws_error| vec![aws_error])
+    unless_missing(ec2, orphan.kind, id, done).await.map_err(|aws_error| vec![aws_error])
 }
 
-/// A removal whose subject is gone is no failure. A policy that goes by tags refuses what has none, and what is gone has none: then it is
-/// looked for.
-pub async fn unless_gone(ec2: &Client, kind: Kind, id: &str, done: Result<(), AwsError>) -> Result<(), AwsError> {
+/// Ignores the error of a removal if the resource does not exist. A resource that does not exist has no tags, so a policy with a tag
+/// condition denies the call: after a denial this checks whether the resource exists.
+pub async fn unless_missing(ec2: &Client, kind: Kind, id: &str, done: Result<(), AwsError>) -> Result<(), AwsError> {
     match done {
-        Err(aws_error) if aws_error.kind == FaultKind::NotFound => Ok(()),
-        Err(aws_error) if aws_error.kind == FaultKind::Denied && !is_there(ec2, kind, id).await? => Ok(()),
+        Err(aws_error) if aws_error.kind == ErrorKind::NotFound => Ok(()),
+        Err(aws_error) if aws_error.kind == ErrorKind::Denied && !exists(ec2, kind, id).await? => Ok(()),
         done => done,
     }
 }
 
-/// True if a thing can be seen. By a filter: an id that is gone would fail the call.
-async fn is_there(ec2: &Client, kind: Kind, id: &str) -> Result<bool, AwsError> {
+/// True if a resource is visible. Uses filters, because a call with the id of a deleted resource fails.
+async fn exists(ec2: &Client, kind: Kind, id: &str) -> Result<bool, AwsError> {
     let by = |name: &str| Filter::builder().name(name).values(id).build();
     Ok(match kind {
         Kind::Machine => {
@@ -140,13 +142,13 @@ async fn is_there(ec2: &Client, kind: Kind, id: &str) -> Result<bool, AwsError> 
             let found = ec2.describe_security_groups().filters(by("group-id")).send().await;
             !found.called("ec2:DescribeSecurityGroups")?.security_groups().is_empty()
         }
-        Kind::Snapshot => !image::snapshot_gone(ec2, id).await?,
-        Kind::UnfinishedImage => !image::gone(ec2, id).await?,
+        Kind::Snapshot => !image::is_snapshot_missing(ec2, id).await?,
+        Kind::UnfinishedImage => !image::is_missing(ec2, id).await?,
         Kind::Folder | Kind::Claim => false,
     })
 }
 
-/// Refuses to take away an image that became available since it was found, or that another run waits for now.
+/// An error if the image has become available since it was found, or if another run waits for it now.
 async fn still_unfinished(ec2: &Client, orphan: &Orphan) -> Result<(), AwsError> {
     let Some(ami) = image::by_ids(ec2, std::slice::from_ref(&orphan.id)).await?.into_iter().next() else {
         return Ok(());
@@ -158,16 +160,16 @@ async fn still_unfinished(ec2: &Client, orphan: &Orphan) -> Result<(), AwsError>
         _ if run != orphan.run => format!("{} waits for {} now", run.unwrap_or_default(), orphan.id),
         _ => return Ok(()),
     };
-    Err(AwsError { kind: FaultKind::Other, action: "ec2:DeregisterImage", code: None, message })
+    Err(AwsError { kind: ErrorKind::Other, action: "ec2:DeregisterImage", code: None, message })
 }
 
-/// Deletes a security group as soon as no instance holds it any more.
+/// Deletes a security group, after waiting until no instance uses it.
 pub async fn delete_group(ec2: &Client, id: &str) -> Result<(), AwsError> {
     let call = ec2.delete_security_group().group_id(id);
     let deadline = Instant::now() + RELEASED;
     loop {
         match call.clone().send().await.called("ec2:DeleteSecurityGroup") {
-            Err(aws_error) if is_held(&aws_error) && Instant::now() < deadline => {
+            Err(aws_error) if is_in_use(&aws_error) && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
             result => return result.map(drop),
@@ -176,8 +178,8 @@ pub async fn delete_group(ec2: &Client, id: &str) -> Result<(), AwsError> {
 }
 
 /// True if a group cannot be deleted yet.
-fn is_held(aws_error: &AwsError) -> bool {
-    aws_error.passes() || matches!(aws_error.code.as_deref(), Some("DependencyViolation" | "InvalidGroup.InUse"))
+fn is_in_use(aws_error: &AwsError) -> bool {
+    aws_error.is_transient() || matches!(aws_error.code.as_deref(), Some("DependencyViolation" | "InvalidGroup.InUse"))
 }
 
 fn of_a_run() -> Filter {

@@ -1,7 +1,7 @@
-//! Permissions on what is ours, asked for by DryRun before the first call that needs them.
+//! Checks by DryRun of the permissions on resources with the tag `ManagedBy=agent-ami`, before the first call that needs them.
 //!
-//! The policies allow changes of what has our tag alone, so an id that nothing has is refused whatever they say: each permission is asked for
-//! as soon as there is one resource of its kind.
+//! The policies permit changes only of tagged resources, so a DryRun with an id that does not exist is always denied. Each permission is
+//! therefore checked as soon as there is one resource of its kind.
 
 use std::future::Future;
 
@@ -15,12 +15,12 @@ use crate::dry::{self, Ignored, Made};
 use crate::image;
 use crate::record::OURS;
 
-/// Where the resources are.
+/// The resources of agent-ami in one region.
 #[derive(Clone, Copy)]
 pub(crate) struct Ours<'a> {
     /// Runs the calls.
     pub(crate) driver: &'a Driver,
-    /// EC2 in the region.
+    /// Client of the region.
     pub(crate) ec2: &'a Client,
     /// The region.
     pub(crate) region: &'a str,
@@ -30,46 +30,46 @@ impl Ours<'_> {
     /// An error unless a key pair can be deleted.
     pub(crate) fn key_pair(&self, name: &str) -> Result<()> {
         let call = self.ec2.delete_key_pair().key_name(name).dry_run(true).send();
-        self.permitted(dry::ask(self.region, call, "ec2:DeleteKeyPair", nothing))
+        self.permitted(dry::check(self.region, call, "ec2:DeleteKeyPair", nothing))
     }
 
     /// An error unless a security group can be deleted.
     pub(crate) fn group(&self, id: &str) -> Result<()> {
         let call = self.ec2.delete_security_group().group_id(id).dry_run(true).send();
-        self.permitted(dry::ask(self.region, call, "ec2:DeleteSecurityGroup", nothing))
+        self.permitted(dry::check(self.region, call, "ec2:DeleteSecurityGroup", nothing))
     }
 
     /// An error unless an instance can be terminated.
     pub(crate) fn instance(&self, id: &str) -> Result<()> {
         let call = self.ec2.terminate_instances().instance_ids(id).dry_run(true).send();
-        self.permitted(dry::ask(self.region, call, "ec2:TerminateInstances", nothing))
+        self.permitted(dry::check(self.region, call, "ec2:TerminateInstances", nothing))
     }
 
     /// An error unless a builder can be stopped.
     pub(crate) fn builder(&self, id: &str) -> Result<()> {
         let call = self.ec2.stop_instances().instance_ids(id).dry_run(true).send();
-        self.permitted(dry::ask(self.region, call, "ec2:StopInstances", nothing))
+        self.permitted(dry::check(self.region, call, "ec2:StopInstances", nothing))
     }
 
     /// An error unless an image can be tagged and protected, as it is when a channel is pointed at it.
     pub(crate) fn promotable(&self, id: &str) -> Result<()> {
         self.permitted(tagged(self.ec2, self.region, id))?;
         let call = self.ec2.enable_image_deregistration_protection().image_id(id).with_cooldown(true).dry_run(true);
-        self.permitted(dry::ask(self.region, call.send(), "ec2:EnableImageDeregistrationProtection", nothing))
+        self.permitted(dry::check(self.region, call.send(), "ec2:EnableImageDeregistrationProtection", nothing))
     }
 
     /// An error unless an image can be deprecated: its protection is lifted for that, it is deprecated, and it is marked.
     pub(crate) fn deprecable(&self, id: &str) -> Result<()> {
         self.permitted(unprotected(self.ec2, self.region, id))?;
         let call = self.ec2.enable_image_deprecation().image_id(id).deprecate_at(image::soon()).dry_run(true);
-        self.permitted(dry::ask(self.region, call.send(), "ec2:EnableImageDeprecation", nothing))?;
+        self.permitted(dry::check(self.region, call.send(), "ec2:EnableImageDeprecation", nothing))?;
         self.permitted(tagged(self.ec2, self.region, id))
     }
 
     /// An error unless an image can be disabled and marked.
     pub(crate) fn disablable(&self, id: &str) -> Result<()> {
         let call = self.ec2.disable_image().image_id(id).dry_run(true).send();
-        self.permitted(dry::ask(self.region, call, "ec2:DisableImage", nothing))?;
+        self.permitted(dry::check(self.region, call, "ec2:DisableImage", nothing))?;
         self.permitted(tagged(self.ec2, self.region, id))
     }
 
@@ -79,7 +79,7 @@ impl Ours<'_> {
         self.permitted(deregistered(self.ec2, self.region, id))?;
         for snapshot in snapshots {
             let call = self.ec2.delete_snapshot().snapshot_id(snapshot).dry_run(true).send();
-            self.permitted(dry::ask(self.region, call, "ec2:DeleteSnapshot", nothing))?;
+            self.permitted(dry::check(self.region, call, "ec2:DeleteSnapshot", nothing))?;
         }
         Ok(())
     }
@@ -88,33 +88,33 @@ impl Ours<'_> {
         match self.driver.wait(answer)? {
             Ok(None) => Ok(()),
             Ok(Some(aws_error)) => Err(aws_error.into()),
-            // It changed something that is ours and was to be changed: there is nothing to take back.
+            // The call changed the resource as the real call would have, so there is nothing to undo.
             Err(ignored) => Err(dry::stop(vec![(&ignored, Ok(()))])),
         }
     }
 }
 
-/// What a build will do with images, asked about one that is there already: the faults of what is not permitted.
+/// The AWS errors of the changes that a build makes to images, checked with an existing image.
 pub(crate) async fn of_builds(ec2: &Client, region: &str, id: &str) -> Result<Vec<AwsError>, Ignored> {
     let aws_errors = [tagged(ec2, region, id).await?, deregistered(ec2, region, id).await?];
     Ok(aws_errors.into_iter().flatten().collect())
 }
 
-/// Tagging again with what every image of ours has.
+/// CreateTags with a tag that the image already has.
 async fn tagged(ec2: &Client, region: &str, id: &str) -> Result<Option<AwsError>, Ignored> {
     let tag = Tag::builder().key(OURS.0).value(OURS.1).build();
     let call = ec2.create_tags().resources(id).tags(tag).dry_run(true).send();
-    dry::ask(region, call, "ec2:CreateTags", nothing).await
+    dry::check(region, call, "ec2:CreateTags", nothing).await
 }
 
 async fn unprotected(ec2: &Client, region: &str, id: &str) -> Result<Option<AwsError>, Ignored> {
     let call = ec2.disable_image_deregistration_protection().image_id(id).dry_run(true).send();
-    dry::ask(region, call, "ec2:DisableImageDeregistrationProtection", nothing).await
+    dry::check(region, call, "ec2:DisableImageDeregistrationProtection", nothing).await
 }
 
 async fn deregistered(ec2: &Client, region: &str, id: &str) -> Result<Option<AwsError>, Ignored> {
     let call = ec2.deregister_image().image_id(id).delete_associated_snapshots(true).dry_run(true).send();
-    dry::ask(region, call, "ec2:DeregisterImage", nothing).await
+    dry::check(region, call, "ec2:DeregisterImage", nothing).await
 }
 
 fn nothing<T>(_: &T) -> Made {

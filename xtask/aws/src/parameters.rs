@@ -1,9 +1,9 @@
-//! Parameters of Systems Manager that hold image ids, written by compare-and-set as far as the service has one.
+//! Parameters of Systems Manager that hold image ids, written by compare-and-set as far as the service supports it.
 //!
-//! PutParameter knows no expected version. `Overwrite=false` makes a parameter only if it is not there; an existing one is read, compared,
-//! written, and the version that the write returns must follow the one that was read: else somebody wrote in between, whose value is put
-//! back. A value of data type `aws:ec2:image` is validated after PutParameter has answered (API reference, PutParameter, DataType), so a
-//! write counts when it can be read back.
+//! PutParameter has no expected version. `Overwrite=false` creates a parameter only if it does not exist. An existing parameter is read,
+//! compared and written, and the version that the write returns must follow the version that was read. Otherwise another process has
+//! written in between, and its value is restored. Systems Manager validates a value of data type `aws:ec2:image` after PutParameter has
+//! returned (API reference, PutParameter, DataType), so a write has succeeded only when it can be read back.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ use crate::wait::retried;
 
 /// The data type of a parameter that holds an image's id.
 const IMAGE: &str = "aws:ec2:image";
-/// How many parameters one GetParameters takes.
+/// Limit of names in one GetParameters.
 const BATCH: usize = 10;
-/// How many pauses a write may take until it can be read back: a minute and a half at the usual second, twice what validation and the 30 s
-/// before a deleted name can be used again take (API reference, DeleteParameter).
+/// Number of pauses until a write must be readable: 90 s with the default pause of one second. That is twice the time of the validation and
+/// of the 30 s after which a deleted name can be used again (API reference, DeleteParameter).
 const PAUSES: u32 = 90;
-/// How often a write is sent again that is known or taken not to have been carried out.
+/// Number of retries of a write that was not applied, as far as can be read.
 const RESENDS: u64 = 3;
 
-/// A parameter as it stands.
+/// A parameter's current value and version; `None` if it does not exist.
 pub async fn get(ssm: &Client, name: &str) -> Result<Option<Parameter>, AwsError> {
     let call = ssm.get_parameter().name(name);
     match retried(|| call.clone().send(), "ssm:GetParameter").await {
@@ -51,8 +51,8 @@ pub struct Held {
     pub unreadable: Vec<String>,
 }
 
-/// The parameters that hold an image's id: those with the data type `aws:ec2:image`, and texts that are an id or a list of ids. Texts that
-/// the identity may not read are left out: hardly any of them holds one.
+/// The parameters that hold image ids: those of data type `aws:ec2:image`, and strings that are an id or a list of ids. Strings that the
+/// identity may not read are left out, because few of them hold an id.
 pub async fn of_images(ssm: &Client) -> Result<Held, AwsError> {
     let call = ssm.describe_parameters();
     let pages: Result<Vec<_>, _> = call.into_paginator().send().collect().await;
@@ -75,8 +75,8 @@ pub async fn of_images(ssm: &Client) -> Result<Held, AwsError> {
     Ok(held)
 }
 
-/// What some parameters hold, and those that the identity may not read: one of them refuses a whole batch. One that was removed in between
-/// is in neither list.
+/// The values of these parameters, and the names that the identity may not read. One such name fails a whole batch, so its names are then
+/// read one by one. A parameter that was removed meanwhile is in neither list.
 async fn readable(ssm: &Client, names: &[String]) -> Result<(Vec<(String, String)>, Vec<String>), AwsError> {
     let (mut found, mut denied) = (Vec::new(), Vec::new());
     for batch in names.chunks(BATCH) {
@@ -102,8 +102,9 @@ async fn values(ssm: &Client, names: &[String]) -> Result<Vec<(String, String)>,
     Ok(pairs.collect())
 }
 
-/// Asks whether a text parameter may be written. PutParameter has no DryRun; without `Overwrite` it changes nothing that is there, and
-/// answers so only if it is permitted (API reference, PutParameter).
+/// Checks whether a string parameter may be written. PutParameter has no DryRun. Without `Overwrite` it does not change an existing
+/// parameter, and returns `ParameterAlreadyExists` only if the call is permitted (API reference, PutParameter). A parameter that does not
+/// exist is created.
 pub async fn writable(ssm: &Client, name: &str, value: &str) -> Result<(), AwsError> {
     let call = ssm.put_parameter().name(name).value(value).r#type(ParameterType::String).overwrite(false);
     match retried(|| call.clone().send(), "ssm:PutParameter").await {
@@ -112,7 +113,7 @@ pub async fn writable(ssm: &Client, name: &str, value: &str) -> Result<(), AwsEr
     }
 }
 
-/// Removes it; one that is gone already is no failure.
+/// Deletes a parameter; one that does not exist is not an error.
 pub async fn delete(ssm: &Client, name: &str) -> Result<(), AwsError> {
     let call = ssm.delete_parameter().name(name);
     match retried(|| call.clone().send(), "ssm:DeleteParameter").await {
@@ -121,7 +122,7 @@ pub async fn delete(ssm: &Client, name: &str) -> Result<(), AwsError> {
     }
 }
 
-/// A write that is planned.
+/// A compare-and-set write.
 #[derive(Clone, Copy)]
 pub struct Write<'a> {
     /// Systems Manager in the region.
@@ -130,23 +131,23 @@ pub struct Write<'a> {
     pub region: &'a str,
     /// The parameter.
     pub name: &'a str,
-    /// What it is to hold.
+    /// The new value.
     pub value: &'a str,
-    /// The version that was read; `None` for a parameter that is not there.
+    /// The version that was read; `None` for a parameter that does not exist.
     pub expected: Option<u64>,
-    /// Between two looks.
+    /// Time between two polls.
     pub pause: Duration,
-    /// What a signal must not end.
+    /// The calls that a signal must not end.
     pub sections: &'a Sections,
 }
 
-/// What a look showed after a write.
+/// The state of the parameter after a write.
 enum Seen {
-    /// The value.
+    /// It has the new value.
     Ours,
-    /// What was there before, or nothing.
+    /// It has the old value, or does not exist.
     Before,
-    /// What somebody else wrote.
+    /// It has the value of another process.
     Other(Parameter),
 }
 
@@ -159,21 +160,21 @@ impl Write<'_> {
         let mut resent = 0;
         loop {
             match self.sections.enter(self.send()).await {
-                // A write that was sent again may have been carried out twice.
+                // A repeated write may have been applied twice.
                 Ok(version) if (follows..=follows + resent).contains(&version) => return self.read_back().await,
                 Ok(version) => return Err(self.restored(version).await?),
                 Err(aws_error) if aws_error.code.as_deref() == Some("ParameterAlreadyExists") => {
-                    match self.look().await? {
+                    match self.read().await? {
                         Seen::Ours => return Ok(()),
                         Seen::Other(there) => return Err(self.changed(Some(&there))),
-                        // Deleted a moment ago: the name cannot be used again yet.
+                        // The name was deleted recently, and cannot be used again yet.
                         Seen::Before if Instant::now() < deadline => {}
                         Seen::Before => return Err(aws_error.into()),
                     }
                 }
                 Err(aws_error) if aws_error.kind == Kind::Throttled && resent < RESENDS => resent += 1,
-                // The answer may have been lost, not the write.
-                Err(aws_error) if aws_error.passes() => match self.settled().await? {
+                // The response may be lost although the write was applied.
+                Err(aws_error) if aws_error.is_transient() => match self.settled().await? {
                     Seen::Ours => return Ok(()),
                     Seen::Other(there) => return Err(self.changed(Some(&there))),
                     Seen::Before if resent < RESENDS => resent += 1,
@@ -193,7 +194,7 @@ impl Write<'_> {
         self.value.starts_with("ami-")
     }
 
-    /// Waits until what can be read is as new as what was read before: a look that shows less is stale, one that shows more a conflict.
+    /// Waits until the version that can be read is the expected one. An older version is stale, a newer one is a conflict.
     async fn unchanged(&self) -> Result<()> {
         let deadline = self.deadline();
         loop {
@@ -209,18 +210,18 @@ impl Write<'_> {
         }
     }
 
-    /// One PutParameter, which the SDK does not repeat: a write that arrived twice would have two versions.
+    /// One PutParameter without the SDK's retries, because a repeated write creates two versions.
     async fn send(&self) -> Result<u64, AwsError> {
         let call = self.ssm.put_parameter().name(self.name).value(self.value).r#type(ParameterType::String);
         let call = call.overwrite(self.expected.is_some());
-        // EC2 then holds the value to be an image that this account can use in this region.
+        // With this data type Systems Manager validates that the account can use the image in this region.
         let call = if self.is_image() { call.data_type(IMAGE) } else { call };
         let once = aws_sdk_ssm::Config::builder().retry_config(RetryConfig::disabled());
         let written = call.customize().config_override(once).send().await.called("ssm:PutParameter")?;
         Ok(u64::try_from(written.version()).unwrap_or(0))
     }
 
-    async fn look(&self) -> Result<Seen, AwsError> {
+    async fn read(&self) -> Result<Seen, AwsError> {
         Ok(match get(self.ssm, self.name).await? {
             Some(there) if there.value == self.value && Some(there.version) != self.expected => Seen::Ours,
             Some(there) if self.expected.is_none_or(|expected| there.version > expected) => Seen::Other(there),
@@ -228,11 +229,12 @@ impl Write<'_> {
         })
     }
 
-    /// Looks until the value is there or time is up. Another value is waited for, too: whoever lost a race puts back what it replaced.
+    /// Polls until the parameter has the new value or the timeout passes. Another value does not end the wait: the process that lost a race
+    /// restores the value that it replaced.
     async fn settled(&self) -> Result<Seen, AwsError> {
         let deadline = self.deadline();
         loop {
-            match self.look().await? {
+            match self.read().await? {
                 Seen::Ours => return Ok(Seen::Ours),
                 seen if Instant::now() >= deadline => return Ok(seen),
                 _ => tokio::time::sleep(self.pause).await,
@@ -240,7 +242,7 @@ impl Write<'_> {
         }
     }
 
-    /// After a write that was answered.
+    /// Waits until a successful write can be read back.
     async fn read_back(&self) -> Result<()> {
         match self.settled().await? {
             Seen::Ours => Ok(()),
@@ -248,9 +250,9 @@ impl Write<'_> {
             Seen::Before => {
                 let (region, name, value) = (self.region, self.name, self.value);
                 let hint = format!(
-                    "Systems Manager validates an image id after it has answered: the image must be available in this account and region, and \
-                     the identity needs ec2:DescribeImages. Why it was refused only EventBridge says (source aws.ssm, detail type \
-                     \"Parameter Store Change\"); `aws ssm get-parameter --region {region} --name {name}` shows what it holds"
+                    "check that the image is available in this account and region, and that the identity has ec2:DescribeImages: Systems Manager \
+                     validates an image id after PutParameter has returned. Only an EventBridge event has the reason (source aws.ssm, detail type \
+                     \"Parameter Store Change\"); `aws ssm get-parameter --region {region} --name {name}` prints the current value"
                 );
                 let seconds = (self.pause * PAUSES).as_secs();
                 Err(Exit::Failed.error(
@@ -261,7 +263,7 @@ impl Write<'_> {
         }
     }
 
-    /// Puts back what was written between the read and the write that got this version; returns the error to report.
+    /// Restores the value that another process wrote before this version; returns the error to report.
     async fn restored(&self, version: u64) -> Result<Error> {
         let before = format!("{}:{}", self.name, version.saturating_sub(1));
         let Some(theirs) = get(self.ssm, &before).await? else { return Ok(self.changed(None)) };

@@ -1,14 +1,14 @@
-//! IAM policies, one for each job of a role: what the pipeline calls, and on what.
+//! IAM policies for the jobs of a role: the actions that the pipeline calls, and their resources.
 //!
 //! Pure. Resources and condition keys follow the Service Authorization Reference ("Actions, resources, and condition keys" for Amazon EC2,
-//! AWS Systems Manager, AWS KMS and IAM). Four rules hold in every policy:
+//! AWS Systems Manager, AWS KMS and IAM). Every policy follows four rules:
 //!
-//! - what is made bears `ManagedBy=agent-ami` in the call that makes it;
-//! - what is changed, removed or tagged afterwards bears that tag already, and no call can put it on what does not;
-//! - only roles of instance profiles that ami.toml or a template names are passed, and only to EC2;
-//! - values of parameters are read and written below the channels' prefixes, and read below `/aws/service`.
+//! - a call that creates a resource must tag it `ManagedBy=agent-ami`;
+//! - only resources with that tag are changed, removed or tagged, and no call can add the tag to an existing resource;
+//! - only the roles of instance profiles in ami.toml or a template are passed, and only to EC2;
+//! - parameter values are read and written below the channels' prefixes, and read below `/aws/service`.
 //!
-//! Tests hold the policies against the calls that are really made.
+//! Tests compare the policies with the calls that the pipeline makes.
 
 use serde_json::{Map, Value, json};
 use xtask::cli::Job;
@@ -20,7 +20,7 @@ mod scope;
 
 pub use scope::{Key, Scope};
 
-/// What is read everywhere, by Packer too; EC2 and Auto Scaling know no narrower resource for it. No value of a parameter is among it.
+/// Read actions of all jobs and of Packer. EC2 and Auto Scaling have no resource-level permissions for them. None returns parameter values.
 const READ: &[&str] = &[
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeLaunchConfigurations",
@@ -49,7 +49,8 @@ const READ: &[&str] = &[
     "sts:GetCallerIdentity",
 ];
 
-/// What `DescribeImageReferences` reads for its caller (managed policy `AmazonEC2ImageReferencesAccessPolicy`); given to that call alone.
+/// Actions that `DescribeImageReferences` calls for its caller (managed policy `AmazonEC2ImageReferencesAccessPolicy`); allowed only for
+/// that call.
 const READ_REFERENCES: &[&str] = &[
     "imagebuilder:GetContainerRecipe",
     "imagebuilder:ListContainerRecipes",
@@ -57,23 +58,23 @@ const READ_REFERENCES: &[&str] = &[
     "ssm:GetParameters",
 ];
 
-/// What makes something new.
+/// Actions that create resources.
 const MAKE: &[&str] =
     &["ec2:CreateImage", "ec2:CreateKeyPair", "ec2:CreateSecurityGroup", "ec2:ImportKeyPair", "ec2:RunInstances"];
-/// What is new then; each action knows only some of these.
+/// Resource types that they create; each action supports some of them.
 const MADE: &[&str] =
     &["image", "instance", "key-pair", "security-group", "snapshot", "spot-instances-request", "volume"];
 
-/// What uses what is there already. Of CopyImage it is also what is new: the copy has its source's tags from EC2, and a condition on the
-/// request's tags would refuse it.
+/// Actions that use existing resources. For CopyImage this includes the new image: EC2 copies the source's tags to it, so a condition on
+/// request tags would deny the call.
 const USE: &[&str] = &["ec2:CopyImage", "ec2:RunInstances"];
-/// What is used then.
+/// Resource types that they use.
 const USED: &[&str] = &["image", "key-pair", "network-interface", "security-group", "snapshot", "subnet"];
 
-/// The calls that may tag what they make.
+/// Actions that may tag the resources that they create.
 const TAGGING: &[&str] =
     &["CopyImage", "CreateImage", "CreateKeyPair", "CreateSecurityGroup", "ImportKeyPair", "RunInstances"];
-/// What they make.
+/// Resource types that they create.
 const TAGGED: &[&str] = &[
     "image",
     "instance",
@@ -85,7 +86,7 @@ const TAGGED: &[&str] = &[
     "volume",
 ];
 
-/// What a build changes or ends of its own.
+/// Actions on the resources of a build.
 const CHANGE: &[&str] = &[
     "ec2:AuthorizeSecurityGroupIngress",
     "ec2:GetConsoleOutput",
@@ -93,7 +94,7 @@ const CHANGE: &[&str] = &[
     "ec2:ModifyInstanceAttribute",
     "ec2:StopInstances",
 ];
-/// What removes things.
+/// Actions that remove resources.
 const REMOVE: &[&str] = &[
     "ec2:DeleteKeyPair",
     "ec2:DeleteSecurityGroup",
@@ -102,16 +103,17 @@ const REMOVE: &[&str] = &[
     "ec2:DeregisterImage",
     "ec2:TerminateInstances",
 ];
-/// What retires an image before it is removed.
+/// Actions that retire an image before its removal.
 const RETIRE: &[&str] = &["ec2:DisableImage", "ec2:EnableImageDeprecation"];
-/// What keeps the image of a channel from being removed, and what ends that.
+/// Actions that enable and disable the deregistration protection of a channel's image.
 const PROTECT: &[&str] = &["ec2:DisableImageDeregistrationProtection", "ec2:EnableImageDeregistrationProtection"];
 
-/// What EBS does with a key for its caller, beside `kms:DescribeKey`, which is in [`READ`] (EBS user guide, "Requirements for Amazon EBS encryption").
+/// Actions that EBS calls on a key for its caller, in addition to `kms:DescribeKey`, which is in [`READ`] (EBS user guide, "Requirements
+/// for Amazon EBS encryption").
 const USE_KEYS: &[&str] =
     &["kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"];
 
-/// A statement of a policy. All of them allow.
+/// A statement of a policy, with the effect `Allow`.
 #[derive(Clone, Debug)]
 struct Statement {
     sid: String,
@@ -144,7 +146,7 @@ impl Statement {
     }
 }
 
-/// IAM takes a single text in the place of a list, and a managed policy has at most 6,144 characters.
+/// A list, or a single string in place of a list of one: a managed policy is limited to 6,144 characters.
 fn one_or_more(texts: &[String]) -> Value {
     match texts {
         [one] => json!(one),
@@ -152,10 +154,10 @@ fn one_or_more(texts: &[String]) -> Value {
     }
 }
 
-const EVERY: &[Job] = &[Job::Plan, Job::Build, Job::Promote, Job::Gc, Job::ManagedNodes];
+const EVERY: &[Job] = &[Job::Plan, Job::Build, Job::Promote, Job::Gc, Job::Fleet];
 const BUILD: &[Job] = &[Job::Build];
 const GC: &[Job] = &[Job::Gc];
-const COMMANDS: &[Job] = &[Job::Build, Job::ManagedNodes];
+const COMMANDS: &[Job] = &[Job::Build, Job::Fleet];
 const CHANNELS: &[Job] = &[Job::Promote, Job::Gc];
 const IMAGES: &[Job] = &[Job::Build, Job::Promote, Job::Gc];
 
@@ -188,7 +190,8 @@ fn anything() -> Vec<String> {
     vec!["*".to_owned()]
 }
 
-/// Resources of EC2 by kind, in any region and account: images and snapshots of other owners have no account, or another one.
+/// ARNs of EC2 resources of these types, in any region and account: the ARNs of other owners' images and snapshots have no account, or
+/// another one.
 fn of_kinds(scope: &Scope, kinds: &[&str]) -> Vec<String> {
     kinds.iter().map(|kind| format!("arn:{}:ec2:*:*:{kind}/*", scope.partition)).collect()
 }
@@ -223,7 +226,7 @@ fn making(scope: &Scope) -> Vec<Statement> {
         Statement::new("UseImages", BUILD, USE, of_kinds(scope, USED)),
         Statement::new("UseNetworks", BUILD, &["ec2:CreateSecurityGroup"], of_kinds(scope, &["vpc"])),
     ];
-    // CreateImage also needs the instance: of any other one it would be a copy of that instance's disks.
+    // CreateImage is also authorized on the instance. Without the condition it could copy the disks of any instance.
     statements.push(
         Statement::new("ImageOfOurs", BUILD, &["ec2:CreateImage"], of_kinds(scope, &["instance"])).when(is_ours()),
     );
@@ -232,7 +235,7 @@ fn making(scope: &Scope) -> Vec<Statement> {
             .when(json!({ "StringEquals": { "ec2:CreateAction": TAGGING } })),
     );
     if !scope.roles.is_empty() {
-        // The service principal of EC2 has the partition's DNS suffix in China.
+        // In China, the service principal of EC2 may have the partition's DNS suffix.
         let services: &[&str] = match scope.partition {
             Partition::China => &["ec2.amazonaws.com", "ec2.amazonaws.com.cn"],
             Partition::Commercial | Partition::GovCloud | Partition::EuropeanSovereign => &["ec2.amazonaws.com"],
@@ -261,7 +264,8 @@ fn changing(scope: &Scope) -> Vec<Statement> {
     ]
 }
 
-/// `--via ssm` runs one document on our instances; `ssm keepalive` on nodes that somebody has tagged as ours.
+/// `--via ssm` runs one document on the instances of a run, `ssm keepalive` on nodes that an administrator has tagged
+/// `ManagedBy=agent-ami`.
 fn commanding(scope: &Scope) -> Vec<Statement> {
     let partition = scope.partition;
     let nodes =
@@ -283,7 +287,8 @@ fn pointing(scope: &Scope) -> Option<Statement> {
     Some(Statement::new("PointChannels", CHANNELS, &["ssm:DeleteParameter", "ssm:PutParameter"], parameters))
 }
 
-/// Keys are used by EC2 for us, and only looked at by ourselves (KMS developer guide, "kms:ViaService" and "kms:GrantIsForAWSResource").
+/// EC2 uses the keys for the role, which itself only describes them (KMS developer guide, "kms:ViaService" and
+/// "kms:GrantIsForAWSResource").
 fn keys(scope: &Scope) -> Vec<Statement> {
     let via = json!({ "kms:ViaService": format!("ec2.*.{}", scope.partition.dns_suffix()) });
     let mut statements = Vec::new();

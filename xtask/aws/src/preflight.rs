@@ -1,8 +1,9 @@
-//! What must hold before the first mutating call, in every region: identity, account, lifetime of the credentials, permissions, network.
+//! Checks before the first mutating call, in every region: identity, account, expiry of the credentials, permissions, network, quotas, KMS
+//! keys.
 //!
-//! All problems are listed at once, each with its remedy; finding them one by one costs a release each. Permissions are asked for by DryRun,
-//! with the parameters of the real calls (EC2 API reference, "DryRun"). What has no DryRun is read: parameters, quotas, the state of KMS keys.
-//! Whether a key's policy lets EC2 use it is known only when it is used.
+//! All problems are reported together, each with its fix. Permissions are checked by DryRun with the parameters of the real calls (EC2 API
+//! reference, "DryRun"). Parameters, quotas and KMS keys have no DryRun and are read. Whether a key policy allows EC2 to use the key is
+//! known only at its first use.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -26,21 +27,21 @@ use crate::request::{self, Owner};
 use crate::settings::{Settings, Via};
 use crate::{base, image, limits, ours, parameters, record};
 
-/// How long a release takes on EC2, generously: build, image, two boots, copies.
+/// Upper estimate of the duration of a release on EC2: build, image, two boots, copies.
 const RELEASE: Duration = Duration::from_secs(60 * 60);
-/// An id that nothing has, for a call whose subject is not there yet.
+/// An id of no instance, for calls that require one before there is an instance.
 const NO_INSTANCE: &str = "i-00000000";
-/// The same for a command of Systems Manager.
+/// An id of no command of Systems Manager.
 const NO_COMMAND: &str = "00000000-0000-0000-0000-000000000000";
-/// The same for the image that is copied, where the base image is not known either.
+/// An id of no image, used where the base image was not found.
 const NO_IMAGE: &str = "ami-00000000";
-/// A public key of which nobody has the private one: the curve's base point.
+/// A valid public key without a known private key: the base point of the curve.
 const PUBLIC_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFhmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZm";
-/// What a preflight's requests are named and tagged with.
+/// Name and run tag in the requests of the preflight.
 const NAME: &str = "agent-ami-preflight";
 
-/// What everything is asked about.
-struct Asked<'a> {
+/// The inputs of the checks.
+struct Checks<'a> {
     clients: &'a Clients,
     settings: &'a Settings,
     home: &'a str,
@@ -48,7 +49,8 @@ struct Asked<'a> {
     owner: Owner<'a>,
 }
 
-/// Looks at identity, account, lifetime, regions, network and permissions; returns the identity.
+/// Checks identity, account, expiry of the credentials, regions, network and permissions. Returns a text with the identity, and with the
+/// problems of the best-effort regions.
 pub fn check(
     driver: &Driver,
     clients: &Clients,
@@ -56,16 +58,16 @@ pub fn check(
     home: &str,
     ebs_source: &AmazonEbsSource,
 ) -> Result<String> {
-    // Without an identity nothing else can be asked.
+    // Without an identity every other call fails, too.
     let identity = driver.wait(clients.sts().get_caller_identity().send())?.called("sts:GetCallerIdentity")?;
     let (account, arn) = (identity.account().unwrap_or_default(), identity.arn().unwrap_or_default());
     let mut problems = Vec::new();
     if !settings.accounts.is_empty() && !settings.accounts.iter().any(|a| a == account) {
         problems.push(format!(
-            "the credentials are for account {account}, which `accounts` in ami.toml does not list: use another profile, or list it"
+            "the credentials are for account {account}, which `accounts` in ami.toml does not list: use another profile, or add it"
         ));
     }
-    problems.extend(lifetime(driver.wait(clients.credentials_end())?));
+    problems.extend(expiry(driver.wait(clients.credentials_expiry())?));
     let base = match base::find(driver, clients, home, ebs_source) {
         Ok(base) => Some(base.id),
         Err(error) if error.exit() == Exit::Interrupted => return Err(error),
@@ -74,35 +76,35 @@ pub fn check(
             None
         }
     };
-    let asked = Asked {
+    let checks = Checks {
         clients,
         settings,
         home,
         order: Order::builder(ebs_source, base.as_deref().unwrap_or(NO_IMAGE), settings),
         owner: Owner { run: NAME, purpose: "preflight", lifetime: settings.lifetime },
     };
-    let found = driver.wait(asked.everywhere())?.map_err(|ignored| stopped(driver, clients, &ignored))?;
-    let (spared, rest): (Vec<_>, Vec<_>) =
+    let found = driver.wait(checks.all_regions())?.map_err(|ignored| stopped(driver, clients, &ignored))?;
+    let (tolerated, rest): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|(region, _)| region != home && settings.best_effort.contains(region));
     problems.extend(rest.into_iter().map(|(region, problem)| format!("{region}: {problem}")));
     if problems.is_empty() {
-        let spared = spared.iter().map(|(region, problem)| format!("\n{region}, best effort: {problem}"));
-        return Ok(format!("working as {arn} in account {account}{}", spared.collect::<String>()));
+        let tolerated = tolerated.iter().map(|(region, problem)| format!("\n{region}, best effort: {problem}"));
+        return Ok(format!("working as {arn} in account {account}{}", tolerated.collect::<String>()));
     }
     let list: String = problems.iter().map(|p| format!("\n- {p}")).collect();
     Err(Exit::Precondition.error(
-        format_args!("AWS is not ready for {arn}:{list}"),
-        "`cargo xtask iam-policy` prints the policy that the pipeline needs",
+        format_args!("preflight failed for {arn}:{list}"),
+        "fix these problems; `cargo xtask iam-policy` prints the IAM policy that the pipeline requires",
     ))
 }
 
-/// The problem of credentials that end before a release does.
-fn lifetime(end: Option<SystemTime>) -> Option<String> {
-    let left = end?.duration_since(SystemTime::now()).unwrap_or_default();
+/// The problem if the credentials expire before the end of a release.
+fn expiry(expiry: Option<SystemTime>) -> Option<String> {
+    let left = expiry?.duration_since(SystemTime::now()).unwrap_or_default();
     (left < RELEASE).then(|| {
         format!(
-            "the credentials end in {} min and cannot be renewed by this program; a release may take {} min: sign in again first, or use a profile, \
-             whose credentials are renewed",
+            "the credentials expire in {} min and cannot be renewed by this program; a release may take {} min: sign in again, or use a profile \
+             with credentials that can be renewed",
             left.as_secs() / 60,
             RELEASE.as_secs() / 60
         )
@@ -116,46 +118,46 @@ fn with_help(error: &Error) -> String {
     }
 }
 
-/// A fault that stops a release, with its remedy.
+/// An AWS error as a problem, with its fix.
 fn problem(aws_error: &AwsError) -> String {
-    format!("{aws_error}: {}", aws_error.remedy())
+    format!("{aws_error}: {}", aws_error.hint())
 }
 
-/// Adds what is wrong with something, or that nobody may look.
-fn add(problems: &mut Vec<String>, looked: std::result::Result<Option<String>, AwsError>) {
-    problems.extend(looked.unwrap_or_else(|aws_error| Some(problem(&aws_error))));
+/// Adds the problem that a check found, or the AWS error that stopped the check.
+fn add(problems: &mut Vec<String>, found: std::result::Result<Option<String>, AwsError>) {
+    problems.extend(found.unwrap_or_else(|aws_error| Some(problem(&aws_error))));
 }
 
-/// The end of a run whose endpoint ignores DryRun. What it made is removed at once: no run knows of it.
+/// The error for an endpoint that executed DryRun calls. Removes what they created: the ledger has no record of it.
 fn stopped(driver: &Driver, clients: &Clients, ignored: &[Ignored]) -> Error {
     let undone = ignored.iter().map(|one| (one, driver.finish(one.undo(clients))));
     dry::stop(undone.collect())
 }
 
-impl Asked<'_> {
-    /// The problems of all regions, home first. An endpoint that ignores DryRun ends the asking.
-    async fn everywhere(&self) -> Result<Vec<(String, String)>, Vec<Ignored>> {
+impl Checks<'_> {
+    /// The problems of all regions, the home region first. Stops at an endpoint that ignores DryRun.
+    async fn all_regions(&self) -> Result<Vec<(String, String)>, Vec<Ignored>> {
         let home = self.clients.ec2(self.home);
-        // Asked first, because nothing is made where it is ignored.
+        // The first DryRun is a read call, which creates nothing at an endpoint that ignores DryRun.
         let probe = home.describe_images().owners("self").max_results(5).dry_run(true).send();
         let mut found = Vec::new();
-        let probe = dry::ask(self.home, probe, "ec2:DescribeImages", |_| Made::Nothing).await;
+        let probe = dry::check(self.home, probe, "ec2:DescribeImages", |_| Made::Nothing).await;
         found.extend(probe.map_err(|ignored| vec![ignored])?);
         let mut problems: Vec<(String, String)> =
             found.iter().map(|aws_error| (self.home.to_owned(), problem(aws_error))).collect();
-        let (usable, closed) = match self.enabled(&home).await {
+        let (usable, unusable) = match self.enabled(&home).await {
             Ok(regions) => regions,
             Err(aws_error) => {
                 problems.push((self.home.to_owned(), problem(&aws_error)));
                 (self.settings.regions.clone(), Vec::new())
             }
         };
-        problems.extend(closed);
+        problems.extend(unusable);
         if usable.iter().any(|region| region == self.home) {
             let at_home = self.at_home(&home).await.map_err(|ignored| vec![ignored])?;
             problems.extend(at_home.into_iter().map(|problem| (self.home.to_owned(), problem)));
         }
-        // All are asked at once, so more than one may have made something.
+        // The regions are checked concurrently, so several calls may have created something.
         let mut ignored = Vec::new();
         for answer in join_all(usable.iter().map(|region| self.in_region(region))).await {
             match answer {
@@ -166,32 +168,31 @@ impl Asked<'_> {
         if ignored.is_empty() { Ok(problems) } else { Err(ignored) }
     }
 
-    /// The regions that can be used, and those that cannot, with the reason.
+    /// The enabled regions of ami.toml, and the others with the reason.
     async fn enabled(&self, home: &Client) -> Result<(Vec<String>, Vec<(String, String)>), AwsError> {
         let answer = home.describe_regions().all_regions(true).send().await.called("ec2:DescribeRegions")?;
-        let (mut usable, mut closed) = (Vec::new(), Vec::new());
+        let (mut usable, mut unusable) = (Vec::new(), Vec::new());
         for region in &self.settings.regions {
             let known = answer.regions().iter().find(|known| known.region_name() == Some(region));
             match known.map(|known| known.opt_in_status()) {
                 None => {
-                    let why =
-                        format!("EC2 in {} knows no region of this name: correct [regions] in ami.toml", self.home);
-                    closed.push((region.clone(), why));
+                    let why = format!("EC2 in {} has no region of this name: correct [regions] in ami.toml", self.home);
+                    unusable.push((region.clone(), why));
                 }
                 Some(Some("not-opted-in")) => {
                     let why = format!(
-                        "the region is not enabled for this account: `aws account enable-region --region-name {region}`, or take it out of \
+                        "the region is not enabled for this account: run `aws account enable-region --region-name {region}`, or remove it from \
                          [regions] in ami.toml"
                     );
-                    closed.push((region.clone(), why));
+                    unusable.push((region.clone(), why));
                 }
                 Some(_) => usable.push(region.clone()),
             }
         }
-        Ok((usable, closed))
+        Ok((usable, unusable))
     }
 
-    /// What the home region alone is asked: a builder, and an image of it.
+    /// The problems of the home region alone: the start of a builder, and an image of it.
     async fn at_home(&self, ec2: &Client) -> Result<Vec<String>, Ignored> {
         let mut aws_errors = Vec::new();
         let mut problems = Vec::new();
@@ -200,7 +201,7 @@ impl Asked<'_> {
         let subnet = match subnets.called("ec2:DescribeSubnets") {
             Ok(subnets) if subnets.is_empty() => {
                 problems.push(
-                    "the account has no default subnet: set `build_subnet_id` below [packer] in ami.toml, or make a default VPC (`aws ec2 \
+                    "the account has no default subnet: set `build_subnet_id` in [packer] of ami.toml, or create a default VPC (`aws ec2 \
                      create-default-vpc`)"
                         .to_owned(),
                 );
@@ -212,19 +213,19 @@ impl Asked<'_> {
                 None
             }
         };
-        // Spot instances have quotas of their own.
+        // Spot instances have separate quotas.
         if let Some(kind) = self.order.types.first().filter(|_| self.order.spot.is_empty()) {
-            add(&mut problems, limits::room_for_an_instance(self.clients, self.home, kind).await);
+            add(&mut problems, limits::vcpu_quota(self.clients, self.home, kind).await);
         }
         for key in self.order.disks.iter().filter_map(|disk| disk.kms_key_id.as_deref()) {
-            add(&mut problems, limits::usable_key(self.clients, self.home, key).await);
+            add(&mut problems, limits::kms_key(self.clients, self.home, key).await);
         }
         let tags = |kind: ResourceType| self.owner.tags(kind, &self.order.tags);
         if self.settings.via == Via::Ssh {
             let call = ec2.import_key_pair().key_name(NAME).public_key_material(PUBLIC_KEY.as_bytes().to_vec().into());
             let call = call.tag_specifications(tags(ResourceType::KeyPair)).dry_run(true).send();
             aws_errors
-                .extend(dry::ask(self.home, call, "ec2:ImportKeyPair", |_| Made::KeyPair(NAME.to_owned())).await?);
+                .extend(dry::check(self.home, call, "ec2:ImportKeyPair", |_| Made::KeyPair(NAME.to_owned())).await?);
             if self.order.groups.is_empty() {
                 let vpc = subnet.as_ref().and_then(Subnet::vpc_id).map(str::to_owned);
                 let call = ec2.create_security_group().group_name(NAME).description("preflight").set_vpc_id(vpc);
@@ -232,14 +233,14 @@ impl Asked<'_> {
                 let made = |answer: &CreateSecurityGroupOutput| {
                     Made::SecurityGroup(answer.group_id().unwrap_or_default().to_owned())
                 };
-                aws_errors.extend(dry::ask(self.home, call, "ec2:CreateSecurityGroup", made).await?);
+                aws_errors.extend(dry::check(self.home, call, "ec2:CreateSecurityGroup", made).await?);
             }
         }
         let kind = self.order.types.first().map(String::as_str).unwrap_or_default();
         let place = subnet.as_ref().and_then(Subnet::subnet_id);
         let call =
             request::instance(ec2, &self.order, self.owner, kind, place, &self.order.groups).dry_run(true).send();
-        aws_errors.extend(dry::ask(self.home, call, "ec2:RunInstances", Made::instances).await?);
+        aws_errors.extend(dry::check(self.home, call, "ec2:RunInstances", Made::instances).await?);
         let call = ec2
             .create_image()
             .tag_specifications(tags(ResourceType::Image))
@@ -249,14 +250,14 @@ impl Asked<'_> {
             .dry_run(true)
             .send();
         let made = |answer: &CreateImageOutput| Made::image(answer.image_id());
-        let refused = dry::ask(self.home, call, "ec2:CreateImage", made).await?;
-        // The policy allows images of our instances, and this one is nobody's: what it says of that instance says nothing of the builder.
+        let refused = dry::check(self.home, call, "ec2:CreateImage", made).await?;
+        // The policy allows images only of tagged instances, and the placeholder has no tags: its denial does not apply to the builder.
         aws_errors.extend(refused.filter(|aws_error| !aws_error.message.contains(&format!("instance/{NO_INSTANCE}"))));
         problems.extend(aws_errors.iter().map(problem));
         Ok(problems)
     }
 
-    /// What every region is asked: a copy into it, and the channels' parameters.
+    /// The problems of any region: copies to it, changes of images, the channels' parameters, quotas and keys.
     async fn in_region(&self, region: &str) -> Result<Vec<(String, String)>, Ignored> {
         let mut aws_errors = Vec::new();
         if region != self.home {
@@ -275,31 +276,31 @@ impl Asked<'_> {
                 .dry_run(true)
                 .send();
             let made = |answer: &CopyImageOutput| Made::image(answer.image_id());
-            aws_errors.extend(dry::ask(region, call, "ec2:CopyImage", made).await?);
+            aws_errors.extend(dry::check(region, call, "ec2:CopyImage", made).await?);
         }
         aws_errors.extend(self.on_images(region).await?);
         let ssm = self.clients.ssm(region);
         for prefix in &self.settings.prefixes {
-            // Nothing is there under this name, which is answer enough.
+            // No parameter has this name; the call fails only if it is not permitted.
             aws_errors.extend(parameters::get(&ssm, &format!("{prefix}/{NAME}")).await.err());
         }
         if self.settings.via == Via::Ssm && region == self.home {
             let call = ssm.describe_instance_information().max_results(5).send();
             aws_errors.extend(call.await.called("ssm:DescribeInstanceInformation").err());
-            // A command that nobody sent is not found.
+            // No command has this id: an error other than a denial shows that the call is permitted.
             let call = ssm.get_command_invocation().command_id(NO_COMMAND).instance_id(NO_INSTANCE).send();
             let aws_error = call.await.called("ssm:GetCommandInvocation").err();
             aws_errors.extend(aws_error.filter(|aws_error| aws_error.kind == Kind::Denied));
         }
         let mut problems: Vec<String> = aws_errors.iter().map(problem).collect();
-        add(&mut problems, limits::room_for_an_image(self.clients, region).await);
+        add(&mut problems, limits::image_quota(self.clients, region).await);
         if let Some(key) = self.settings.kms_keys.get(region) {
-            add(&mut problems, limits::usable_key(self.clients, region, key).await);
+            add(&mut problems, limits::kms_key(self.clients, region, key).await);
         }
         Ok(problems.into_iter().map(|problem| (region.to_owned(), problem)).collect())
     }
 
-    /// What is done with images later, asked about one of ours that is there already: none may be.
+    /// The AWS errors of changes of images, checked with an existing image that has our tag; none if there is no such image.
     async fn on_images(&self, region: &str) -> Result<Vec<AwsError>, Ignored> {
         let ec2 = self.clients.ec2(region);
         match image::tagged(&ec2, record::RUN, None).await {
@@ -312,8 +313,8 @@ impl Asked<'_> {
     }
 }
 
-/// An error if no image may be made of the builder, asked as soon as there is one: the policy allows it of our own instances alone, so before
-/// that nobody can say.
+/// An error if CreateImage is not permitted for the builder. The policy permits it only for tagged instances, so it cannot be checked
+/// before the builder exists.
 pub(crate) fn capturable(
     driver: &Driver,
     clients: &Clients,
@@ -334,15 +335,15 @@ pub(crate) fn capturable(
         .dry_run(true)
         .send();
     let made = |answer: &CreateImageOutput| Made::image(answer.image_id());
-    match driver.wait(dry::ask(region, call, "ec2:CreateImage", made))? {
+    match driver.wait(dry::check(region, call, "ec2:CreateImage", made))? {
         Err(ignored) => Err(stopped(driver, clients, &[ignored])),
         Ok(Some(aws_error)) => Err(aws_error.into()),
         Ok(None) => Ok(()),
     }
 }
 
-/// True if an instance of an image would start, asked as a DryRun with all that a smoke instance is started with. A role that may only read
-/// cannot ask: then the image must be available, and its snapshots there.
+/// An error unless an instance of an image would start: a DryRun of RunInstances with the parameters of a smoke instance. Where the role
+/// only reads and RunInstances is denied, the image must be available and its snapshots must exist.
 pub(crate) fn launchable(driver: &Driver, clients: &Clients, settings: &Settings, image: &Image) -> Result<()> {
     let kind = settings.smoke_types.first().map_or("t3.micro", String::as_str);
     let order = Order::smoke(image, kind, settings);
@@ -358,15 +359,14 @@ pub(crate) fn launchable(driver: &Driver, clients: &Clients, settings: &Settings
     }
 }
 
-/// An error unless the image is available and all snapshots of its mapping are there.
+/// An error unless the image is available and all snapshots of its block device mapping exist.
 async fn readable(ec2: &Client, image: &Image) -> Result<()> {
     let found = image::by_ids(ec2, std::slice::from_ref(&image.id.0)).await?;
     let Some(ami) = found.first() else {
-        return Err(
-            Exit::Failed.error(format_args!("{} is gone from {}", image.id, image.region), "promote another image")
-        );
+        return Err(Exit::Failed
+            .error(format_args!("{} does not exist in {}", image.id, image.region), "promote another image"));
     };
-    let state = ami.state().map_or("in no known state", |state| state.as_str());
+    let state = ami.state().map_or("in an unknown state", |state| state.as_str());
     if state != "available" {
         return Err(Exit::Failed.error(format_args!("{} is {state}", image.id), "promote another image"));
     }
@@ -381,10 +381,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_that_end_within_a_release_are_a_problem() {
-        let at = |minutes: u64| lifetime(Some(SystemTime::now() + Duration::from_secs(60 * minutes + 30)));
-        assert!(at(5).unwrap().contains("end in 5 min"), "{:?}", at(5));
-        assert!(lifetime(Some(SystemTime::UNIX_EPOCH)).unwrap().contains("end in 0 min"));
-        assert_eq!((at(61), lifetime(None)), (None, None));
+    fn credentials_that_expire_within_a_release_are_a_problem() {
+        let at = |minutes: u64| expiry(Some(SystemTime::now() + Duration::from_secs(60 * minutes + 30)));
+        assert!(at(5).unwrap().contains("expire in 5 min"), "{:?}", at(5));
+        assert!(expiry(Some(SystemTime::UNIX_EPOCH)).unwrap().contains("expire in 0 min"));
+        assert_eq!((at(61), expiry(None)), (None, None));
     }
 }

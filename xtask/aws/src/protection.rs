@@ -1,4 +1,4 @@
-//! What keeps an image from being removed, beyond its users: deregistration protection before, the Recycle Bin after.
+//! Deregistration protection of images, and the Recycle Bin.
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
@@ -7,10 +7,10 @@ use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::image;
 use crate::wait::retried;
 
-/// What to know when an image cannot be removed that was protected a moment ago (EC2 user guide, "Protect an AMI from deregistration").
-pub const COOLDOWN: &str = "its deregistration protection is lifted; EC2 lets it be removed 24 hours after that";
+/// Why an image cannot be removed right after its protection was disabled (EC2 user guide, "Protect an AMI from deregistration").
+pub const COOLDOWN: &str = "its deregistration protection is disabled now; EC2 allows the removal 24 hours later";
 
-/// Protects an image; when that is lifted, it holds for another 24 hours.
+/// Enables deregistration protection with a cooldown: it holds for 24 hours after it is disabled.
 pub async fn put(ec2: &Client, id: &str) -> Result<(), AwsError> {
     if is_protected(ec2, id).await? {
         return Ok(());
@@ -19,7 +19,7 @@ pub async fn put(ec2: &Client, id: &str) -> Result<(), AwsError> {
     retried(|| call.clone().send(), "ec2:EnableImageDeregistrationProtection").await.map(drop)
 }
 
-/// Lifts an image's protection; true if there was one.
+/// Disables deregistration protection; false if it was not enabled.
 pub async fn lift(ec2: &Client, id: &str) -> Result<bool, AwsError> {
     if !is_protected(ec2, id).await? {
         return Ok(false);
@@ -34,8 +34,8 @@ async fn is_protected(ec2: &Client, id: &str) -> Result<bool, AwsError> {
     Ok(found.first().and_then(|ami| ami.deregistration_protection()).is_some_and(|state| state.starts_with("enabled")))
 }
 
-/// Until when the Recycle Bin keeps an image that was deregistered, if a retention rule has put it there. Where that cannot be asked nothing
-/// is known of it; nothing depends on it, so nothing is asked twice.
+/// When a deregistered image leaves the Recycle Bin; `None` if no retention rule put it there. The result is only a note for the user, so a
+/// failed call is not retried and also gives `None`.
 pub async fn in_recycle_bin(ec2: &Client, id: &str) -> Option<String> {
     let once = aws_sdk_ec2::Config::builder().retry_config(RetryConfig::disabled());
     let call = ec2.list_images_in_recycle_bin().image_ids(id).customize().config_override(once);

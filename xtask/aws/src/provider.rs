@@ -1,4 +1,4 @@
-//! `--on aws` as commands need it.
+//! The `Provider` of `--on aws`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ use crate::drive::Driver;
 use crate::settings::{Patiences, Settings, Via};
 use crate::{policy, ssm};
 
-/// The provider, opened as often as a command likes: driver and clients are made once.
+/// The provider. Driver and clients are created once, at the first `open`.
 #[derive(Debug, Default)]
 pub struct OnAws {
     opened: OnceLock<(Arc<Driver>, Clients)>,
@@ -50,7 +50,7 @@ impl Provider for OnAws {
             cli::Via::Ssm => Via::Ssm,
         });
         let Some(home) = settings.regions.first() else {
-            return Err(Exit::Usage.error("ami.toml names no region on AWS", "add aws = [\"us-east-1\"] to [regions]"));
+            return Err(Exit::Usage.error("no AWS region in ami.toml", "add aws = [\"us-east-1\"] to [regions]"));
         };
         let (driver, clients) = self.opened(config, home)?;
         Ok(Ec2::new(driver, &clients, settings, state, run))
@@ -83,7 +83,7 @@ impl Provider for OnAws {
     ) -> Result<Box<dyn ManagedNodes>> {
         let Some(home) = regions.first() else {
             return Err(
-                Exit::Usage.error("no region to look in", "pass --region, or add some to [regions] in ami.toml")
+                Exit::Usage.error("no AWS region given", "pass --region, or add regions to [regions] in ami.toml")
             );
         };
         let (driver, clients) = self.opened(config, home)?;
@@ -101,7 +101,7 @@ impl Provider for OnAws {
     }
 }
 
-/// `[aws]` and its neighbours in this crate's own types.
+/// `[aws]` and related sections of ami.toml, in this crate's types.
 pub fn settings(config: &Config) -> Settings {
     let aws = &config.aws;
     let set = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());

@@ -1,8 +1,8 @@
-//! An image's record, kept in the AMI's tags: what is known about an image travels with it and needs no file of ours.
+//! The record of an image as tags of the AMI, so that every machine of the account can read it.
 //!
-//! Pure, both ways. The only module that names our tags: [`SCHEMA`] has all of them. EC2 allows 50 tags of a resource, keys of 128 and
-//! values of 256 characters (EC2 user guide, "Tag restrictions"): what a template gives is refused where it is too much ([`room`]), what
-//! is ours is cut where it is too long.
+//! Pure. Only this module names the tags of agent-ami; [`SCHEMA`] lists them. EC2 allows 50 tags of a resource, with keys of up to 128 and
+//! values of up to 256 characters (EC2 user guide, "Tag restrictions"): template tags beyond these limits are errors
+//! ([`check_template_tags`]), the values of our own tags are truncated.
 
 use std::collections::BTreeMap;
 
@@ -12,61 +12,61 @@ use xtask::cloud::{BaseRecord, Capture, Corrupt, Identity, Image, ImageId, Liste
 use xtask::recipe::Digest;
 use xtask::stage::smoke::Record;
 
-/// Prefix of our own tags.
+/// Prefix of the tags of agent-ami.
 const PREFIX: &str = "agent-ami:";
-/// The tag that says an image is ours, and which image of ami.toml it is.
+/// Name of the image in ami.toml. Every image of agent-ami has this tag.
 pub const IMAGE: &str = "agent-ami:image";
-/// The tag every resource of a run bears.
+/// Id of the run. Every resource of a run has this tag.
 pub const RUN: &str = "agent-ami:run";
 /// The recipe hash, by which an unchanged build finds its image.
 pub const RECIPE: &str = "agent-ami:recipe";
-/// The tag that says that something is ours; policies are made of it.
+/// The tag of every resource of agent-ami; conditions of the IAM policies use it.
 pub const OURS: (&str, &str) = ("ManagedBy", "agent-ami");
 /// The image's version in ami.toml.
 const VERSION: &str = "agent-ami:version";
-/// The base image: its id, its name, and what digest a plan knows it by.
+/// The base image: its id, its name, and the digest that plans use for it.
 const BASE: &str = "agent-ami:base";
 const BASE_NAME: &str = "agent-ami:base-name";
 const BASE_DIGEST: &str = "agent-ami:base-digest";
-/// Who built it: `native`, `packer`.
+/// The engine that built the image: `native`, `packer`.
 const ENGINE: &str = "agent-ami:engine";
-/// Who the builder was: SHA-256 fingerprints of its host keys, and its machine-id.
+/// Identity of the builder: SHA-256 fingerprints of its host keys, and its machine-id.
 const HOST_KEYS: &str = "agent-ami:host-keys";
 const MACHINE_ID: &str = "agent-ami:machine-id";
-/// What copies of one image share.
+/// Digest that all copies of an image share.
 pub const CONTENT: &str = "agent-ami:content";
-/// The image a copy was made from.
+/// Id of the image that a copy was made from.
 pub const COPIED_FROM: &str = "agent-ami:copied-from";
-/// The run that waits for a copy in progress, which need not be the one that built its source.
+/// The run that waits for a copy in progress. It may be another one than the run that built the source.
 pub const COPY_RUN: &str = "agent-ami:copy-run";
-/// Until when nobody else may take such a copy away, RFC 3339.
+/// Time until which no other run may remove such a copy, RFC 3339.
 pub const COPY_EXPIRES: &str = "agent-ami:copy-expires";
-/// What an instance is for: `builder`, `smoke-t3.micro`.
+/// Purpose of a temporary resource: `builder`, `smoke-t3.micro`.
 pub const PURPOSE: &str = "agent-ami:purpose";
-/// When a resource of a run may be taken away, RFC 3339.
+/// Time after which a resource of a run may be removed, RFC 3339.
 pub const EXPIRES: &str = "agent-ami:expires";
 
-/// Prefix of what people and pipelines note on an image.
+/// Prefix of marks, which people and pipelines set on an image.
 const MARK: &str = "agent-ami:mark:";
-/// How the image was judged, for machines that have no report of it: `passed 2026-11-21T10:00:00Z`.
+/// Result and time of the smoke test, for machines without its report: `passed 2026-11-21T10:00:00Z`.
 const SMOKE: &str = "agent-ami:smoke";
-/// By which spec.
+/// Digest of the smoke spec.
 const SMOKE_SPEC: &str = "agent-ami:smoke-spec";
-/// In which passes, `first boot on t3.micro, after reboot on t3.micro`.
+/// Passes of the smoke test: `first boot on t3.micro, after reboot on t3.micro`.
 const SMOKE_PASSES: &str = "agent-ami:smoke-passes";
 
-/// A tag of ours.
+/// A tag of agent-ami.
 #[derive(Clone, Copy, Debug)]
 pub struct TagOf {
-    /// Its key; of marks its prefix.
+    /// Its key.
     pub key: &'static str,
-    /// The resources that bear it.
+    /// The resources that have it.
     pub on: &'static str,
-    /// How it is cut if it is too long for EC2, if it may be.
+    /// How a value that is too long for EC2 is truncated; empty for values that are never too long.
     pub cut: &'static str,
 }
 
-/// All tags of ours. `ARCHITECTURE.md` says what each means; a test holds both together.
+/// All tags of agent-ami except for marks. `ARCHITECTURE.md` explains each; a test compares both.
 pub const SCHEMA: [TagOf; 20] = [
     TagOf { key: OURS.0, on: "all", cut: "" },
     TagOf { key: RUN, on: "all", cut: "" },
@@ -90,18 +90,18 @@ pub const SCHEMA: [TagOf; 20] = [
     TagOf { key: COPY_EXPIRES, on: "copies", cut: "" },
 ];
 
-/// How many tags EC2 allows, and how long they may be.
+/// EC2's limits: number of tags of a resource, characters of a key, characters of a value.
 const TAGS: usize = 50;
 const KEY: usize = 128;
 const VALUE: usize = 256;
-/// How many marks an image may get beside the tags of [`SCHEMA`]: `quarantined`, `deprecated`, one for each channel.
+/// Number of marks that an image may have in addition to the tags of [`SCHEMA`]: `quarantined`, `deprecated`, one for each channel.
 const MARKS: usize = 10;
 
-/// Refuses tags of a template that leave no room for ours, or that EC2 would refuse after the build.
-pub fn room(template: &BTreeMap<String, String>) -> Result<(), String> {
+/// An error for template tags that are too many beside the tags of agent-ami, or that EC2 would refuse after the build.
+pub fn check_template_tags(template: &BTreeMap<String, String>) -> Result<(), String> {
     let most = TAGS - SCHEMA.len() - MARKS;
     if template.len() > most {
-        return Err(format!("it has {} tags; EC2 allows {TAGS}, and {most} are the template's", template.len()));
+        return Err(format!("{} tags; EC2 allows {TAGS}, of which a template may use {most}", template.len()));
     }
     for (key, value) in template {
         let reserved = key.starts_with("aws:") || (key.starts_with(PREFIX) && key != RUN);
@@ -109,13 +109,13 @@ pub fn room(template: &BTreeMap<String, String>) -> Result<(), String> {
         if key.is_empty() || reserved || long {
             let why =
                 if reserved { "its prefix is reserved" } else { "keys have 1 to 128 characters, values up to 256" };
-            return Err(format!("tag `{key}` is not possible: {why}"));
+            return Err(format!("tag `{key}` is invalid: {why}"));
         }
     }
     Ok(())
 }
 
-/// A text as a value: one that is too long ends in an ellipsis.
+/// A text as a tag value, truncated with an ellipsis if it is too long.
 fn value(text: &str) -> String {
     if text.chars().count() <= VALUE {
         return text.to_owned();
@@ -123,7 +123,7 @@ fn value(text: &str) -> String {
     text.chars().take(VALUE - 1).chain(['…']).collect()
 }
 
-/// Whole items as a value, as many as have room.
+/// Items joined to a tag value: as many whole ones as fit.
 fn items(items: &[String], separator: &str) -> String {
     let mut text = String::new();
     for item in items {
@@ -136,39 +136,39 @@ fn items(items: &[String], separator: &str) -> String {
     text
 }
 
-/// What the tags say.
+/// The contents of an image's tags.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// Which image of ami.toml.
+    /// Name of the image in ami.toml.
     pub image: &'a str,
     /// Its version.
     pub version: &'a str,
-    /// What was done.
+    /// Hash of the recipe.
     pub recipe_hash: Digest,
-    /// To which base.
+    /// The base image.
     pub base: &'a BaseRecord,
-    /// By which engine.
+    /// Name of the engine.
     pub engine: &'a str,
-    /// On which machine.
+    /// Identity of the builder.
     pub builder: &'a Identity,
-    /// In which run.
+    /// Id of the run.
     pub run: &'a str,
 }
 
 impl<'a> Facts<'a> {
-    /// Of an image to be captured.
+    /// The facts of an image to be captured.
     pub fn of_capture(capture: &'a Capture, base: &'a BaseRecord, run: &'a str) -> Self {
         let Capture { image, version, recipe_hash, engine, builder, .. } = capture;
         Self { image, version, recipe_hash: *recipe_hash, base, engine, builder, run }
     }
 
-    /// Of an image that is there.
+    /// The facts of an existing image.
     pub fn of_image(image: &'a Image) -> Self {
         let Image { image, version, recipe_hash, base, engine, builder, run, .. } = image;
         Self { image, version, recipe_hash: *recipe_hash, base, engine, builder, run }
     }
 
-    /// As tags, beside the template's.
+    /// The facts as tags, with the template's tags.
     pub fn tags(&self, template: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut tags = template.clone();
         tags.retain(|_, value| !value.is_empty());
@@ -200,22 +200,23 @@ pub fn marks(tags: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     tags.iter().filter_map(|(key, value)| Some((key.strip_prefix(MARK)?.to_owned(), value.clone()))).collect()
 }
 
-/// A verdict as tags.
+/// A smoke record as tags.
 pub fn smoke_tags(record: &Record) -> BTreeMap<String, String> {
-    let smoke_record = if record.passed { "passed" } else { "failed" };
+    let result = if record.passed { "passed" } else { "failed" };
     let tags = [
-        (SMOKE, format!("{smoke_record} {}", record.at)),
+        (SMOKE, format!("{result} {}", record.at)),
         (SMOKE_SPEC, record.spec_sha256.to_string()),
-        // A pass that has no room was not made, as far as other machines know: that is the safe side.
+        // Other machines take a pass that does not fit as one that did not run.
         (SMOKE_PASSES, items(&record.passes, ", ")),
     ];
     tags.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-/// The verdict that the tags hold, each pass with one check that says where it is from: the reports are where the judging was.
+/// The smoke record in the tags. Each pass has a report with one check, which names the tags as its source: the full reports are on the
+/// machine that ran the smoke test.
 pub fn smoke_record(tags: &BTreeMap<String, String>, content: Digest) -> Option<Record> {
-    let (smoke_record, at) = tags.get(SMOKE)?.split_once(' ')?;
-    let passed = smoke_record == "passed";
+    let (result, at) = tags.get(SMOKE)?.split_once(' ')?;
+    let passed = result == "passed";
     let passes: Vec<String> = tags.get(SMOKE_PASSES)?.split(", ").map(str::to_owned).collect();
     let report = || Report {
         schema: 1,
@@ -226,7 +227,7 @@ pub fn smoke_record(tags: &BTreeMap<String, String>, content: Digest) -> Option<
             name: "tags".to_owned(),
             outcome: if passed { Outcome::Pass } else { Outcome::Fail },
             seconds: 0.0,
-            message: format!("the image's tags say: {smoke_record} {at}"),
+            message: format!("from the image's tags: {result} {at}"),
         }],
         wall_seconds: 0.0,
         slowest_seconds: 0.0,
@@ -243,28 +244,28 @@ pub fn smoke_record(tags: &BTreeMap<String, String>, content: Digest) -> Option<
     })
 }
 
-/// When the verdict that the tags hold was reached.
+/// Time of the smoke test in the tags.
 pub fn smoked(tags: &BTreeMap<String, String>) -> Option<jiff::Timestamp> {
     tags.get(SMOKE)?.split_once(' ')?.1.parse().ok()
 }
 
-/// What copies of this image share: it never changes, whatever happens to its first copy.
+/// The digest that all copies of this image share. It depends only on the image's id, so it stays valid when the image is removed.
 pub fn content(id: &str) -> Digest {
     Digest::of(id.as_bytes())
 }
 
-/// The SDK's form.
+/// Tags as the SDK's type.
 pub fn sdk_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
     tags.iter().map(|(k, v)| Tag::builder().key(k).value(v).build()).collect()
 }
 
-/// Plain tags.
+/// Tags of the SDK as a map.
 pub fn plain_tags(tags: &[Tag]) -> BTreeMap<String, String> {
     let pair = |t: &Tag| (t.key().unwrap_or_default().to_owned(), t.value().unwrap_or_default().to_owned());
     tags.iter().map(pair).collect()
 }
 
-/// An AMI of ours as its record.
+/// The record of an AMI, or the problem with its state or tags.
 pub fn read(region: &str, ami: &Ami) -> Listed {
     let id = ImageId(ami.image_id().unwrap_or_default().to_owned());
     match image(region, &id, ami) {
@@ -278,12 +279,12 @@ pub fn read(region: &str, ami: &Ami) -> Listed {
 
 fn image(region: &str, id: &ImageId, ami: &Ami) -> Result<Image, String> {
     match ami.state() {
-        // Disabled: it is whole, and can be enabled again.
+        // A disabled image is complete, and can be enabled again.
         Some(ImageState::Available | ImageState::Disabled) => {}
-        state => return Err(format!("its state is {}", state.map_or("unknown", ImageState::as_str))),
+        state => return Err(format!("state is {}", state.map_or("unknown", ImageState::as_str))),
     }
     let tags = plain_tags(ami.tags());
-    let tag = |name: &str| tags.get(name).cloned().ok_or_else(|| format!("it has no tag `{name}`"));
+    let tag = |name: &str| tags.get(name).cloned().ok_or_else(|| format!("tag `{name}` is missing"));
     let digest = |name: &str| tag(name)?.parse::<Digest>().map_err(|e| format!("tag `{name}`: {e}"));
     let content = if tags.contains_key(CONTENT) { digest(CONTENT)? } else { content(&id.0) };
     let gib: i64 = ami.block_device_mappings().iter().filter_map(|m| m.ebs()?.volume_size()).map(i64::from).sum();
@@ -313,7 +314,7 @@ fn image(region: &str, id: &ImageId, ami: &Ami) -> Result<Image, String> {
     })
 }
 
-/// The snapshots an AMI consists of.
+/// The snapshots in an AMI's block device mapping.
 pub fn snapshots(ami: &Ami) -> Vec<String> {
     ami.block_device_mappings().iter().filter_map(|m| Some(m.ebs()?.snapshot_id()?.to_owned())).collect()
 }
@@ -347,11 +348,11 @@ mod tests {
     }
 
     #[test]
-    fn a_record_survives_the_way_through_tags() {
+    fn a_record_can_be_read_back_from_tags() {
         let base = BaseRecord { name: "ubuntu-jammy".to_owned(), id: "ami-0".to_owned(), digest: Digest::of(b"base") };
         let template = [("Project".to_owned(), "locus".to_owned()), ("Team".to_owned(), String::new())].into();
         let tags = tagged(&base, &template);
-        assert!(!tags.contains_key("Team"), "EC2 shows an empty tag as a mistake");
+        assert!(!tags.contains_key("Team"), "empty template tags are left out");
         let Listed::Image(image) = read("us-east-1", &ami(&tags)) else { panic!("not readable") };
         assert_eq!((image.base, image.recipe_hash, image.run.as_str()), (base, Digest::of(b"recipe"), "run-1"));
         assert_eq!((image.builder, image.tags["Project"].as_str()), (builder(), "locus"));
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_survives_the_way_through_tags() {
+    fn a_smoke_record_can_be_read_back_from_tags() {
         let content = Digest::of(b"ami-1");
         let record = Record {
             schema: 1,
@@ -408,18 +409,18 @@ mod tests {
     }
 
     #[test]
-    fn a_template_may_not_take_the_room_of_our_tags() {
+    fn template_tags_beyond_the_limits_are_refused() {
         let some = |n: usize| (0..n).map(|n| (format!("key-{n}"), "value".to_owned())).collect::<BTreeMap<_, _>>();
-        room(&some(20)).unwrap();
-        assert!(room(&some(21)).unwrap_err().contains("20 are the template's"));
+        check_template_tags(&some(20)).unwrap();
+        assert!(check_template_tags(&some(21)).unwrap_err().contains("a template may use 20"));
         for (key, value) in [("agent-ami:recipe", "x"), ("aws:x", "x"), ("long", &"x".repeat(257))] {
-            assert!(room(&[(key.to_owned(), (*value).to_owned())].into()).unwrap_err().contains(key));
+            assert!(check_template_tags(&[(key.to_owned(), (*value).to_owned())].into()).unwrap_err().contains(key));
         }
-        room(&[(RUN.to_owned(), "run-1".to_owned())].into()).unwrap();
+        check_template_tags(&[(RUN.to_owned(), "run-1".to_owned())].into()).unwrap();
     }
 
     #[test]
-    fn an_image_whose_tags_are_damaged_is_named() {
+    fn an_image_with_damaged_tags_is_reported_with_its_id() {
         let base = BaseRecord::local("x", Digest::of(b"x"));
         let mut tags = tagged(&base, &BTreeMap::new());
         tags.remove(RECIPE);

@@ -1,5 +1,5 @@
-//! The request for an instance, the same whether it is sent, or asked as a DryRun: a DryRun that lacks a tag, a subnet or a profile asks
-//! for another permission than the call needs.
+//! The RunInstances request, shared by the call and its DryRun: a DryRun that lacks a tag, a subnet or a profile would check other
+//! permissions than the call requires.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use aws_smithy_types::base64;
 use crate::order::{self, Order};
 use crate::record::{EXPIRES, OURS, PURPOSE, RUN, sdk_tags};
 
-/// Whose a temporary resource is, and until when.
+/// The owner of temporary resources, and their lifetime.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner<'a> {
-    /// The run.
+    /// Id of the run.
     pub(crate) run: &'a str,
-    /// What it is for: `builder`, `smoke-t3.micro`.
+    /// Purpose of the resources: `builder`, `smoke-t3.micro`.
     pub(crate) purpose: &'a str,
-    /// After this long it may be taken away.
+    /// Time after which they may be removed.
     pub(crate) lifetime: Duration,
 }
 
 impl Owner<'_> {
-    /// The tags of a resource that a call makes: its own, and the owner's. The policy demands `ManagedBy` of each.
+    /// The tags of a new resource: its own, and the owner's. The policy requires `ManagedBy` on each.
     pub(crate) fn tags(&self, kind: ResourceType, own: &BTreeMap<String, String>) -> TagSpecification {
         let mut tags = own.clone();
         tags.retain(|_, value| !value.is_empty());
@@ -43,8 +43,8 @@ impl Owner<'_> {
     }
 }
 
-/// An instance of an order: of this type, in this subnet or in a default one, in these groups or in the VPC's default one. What belongs to
-/// one attempt alone is left to the caller: client token and key pair.
+/// RunInstances for an order, with this type, in this subnet or a default one, in these groups or the VPC's default one. The caller adds
+/// client token and key pair.
 pub(crate) fn instance(
     ec2: &Client,
     order: &Order,
@@ -90,7 +90,7 @@ pub(crate) fn instance(
     }
 }
 
-/// The subnets that an order may be carried out in: the one that it names, or the default ones of each zone.
+/// The subnets for an order: the one that it names, or the default subnet of each zone.
 pub(crate) fn subnets(ec2: &Client, order: &Order) -> DescribeSubnetsFluentBuilder {
     let filter = |name: &str, value: &str| Filter::builder().name(name).values(value).build();
     let call = ec2.describe_subnets();

@@ -1,8 +1,7 @@
-//! A way in without SSH: AWS Systems Manager Run Command. No key pair, no open port, no address of ours.
+//! Access to an instance without SSH, by Run Command of AWS Systems Manager. Needs no key pair, no open port and no address of the caller.
 //!
-//! A command becomes a transient systemd unit with a fixed name that writes to files, and polls read them: what Run Command returns
-//! by itself ends after 24,000 characters (API reference, GetCommandInvocation), and SendCommand knows no client token, so everything
-//! that is sent may arrive twice.
+//! Each command runs in a transient systemd unit with a fixed name and writes to files, which polls read. Run Command itself returns at
+//! most 24,000 characters (API reference, GetCommandInvocation). SendCommand has no client token, so every script may run twice.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,16 +21,16 @@ use crate::aws_error::{AwsError, Kind};
 use crate::drive::Driver;
 use crate::wait::retried;
 
-/// Where commands, inputs and outputs lie on the instance: gone with the boot.
-const FOLDER: &str = "/run/agent-ami-ssm";
-/// Bytes of a file sent at once: SendCommand's parameters are limited to 64 KB, and base64 adds a third.
+/// Directory of commands, inputs and outputs on the instance. A reboot clears it.
+const DIR: &str = "/run/agent-ami-ssm";
+/// Bytes of a file in one SendCommand: its parameters are limited to 64 KB, and base64 adds a third.
 const CHUNK: usize = 36 << 10;
-/// Bytes of each stream read at once: two of them in base64 fit into 24,000 characters.
+/// Bytes of each stream in one poll: both in base64 fit into 24,000 characters.
 const WINDOW: usize = 8 << 10;
-/// How long a short command may take.
+/// Timeout of a command whose output is returned at once.
 const SHORT: Duration = Duration::from_secs(600);
 
-/// The way in.
+/// Access to one instance.
 #[derive(Debug)]
 pub struct RunCommand {
     driver: Arc<Driver>,
@@ -39,35 +38,35 @@ pub struct RunCommand {
     instance: String,
     region: String,
     user: String,
-    /// Between two looks at a command.
+    /// Time between two polls of a command.
     pause: Duration,
-    /// How long an instance may be away before it is given up.
+    /// Timeout for an unavailable instance.
     patience: Duration,
     boot_id: String,
-    /// Tells this session's files from those of one before it.
+    /// Distinguishes the files of this session from those of earlier sessions.
     session: u32,
     jobs: AtomicU64,
 }
 
-/// One look at a running command.
+/// One poll of a running command: its exit code, and the next part of its output.
 #[derive(Debug, PartialEq, Eq)]
-struct Look {
+struct Poll {
     boot_id: String,
     code: Option<i32>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
 
-/// What came of one RunShellScript.
+/// The result of one AWS-RunShellScript.
 #[derive(Debug)]
 enum Answer {
-    Said(String),
-    /// The instance did not take it: it is restarting, or its agent is not up yet.
-    Away(String),
+    Output(String),
+    /// The instance did not run it: the instance is restarting, or its agent is not running yet.
+    Unavailable(String),
 }
 
 impl RunCommand {
-    /// A way in to an instance that may still be booting.
+    /// Access to an instance that may still be booting.
     pub fn new(
         driver: &Arc<Driver>,
         client: Client,
@@ -81,22 +80,22 @@ impl RunCommand {
         Self { driver, client, instance, region, user, pause, patience, boot_id, session, jobs }
     }
 
-    /// Waits until the instance's agent takes commands.
+    /// Waits until the instance's agent accepts commands.
     pub fn connect(mut self, waited: &dyn Fn(Duration)) -> Result<Self> {
         let started = Instant::now();
         loop {
             match self.run("cat /proc/sys/kernel/random/boot_id")? {
-                Answer::Said(boot_id) => {
+                Answer::Output(boot_id) => {
                     self.boot_id = boot_id.trim().to_owned();
                     return Ok(self);
                 }
-                Answer::Away(why) if started.elapsed() >= self.patience => {
+                Answer::Unavailable(why) if started.elapsed() >= self.patience => {
                     return Err(Exit::Failed.error(
-                        format_args!("Systems Manager has not reached {} within {} s: {why}", self.instance, self.patience.as_secs()),
-                        "the image needs amazon-ssm-agent, and the instance a profile with AmazonSSMManagedInstanceCore (`ssm_instance_profile` in ami.toml)",
+                        format_args!("Systems Manager did not reach {} within {} s: {why}", self.instance, self.patience.as_secs()),
+                        "install amazon-ssm-agent in the image, and set `ssm_instance_profile` in ami.toml to a profile with AmazonSSMManagedInstanceCore",
                     ));
                 }
-                Answer::Away(_) => {
+                Answer::Unavailable(_) => {
                     waited(started.elapsed());
                     signals::pause(self.pause)?;
                 }
@@ -104,12 +103,12 @@ impl RunCommand {
         }
     }
 
-    /// The boot it was entered in.
+    /// Boot id of the instance at [`Self::connect`].
     pub fn boot_id(&self) -> &str {
         &self.boot_id
     }
 
-    /// Runs a script as root and returns what it printed; the script must be one that may run twice.
+    /// Runs a script as root and returns its output. The script must be idempotent.
     fn run(&self, script: &str) -> Result<Answer> {
         self.driver.wait(self.sent(script))?.map_err(Error::from)
     }
@@ -118,9 +117,9 @@ impl RunCommand {
         let call = self.client.send_command().document_name("AWS-RunShellScript").instance_ids(&self.instance);
         let call = call.parameters("commands", vec![script.to_owned()]).timeout_seconds(30);
         let sent = match retried(|| call.clone().send(), "ssm:SendCommand").await {
-            // Not registered (yet), or its last ping is too old.
+            // The node is not registered (yet), or its last ping is too old.
             Err(aws_error) if aws_error.code.as_deref() == Some("InvalidInstanceId") => {
-                return Ok(Answer::Away(aws_error.message));
+                return Ok(Answer::Unavailable(aws_error.message));
             }
             sent => sent?,
         };
@@ -129,19 +128,19 @@ impl RunCommand {
         let started = tokio::time::Instant::now();
         loop {
             match retried(|| call.clone().send(), "ssm:GetCommandInvocation").await {
-                // Visible a moment after it was sent.
+                // The invocation becomes visible shortly after SendCommand returns.
                 Err(aws_error) if aws_error.kind == Kind::NotFound && started.elapsed() < self.patience => {}
                 answer => {
                     let answer = answer?;
-                    let said = || answer.standard_output_content().unwrap_or_default().to_owned();
+                    let output = || answer.standard_output_content().unwrap_or_default().to_owned();
                     match answer.status() {
-                        Some(Status::Success) => return Ok(Answer::Said(said())),
+                        Some(Status::Success) => return Ok(Answer::Output(output())),
                         Some(Status::Pending | Status::InProgress | Status::Delayed) | None
                             if started.elapsed() < self.patience => {}
-                        Some(Status::Failed) => return Err(self.refused(&answer)),
+                        Some(Status::Failed) => return Err(self.failed(&answer)),
                         status => {
                             let status = status.map_or("unknown", Status::as_str);
-                            return Ok(Answer::Away(format!("the command is {status}")));
+                            return Ok(Answer::Unavailable(format!("the command is {status}")));
                         }
                     }
                 }
@@ -150,47 +149,47 @@ impl RunCommand {
         }
     }
 
-    fn refused(&self, answer: &aws_sdk_ssm::operation::get_command_invocation::GetCommandInvocationOutput) -> AwsError {
-        let said = answer.standard_error_content().unwrap_or_default().trim().to_owned();
-        let message = format!("on {} it ended with {}: {said}", self.instance, answer.response_code());
+    fn failed(&self, answer: &aws_sdk_ssm::operation::get_command_invocation::GetCommandInvocationOutput) -> AwsError {
+        let stderr = answer.standard_error_content().unwrap_or_default().trim().to_owned();
+        let message = format!("script on {} exited with {}: {stderr}", self.instance, answer.response_code());
         AwsError { kind: Kind::Other, action: "ssm:SendCommand", code: None, message }
     }
 
-    /// Runs a script that must arrive.
+    /// As [`Self::run`], but an unavailable instance is an error.
     fn must(&self, script: &str) -> Result<String> {
         match self.run(script)? {
-            Answer::Said(said) => Ok(said),
-            Answer::Away(why) => Err(self.lost(&why)),
+            Answer::Output(output) => Ok(output),
+            Answer::Unavailable(why) => Err(self.lost(&why)),
         }
     }
 
     fn lost(&self, why: &str) -> Error {
         Exit::Failed.error(
-            format_args!("{} cannot be reached any more: {why}", self.instance),
-            "its console output (`aws ec2 get-console-output`) shows what happened to it",
+            format_args!("{} is not reachable any more: {why}", self.instance),
+            "check its console output (`aws ec2 get-console-output`)",
         )
     }
 
-    /// Puts bytes into a file of root's, in parts with names of their own.
+    /// Writes bytes to a file that root owns, in several parts.
     fn send(&self, bytes: &[u8], file: &str) -> Result<()> {
         let mut parts = Vec::new();
         for (i, chunk) in bytes.chunks(CHUNK).enumerate() {
             let part = format!("{file}.{i}");
             let text = base64::encode(chunk);
-            self.must(&format!("install -d -m 0700 {FOLDER}; printf %s {text} | base64 -d >{part}"))?;
+            self.must(&format!("install -d -m 0700 {DIR}; printf %s {text} | base64 -d >{part}"))?;
             parts.push(part);
         }
         let all = parts.join(" ");
         self.must(&format!(
-            "install -d -m 0700 {FOLDER}; test -e {file} || {{ cat /dev/null {all} >{file}.new && mv {file}.new {file} && rm -f {all}; }}"
+            "install -d -m 0700 {DIR}; test -e {file} || {{ cat /dev/null {all} >{file}.new && mv {file}.new {file} && rm -f {all}; }}"
         ))
         .map(drop)
     }
 
-    /// Starts a command as the login user; returns the path that its files' names start with.
+    /// Starts a command as the login user; returns the common path prefix of its files.
     fn start(&self, command: &str, stdin: &[u8]) -> Result<String> {
         let name = format!("{:08x}-{}", self.session, self.jobs.fetch_add(1, Ordering::Relaxed));
-        let job = format!("{FOLDER}/{name}");
+        let job = format!("{DIR}/{name}");
         let input = if stdin.is_empty() { "/dev/null".to_owned() } else { format!("{job}.in") };
         if !stdin.is_empty() {
             self.send(stdin, &input)?;
@@ -200,37 +199,38 @@ impl RunCommand {
         Ok(job)
     }
 
-    /// What a command has said since, and whether it has ended. `None`: the instance has restarted under it, or is away for good.
-    fn look(&self, job: &str, (out, err): (usize, usize)) -> Result<Option<Look>> {
+    /// The next part of a command's output, and its exit code if it has ended. `None` if the instance has restarted meanwhile, or stays
+    /// unavailable.
+    fn poll(&self, job: &str, (out, err): (usize, usize)) -> Result<Option<Poll>> {
         let started = Instant::now();
         loop {
             match self.run(&peek(job, out, err))? {
-                Answer::Said(said) => {
-                    let look = read(&said).ok_or_else(|| self.lost(&format!("it answered {said:?}")))?;
-                    return Ok(Some(look).filter(|l| l.boot_id == self.boot_id));
+                Answer::Output(output) => {
+                    let poll = parse(&output).ok_or_else(|| self.lost(&format!("unexpected output {output:?}")))?;
+                    return Ok(Some(poll).filter(|p| p.boot_id == self.boot_id));
                 }
-                Answer::Away(_) if started.elapsed() < self.patience => signals::pause(self.pause)?,
-                Answer::Away(_) => return Ok(None),
+                Answer::Unavailable(_) if started.elapsed() < self.patience => signals::pause(self.pause)?,
+                Answer::Unavailable(_) => return Ok(None),
             }
         }
     }
 
-    /// Follows a command to its end.
+    /// Polls a command until it ends or times out.
     fn follow(
         &self,
         job: &str,
         deadline: Option<Instant>,
-        said: &mut dyn FnMut(Stream, &[u8]),
+        on_output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Option<Ended>> {
         let (mut out, mut err) = (0, 0);
         loop {
-            let Some(look) = self.look(job, (out, err))? else { return Ok(None) };
-            out += look.stdout.len();
-            err += look.stderr.len();
-            let quiet = look.stdout.is_empty() && look.stderr.is_empty();
-            said(Stream::Stdout, &look.stdout);
-            said(Stream::Stderr, &look.stderr);
-            if let Some(code) = look.code.filter(|_| quiet) {
+            let Some(poll) = self.poll(job, (out, err))? else { return Ok(None) };
+            out += poll.stdout.len();
+            err += poll.stderr.len();
+            let quiet = poll.stdout.is_empty() && poll.stderr.is_empty();
+            on_output(Stream::Stdout, &poll.stdout);
+            on_output(Stream::Stderr, &poll.stderr);
+            if let Some(code) = poll.code.filter(|_| quiet) {
                 self.must(&format!("rm -f {job}.*"))?;
                 return Ok(Some(Ended::Code(code)));
             }
@@ -246,11 +246,11 @@ impl RunCommand {
     }
 }
 
-/// The script that starts a command once, however often it arrives. A login shell of the user's runs it, in the unit's own control
-/// group (`runuser -l` would open a session elsewhere), so that all of it can be ended; what it leaves in the background lives on, as
-/// it does after ssh.
+/// A script that starts a command once, even if the script runs twice. A login shell of the user runs the command in the control group of
+/// the unit, so that all of its processes can be killed (`runuser -l` would open a session in another control group). Background processes
+/// of the command keep running after its end, as with ssh.
 fn launch(user: &str, name: &str, input: &str) -> String {
-    let (job, unit) = (format!("{FOLDER}/{name}"), unit(name));
+    let (job, unit) = (format!("{DIR}/{name}"), unit(name));
     let inner = format!(
         "home=$(getent passwd {user} | cut -d: -f6); cd \"$home\"; \
          runuser -u {user} -- env -i HOME=\"$home\" USER={user} LOGNAME={user} SHELL=/bin/bash LANG=C.UTF-8 \
@@ -264,17 +264,17 @@ fn launch(user: &str, name: &str, input: &str) -> String {
     )
 }
 
-/// The unit a command runs in.
+/// Name of the unit that runs a command.
 fn unit(name: &str) -> String {
     format!("agent-ami-ssm-{name}.service")
 }
 
-/// The script that shows how far a command is: boot id, exit code, and the next bytes of each stream.
+/// A script that prints boot id, exit code, and the next bytes of each stream.
 fn peek(job: &str, out: usize, err: usize) -> String {
     let window = |name: &str, from: usize| {
         format!("tail -c +{} {job}.{name} 2>/dev/null | head -c {WINDOW} | base64 -w 0; echo", from + 1)
     };
-    // The code first: what is written before the end is seen at the next look.
+    // The exit code is read first: if it exists, the output is complete.
     format!(
         "cat /proc/sys/kernel/random/boot_id; cat {job}.rc 2>/dev/null || echo -; {}; {}",
         window("out", out),
@@ -282,17 +282,17 @@ fn peek(job: &str, out: usize, err: usize) -> String {
     )
 }
 
-/// What [`peek`] printed.
-fn read(said: &str) -> Option<Look> {
-    let mut lines = said.split('\n');
+/// Parses the output of [`peek`].
+fn parse(output: &str) -> Option<Poll> {
+    let mut lines = output.split('\n');
     let (boot_id, code) = (lines.next()?.trim().to_owned(), lines.next()?.trim());
     let code = if code == "-" { None } else { Some(code.parse().ok()?) };
     let stdout = base64::decode(lines.next()?.trim()).ok()?;
     let stderr = base64::decode(lines.next()?.trim()).ok()?;
-    Some(Look { boot_id, code, stdout, stderr })
+    Some(Poll { boot_id, code, stdout, stderr })
 }
 
-/// Cuts a stream into lines; a line without an end is handed over when the stream is over.
+/// Splits a stream into lines. A last line without a newline is passed on at the end of the stream.
 #[derive(Default)]
 struct Lines(Vec<u8>);
 
@@ -323,8 +323,8 @@ impl Remote for RunCommand {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         match ended {
             Some(Ended::Code(code)) => Ok(Finished { code, stdout: text(stdout), stderr: text(stderr) }),
-            Some(Ended::TimedOut) => Err(self.lost(&format!("`{command}` took more than {} s", SHORT.as_secs()))),
-            None => Err(self.lost("it restarted, or went away")),
+            Some(Ended::TimedOut) => Err(self.lost(&format!("`{command}` ran for more than {} s", SHORT.as_secs()))),
+            None => Err(self.lost("it restarted or became unavailable")),
         }
     }
 
@@ -346,16 +346,16 @@ impl Remote for RunCommand {
     }
 
     fn upload(&self, local: &Path, remote: &str) -> Result<()> {
-        let hint = "the destination's folder must exist and be writable for the login user";
-        let (Some(folder), Some(name)) = (local.parent(), local.file_name()) else {
-            return Err(Exit::Failed.error(format_args!("{} cannot be uploaded", local.display()), hint));
+        let hint = "create the destination's directory, and make it writable for the login user";
+        let (Some(dir), Some(name)) = (local.parent(), local.file_name()) else {
+            return Err(Exit::Failed.error(format_args!("cannot upload {}", local.display()), hint));
         };
         let staging = tempfile::tempdir()?;
         let archive = staging.path().join("upload.tar.gz");
-        Cmd::new("tar").arg("-C").arg(folder).arg("-czf").arg(&archive).arg(name).read()?;
+        Cmd::new("tar").arg("-C").arg(dir).arg("-czf").arg(&archive).arg(name).read()?;
         let name = quote(&name.to_string_lossy());
         let unpack = match remote.strip_suffix('/') {
-            Some(folder) => format!("tar -xzf - -C {}", quote(if folder.is_empty() { "/" } else { folder })),
+            Some(dir) => format!("tar -xzf - -C {}", quote(if dir.is_empty() { "/" } else { dir })),
             None => {
                 format!("d=$(mktemp -d) && tar -xzf - -C \"$d\" && mv \"$d\"/{name} {}; rm -rf \"$d\"", quote(remote))
             }
@@ -382,16 +382,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_is_read_back() {
-        let said = "1b2c\n-\naGVsbG8K\n\n";
-        let look = Look { boot_id: "1b2c".to_owned(), code: None, stdout: b"hello\n".to_vec(), stderr: Vec::new() };
-        assert_eq!(read(said), Some(look));
-        assert_eq!(read("1b2c\n7\n\n\n").unwrap().code, Some(7));
-        assert_eq!(read("bash: no such file"), None);
+    fn the_output_of_a_poll_is_parsed() {
+        let output = "1b2c\n-\naGVsbG8K\n\n";
+        let poll = Poll { boot_id: "1b2c".to_owned(), code: None, stdout: b"hello\n".to_vec(), stderr: Vec::new() };
+        assert_eq!(parse(output), Some(poll));
+        assert_eq!(parse("1b2c\n7\n\n\n").unwrap().code, Some(7));
+        assert_eq!(parse("bash: no such file"), None);
     }
 
     #[test]
-    fn lines_are_whole_whatever_the_windows() {
+    fn lines_are_joined_across_polls() {
         let (mut lines, mut seen) = (Lines::default(), Vec::new());
         for window in ["on", "e\ntw", "o\r\n\nlast"] {
             lines.take(window.as_bytes(), &mut |l| seen.push(l.to_owned()));

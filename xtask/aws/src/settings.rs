@@ -1,72 +1,72 @@
-//! What `ami.toml` says about EC2, in this crate's own types.
+//! The settings of `ami.toml` for EC2, in this crate's types.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::wait::Patience;
 
-/// `[aws]` and its neighbours.
+/// `[aws]` and related sections of ami.toml.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The regions, home first.
     pub regions: Vec<String>,
-    /// Regions whose failure is told, but does not fail the copy.
+    /// Regions whose failure is reported, but does not fail the copy.
     pub best_effort: Vec<String>,
     /// Named profile, if one is set.
     pub profile: Option<String>,
-    /// Accounts that may be worked in; empty for any.
+    /// Allowed accounts; empty for any.
     pub accounts: Vec<String>,
-    /// Instance types for the builder after the template's own, tried in order when there is no capacity.
+    /// Instance types for the builder after the template's, tried in order after capacity errors.
     pub more_builder_types: Vec<String>,
     /// Instance types of smoke instances, one instance each.
     pub smoke_types: Vec<String>,
-    /// How instances are entered.
+    /// How to connect to instances.
     pub via: Via,
-    /// Instance profile that lets an instance speak with Systems Manager; empty for what the template says.
+    /// Instance profile of smoke instances, and of builders whose template has none; Systems Manager requires one. May be empty.
     pub ssm_profile: String,
     /// Subnet of a smoke instance; empty for a default one.
     pub subnet: String,
-    /// Networks that temporary security groups let in; empty for the caller's own address.
+    /// Networks that temporary security groups allow; empty for the caller's own address.
     pub ssh_cidrs: Vec<String>,
-    /// Address to use instead of an instance's own: a tunnel, a bastion's port.
+    /// Address for SSH instead of an instance's own, for example of a tunnel or a bastion.
     pub ssh_host: Option<String>,
-    /// Port to use with it.
+    /// Port for SSH instead of the order's.
     pub ssh_port: Option<u16>,
-    /// What the names of the channels' parameters begin with, `/agent-ami`.
+    /// Prefixes of the channels' parameters, `/agent-ami`.
     pub prefixes: Vec<String>,
     /// KMS key of the copies in a region; the region's default key where none is named.
     pub kms_keys: BTreeMap<String, String>,
-    /// Ask for copies within this time (time-based copies, 15-minute steps).
+    /// Completion duration of copies (time-based copies, 15-minute steps).
     pub copy_within: Option<Duration>,
-    /// An instance ends itself after this long, in case nobody is left to end it.
+    /// Time after which an instance powers itself off, in case its run is dead.
     pub lifetime: Duration,
-    /// How long an instance may take to let us in.
+    /// Timeout for the connection to a booting instance, and for cloud-init.
     pub boot_timeout: Duration,
-    /// How EC2 is waited for.
+    /// Timeouts and intervals of waits.
     pub patience: Patiences,
 }
 
-/// How instances are entered.
+/// How to connect to instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
     /// SSH, with a temporary key and a temporary security group.
     Ssh,
-    /// AWS Systems Manager Run Command; nothing is opened.
+    /// AWS Systems Manager Run Command, without an open port.
     Ssm,
 }
 
-/// How EC2 is waited for.
+/// Timeouts and intervals of waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Patiences {
-    /// Images that are made.
+    /// New images.
     pub image: Patience,
-    /// Images that are copied.
+    /// Copies.
     pub copy: Patience,
     /// Instances.
     pub instance: Patience,
-    /// Before a refused call is made again.
+    /// Time before a refused call is repeated.
     pub pause: Duration,
-    /// Between two looks at a command of Systems Manager.
+    /// Time between two polls of a command of Systems Manager.
     pub command: Duration,
 }
 

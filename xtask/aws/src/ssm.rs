@@ -1,4 +1,4 @@
-//! Managed nodes by Systems Manager: EC2 instances and hybrid ones (`mi-…`) alike, and RunShellScript on many of them at once.
+//! Managed nodes of Systems Manager, EC2 instances and hybrid nodes (`mi-…`), and AWS-RunShellScript on many of them at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,28 +15,28 @@ use crate::clients::Clients;
 use crate::drive::Driver;
 use crate::wait::retried;
 
-/// Nodes that one SendCommand takes (API reference, SendCommand, InstanceIds).
+/// Limit of instance ids in one SendCommand (API reference, SendCommand, InstanceIds).
 const BATCH: usize = 50;
-/// Ids that one filter takes.
+/// Limit of values in one filter.
 const FILTER: usize = 40;
 
-/// The nodes of some regions.
+/// The managed nodes of these regions.
 #[derive(Debug)]
 pub struct Ssm {
     driver: Arc<Driver>,
     clients: Clients,
     regions: Vec<String>,
-    /// Between two looks at a command.
+    /// Time between two polls of a command.
     pause: Duration,
 }
 
 impl Ssm {
-    /// Over clients whose run writes down what is sent.
+    /// `clients` are those of a run, so that commands are written to its ledger.
     pub fn new(driver: &Arc<Driver>, clients: Clients, regions: &[String], pause: Duration) -> Self {
         Self { driver: Arc::clone(driver), clients, regions: regions.to_vec(), pause }
     }
 
-    async fn look(&self, targets: &[Target]) -> std::result::Result<Vec<Node>, AwsError> {
+    async fn find(&self, targets: &[Target]) -> std::result::Result<Vec<Node>, AwsError> {
         let ids: Vec<&String> =
             targets.iter().filter_map(|t| if let Target::Id(id) = t { Some(id) } else { None }).collect();
         let filter = |key: String, values: Vec<String>| {
@@ -62,14 +62,14 @@ impl Ssm {
         Ok(nodes)
     }
 
-    /// Sends a script to nodes of one region and waits for each.
+    /// Sends a script to nodes of one region, and waits until each has a result or times out.
     async fn batch(
         &self,
         region: &str,
         ids: Vec<String>,
         script: &str,
         within: Duration,
-        told: &dyn Fn(&Answer),
+        on_answer: &dyn Fn(&Answer),
     ) -> Vec<Answer> {
         let client = self.clients.ssm(region);
         let answer = |id: &str, status: &str, stderr: String| Answer {
@@ -82,7 +82,7 @@ impl Ssm {
         };
         let seconds = within.as_secs().max(30);
         let call = client.send_command().document_name("AWS-RunShellScript").set_instance_ids(Some(ids.clone()));
-        // Until it is taken, and until it has ended (API reference: TimeoutSeconds; the document's executionTimeout).
+        // TimeoutSeconds limits the time until the node accepts the command, executionTimeout the execution (API reference).
         let call = call.timeout_seconds(i32::try_from(seconds).unwrap_or(i32::MAX));
         let call = call
             .parameters("executionTimeout", vec![seconds.to_string()])
@@ -90,16 +90,16 @@ impl Ssm {
         let command = match retried(|| call.clone().send(), "ssm:SendCommand").await {
             Ok(sent) => sent.command().and_then(|c| c.command_id()).unwrap_or_default().to_owned(),
             Err(aws_error) => {
-                // One that does not take commands refuses it for all: the others are asked without it.
+                // One node that does not accept commands fails the whole call, so each node is tried separately.
                 if ids.len() > 1 && aws_error.code.as_deref() == Some("InvalidInstanceId") {
                     let mut answers = Vec::new();
                     for id in ids {
-                        answers.extend(Box::pin(self.batch(region, vec![id], script, within, told)).await);
+                        answers.extend(Box::pin(self.batch(region, vec![id], script, within, on_answer)).await);
                     }
                     return answers;
                 }
                 let answers: Vec<Answer> = ids.iter().map(|id| answer(id, "NotSent", aws_error.to_string())).collect();
-                answers.iter().for_each(told);
+                answers.iter().for_each(on_answer);
                 return answers;
             }
         };
@@ -119,7 +119,7 @@ impl Ssm {
                     Ok(None) => answer(&id, "TimedOut", format!("no answer within {seconds} s")),
                     Err(aws_error) => answer(&id, "Unknown", aws_error.to_string()),
                 };
-                told(&new);
+                on_answer(&new);
                 answers.push(new);
             }
             waiting = left;
@@ -133,15 +133,15 @@ impl Ssm {
 
 impl ManagedNodes for Ssm {
     fn nodes(&self, targets: &[Target]) -> Result<Vec<Node>> {
-        self.driver.wait(self.look(targets))?.map_err(Error::from)
+        self.driver.wait(self.find(targets))?.map_err(Error::from)
     }
 
-    fn run(&self, nodes: &[Node], script: &str, within: Duration, told: &dyn Fn(&Answer)) -> Result<Vec<Answer>> {
+    fn run(&self, nodes: &[Node], script: &str, within: Duration, on_answer: &dyn Fn(&Answer)) -> Result<Vec<Answer>> {
         let mut answers = Vec::new();
         for region in &self.regions {
             let ids: Vec<String> = nodes.iter().filter(|n| n.region == *region).map(|n| n.id.clone()).collect();
             for some in ids.chunks(BATCH) {
-                answers.extend(self.driver.wait(self.batch(region, some.to_vec(), script, within, told))?);
+                answers.extend(self.driver.wait(self.batch(region, some.to_vec(), script, within, on_answer))?);
             }
         }
         Ok(answers)
@@ -181,12 +181,12 @@ fn node(region: &str, found: &InstanceInformation) -> Node {
         agent: text(found.agent_version()),
         platform: found.platform_type().map_or("unknown", |p| p.as_str()).to_owned(),
         system: system.trim().to_owned(),
-        policy: Policy::Unknown { why: if ping == "Online" { "not asked".to_owned() } else { ping.clone() } },
+        policy: Policy::Unknown { why: if ping == "Online" { "not queried".to_owned() } else { ping.clone() } },
         ping,
     }
 }
 
-/// What came of a command on a node; `None` while nothing has.
+/// The result of a command on a node; `None` while it runs.
 async fn invocation(
     client: &Client,
     command: &str,
@@ -194,7 +194,7 @@ async fn invocation(
 ) -> std::result::Result<Option<GetCommandInvocationOutput>, AwsError> {
     let call = client.get_command_invocation().command_id(command).instance_id(id);
     match retried(|| call.clone().send(), "ssm:GetCommandInvocation").await {
-        // Visible a moment after it was sent.
+        // The invocation becomes visible shortly after SendCommand returns.
         Err(aws_error) if aws_error.kind == Kind::NotFound => Ok(None),
         Err(aws_error) => Err(aws_error),
         Ok(answer) => match answer.status() {
@@ -209,7 +209,7 @@ fn answered(id: &str, region: &str, found: &GetCommandInvocationOutput) -> Answe
         id: id.to_owned(),
         region: region.to_owned(),
         status: found.status().map_or("Unknown", Status::as_str).to_owned(),
-        // API reference: -1 if the command has not run.
+        // The response code is -1 if the command has not run (API reference).
         code: Some(found.response_code()).filter(|code| *code >= 0),
         stdout: found.standard_output_content().unwrap_or_default().to_owned(),
         stderr: found.standard_error_content().unwrap_or_default().to_owned(),

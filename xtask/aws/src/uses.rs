@@ -1,7 +1,7 @@
-//! Who uses an image: everything in its region that names it, and who launched it lately.
+//! The users of an image: the resources of its region that refer to it, and a recent launch.
 //!
-//! A list that cannot be read may hold a user: it counts as one, with the reason, because not found is not unused. Channels and the
-//! parameters that can be read are not listed here; they are looked at for a whole region at once.
+//! A list that cannot be read may contain a user, so it counts as one, with the reason. Channels and readable parameters are not listed
+//! here; they are read once for a whole region.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,15 +15,15 @@ use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::clients::Clients;
 use crate::{image, parameters, record};
 
-/// An image that was launched in this time counts as in use (`LastLaunchedTime`, which EC2 reports up to 24 hours late).
+/// An image that was launched within this time counts as in use (`LastLaunchedTime`, which EC2 reports up to 24 hours late).
 const LAUNCHED: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// What is known of an image's users.
+/// The users of an image.
 #[derive(Debug, Default)]
 pub struct Uses {
-    /// The users, and the lists that could not be read, in a person's words.
+    /// The users, and the lists that could not be read, as texts for messages.
     pub users: BTreeSet<String>,
-    /// What is not looked at here, and why.
+    /// What was not checked, and why.
     pub caveats: BTreeSet<String>,
 }
 
@@ -33,7 +33,7 @@ pub async fn of(clients: &Clients, image: &Image) -> Result<Uses, AwsError> {
     let (ec2, autoscaling) = (clients.ec2(region), clients.autoscaling(region));
     let mut uses = Uses::default();
     uses.add("instances", instances(&ec2, id).await)?;
-    // An instance that is there says more than the time at which it was launched.
+    // An instance is more specific than the time of the last launch.
     if uses.users.is_empty() {
         uses.add("the time of its last launch", launches(&ec2, id, Timestamp::now()).await)?;
     }
@@ -44,7 +44,7 @@ pub async fn of(clients: &Clients, image: &Image) -> Result<Uses, AwsError> {
     uses.add("Auto Scaling groups", groups.map(|_| Vec::new()))?;
     match references(&ec2, id, &image.name).await {
         Err(aws_error) if is_not_offered(&aws_error) => {
-            uses.caveats.insert(format!("EC2 Image Builder's recipes are not looked at in {region}: {aws_error}"));
+            uses.caveats.insert(format!("recipes of EC2 Image Builder in {region} were not checked: {aws_error}"));
             uses.add("parameters", unreadable(&clients.ssm(region)).await)?;
         }
         others => uses.add("EC2's image references", others)?,
@@ -56,22 +56,22 @@ impl Uses {
     fn add(&mut self, what: &str, found: Result<Vec<String>, AwsError>) -> Result<(), AwsError> {
         match found {
             Ok(users) => self.users.extend(users),
-            // Nothing else would be answered either.
+            // Every other call would fail, too.
             Err(aws_error) if matches!(aws_error.kind, Kind::Expired | Kind::Credentials | Kind::NoCredentials) => {
                 return Err(aws_error);
             }
-            Err(aws_error) => drop(self.users.insert(format!("perhaps {what}, which cannot be read ({aws_error})"))),
+            Err(aws_error) => drop(self.users.insert(format!("possibly {what}, which cannot be read ({aws_error})"))),
         }
         Ok(())
     }
 }
 
-/// True if the endpoint does not know DescribeImageReferences, which adds to the other lists what few accounts have. An identity that may not
-/// call it has a list that cannot be read.
+/// True if the endpoint does not implement DescribeImageReferences. Its list is skipped then, because few accounts have users that only it
+/// returns. For an identity without the permission the list counts as unreadable.
 fn is_not_offered(aws_error: &AwsError) -> bool {
     const UNKNOWN: [&str; 4] = ["InvalidAction", "UnsupportedOperation", "UnknownOperationException", "NotImplemented"];
     match (aws_error.kind, aws_error.code.as_deref()) {
-        // EC2's own failures have a code.
+        // Server errors of EC2 have a code.
         (Kind::Server, None) => true,
         (_, code) => code.is_some_and(|code| UNKNOWN.contains(&code)),
     }
@@ -90,16 +90,16 @@ async fn launches(ec2: &Client, id: &str, now: Timestamp) -> Result<Vec<String>,
     let Some(ami) = image::by_ids(ec2, &[id.to_owned()]).await?.into_iter().next() else { return Ok(Vec::new()) };
     let smoked = record::smoked(&record::plain_tags(ami.tags()));
     let last = ami.last_launched_time().and_then(|at| at.parse().ok());
-    Ok(launched(last, smoked, now).map(|at| format!("whoever launched it at {at}")).into_iter().collect())
+    Ok(launched(last, smoked, now).map(|at| format!("a launch at {at}")).into_iter().collect())
 }
 
-/// The last launch, if it is recent and none of our own smoke tests.
+/// The last launch, if it is recent and later than the image's smoke test.
 fn launched(last: Option<Timestamp>, smoked: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
     last.filter(|last| now.duration_since(*last) < LAUNCHED && smoked.is_none_or(|smoked| *last > smoked))
 }
 
-/// All versions of all launch templates: without a template's id DescribeLaunchTemplateVersions knows only `$Latest` and `$Default`, and a
-/// group may be pinned to any.
+/// All versions of all launch templates: without a template's id DescribeLaunchTemplateVersions returns only `$Latest` and `$Default`, but
+/// a group may use any version.
 async fn templates(ec2: &Client, id: &str, groups: &[AutoScalingGroup]) -> Result<Vec<String>, AwsError> {
     let all: Result<Vec<LaunchTemplate>, _> =
         ec2.describe_launch_templates().into_paginator().items().send().collect().await;
@@ -127,7 +127,7 @@ async fn templates(ec2: &Client, id: &str, groups: &[AutoScalingGroup]) -> Resul
     Ok(users)
 }
 
-/// True if a group starts instances by this version of a template, alone or in a mixed instances policy.
+/// True if a group starts instances from this version of a template, directly or in a mixed instances policy.
 fn pins(group: &AutoScalingGroup, template: &LaunchTemplate, number: i64) -> bool {
     let policy = group.mixed_instances_policy().and_then(|p| p.launch_template());
     let overrides = policy.iter().flat_map(|p| p.overrides()).filter_map(|o| o.launch_template_specification());
@@ -140,7 +140,7 @@ fn pins(group: &AutoScalingGroup, template: &LaunchTemplate, number: i64) -> boo
                     && named.launch_template_name() == template.launch_template_name()
             }
         };
-        // Auto Scaling API reference, LaunchTemplateSpecification: without a version the default one.
+        // Without a version the default version is used (Auto Scaling API reference, LaunchTemplateSpecification).
         let version = match named.version() {
             Some("$Latest") => template.latest_version_number(),
             Some("$Default") | None => template.default_version_number(),
@@ -173,7 +173,7 @@ fn of_groups(names: &[&str]) -> String {
     if names.is_empty() { String::new() } else { format!(" of Auto Scaling group {}", names.join(", ")) }
 }
 
-/// All groups, those that stand at 0 instances, too.
+/// All groups, including those with 0 instances.
 async fn groups(autoscaling: &aws_sdk_autoscaling::Client) -> Result<Vec<AutoScalingGroup>, AwsError> {
     let all: Result<Vec<_>, _> =
         autoscaling.describe_auto_scaling_groups().into_paginator().items().send().collect().await;
@@ -183,11 +183,11 @@ async fn groups(autoscaling: &aws_sdk_autoscaling::Client) -> Result<Vec<AutoSca
 /// Parameters with image ids that this identity may not read. EC2 reads them for DescribeImageReferences.
 async fn unreadable(ssm: &aws_sdk_ssm::Client) -> Result<Vec<String>, AwsError> {
     let names = parameters::of_images(ssm).await?.unreadable;
-    Ok(names.into_iter().map(|name| format!("perhaps parameter {name}, which may not be read")).collect())
+    Ok(names.into_iter().map(|name| format!("possibly parameter {name}, which this identity may not read")).collect())
 }
 
-/// What EC2 itself knows beyond instances and launch templates: recipes of EC2 Image Builder, and parameters, those that we may not read,
-/// too. The one that names the image's version goes with the image.
+/// Users that only DescribeImageReferences returns: recipes of EC2 Image Builder, and parameters, including those that this identity may
+/// not read. The parameter of the image's own version is no user: it is removed with the image.
 async fn references(ec2: &Client, id: &str, name: &str) -> Result<Vec<String>, AwsError> {
     let call = ec2.describe_image_references().image_ids(id).include_all_resource_types(true);
     let all: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
@@ -252,7 +252,7 @@ mod tests {
         uses.add("launch configurations", Err(aws_error(Kind::Denied))).unwrap();
         let users: Vec<&String> = uses.users.iter().collect();
         assert_eq!(users[0], "instance i-1");
-        assert!(users[1].starts_with("perhaps launch configurations, which cannot be read"), "{users:?}");
+        assert!(users[1].starts_with("possibly launch configurations, which cannot be read"), "{users:?}");
         uses.add("launch configurations", Err(aws_error(Kind::Expired))).unwrap_err();
     }
 }

@@ -1,6 +1,6 @@
-//! Every key of ami.toml takes effect: the table says where, and a key that is missing in it, or changes nothing there, fails.
+//! Every key of ami.toml has an effect. A table lists where; a key that is not in the table, or has no effect there, fails a test.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,37 +11,37 @@ use xtask::config::{Config, Overrides};
 use xtask_aws::policy::{Scope, policy};
 use xtask_aws::provider::{OnAws, settings};
 
-/// Where a key takes effect.
+/// Where a key has an effect.
 #[derive(Clone, Copy, Debug)]
 enum Where {
-    /// In what machines and images of `--on local` are.
+    /// In the settings of `--on local`.
     Local,
-    /// In what the EC2 provider does.
+    /// In the settings of the EC2 provider.
     Aws,
     /// In the template's variables.
     Template,
     /// In the policies that `iam-policy` prints.
     Policy,
-    /// In code that needs a store, a template or a terminal: the file below `xtask/src`, and the words that take the value.
+    /// In code that requires a store, a template or a terminal: the file below `xtask/src`, and the expression that reads the value.
     Code(&'static str, &'static str),
 }
 use Where::{Aws, Code, Local, Policy, Template};
 
-/// Keys as in the file, `*` for a name; another value than the file's, written as TOML; where it takes effect, all places that can be looked
-/// at from here.
+/// The key, with `*` for a name; a value other than the file's, as TOML; the places where the key has an effect, as far as this test can
+/// check them.
 const KEYS: &[(&str, &str, &[Where])] = &[
     ("images.*.template", "", &[Code("commands/ami/plan.rs", "context.root.join(&image.template)")]),
     ("images.*.version", "", &[Code("commands/ami/plan.rs", "&image.version")]),
     ("images.*.smoke", "", &[Code("commands/ami/smoke.rs", "image.smoke")]),
-    ("images.*.env_variable", "", &[Code("commands/ami/channel.rs", "configured.env_variable")]),
+    ("images.*.env_variable", "", &[Code("channel/targets.rs", "configured.env_variable")]),
     ("images.*.source_local", "", &[Code("commands/provider.rs", "image.source_local")]),
     ("images.*.source_aws", "", &[Code("commands/iam_policy.rs", "image.source_aws")]),
     ("images.*.vars.*", "", &[Code("commands/ami/plan.rs", "image.vars")]),
     ("regions.local", "[\"local-7\"]", &[Local]),
     ("regions.aws", "[\"us-gov-west-1\"]", &[Aws, Template, Policy]),
-    ("channels.*.env_file", "", &[Code("commands/ami/channel.rs", "channel.env_file")]),
-    ("channels.*.ssm_prefix", "\"/other\"", &[Aws, Policy, Code("commands/ami/channel.rs", "channel.ssm_prefix")]),
-    ("channels.*.github_output", "", &[Code("commands/ami/channel.rs", "channel.github_output")]),
+    ("channels.*.env_file", "", &[Code("channel/targets.rs", "channel.env_file")]),
+    ("channels.*.ssm_prefix", "\"/other\"", &[Aws, Policy, Code("channel/targets.rs", "channel.ssm_prefix")]),
+    ("channels.*.github_output", "", &[Code("channel/targets.rs", "channel.github_output")]),
     ("channels.*.after", "", &[Code("commands/ami/promote.rs", "configured.after")]),
     ("channels.*.soak_hours", "", &[Code("commands/ami/promote.rs", "configured.soak_hours")]),
     ("retention.keep_days", "", &[Code("commands/ami/gc.rs", "retention.keep_days")]),
@@ -81,7 +81,7 @@ const KEYS: &[(&str, &str, &[Where])] = &[
     ("packer.version", "", &[Code("commands/ami/engine.rs", "config.packer.version")]),
     ("packer.releases", "", &[Code("commands/ami/engine.rs", "config.packer.releases")]),
     ("packer.work_dir", "", &[Code("commands/ami/engine.rs", "config.packer.work_dir")]),
-    // Where [regions] names none on AWS.
+    // Used if [regions] has none for AWS.
     ("packer.default_region", "\"us-gov-west-1\"", &[Template, Policy]),
     ("packer.build_instance_type", "\"m5.large\"", &[Template]),
     ("packer.build_subnet_id", "\"subnet-7\"", &[Aws, Template]),
@@ -116,7 +116,7 @@ fn load(file: &toml::Table) -> Config {
     Config::load(dir.path(), &Overrides::default(), &BTreeMap::new()).unwrap()
 }
 
-/// `channels.staging.after` as the table has it: `channels.*.after`.
+/// The form of a key in the table: `channels.*.after` for `channels.staging.after`.
 fn general(key: &str) -> String {
     let parts: Vec<&str> = key.split('.').collect();
     let named = |i: usize| match parts[0] {
@@ -132,11 +132,11 @@ fn general(key: &str) -> String {
 fn the_table_has_every_key_and_no_other() {
     let keys: BTreeSet<String> = load(&ours()).settings().iter().map(|setting| general(&setting.key)).collect();
     let table: BTreeSet<String> = KEYS.iter().map(|(key, ..)| (*key).to_owned()).collect();
-    assert_eq!(table.len(), KEYS.len(), "a key stands twice");
+    assert_eq!(table.len(), KEYS.len(), "a key is in the table twice");
     assert_eq!(keys, table);
 }
 
-/// What can be seen of a configuration in one place.
+/// The result of a configuration in one place.
 fn effect(place: Where, config: &Config) -> String {
     match place {
         Local => format!("{:?}", local_settings(config)),
@@ -147,7 +147,7 @@ fn effect(place: Where, config: &Config) -> String {
     }
 }
 
-/// The file with what else it takes to change a key, and with the key changed everywhere it stands.
+/// The file with the changes that a change of the key requires, and with the key changed everywhere.
 fn changed(key: &str, to: Option<&str>) -> toml::Table {
     fn set(table: &mut toml::Table, path: &[&str], value: &toml::Value) {
         let [first, rest @ ..] = path else { return };
@@ -178,25 +178,25 @@ fn changed(key: &str, to: Option<&str>) -> toml::Table {
 }
 
 #[test]
-fn every_key_takes_effect_where_the_table_says() {
-    let mut looked = 0;
+fn every_key_has_an_effect_where_the_table_lists_it() {
+    let mut checked = 0;
     for (key, to, places) in KEYS {
         for place in *places {
-            if let Code(file, words) = place {
+            if let Code(file, expression) = place {
                 let text = std::fs::read_to_string(root().join("xtask/src").join(file)).unwrap();
-                assert!(text.contains(words), "{key}: {file} has no `{words}`");
+                assert!(text.contains(expression), "{key}: {file} has no `{expression}`");
                 continue;
             }
-            // The same file, but for the value of the key itself.
+            // The two files differ only in the value of the key.
             let (before, after) = (load(&changed(key, None)), load(&changed(key, Some(to))));
             assert_ne!(effect(*place, &before), effect(*place, &after), "{key} = {to} changes nothing in {place:?}");
             assert_eq!(
                 effect(*place, &after),
                 effect(*place, &load(&changed(key, Some(to)))),
-                "{place:?} differs by itself"
+                "{place:?} differs for the same file"
             );
-            looked += 1;
+            checked += 1;
         }
     }
-    assert!(looked > 35, "{looked} effects were looked at");
+    assert!(checked > 35, "{checked} effects were checked");
 }

@@ -1,7 +1,7 @@
-//! A build that dies at every call which changes something, before and after the call, over an EC2 in this process
-//! (winterbaume): taken up again it ends as an undisturbed one does. The thread that makes the call stops for ever, so nothing of it cleans up.
+//! A build that dies before and after every mutating call, with an EC2 in this process (winterbaume), and is resumed: it ends in the same
+//! state as an undisturbed build. The thread that makes the call stops forever, so that it cleans up nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
@@ -32,51 +32,51 @@ use account::{REGIONS, capture};
 use settings::{settings, source};
 use support::{clients_over, inventory, refusal};
 
-/// The way to the service, on which a call may be the last.
+/// An HTTP client that may stop its thread at a call.
 #[derive(Clone, Debug)]
-struct Mortal {
+struct StoppingClient {
     inner: SharedHttpClient,
-    /// At which of the calls that change something, and whether it is carried out first.
+    /// The number of the mutating call to stop at, and whether the call is executed before.
     at: Option<(usize, bool)>,
     made: Arc<Mutex<usize>>,
-    died: Sender<String>,
+    stopped: Sender<String>,
 }
 
-impl HttpClient for Mortal {
+impl HttpClient for StoppingClient {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         let inner = self.inner.http_connector(settings, components);
-        SharedHttpConnector::new(Step { inner, mortal: self.clone() })
+        SharedHttpConnector::new(StoppingConnector { inner, client: self.clone() })
     }
 }
 
 #[derive(Clone, Debug)]
-struct Step {
+struct StoppingConnector {
     inner: SharedHttpConnector,
-    mortal: Mortal,
+    client: StoppingClient,
 }
 
-impl HttpConnector for Step {
+impl HttpConnector for StoppingConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
         let action = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default().to_owned();
         if body.contains("DryRun=true") {
-            // winterbaume carries it out.
+            // winterbaume would execute the call.
             return HttpConnectorFuture::ready(Ok(refusal(412, "DryRunOperation")));
         }
-        let looks = ["Describe", "Get"].iter().any(|verb| action.starts_with(verb));
+        let reads = ["Describe", "Get"].iter().any(|verb| action.starts_with(verb));
         let n = {
-            let mut made = self.mortal.made.lock().unwrap();
-            *made += usize::from(!looks);
+            let mut made = self.client.made.lock().unwrap();
+            *made += usize::from(!reads);
             *made
         };
-        let (inner, died) = (self.inner.clone(), self.mortal.died.clone());
-        match self.mortal.at.filter(|(at, _)| !looks && n == *at) {
+        let (inner, stopped) = (self.inner.clone(), self.client.stopped.clone());
+        match self.client.at.filter(|(at, _)| !reads && n == *at) {
             None => inner.call(request),
             Some((_, after)) => HttpConnectorFuture::new(async move {
                 if after {
                     let _ = inner.call(request).await;
                 }
-                died.send(action).unwrap();
+                stopped.send(action).unwrap();
                 loop {
                     std::thread::park();
                 }
@@ -130,50 +130,52 @@ fn clients_in(mock: &MockAws) -> xtask_aws::clients::Clients {
     clients_over(mock.http_client(), Vec::new())
 }
 
-/// Clients of a release that nothing happens to.
-fn immortal(account: &Account) -> xtask_aws::clients::Clients {
+/// Clients that never stop.
+fn undisturbed_clients(account: &Account) -> xtask_aws::clients::Clients {
     let runtime = runtime();
     let _entered = runtime.enter();
-    let mortal = Mortal { inner: account.mock.http_client(), at: None, made: Arc::default(), died: channel().0 };
-    clients_over(SharedHttpClient::new(mortal), Vec::new())
+    let client =
+        StoppingClient { inner: account.mock.http_client(), at: None, made: Arc::default(), stopped: channel().0 };
+    clients_over(SharedHttpClient::new(client), Vec::new())
 }
 
-/// Builds an image if this run has not made one yet, and marks it; the machine is not entered, because nobody is in it.
+/// Builds an image unless this run has created one already, and marks it. There is no machine behind the service, so the builder is not
+/// connected to.
 fn release(ec2: &Ec2, base: &BaseRecord, resumed: bool) -> Image {
     let source = source();
-    let wanted = capture(&source);
+    let captured = capture(&source);
     let mut made = None;
     if resumed {
         for orphan in ec2.orphans().unwrap().iter().filter(|l| l.kind.is_temporary()) {
             ec2.take_away(orphan).unwrap();
         }
-        made = ec2.take_up(base, &wanted, &|_| {}).unwrap();
+        made = ec2.take_up(base, &captured, &|_| {}).unwrap();
     }
     let image = made.unwrap_or_else(|| {
         let machine = ec2
             .begin(Start { builder: BuilderKind::Instance, source: &source, base, from: None, next: None }, &|_| {})
             .unwrap();
-        ec2.capture(machine, base, &wanted, &|_| {}).unwrap()
+        ec2.capture(machine, base, &captured, &|_| {}).unwrap()
     });
-    // winterbaume looks for the source of a copy in the region that the copy goes to: copies die in `kill.rs`, at moto.
+    // No copies: winterbaume looks for the source of a copy in the destination region. `kill.rs` and `killed.rs` test copies, with moto.
     if let Err(error) = ec2.mark(&image, "promoted:staging", "now") {
-        // It does not show tags that an image got after it was made, either.
+        // winterbaume does not return tags that an image got after its creation.
         assert!(error.to_string().contains("cannot be read back"), "{error}");
     }
     image
 }
 
-/// Releases until the end or until death; returns the action at which it died.
-fn mortal(account: &Account, at: Option<(usize, bool)>) -> Option<String> {
-    let (died, ended) = channel();
+/// Releases until the end or until a client stops; returns the action at which it stopped.
+fn release_until(account: &Account, at: Option<(usize, bool)>) -> Option<String> {
+    let (stopped, ended) = channel();
     let (http, base, state) = (account.mock.http_client(), account.base.clone(), account.state());
-    let finished = died.clone();
+    let finished = stopped.clone();
     std::thread::spawn(move || {
         let runtime = runtime();
         let clients = {
             let _entered = runtime.enter();
-            let mortal = Mortal { inner: http, at, made: Arc::default(), died };
-            clients_over(SharedHttpClient::new(mortal), Vec::new())
+            let client = StoppingClient { inner: http, at, made: Arc::default(), stopped };
+            clients_over(SharedHttpClient::new(client), Vec::new())
         };
         let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
         let ec2 = Ec2::new(Arc::new(Driver::over(runtime)), &clients, settings(&REGIONS), &state, Some(run));
@@ -184,34 +186,34 @@ fn mortal(account: &Account, at: Option<(usize, bool)>) -> Option<String> {
 }
 
 #[test]
-fn a_release_that_dies_anywhere_ends_as_one_that_did_not() {
+fn a_release_that_dies_at_any_call_ends_as_an_undisturbed_one() {
     let undisturbed = {
         let account = Account::new();
-        assert_eq!(mortal(&account, None), None);
+        assert_eq!(release_until(&account, None), None);
         account.inventory()
     };
     println!("undisturbed: {undisturbed:?}");
     let mut points = 0;
     for n in 1.. {
-        let mut came = false;
+        let mut reached = false;
         for after in [false, true] {
             let account = Account::new();
-            let Some(action) = mortal(&account, Some((n, after))) else { break };
-            (came, points) = (true, points + 1);
-            // The lock of the dead is free; a thread that stands still holds it for ever.
+            let Some(action) = release_until(&account, Some((n, after))) else { break };
+            (reached, points) = (true, points + 1);
+            // The kernel releases the lock of a dead process; a stopped thread keeps it, so the file is removed here.
             let id = account.dir.path().join("state/runs").read_dir().unwrap().flatten().next().unwrap().file_name();
             std::fs::remove_file(account.dir.path().join("state/runs").join(&id).join("lock")).unwrap();
             let state = account.state();
             let record = state.ledger().run(id.to_str().unwrap()).unwrap().unwrap();
             let run = Arc::new(state.resume_run(&record).unwrap());
             let driver = Arc::new(Driver::new().unwrap());
-            let ec2 = Ec2::new(driver, &immortal(&account), settings(&REGIONS), &state, Some(run));
+            let ec2 = Ec2::new(driver, &undisturbed_clients(&account), settings(&REGIONS), &state, Some(run));
             release(&ec2, &account.base, true);
             let when = if after { "after" } else { "before" };
             println!("{n:3} {when:6} {action}");
             assert_eq!(account.inventory(), undisturbed, "{when} {n} {action}");
         }
-        if !came {
+        if !reached {
             break;
         }
     }

@@ -1,6 +1,6 @@
-//! The endpoint of the tests has the semantics of AWS that the pipeline relies on, and moto alone has not (`.ci/moto`).
+//! Tests of the endpoint (`.ci/moto`): it has the semantics of AWS that the pipeline relies on and moto does not have.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::time::{Duration, SystemTime};
 
@@ -19,15 +19,15 @@ use support::{Moto, clients, owner, provided, root};
 
 const HOME: &str = "us-east-1";
 const BASE: &str = "ami-0jammynew00000002";
-/// A key pair's public part, the curve's base point.
+/// The public key of a key pair: the base point of the curve.
 const PUBLIC_KEY: &[u8] = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFhmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZm";
-/// Times that a busy machine does not reach between two calls.
+/// Delays that are longer than the time between two calls on a busy machine.
 const SLOW: [(&str, &str); 4] =
     [("CONSISTENCY_SECONDS", "3"), ("SSM_ASYNC_SECONDS", "3"), ("SSM_NAME_SECONDS", "3"), ("COOLDOWN_SECONDS", "3")];
-/// Until everything that takes its time under [`SLOW`] has happened.
+/// Longer than every delay of [`SLOW`].
 const LATER: Duration = Duration::from_secs(4);
 
-/// An endpoint, and what runs the calls to it.
+/// An endpoint, and a driver for calls to it.
 struct Place {
     moto: Moto,
     driver: Driver,
@@ -38,7 +38,7 @@ impl Place {
         Self { moto: Moto::start_with(env), driver: Driver::new().unwrap() }
     }
 
-    /// EC2 as the account's owner sees it.
+    /// EC2 client of the account's owner.
     fn ec2(&self) -> Client {
         owner(&self.moto.url).ec2(HOME)
     }
@@ -47,7 +47,7 @@ impl Place {
         self.driver.finish(call)
     }
 
-    /// An image of an instance, of the owner's.
+    /// Creates an image of an instance, as the owner.
     fn image(&self, name: &str) -> String {
         let ec2 = self.ec2();
         self.run(async {
@@ -80,20 +80,20 @@ fn the_evaluator_passes_its_own_tests() {
 }
 
 #[test]
-fn a_call_is_evaluated_before_anything_else_of_it_and_as_a_dry_run_too() {
+fn a_call_and_its_dry_run_are_evaluated_before_anything_else() {
     let place = Place::new(&[]);
     let pipeline = clients(&place.moto.url, Vec::new());
     let (ec2, ssm) = (pipeline.ec2(HOME), pipeline.ssm(HOME));
-    let mine = place.image("somebodys");
+    let image = place.image("of-the-owner");
     place.run(async {
         for dry in [true, false] {
-            let fault = builder(&ec2).dry_run(dry).send().await.called("ec2:RunInstances").unwrap_err();
-            assert_eq!(fault.code.as_deref(), Some("UnauthorizedOperation"));
+            let error = builder(&ec2).dry_run(dry).send().await.called("ec2:RunInstances").unwrap_err();
+            assert_eq!(error.code.as_deref(), Some("UnauthorizedOperation"));
             assert!(
-                fault
+                error
                     .message
                     .contains("ec2:RunInstances on resource: arn:aws:ec2:us-east-1:123456789012:instance/* because no"),
-                "{fault}"
+                "{error}"
             );
         }
         let call = builder(&ec2).tag_specifications(ours(ResourceType::Instance));
@@ -101,23 +101,23 @@ fn a_call_is_evaluated_before_anything_else_of_it_and_as_a_dry_run_too() {
         assert_eq!(code(call.clone().dry_run(true).send().await.called("ec2:RunInstances")), "DryRunOperation");
         call.send().await.unwrap();
         let dry = builder(&place.ec2()).dry_run(true).send().await;
-        assert_eq!(code(dry.called("ec2:RunInstances")), "DryRunOperation", "the owner may");
+        assert_eq!(code(dry.called("ec2:RunInstances")), "DryRunOperation", "no policy applies to the owner");
 
-        let call = ec2.deregister_image().image_id(&mine).send().await;
+        let call = ec2.deregister_image().image_id(&image).send().await;
         assert_eq!(code(call.called("ec2:DeregisterImage")), "UnauthorizedOperation");
         let call = ssm.get_parameter().name("/prod/database/password").send().await;
         assert_eq!(code(call.called("ssm:GetParameter")), "AccessDeniedException");
-        // A permission that the tables do not know is none.
-        let fault = ec2.create_vpc().cidr_block("10.0.0.0/16").send().await.called("ec2:CreateVpc").unwrap_err();
-        assert!(fault.message.contains("has no IAM requests for ec2:CreateVpc"), "{fault}");
-        let who = pipeline.sts().get_caller_identity().send().await.unwrap();
-        assert_eq!(who.account(), Some("123456789012"));
+        // An action that is not in the evaluator's tables is an error.
+        let error = ec2.create_vpc().cidr_block("10.0.0.0/16").send().await.called("ec2:CreateVpc").unwrap_err();
+        assert!(error.message.contains("has no IAM requests for ec2:CreateVpc"), "{error}");
+        let identity = pipeline.sts().get_caller_identity().send().await.unwrap();
+        assert_eq!(identity.account(), Some("123456789012"));
     });
-    assert_eq!(place.run(place.ec2().describe_images().image_ids(&mine).send()).unwrap().images().len(), 1);
+    assert_eq!(place.run(place.ec2().describe_images().image_ids(&image).send()).unwrap().images().len(), 1);
 }
 
 #[test]
-fn a_client_token_is_answered_again_whatever_has_become_of_what_it_made() {
+fn a_client_token_returns_the_same_id_after_the_resource_was_removed() {
     let place = Place::new(&[]);
     let (ec2, west) = (place.ec2(), owner(&place.moto.url).ec2("us-west-2"));
     let image = place.image("source");
@@ -131,7 +131,7 @@ fn a_client_token_is_answered_again_whatever_has_become_of_what_it_made() {
         assert_eq!(code(other.called("ec2:RunInstances")), "IdempotentParameterMismatch");
         let other = call.client_token("two").send().await.unwrap();
         assert_ne!(other.instances()[0].instance_id(), Some(first.as_str()));
-        // Another Availability Zone is another request; no token is none either.
+        // A request for another Availability Zone is another request, also with the same token.
         let zone = |zone: &str| {
             let placement = aws_sdk_ec2::types::Placement::builder().availability_zone(zone).build();
             builder(&ec2).client_token("one").placement(placement)
@@ -150,7 +150,7 @@ fn a_client_token_is_answered_again_whatever_has_become_of_what_it_made() {
 }
 
 #[test]
-fn a_parameter_that_holds_an_image_is_written_later_or_never() {
+fn a_parameter_with_an_image_id_is_written_after_the_response_if_it_is_valid() {
     let place = Place::new(&SLOW);
     let ssm = owner(&place.moto.url).ssm(HOME);
     place.run(async {
@@ -171,7 +171,7 @@ fn a_parameter_that_holds_an_image_is_written_later_or_never() {
         assert_eq!(value().await.unwrap(), BASE);
         tokio::time::sleep(LATER).await;
         assert_eq!(value().await.unwrap(), old);
-        // No image of this region: the answer is the same, and the old value stays.
+        // An id of no image in this region: the response is the same, and the parameter keeps the old value.
         put("ami-00000000000000000").overwrite(true).send().await.unwrap();
         tokio::time::sleep(LATER).await;
         assert_eq!(value().await.unwrap(), old);
@@ -198,7 +198,7 @@ fn the_name_of_a_deleted_parameter_cannot_be_used_again_at_once() {
 }
 
 #[test]
-fn images_and_tags_are_seen_a_while_after_they_were_made() {
+fn images_and_tags_become_visible_after_a_delay() {
     let place = Place::new(&SLOW);
     let ec2 = place.ec2();
     let image = place.image("new");
@@ -225,11 +225,11 @@ fn images_and_tags_are_seen_a_while_after_they_were_made() {
 }
 
 #[test]
-fn dry_run_is_honored_by_every_call_or_by_none() {
+fn every_call_supports_dry_run_unless_it_is_disabled() {
     for (env, ignored) in [(&[][..], false), (&[("IGNORE_DRY_RUN", "1")][..], true)] {
         let place = Place::new(env);
         let ec2 = place.ec2();
-        let image = place.image("mine");
+        let image = place.image("of-the-owner");
         place.run(async {
             let key = ec2.import_key_pair().key_name("k").public_key_material(PUBLIC_KEY.to_vec().into());
             let answers = [
@@ -245,9 +245,9 @@ fn dry_run_is_honored_by_every_call_or_by_none() {
                 ec2.disable_image().image_id(&image).dry_run(true).send().await.called("ec2:DisableImage").err(),
                 ec2.describe_images().dry_run(true).send().await.called("ec2:DescribeImages").err(),
             ];
-            for fault in answers {
-                let code = fault.as_ref().and_then(|fault| fault.code.as_deref());
-                assert_eq!(code == Some("DryRunOperation"), !ignored, "{fault:?}");
+            for error in answers {
+                let code = error.as_ref().and_then(|error| error.code.as_deref());
+                assert_eq!(code == Some("DryRunOperation"), !ignored, "{error:?}");
             }
             let keys = ec2.describe_key_pairs().send().await.unwrap().key_pairs().len();
             assert_eq!(keys, usize::from(ignored));
@@ -256,7 +256,7 @@ fn dry_run_is_honored_by_every_call_or_by_none() {
 }
 
 #[test]
-fn an_image_is_retired_step_by_step() {
+fn an_image_can_be_deprecated_protected_disabled_and_deregistered() {
     let place = Place::new(&SLOW);
     let ec2 = place.ec2();
     let image = place.image("old");
@@ -299,7 +299,7 @@ fn an_image_is_retired_step_by_step() {
 }
 
 #[test]
-fn ec2_lists_what_refers_to_an_image() {
+fn references_to_an_image_can_be_listed() {
     let place = Place::new(&[]);
     let clients = owner(&place.moto.url);
     let (ec2, ssm) = (clients.ec2(HOME), clients.ssm(HOME));
@@ -340,7 +340,7 @@ fn ec2_lists_what_refers_to_an_image() {
             .iter()
             .map(|r| (r.image_id().unwrap(), r.resource_type().unwrap().as_str()))
             .collect();
-        // The newest twenty versions of a template are looked at.
+        // DescribeImageReferences considers only the newest twenty versions of a template.
         let kinds = ["ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter"];
         assert_eq!(references, kinds.map(|kind| (latest.as_str(), kind)));
         let found = ec2.describe_images().image_ids(&latest).send().await.unwrap();
@@ -349,7 +349,7 @@ fn ec2_lists_what_refers_to_an_image() {
 }
 
 #[test]
-fn the_pipeline_may_not_delete_snapshots_that_are_not_its_own() {
+fn the_pipeline_may_not_delete_snapshots_without_the_tag() {
     let place = Place::new(&[]);
     let image = place.image("shared");
     place.run(async {

@@ -1,6 +1,6 @@
-//! Every fault EC2 is known for, one test each: how it ends, and that nothing is left at the endpoint but what should be there.
+//! One test for each known fault of EC2: the result of the command, and the resources that remain at the endpoint.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first failure")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ mod settings;
 mod account;
 use account::{Account, REGIONS, capture};
 use settings::{settings, source};
-use support::{AS_AWS, Moto, Plan, Strike, inventory, owner};
+use support::{AS_AWS, Fault, Moto, Plan, inventory, owner};
 
 const ONE_IMAGE: [(&str, usize); 2] = [("images in us-east-1", 1), ("snapshots in us-east-1", 1)];
 
@@ -28,8 +28,8 @@ fn everywhere() -> Vec<(String, usize)> {
 }
 
 fn assert_everywhere(account: &Account) {
-    let wanted = everywhere();
-    account.assert_left(&wanted.iter().map(|(k, n)| (k.as_str(), *n)).collect::<Vec<_>>());
+    let expected = everywhere();
+    account.assert_left(&expected.iter().map(|(k, n)| (k.as_str(), *n)).collect::<Vec<_>>());
 }
 
 fn code(error: &Error) -> Exit {
@@ -37,11 +37,11 @@ fn code(error: &Error) -> Exit {
 }
 
 #[test]
-fn without_a_fault_there_is_one_image_a_region_and_nothing_else() {
+fn without_a_fault_there_is_one_image_per_region_and_nothing_else() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();
-    assert_eq!(image.base.id, "ami-0jammynew00000002", "the newest of Canonical's, not of anybody's");
+    assert_eq!(image.base.id, "ami-0jammynew00000002", "the newest image of Canonical, not of any owner");
     account.assert_left(&ONE_IMAGE);
     let copies = account.copy(&ec2, &image);
     for copied in &copies {
@@ -50,7 +50,7 @@ fn without_a_fault_there_is_one_image_a_region_and_nothing_else() {
         assert_eq!((copy.copied_from.as_ref(), &copy.tags), (Some(&image.id), &image.tags));
     }
     assert_everywhere(&account);
-    // Again: what is there is taken.
+    // A second run uses the existing copies.
     assert!(account.copy(&ec2, &image).iter().all(|c| matches!(c.result, Ok((_, false)))));
     assert_everywhere(&account);
     for copied in copies {
@@ -61,7 +61,7 @@ fn without_a_fault_there_is_one_image_a_region_and_nothing_else() {
 }
 
 #[test]
-fn a_build_and_its_copies_wait_for_what_aws_shows_late() {
+fn a_build_and_its_copies_wait_for_eventual_consistency() {
     let account = Account::at(Moto::start_with(&AS_AWS));
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();
@@ -70,15 +70,15 @@ fn a_build_and_its_copies_wait_for_what_aws_shows_late() {
 }
 
 #[test]
-fn throttling_server_errors_and_dropped_connections_are_survived() {
+fn throttling_server_errors_and_dropped_connections_are_retried() {
     let account = Account::new();
     let mut plans = Vec::new();
     for action in
         ["RunInstances", "CreateImage", "CopyImage", "DescribeImages", "CreateSecurityGroup", "TerminateInstances"]
     {
-        plans.push(Plan::next(action, 2, Strike::Refuse(503, "RequestLimitExceeded")));
-        plans.push(Plan::next(action, 1, Strike::Refuse(500, "InternalError")).after(2));
-        plans.push(Plan::next(action, 1, Strike::HangUpBefore).after(3));
+        plans.push(Plan::next(action, 2, Fault::Refuse(503, "RequestLimitExceeded")));
+        plans.push(Plan::next(action, 1, Fault::Refuse(500, "InternalError")).after(2));
+        plans.push(Plan::next(action, 1, Fault::HangUpBefore).after(3));
     }
     let ec2 = account.with(plans);
     let image = account.build(&ec2).unwrap();
@@ -87,9 +87,9 @@ fn throttling_server_errors_and_dropped_connections_are_survived() {
 }
 
 #[test]
-fn an_answer_that_is_lost_makes_nothing_twice() {
+fn a_lost_response_creates_nothing_twice() {
     let account = Account::new();
-    let lost = |action| Plan::next(action, 1, Strike::HangUpAfter);
+    let lost = |action| Plan::next(action, 1, Fault::HangUpAfter);
     let ec2 =
         account.with(vec![lost("RunInstances"), lost("CreateImage"), lost("CopyImage"), lost("TerminateInstances")]);
     let image = account.build(&ec2).unwrap();
@@ -98,9 +98,9 @@ fn an_answer_that_is_lost_makes_nothing_twice() {
 }
 
 #[test]
-fn a_builder_whose_start_is_never_answered_is_found_and_ended() {
+fn a_builder_whose_start_has_no_response_is_found_and_terminated() {
     let account = Account::new();
-    let ec2 = account.with(vec![Plan::next("RunInstances", 100, Strike::HangUpAfter)]);
+    let ec2 = account.with(vec![Plan::next("RunInstances", 100, Fault::HangUpAfter)]);
     assert_eq!(code(&account.build(&ec2).unwrap_err()), Exit::Failed);
     account.assert_left(&[]);
 }
@@ -108,9 +108,9 @@ fn a_builder_whose_start_is_never_answered_is_found_and_ended() {
 #[test]
 fn not_found_after_create_means_not_yet() {
     let account = Account::new();
-    let empty = Strike::Rewrite("(?s)<imagesSet>.*</imagesSet>", "<imagesSet/>");
-    let unknown = Strike::Refuse(400, "InvalidInstanceID.NotFound");
-    // The first DescribeImages looks for the base.
+    let empty = Fault::Rewrite("(?s)<imagesSet>.*</imagesSet>", "<imagesSet/>");
+    let unknown = Fault::Refuse(400, "InvalidInstanceID.NotFound");
+    // The first DescribeImages is for the base image.
     let ec2 = account
         .with(vec![Plan::next("DescribeImages", 5, empty).after(1), Plan::next("DescribeInstances", 3, unknown)]);
     account.build(&ec2).unwrap();
@@ -118,9 +118,9 @@ fn not_found_after_create_means_not_yet() {
 }
 
 #[test]
-fn an_image_that_stays_invisible_is_given_up_and_removed() {
+fn an_image_that_stays_invisible_fails_the_build_and_is_removed() {
     let account = Account::new();
-    let empty = Strike::Rewrite("(?s)<imagesSet>.*</imagesSet>", "<imagesSet/>");
+    let empty = Fault::Rewrite("(?s)<imagesSet>.*</imagesSet>", "<imagesSet/>");
     let ec2 = account.with(vec![Plan::next("DescribeImages", 1000, empty).after(1)]);
     let error = account.build(&ec2).unwrap_err();
     assert_eq!(code(&error), Exit::Failed);
@@ -129,7 +129,7 @@ fn an_image_that_stays_invisible_is_given_up_and_removed() {
 }
 
 #[test]
-fn a_name_that_somebody_else_has_is_told_and_the_builder_is_gone() {
+fn a_name_that_is_in_use_is_reported_and_the_builder_is_removed() {
     let account = Account::new();
     let first = account.build(&account.with(Vec::new())).unwrap();
     // Another run in the same minute.
@@ -144,7 +144,7 @@ fn a_name_that_somebody_else_has_is_told_and_the_builder_is_gone() {
 #[test]
 fn without_capacity_the_next_zone_and_type_are_tried() {
     let account = Account::new();
-    let none = || Strike::Refuse(500, "InsufficientInstanceCapacity");
+    let none = || Fault::Refuse(500, "InsufficientInstanceCapacity");
     // Seven refusals: six zones of the first type, one of the second.
     let ec2 = account.with(vec![Plan::next("RunInstances", 7, none())]);
     account.build(&ec2).unwrap();
@@ -159,9 +159,9 @@ fn without_capacity_the_next_zone_and_type_are_tried() {
 }
 
 #[test]
-fn another_refusal_is_not_tried_elsewhere() {
+fn another_refusal_than_capacity_ends_the_build_at_once() {
     let account = Account::new();
-    let ec2 = account.with(vec![Plan::next("RunInstances", 1000, Strike::Refuse(400, "VcpuLimitExceeded"))]);
+    let ec2 = account.with(vec![Plan::next("RunInstances", 1000, Fault::Refuse(400, "VcpuLimitExceeded"))]);
     let error = account.build(&ec2).unwrap_err();
     assert_eq!(code(&error), Exit::Precondition);
     assert_eq!(calls(&ec2, "ec2:RunInstances"), 1);
@@ -171,7 +171,7 @@ fn another_refusal_is_not_tried_elsewhere() {
 #[test]
 fn a_failed_image_is_removed() {
     let account = Account::new();
-    let failed = Strike::Rewrite("<imageState>available</imageState>", "<imageState>failed</imageState>");
+    let failed = Fault::Rewrite("<imageState>available</imageState>", "<imageState>failed</imageState>");
     let ec2 = account.with(vec![Plan::next("DescribeImages", 1000, failed).after(1)]);
     let error = account.build(&ec2).unwrap_err();
     assert!(error.to_string().contains("failed"), "{error}");
@@ -180,42 +180,42 @@ fn a_failed_image_is_removed() {
 
 /// EC2 reads the builder's volumes until the image's snapshots are complete.
 #[test]
-fn the_builder_stays_until_its_image_is_complete() {
+fn the_builder_is_terminated_only_after_its_image_is_complete() {
     let account = Account::at(Moto::start_with(&[]));
-    let pending = Strike::Rewrite("<imageState>available</imageState>", "<imageState>pending</imageState>");
+    let pending = Fault::Rewrite("<imageState>available</imageState>", "<imageState>pending</imageState>");
     let ec2 = account.with(vec![Plan::next("DescribeImages", 3, pending).after(1)]);
     let source = source();
     let base = ec2.base(&source, &|_| {}).unwrap();
     let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
     let machine = ec2.begin(start, &|_| {}).unwrap();
     let instances = std::sync::Mutex::new(Vec::new());
-    let told = |message: &str| {
+    let on_progress = |message: &str| {
         if message == "pending" {
-            // A runtime cannot wait inside another one.
+            // A tokio runtime cannot block inside another one.
             let url = account.moto.url.clone();
-            let looked = std::thread::spawn(move || {
+            let count = std::thread::spawn(move || {
                 let left = Driver::new().unwrap().finish(inventory(&owner(&url), &[REGIONS[0].to_owned()]));
                 left.get("instances in us-east-1").copied()
             });
-            instances.lock().unwrap().push(looked.join().unwrap());
+            instances.lock().unwrap().push(count.join().unwrap());
         }
     };
-    ec2.capture(machine, &base, &capture(&source), &told).unwrap();
+    ec2.capture(machine, &base, &capture(&source), &on_progress).unwrap();
     let instances = instances.into_inner().unwrap();
     assert!(!instances.is_empty() && instances.iter().all(|n| *n == Some(1)), "{instances:?}");
     account.assert_left(&ONE_IMAGE);
 }
 
 #[test]
-fn a_failed_copy_is_tried_again_alone_and_the_others_are_kept() {
+fn a_failed_copy_is_repeated_in_its_region_alone() {
     let account = Account::at(Moto::start_with(&[]));
     let image = account.build(&account.with(Vec::new())).unwrap();
-    let failed = Strike::Rewrite("<imageState>available</imageState>", "<imageState>failed</imageState>");
-    // Two looks for what is there, then the copy is seen to fail once.
+    let failed = Fault::Rewrite("<imageState>available</imageState>", "<imageState>failed</imageState>");
+    // Two calls look for an existing copy, the third one returns the failed copy.
     let ec2 = account.with(vec![Plan::next("DescribeImages", 1, failed.clone()).after(2).only_in("eu-west-1")]);
     assert!(account.copy(&ec2, &image).iter().all(|c| c.result.is_ok()));
     assert_everywhere(&account);
-    assert_eq!(calls(&ec2, "ec2:CopyImage"), 4, "one more, for the one region");
+    assert_eq!(calls(&ec2, "ec2:CopyImage"), 4, "one more call, for the failed copy");
 
     let account = Account::at(Moto::start_with(&[]));
     let image = account.build(&account.with(Vec::new())).unwrap();
@@ -230,10 +230,10 @@ fn a_failed_copy_is_tried_again_alone_and_the_others_are_kept() {
 }
 
 #[test]
-fn a_full_destination_is_waited_for() {
+fn a_copy_waits_for_a_free_slot_at_the_destination() {
     let account = Account::new();
     let image = account.build(&account.with(Vec::new())).unwrap();
-    let full = Strike::Refuse(400, "ResourceLimitExceeded");
+    let full = Fault::Refuse(400, "ResourceLimitExceeded");
     let ec2 = account.with(vec![Plan::next("CopyImage", 5, full).only_in("us-west-2")]);
     assert!(account.copy(&ec2, &image).iter().all(|c| c.result.is_ok()));
     assert_everywhere(&account);
@@ -242,7 +242,7 @@ fn a_full_destination_is_waited_for() {
 #[test]
 fn an_expired_token_ends_the_wait_as_a_precondition() {
     let account = Account::new();
-    let expired = Strike::Refuse(400, "RequestExpired");
+    let expired = Fault::Refuse(400, "RequestExpired");
     let ec2 = account.with(vec![Plan::next("DescribeImages", 1, expired).after(2)]);
     let error = account.build(&ec2).unwrap_err();
     assert_eq!(code(&error), Exit::Precondition);
@@ -251,16 +251,16 @@ fn an_expired_token_ends_the_wait_as_a_precondition() {
 }
 
 #[test]
-fn a_slow_answer_is_waited_for() {
+fn a_slow_response_is_waited_for() {
     let account = Account::new();
-    let slow = |action| Plan::next(action, 1, Strike::Slow(Duration::from_secs(2)));
+    let slow = |action| Plan::next(action, 1, Fault::Slow(Duration::from_secs(2)));
     let ec2 = account.with(vec![slow("RunInstances"), slow("CreateImage"), slow("DescribeImages")]);
     account.build(&ec2).unwrap();
     account.assert_left(&ONE_IMAGE);
 }
 
 #[test]
-fn a_machine_nobody_can_enter_is_ended_with_all_it_had() {
+fn a_machine_without_a_connection_is_removed_with_its_resources() {
     let account = Account::new();
     let ec2 = account.with_settings(
         Vec::new(),
@@ -269,14 +269,14 @@ fn a_machine_nobody_can_enter_is_ended_with_all_it_had() {
     let source = source();
     let base = ec2.base(&source, &|_| {}).unwrap();
     let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
-    let Err(error) = ec2.start_builder(start, &|_| {}) else { panic!("it let us in") };
+    let Err(error) = ec2.start_builder(start, &|_| {}) else { panic!("the connection succeeded") };
     assert_eq!(code(&error), Exit::Failed);
     assert!(format!("{error:?}").contains("the console of i-"), "{error:?}");
     account.assert_left(&[]);
 }
 
 #[test]
-fn an_image_in_use_is_named() {
+fn the_users_of_an_image_are_named() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();

@@ -1,6 +1,7 @@
-//! The provider over an EC2 in this process (winterbaume), in virtual time: the patience of every day, and hours pass in milliseconds.
+//! The provider with an EC2 in this process (winterbaume) and virtual time: the timeouts of production, in which hours pass in
+//! milliseconds.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,18 +15,18 @@ use xtask::error::{Error, Exit, plain};
 use xtask_aws::amazon_ebs_source::AmazonEbsSource;
 use xtask_aws::clients::Clients;
 use xtask_aws::drive::Driver;
-use xtask_aws::wait::{GaveUp, Patience};
+use xtask_aws::wait::{Patience, WaitError};
 use xtask_aws::{image, preflight};
 
 mod support;
 #[path = "support/settings.rs"]
 mod settings;
-use support::{Plan, Strike, clients_over};
+use support::{Fault, Plan, clients_over};
 
-/// For ever, as far as a test lives.
+/// More calls than any test makes.
 const ALWAYS: usize = usize::MAX / 2;
 
-/// A driver whose clock stands still until everybody waits.
+/// A driver with a paused clock, which advances only while every task waits.
 fn driver() -> Driver {
     Driver::over(tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap())
 }
@@ -34,7 +35,7 @@ fn driver() -> Driver {
 struct Account {
     mock: MockAws,
     clients: Clients,
-    /// One that no other test asks: the SDK slows down for a whole region, whoever it was that was throttled there.
+    /// A region of this test alone: the SDK's adaptive retries slow down all calls to a region in which any call was throttled.
     region: String,
     image: String,
 }
@@ -49,21 +50,21 @@ impl Account {
                 .device_name("/dev/sda1")
                 .ebs(EbsBlockDevice::builder().snapshot_id("snap-1").volume_size(20).build())
                 .build();
-            let untouched = clients_over(mock.http_client(), Vec::new()).ec2(&region);
-            let call = untouched.register_image().name("one").root_device_name("/dev/sda1").block_device_mappings(disk);
+            let ec2 = clients_over(mock.http_client(), Vec::new()).ec2(&region);
+            let call = ec2.register_image().name("one").root_device_name("/dev/sda1").block_device_mappings(disk);
             let image = call.send().await.unwrap().image_id().unwrap().to_owned();
             Self { clients: clients_over(mock.http_client(), plans), mock, region, image }
         })
     }
 
-    /// Other faults from here on.
-    fn strike(&mut self, plans: Vec<Plan>) {
+    /// Replaces the injected faults.
+    fn inject(&mut self, plans: Vec<Plan>) {
         self.clients = clients_over(self.mock.http_client(), plans);
     }
 }
 
-/// Waits for the image with the patience of every day; returns how it ended and how long that took.
-fn waited(plans: Vec<Plan>) -> (Result<String, GaveUp>, Duration) {
+/// Waits for the image with the timeouts of production; returns the result and the time waited.
+fn waited(plans: Vec<Plan>) -> (Result<String, WaitError>, Duration) {
     let driver = driver();
     let account = Account::new(&driver, plans);
     driver.finish(async {
@@ -74,8 +75,8 @@ fn waited(plans: Vec<Plan>) -> (Result<String, GaveUp>, Duration) {
     })
 }
 
-fn pending() -> Strike {
-    Strike::Rewrite("<imageState>[a-z]+</imageState>", "<imageState>pending</imageState>")
+fn pending() -> Fault {
+    Fault::Rewrite("<imageState>[a-z]+</imageState>", "<imageState>pending</imageState>")
 }
 
 fn minutes(n: u64) -> Duration {
@@ -84,84 +85,83 @@ fn minutes(n: u64) -> Duration {
 
 #[test]
 fn an_image_that_takes_an_hour_is_waited_for() {
-    // A look every quarter of a minute.
+    // One poll every 15 seconds.
     let (result, took) = waited(vec![Plan::next("DescribeImages", 240, pending())]);
     result.unwrap();
     assert!(took > minutes(45) && took < minutes(80), "{took:?}");
 }
 
 #[test]
-fn one_that_takes_for_ever_is_given_up_at_the_deadline() {
+fn an_image_that_stays_pending_fails_at_the_timeout() {
     let (result, took) = waited(vec![Plan::next("DescribeImages", ALWAYS, pending())]);
-    assert!(matches!(result, Err(GaveUp::Deadline(_, last)) if last == "pending"));
+    assert!(matches!(result, Err(WaitError::Deadline(_, last)) if last == "pending"));
     assert!(took >= minutes(90) && took < minutes(92), "{took:?}");
 }
 
 #[test]
-fn one_that_nobody_sees_is_given_up_after_five_minutes() {
-    let unseen = || Strike::Rewrite("(?s)<imagesSet>.*</imagesSet>", "<imagesSet/>");
+fn an_image_that_stays_invisible_fails_after_five_minutes() {
+    let unseen = || Fault::Rewrite("(?s)<imagesSet>.*</imagesSet>", "<imagesSet/>");
     let (result, took) = waited(vec![Plan::next("DescribeImages", ALWAYS, unseen())]);
-    assert!(matches!(result, Err(GaveUp::Missing(_))));
+    assert!(matches!(result, Err(WaitError::Missing(_))));
     assert!(took >= minutes(5) && took < minutes(6), "{took:?}");
     let (result, _) = waited(vec![Plan::next("DescribeImages", 12, unseen())]);
     result.unwrap();
 }
 
 #[test]
-fn ten_minutes_of_throttling_and_an_endpoint_that_is_away_are_survived() {
-    let throttled = || Strike::Refuse(503, "RequestLimitExceeded");
+fn throttling_and_an_unreachable_endpoint_are_retried() {
+    let throttled = || Fault::Refuse(503, "RequestLimitExceeded");
     let (result, took) = waited(vec![Plan::next("DescribeImages", 60, throttled())]);
     result.unwrap();
     assert!(took > minutes(3), "the SDK's own retries did not slow down: {took:?}");
-    let (result, _) = waited(vec![Plan::next("DescribeImages", 60, Strike::HangUpBefore)]);
+    let (result, _) = waited(vec![Plan::next("DescribeImages", 60, Fault::HangUpBefore)]);
     result.unwrap();
 }
 
 #[test]
-fn an_answer_that_takes_for_ever_is_cut_off_and_asked_again() {
-    let (result, took) = waited(vec![Plan::next("DescribeImages", 2, Strike::Slow(minutes(600)))]);
+fn a_call_without_a_response_times_out_and_is_retried() {
+    let (result, took) = waited(vec![Plan::next("DescribeImages", 2, Fault::Slow(minutes(600)))]);
     result.unwrap();
     assert!(took < minutes(10), "{took:?}");
 }
 
 #[test]
-fn a_token_that_ends_in_the_middle_is_a_precondition_that_says_what_to_do() {
-    let (result, _) =
-        waited(vec![Plan::next("DescribeImages", ALWAYS, Strike::Refuse(400, "RequestExpired")).after(5)]);
-    // Two good answers are enough: it never meets the sixth.
+fn a_token_that_expires_meanwhile_is_a_precondition_with_a_hint() {
+    let (result, _) = waited(vec![Plan::next("DescribeImages", ALWAYS, Fault::Refuse(400, "RequestExpired")).after(5)]);
+    // Two positive polls are enough, so the fault in the sixth call never applies.
     result.unwrap();
     let plans = vec![
         Plan::next("DescribeImages", 5, pending()),
-        Plan::next("DescribeImages", ALWAYS, Strike::Refuse(400, "RequestExpired")),
+        Plan::next("DescribeImages", ALWAYS, Fault::Refuse(400, "RequestExpired")),
     ];
     let (result, _) = waited(plans);
-    let error = result.unwrap_err().told("ami-1");
+    let error = result.unwrap_err().into_error("ami-1");
     assert_eq!(error.exit(), Exit::Precondition);
     assert!(plain(&error).contains("aws sso login"), "{}", plain(&error));
 }
 
-/// What the preflight says where these calls are refused.
-fn checked(refused: &[&'static str], accounts: &[&str]) -> Result<String, Error> {
-    let would = |action| Plan::next(action, ALWAYS, Strike::Refuse(412, "DryRunOperation"));
-    let denied = |action| Plan::next(action, ALWAYS, Strike::Refuse(403, "UnauthorizedOperation"));
-    let asked =
+/// The result of the preflight where these calls are denied.
+fn checked(denied: &[&'static str], accounts: &[&str]) -> Result<String, Error> {
+    let permit = |action| Plan::next(action, ALWAYS, Fault::Refuse(412, "DryRunOperation"));
+    let deny = |action| Plan::next(action, ALWAYS, Fault::Refuse(403, "UnauthorizedOperation"));
+    let actions =
         ["ImportKeyPair", "CreateSecurityGroup", "RunInstances", "CreateImage", "CreateTags", "DeregisterImage"];
-    let plans = asked.into_iter().map(|action| if refused.contains(&action) { denied(action) } else { would(action) });
+    let plans = actions.into_iter().map(|action| if denied.contains(&action) { deny(action) } else { permit(action) });
     let driver = driver();
     let mut account = Account::new(&driver, Vec::new());
-    // The region is the test's own. The first look at images is for the base; the second one is a DryRun.
+    // The region exists only in this test. The first DescribeImages is for the base image, the second one is a DryRun.
     let regions = format!(
         "<regionInfo><item><regionName>{}</regionName><optInStatus>opted-in</optInStatus></item></regionInfo>",
         account.region
     );
     let subnets = "<subnetSet><item><subnetId>subnet-1</subnetId><vpcId>vpc-1</vpcId></item></subnetSet>";
     let plans = plans.chain([
-        Plan::next("DescribeRegions", ALWAYS, Strike::Rewrite("(?s)<regionInfo.*</regionInfo>", regions.leak())),
-        Plan::next("DescribeSubnets", ALWAYS, Strike::Rewrite("(?s)<subnetSet(/>|.*</subnetSet>)", subnets)),
-        Plan::next("GetServiceQuota", ALWAYS, Strike::Refuse(400, "NoSuchResourceException")),
-        Plan::next("DescribeImages", 1, Strike::Refuse(412, "DryRunOperation")).after(1),
+        Plan::next("DescribeRegions", ALWAYS, Fault::Rewrite("(?s)<regionInfo.*</regionInfo>", regions.leak())),
+        Plan::next("DescribeSubnets", ALWAYS, Fault::Rewrite("(?s)<subnetSet(/>|.*</subnetSet>)", subnets)),
+        Plan::next("GetServiceQuota", ALWAYS, Fault::Refuse(400, "NoSuchResourceException")),
+        Plan::next("DescribeImages", 1, Fault::Refuse(412, "DryRunOperation")).after(1),
     ]);
-    account.strike(plans.collect());
+    account.inject(plans.collect());
     let mut settings = settings::settings(&[&account.region]);
     settings.accounts = accounts.iter().map(|a| (*a).to_owned()).collect();
     let mut ebs_source = AmazonEbsSource::read(&settings::source()).unwrap();
@@ -171,20 +171,22 @@ fn checked(refused: &[&'static str], accounts: &[&str]) -> Result<String, Error>
 }
 
 #[test]
-fn the_preflight_tells_all_that_is_wrong_at_once() {
+fn the_preflight_reports_all_problems_at_once() {
     let error = checked(&["RunInstances", "CreateImage"], &["999999999999"]).unwrap_err();
     assert_eq!(error.exit(), Exit::Precondition);
     let text: String = plain(&error).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
-    for wanted in
-        ["`accounts` in ami.toml", "let the identity do ec2:RunInstances", "let the identity do ec2:CreateImage"]
-    {
-        assert!(text.contains(wanted), "{wanted} is not in {text}");
+    for expected in [
+        "`accounts` in ami.toml",
+        "allow ec2:RunInstances for this identity",
+        "allow ec2:CreateImage for this identity",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in {text}");
     }
     assert!(!text.contains("ec2:ImportKeyPair"), "{text}");
 }
 
 #[test]
-fn the_preflight_says_who_we_are() {
-    let who = checked(&[], &[]).unwrap();
-    assert!(who.starts_with("working as arn:aws:"), "{who}");
+fn the_preflight_returns_the_identity() {
+    let identity = checked(&[], &[]).unwrap();
+    assert!(identity.starts_with("working as arn:aws:"), "{identity}");
 }

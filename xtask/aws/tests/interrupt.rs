@@ -1,6 +1,6 @@
-//! Ctrl-C in the middle of a copy: what was asked of EC2 is answered and written down before the command ends.
+//! Ctrl-C during a copy: every call that was sent gets its response, which is in the ledger before the command ends.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use account::capture;
 use settings::{settings, source};
 use support::{Moto, clients, root};
 
-/// The intents of a kind of call, and how many of them have an outcome.
+/// The number of calls of an action in the ledger, and how many of them have a result.
 fn counted(ledger: &Connection, action: &str) -> (i64, i64) {
     let sql = "SELECT count(*), count(settled) FROM call WHERE action = ?1";
     ledger.query_row(sql, [action], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
@@ -39,8 +39,8 @@ fn started(moto: &Moto, state: &std::path::Path, image: &str) -> Child {
 }
 
 #[test]
-fn a_copy_that_is_asked_for_is_also_written_down() {
-    // Each call takes a second and a half.
+fn every_copy_that_was_sent_has_its_result_in_the_ledger() {
+    // Each call takes 1.5 seconds.
     let moto = Moto::start_with(&[("LATENCY_MS", "1500"), ("COPY_SECONDS", "600")]);
     let dir = tempfile::tempdir().unwrap();
     let state = State::open(dir.path().join("state")).unwrap();
@@ -58,14 +58,14 @@ fn a_copy_that_is_asked_for_is_also_written_down() {
     ledger.busy_timeout(Duration::from_secs(20)).unwrap();
     let deadline = Instant::now() + Duration::from_secs(120);
     while counted(&ledger, "ec2:CopyImage") == (0, 0) {
-        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "no copy was begun");
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "no copy was started");
         std::thread::sleep(Duration::from_millis(20));
     }
     let pid = child.id().to_string();
     xtask::process::Cmd::new("kill").args(["-INT", &pid]).read().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let (begun, settled) = counted(&ledger, "ec2:CopyImage");
-    assert!(begun > 0 && begun == settled, "{begun} copies were asked for, {settled} answers are known");
+    assert!(begun > 0 && begun == settled, "{begun} copies were sent, {settled} results are in the ledger");
     let ids: Vec<String> = {
         let mut statement = ledger.prepare("SELECT ids FROM call WHERE action = 'ec2:CopyImage'").unwrap();
         statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()

@@ -1,10 +1,10 @@
-//! A release on AWS that is killed before and after every call that changes something, and then taken up again: it ends as one that
-//! nobody disturbed, nothing is there twice, and nothing is left.
+//! A release on AWS that is killed before and after every mutating call, and then resumed: it ends in the same state as an undisturbed
+//! release, without duplicate or orphaned resources.
 //!
-//! The endpoint is moto's, the machines are real and thawed, the template is a small one.
+//! The endpoint is moto, the machines are real and restored from a saved state, the template is a small one.
 //! `cargo test -p xtask-aws --test kill -- --ignored --nocapture`, or `cargo xtask test --full`.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it sees and stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test prints its progress and stops at the first failure")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -80,14 +80,14 @@ build {
 }
 "#;
 
-/// Thawed machines for instances at the endpoint, one at a time on one port.
-struct Room {
+/// Runs restored machines for instances at the endpoint, one at a time on one port.
+struct MachineHost {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Room {
-    fn open(url: String, frozen: Arc<Frozen>, dir: PathBuf, port: u16) -> Self {
+impl MachineHost {
+    fn start(url: String, frozen: Arc<Frozen>, dir: PathBuf, port: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -97,7 +97,7 @@ impl Room {
             while !stopped.load(Ordering::SeqCst) {
                 let answer = runtime.block_on(ec2.describe_instances().send()).unwrap();
                 let instances: Vec<_> = answer.reservations().iter().flat_map(Reservation::instances).collect();
-                // The port is free again before the next machine wants it.
+                // Free the port before the next machine uses it.
                 for instance in &instances {
                     let state = instance.state().unwrap().name().unwrap().as_str();
                     if let Some(machine) =
@@ -111,8 +111,8 @@ impl Room {
                     let running = instance.state().unwrap().name().unwrap().as_str() == "running";
                     if running && !machines.contains_key(id) {
                         let call = ec2.describe_key_pairs().key_names(instance.key_name().unwrap());
-                        let told = runtime.block_on(call.include_public_key(true).send()).unwrap();
-                        let public = told.key_pairs()[0].public_key().unwrap().trim().to_owned();
+                        let found = runtime.block_on(call.include_public_key(true).send()).unwrap();
+                        let public = found.key_pairs()[0].public_key().unwrap().trim().to_owned();
                         machines.insert(id.to_owned(), Some(frozen.thaw(&dir.join(id), &public, port)));
                     }
                 }
@@ -123,7 +123,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for MachineHost {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
@@ -132,10 +132,10 @@ impl Drop for Room {
     }
 }
 
-/// An account, its machines, and a project that releases into it.
+/// An account, its machines, and a project that is released to it.
 struct Account {
-    // Dropped before the endpoint that it asks.
-    _room: Room,
+    // Dropped before the endpoint that it polls.
+    _machines: MachineHost,
     moto: Moto,
     dir: tempfile::TempDir,
     port: u16,
@@ -145,7 +145,7 @@ struct Account {
 impl Account {
     fn new(frozen: &Arc<Frozen>) -> Self {
         let (moto, dir, port) = (Moto::start(), tempfile::tempdir().unwrap(), free_port());
-        let room = Room::open(moto.url.clone(), Arc::clone(frozen), dir.path().join("room"), port);
+        let machines = MachineHost::start(moto.url.clone(), Arc::clone(frozen), dir.path().join("machines"), port);
         let state =
             std::env::var_os("AGENT_AMI_LOCAL_STATE_DIR").map_or_else(|| root().join(".agent-ami"), PathBuf::from);
         for part in ["scripts", "smoke", "xtask", "Cargo.toml", "Cargo.lock"] {
@@ -157,7 +157,7 @@ impl Account {
             fs::write(dir.path().join(name), text).unwrap();
         }
         let before = Self::inventory(&moto);
-        Self { _room: room, moto, dir, port, before }
+        Self { _machines: machines, moto, dir, port, before }
     }
 
     fn inventory(moto: &Moto) -> BTreeMap<String, usize> {
@@ -181,8 +181,8 @@ impl Stage for Account {
 
     fn run(&self, args: &[&str]) -> Value {
         let code = self.start(args, "").wait().unwrap().code();
-        let said = fs::read_to_string(self.dir.path().join("out")).unwrap();
-        let last: Value = serde_json::from_str(said.lines().last().unwrap_or("{}")).unwrap();
+        let stdout = fs::read_to_string(self.dir.path().join("out")).unwrap();
+        let last: Value = serde_json::from_str(stdout.lines().last().unwrap_or("{}")).unwrap();
         assert_eq!(code, Some(0), "{args:?}: {}", last["error"].as_str().unwrap_or_default());
         last["data"].clone()
     }
@@ -200,12 +200,12 @@ impl Stage for Account {
         state.insert("promotions".to_owned(), history["history"].as_array().unwrap().len().to_string());
         for region in REGIONS {
             let id = &history["now"][region];
-            let there = images.as_array().unwrap().iter().any(|i| i["id"] == *id && i["region"] == region);
-            state.insert(format!("staging in {region}"), format!("an image that is there: {there}"));
+            let exists = images.as_array().unwrap().iter().any(|i| i["id"] == *id && i["region"] == region);
+            state.insert(format!("staging in {region}"), format!("image exists: {exists}"));
         }
         let gc = self.run(&["ami", "gc"])["decisions"].clone();
         let removals = gc.as_array().unwrap().iter().filter(|d| d["action"] != "keep").count();
-        state.insert("what gc would take away".to_owned(), removals.to_string());
+        state.insert("removals planned by gc".to_owned(), removals.to_string());
         state
     }
 }
@@ -217,11 +217,11 @@ fn base_disk(root: &Path) -> PathBuf {
 }
 
 #[test]
-#[ignore = "boots a VM and thaws a hundred"]
-fn a_release_killed_anywhere_ends_as_one_that_was_not() {
+#[ignore = "boots a VM and restores a hundred"]
+fn a_release_killed_at_any_call_ends_as_an_undisturbed_one() {
     let place = tempfile::tempdir().unwrap();
     let started = Instant::now();
     let frozen = Arc::new(Frozen::make(&base_disk(&root()), place.path()));
-    println!("a machine is frozen after {:.0} s", started.elapsed().as_secs_f64());
+    println!("the machine is saved after {:.0} s", started.elapsed().as_secs_f64());
     kill_everywhere(&["ami", "release", "--engine", "native"], 20, |_| false, || Account::new(&frozen));
 }

@@ -1,7 +1,7 @@
-//! Copy and promotion on AWS, killed before and after every call that changes something, then resumed: they end as undisturbed ones, with nothing
-//! twice and nothing left. No machine is needed for that; `kill.rs` does the same to a whole release.
+//! Copy and promotion on AWS that are killed before and after every mutating call, and then resumed: they end in the same state as
+//! undisturbed ones, without duplicate or orphaned resources. No machine is needed; `kill.rs` tests a whole release.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,11 +23,11 @@ use account::Account;
 use stopped::Stopped;
 use support::{Moto, root};
 
-const HERE: &str = "us-east-1,us-west-2,eu-west-1";
-/// Most of the time is spent waiting until EC2 would show what was done before.
+const REGIONS: &str = "us-east-1,us-west-2,eu-west-1";
+/// Number of concurrent tests. They wait most of the time, for EC2's eventual consistency.
 const AT_ONCE: usize = 6;
 
-/// An account with an image that was built and passed, and a state folder.
+/// An account with an image that passed its smoke test, and a state directory.
 struct Place {
     account: Account,
     image: Image,
@@ -58,22 +58,25 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask-aws"));
         command.args(args).args(["--on", "aws", "--yes", "--format", "json", "--state"]).arg(dir.join("killed"));
         command.env("AWS_ENDPOINT_URL", &self.account.moto.url).env("AWS_ACCESS_KEY_ID", support::PIPELINE);
-        command.env("AWS_SECRET_ACCESS_KEY", "test").env("AGENT_AMI_REGIONS_AWS", HERE).env("LEDGER_PAUSE_AT", pause);
+        command
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AGENT_AMI_REGIONS_AWS", REGIONS)
+            .env("LEDGER_PAUSE_AT", pause);
         command.env("AGENT_AMI_CHANNELS_STAGING_ENV_FILE", dir.join("staging.env"));
         command.env("CARGO_MANIFEST_DIR", root().join("xtask")).env_remove("GITHUB_OUTPUT").current_dir(root());
         command
     }
 
-    /// The data of a command that ends well.
+    /// Runs a command that must succeed; returns the data of its result.
     fn run(&self, args: &[&str]) -> Value {
         let ended = self.command(args, "").output().unwrap();
-        let said = String::from_utf8_lossy(&ended.stdout).into_owned();
-        let last: Value = serde_json::from_str(said.lines().last().unwrap_or("{}")).unwrap();
+        let stdout = String::from_utf8_lossy(&ended.stdout).into_owned();
+        let last: Value = serde_json::from_str(stdout.lines().last().unwrap_or("{}")).unwrap();
         assert_eq!(ended.status.code(), Some(0), "{args:?}: {last:#}");
         last["data"].clone()
     }
 
-    /// How many calls the run of a command made that change something.
+    /// The number of mutating calls in the run of a command.
     fn changes(&self, command: &str) -> usize {
         let runs = self.run(&["ami", "runs"])["runs"].clone();
         let is_it = |run: &&Value| run["run"]["command"].as_str().unwrap().contains(command);
@@ -84,13 +87,13 @@ impl Place {
     fn end_state(&self) -> Value {
         let history = self.run(&["ami", "history", "--channel", "staging"]);
         let gc = self.run(&["ami", "gc"])["decisions"].clone();
-        let goes = gc.as_array().unwrap().iter().filter(|d| d["action"] != "keep").count();
+        let removals = gc.as_array().unwrap().iter().filter(|d| d["action"] != "keep").count();
         let marks = self.account.owners().marks(&self.image).unwrap().into_keys().collect::<Vec<_>>();
         serde_json::json!({
             "left": self.account.left(),
             "promotions": history["history"].as_array().unwrap().len(),
             "regions": history["now"].as_object().unwrap().len(),
-            "what gc would take away": goes,
+            "removals planned by gc": removals,
             "marks": marks,
         })
     }
@@ -129,11 +132,11 @@ fn killed_everywhere(command: &[&str], copied: bool, fewest: usize) {
 }
 
 #[test]
-fn a_copy_that_is_killed_anywhere_is_resumed() {
+fn a_copy_that_is_killed_at_any_call_is_resumed() {
     killed_everywhere(&["ami", "copy", "IMAGE"], false, 2);
 }
 
 #[test]
-fn a_promotion_that_is_killed_anywhere_is_resumed() {
+fn a_promotion_that_is_killed_at_any_call_is_resumed() {
     killed_everywhere(&["ami", "promote", "IMAGE", "--channel", "staging"], true, 10);
 }

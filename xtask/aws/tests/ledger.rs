@@ -1,7 +1,7 @@
-//! The ledger against an endpoint: everything that changes something is written down first, and what a dead run left is found by it and
-//! by tags.
+//! The ledger with an endpoint: every mutating call is written to it first. Resources of a dead run are found by the ledger and by their
+//! tags.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use account::{Account, REGIONS, capture};
 use settings::{settings, source};
 use support::{PIPELINE, clients};
 
-/// The calls of the newest run.
+/// The calls of the newest run in the ledger.
 fn written(account: &Account) -> Vec<Call> {
     let state = State::open(account.dir.path().join("state")).unwrap();
     let run = state.ledger().runs().unwrap().pop().unwrap();
@@ -39,7 +39,7 @@ fn released(account: &Account, ec2: &Ec2) -> Image {
 }
 
 #[test]
-fn every_call_that_changes_something_is_written_down_with_what_it_made() {
+fn every_mutating_call_is_in_the_ledger_with_the_ids_that_it_returned() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let image = released(&account, &ec2);
@@ -50,7 +50,7 @@ fn every_call_that_changes_something_is_written_down_with_what_it_made() {
     }
     let mut made = ec2.clients().calls().counts();
     made.retain(|action, _| !action.contains(":Describe") && !action.contains(":Get"));
-    // Whether they are permitted was asked before, as DryRun, which changes nothing.
+    // The permissions were checked by DryRun before, which is not in the ledger.
     for action in ["ec2:DeleteKeyPair", "ec2:DeleteSecurityGroup", "ec2:TerminateInstances"] {
         assert_eq!(made.insert(action.to_owned(), 1), Some(2), "{action}");
     }
@@ -67,11 +67,11 @@ fn every_call_that_changes_something_is_written_down_with_what_it_made() {
 }
 
 #[test]
-fn what_cannot_be_written_down_is_not_sent() {
+fn a_call_that_cannot_be_written_to_the_ledger_is_not_sent() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let ledger = rusqlite::Connection::open(account.dir.path().join("state/ledger.db")).unwrap();
-    ledger.execute_batch("ALTER TABLE call RENAME TO gone").unwrap();
+    ledger.execute_batch("ALTER TABLE call RENAME TO renamed").unwrap();
     let error = account.build(&ec2).unwrap_err();
     assert_eq!(error.exit(), Exit::Precondition);
     assert!(plain(&error).contains("the ledger"), "{}", plain(&error));
@@ -82,24 +82,24 @@ fn what_cannot_be_written_down_is_not_sent() {
 }
 
 #[test]
-fn without_a_run_nothing_is_changed() {
+fn without_a_run_mutating_calls_are_errors() {
     let account = Account::new();
     let image = account.build(&account.with(Vec::new())).unwrap();
     let state = State::open(account.dir.path().join("state")).unwrap();
-    let looking = Ec2::new(
+    let reader = Ec2::new(
         Arc::clone(&account.driver),
         &clients(&account.moto.url, Vec::new()),
         settings(&REGIONS),
         &state,
         None,
     );
-    let error = looking.delete(&image).unwrap_err();
-    assert!(plain(&error).contains("no run was begun"), "{}", plain(&error));
-    assert_eq!(looking.images(REGIONS[0]).unwrap().len(), 1);
+    let error = reader.delete(&image).unwrap_err();
+    assert!(plain(&error).contains("no run has begun"), "{}", plain(&error));
+    assert_eq!(reader.images(REGIONS[0]).unwrap().len(), 1);
 }
 
 #[test]
-fn what_a_dead_run_left_is_found_by_its_tag_and_taken_away() {
+fn orphans_of_a_dead_run_are_found_by_its_tag_and_removed() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let source = source();
@@ -107,7 +107,7 @@ fn what_a_dead_run_left_is_found_by_its_tag_and_taken_away() {
     let machine = ec2
         .begin(Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None }, &|_| {})
         .unwrap();
-    // The process dies: nothing is ended.
+    // As if the process was killed: nothing is cleaned up.
     std::mem::forget(machine);
     let left = ec2.orphans().unwrap();
     let kinds: Vec<Kind> = left.iter().map(|l| l.kind).collect();
@@ -120,9 +120,9 @@ fn what_a_dead_run_left_is_found_by_its_tag_and_taken_away() {
     assert_eq!(ec2.orphans().unwrap(), []);
 }
 
-/// Where everything is allowed: what is gone has no tags that the printed policy could allow its removal by.
+/// A policy with a tag condition denies calls on resources that do not exist any more, because they have no tags.
 #[test]
-fn what_is_gone_already_is_taken_away_without_a_failure() {
+fn removing_an_orphan_twice_is_not_an_error() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let source = source();
@@ -138,7 +138,7 @@ fn what_is_gone_already_is_taken_away_without_a_failure() {
 }
 
 #[test]
-fn an_image_of_a_run_that_was_cut_off_is_brought_to_its_end() {
+fn a_resumed_run_finishes_the_image_of_the_interrupted_one() {
     let account = Account::new();
     let source = source();
     let state = State::open(account.dir.path().join("state")).unwrap();
@@ -150,26 +150,26 @@ fn an_image_of_a_run_that_was_cut_off_is_brought_to_its_end() {
     };
     let first = ec2(Arc::clone(&run));
     let base = first.base(&source, &|_| {}).unwrap();
-    let wanted = capture(&source);
-    let tags = Facts::of_capture(&wanted, &base, run.id()).tags(&BTreeMap::new());
+    let captured = capture(&source);
+    let tags = Facts::of_capture(&captured, &base, run.id()).tags(&BTreeMap::new());
     let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
     let machine = first.begin(start, &|_| {}).unwrap();
     let raw = clients(&account.moto.url, Vec::new()).of_run(Some(Arc::clone(&run))).ec2(REGIONS[0]);
     let create = image::create(&raw, machine.id(), "locus-agent-v1.0.0-x", &tags, Duration::from_millis(20));
     let made = account.driver.finish(create).unwrap();
-    // CreateImage was answered, and shows nothing yet; then the process died.
+    // CreateImage has returned, and the image is not visible yet; then the process died.
     drop((machine, raw, first, run));
 
     let record = state.ledger().run(&id).unwrap().unwrap();
     let second = ec2(Arc::new(state.resume_run(&record).unwrap()));
-    let taken_up = second.take_up(&base, &wanted, &|_| {}).unwrap().unwrap();
-    assert_eq!((&taken_up.id, taken_up.run.as_str()), (&ImageId(made), id.as_str()));
-    let another = Capture { recipe_hash: Digest::of(b"another recipe"), ..wanted };
+    let resumed = second.take_up(&base, &captured, &|_| {}).unwrap().unwrap();
+    assert_eq!((&resumed.id, resumed.run.as_str()), (&ImageId(made), id.as_str()));
+    let another = Capture { recipe_hash: Digest::of(b"another recipe"), ..captured };
     assert_eq!(second.take_up(&base, &another, &|_| {}).unwrap(), None);
 }
 
 #[test]
-fn a_parameter_is_written_only_if_nobody_was_faster() {
+fn a_parameter_is_written_only_at_the_expected_version() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();
@@ -179,26 +179,26 @@ fn a_parameter_is_written_only_if_nobody_was_faster() {
     let there = ec2.parameter(region, name).unwrap().unwrap();
     assert_eq!((there.value.as_str(), there.version), (id, 1));
     let error = ec2.put_parameter(region, name, id, None).unwrap_err();
-    assert!(error.to_string().contains("was changed by someone else in between"), "{error}");
+    assert!(error.to_string().contains("was changed by another process meanwhile"), "{error}");
     ec2.put_parameter(region, name, id, Some(1)).unwrap();
     let error = ec2.put_parameter(region, name, id, Some(1)).unwrap_err();
     assert!(error.to_string().contains("version 2"), "{error}");
-    assert_eq!(ec2.parameter(REGIONS[1], name).unwrap(), None, "regions are apart");
+    assert_eq!(ec2.parameter(REGIONS[1], name).unwrap(), None, "the parameter is in one region");
     let put = written(&account).into_iter().filter(|c| c.action == "ssm:PutParameter").count();
-    assert_eq!(put, 2, "what was refused before it was sent is not in the ledger");
+    assert_eq!(put, 2, "a write that was not sent is not in the ledger");
 }
 
 #[test]
-fn parameters_that_hold_images_are_found_whoever_wrote_them() {
+fn parameters_that_hold_image_ids_are_found_under_any_name() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();
-    // More than one answer of GetParameters holds.
-    let mut names: Vec<String> = (0..12).map(|n| format!("/locus/somebody/{n:02}")).collect();
+    // More than one GetParameters returns.
+    let mut names: Vec<String> = (0..12).map(|n| format!("/locus/other/{n:02}")).collect();
     for name in &names {
         ec2.put_parameter(REGIONS[0], name, &image.id.0, None).unwrap();
     }
-    ec2.put_parameter(REGIONS[0], "/locus/somebody/text", "not an image", None).unwrap();
+    ec2.put_parameter(REGIONS[0], "/locus/other/text", "not an image", None).unwrap();
     let found = ec2.parameters(REGIONS[0]).unwrap();
     names.sort();
     assert_eq!(found.iter().map(|(name, _)| name).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
@@ -207,7 +207,7 @@ fn parameters_that_hold_images_are_found_whoever_wrote_them() {
 }
 
 #[test]
-fn marks_travel_in_tags() {
+fn marks_are_stored_in_tags() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();

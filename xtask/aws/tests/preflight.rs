@@ -1,6 +1,6 @@
-//! What is found before anything is made: in every region, all of it at once; and what becomes of an endpoint that ignores DryRun.
+//! The preflight: finds all problems of all regions at once, before anything is created. An endpoint that ignores DryRun is refused.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first failure")]
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ mod settings;
 mod account;
 use account::{Account, REGIONS};
 use settings::{settings, source};
-use support::{Moto, Plan, Strike, clients, clients_over, owner, root};
+use support::{Fault, Moto, Plan, clients, clients_over, owner, root};
 
 const ALWAYS: usize = usize::MAX / 2;
 
@@ -40,31 +40,31 @@ fn checked(account: &Account, clients: &Clients, settings: &Settings) -> Result<
 }
 
 fn denied(action: &'static str) -> Plan {
-    Plan::next(action, ALWAYS, Strike::Refuse(403, "UnauthorizedOperation"))
+    Plan::next(action, ALWAYS, Fault::Refuse(403, "UnauthorizedOperation"))
 }
 
 #[test]
-fn an_account_that_is_ready_is_and_nothing_is_made() {
+fn a_preflight_without_problems_creates_nothing() {
     let account = Account::new();
     let clients = clients(&account.moto.url, Vec::new());
     let settings = Settings { prefixes: vec!["/agent-ami".to_owned()], ..settings(&REGIONS) };
-    let who = checked(&account, &clients, &settings).unwrap();
-    assert!(who.starts_with("working as arn:aws:"), "{who}");
+    let identity = checked(&account, &clients, &settings).unwrap();
+    assert!(identity.starts_with("working as arn:aws:"), "{identity}");
     account.assert_left(&[]);
-    // Each region was asked, the home region for a builder.
+    // Every region was checked, the home region also for a builder.
     let counts = clients.calls().counts();
     let times = |action: &str| counts.get(action).copied().unwrap_or_default();
     assert_eq!((times("ec2:CopyImage"), times("ssm:GetParameter"), times("ec2:RunInstances")), (3, 4, 1), "{counts:?}");
 }
 
 #[test]
-fn the_problems_of_all_regions_are_listed_at_once_each_with_its_remedy() {
+fn the_problems_of_all_regions_are_reported_at_once_each_with_its_fix() {
     let account = Account::new();
-    let closed = Strike::Rewrite(
+    let closed = Fault::Rewrite(
         "<optInStatus>[^<]*</optInStatus>(\\s*)<regionName>ap-southeast-1</regionName>",
         "<optInStatus>not-opted-in</optInStatus>$1<regionName>ap-southeast-1</regionName>",
     );
-    let empty = Strike::Rewrite("(?s)<subnetSet>.*</subnetSet>", "<subnetSet/>");
+    let empty = Fault::Rewrite("(?s)<subnetSet>.*</subnetSet>", "<subnetSet/>");
     let plans = vec![
         Plan::next("DescribeRegions", ALWAYS, closed),
         Plan::next("DescribeSubnets", ALWAYS, empty),
@@ -76,27 +76,27 @@ fn the_problems_of_all_regions_are_listed_at_once_each_with_its_remedy() {
     let error = checked(&account, &clients, &settings).unwrap_err();
     assert_eq!(error.exit(), Exit::Precondition);
     let text: String = plain(&error).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
-    for wanted in [
+    for expected in [
         "`accounts` in ami.toml does not list",
-        "ap-southeast-1: the region is not enabled for this account: `aws account enable-region",
+        "ap-southeast-1: the region is not enabled for this account: run `aws account enable-region",
         "us-east-1: the account has no default subnet: set `build_subnet_id`",
         "us-east-1: ec2:RunInstances was refused: UnauthorizedOperation",
         "eu-west-1: ec2:CopyImage was refused: UnauthorizedOperation",
-        "let the identity do ec2:CopyImage",
+        "allow ec2:CopyImage for this identity",
     ] {
-        assert!(text.contains(wanted), "{wanted} is not in {text}");
+        assert!(text.contains(expected), "{expected} is not in {text}");
     }
     assert!(!text.contains("us-west-2:"), "{text}");
     account.assert_left(&[]);
 }
 
-/// The words of an error, without the frame that its lines may have.
+/// The text of an error in one line, without the frame of its lines.
 fn words(error: &Error) -> String {
     plain(error).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn a_quota_that_has_no_room_is_found_before_the_build() {
+fn an_exhausted_quota_is_found_before_the_build() {
     let full = [("QUOTA_AMIS", "0"), ("QUOTA_VCPUS", "1")];
     let account = Account::at(Moto::start_with(&full));
     let error = checked(&account, &clients(&account.moto.url, Vec::new()), &settings(&REGIONS)).unwrap_err();
@@ -125,8 +125,8 @@ fn a_key_that_cannot_encrypt_is_found_before_the_build() {
     let kms_keys = keys().map(|key| (key.region, key.id)).into();
     let settings = Settings { kms_keys, ..settings(&REGIONS) };
     let text = words(&checked(&account, &clients(&account.moto.url, Vec::new()), &settings).unwrap_err());
-    assert!(text.contains("eu-west-1: the KMS key alias/ours is Disabled"), "{text}");
-    assert!(text.contains("ap-southeast-1: there is no KMS key alias/ours"), "{text}");
+    assert!(text.contains("eu-west-1: KMS key alias/ours is Disabled"), "{text}");
+    assert!(text.contains("ap-southeast-1: KMS key alias/ours does not exist"), "{text}");
     assert!(!text.contains("us-west-2:"), "{text}");
     account.assert_left(&[]);
 }
@@ -137,12 +137,12 @@ fn keys() -> [Key; 3] {
 }
 
 #[test]
-fn a_region_that_may_fail_does_not_stop_a_release() {
+fn a_best_effort_region_does_not_stop_a_release() {
     let account = Account::new();
     let plans = || vec![denied("CopyImage").only_in("eu-west-1")];
-    let spared = Settings { best_effort: vec!["eu-west-1".to_owned()], ..settings(&REGIONS) };
-    let said = checked(&account, &clients(&account.moto.url, plans()), &spared).unwrap();
-    assert!(said.contains("eu-west-1, best effort: ec2:CopyImage was refused"), "{said}");
+    let tolerant = Settings { best_effort: vec!["eu-west-1".to_owned()], ..settings(&REGIONS) };
+    let text = checked(&account, &clients(&account.moto.url, plans()), &tolerant).unwrap();
+    assert!(text.contains("eu-west-1, best effort: ec2:CopyImage was refused"), "{text}");
     checked(&account, &clients(&account.moto.url, plans()), &settings(&REGIONS)).unwrap_err();
 }
 
@@ -151,10 +151,10 @@ fn a_region_that_does_not_exist_is_named() {
     let account = Account::new();
     let clients = clients(&account.moto.url, Vec::new());
     let error = checked(&account, &clients, &settings(&["us-east-1", "us-esat-2"])).unwrap_err();
-    assert!(plain(&error).contains("us-esat-2: EC2 in us-east-1 knows no region of this name"), "{}", plain(&error));
+    assert!(plain(&error).contains("us-esat-2: EC2 in us-east-1 has no region of this name"), "{}", plain(&error));
 }
 
-/// An endpoint that does not know DryRun of one action: what asks for it arrives there without.
+/// An HTTP client that removes the parameter DryRun from the calls of one action, as if the endpoint ignored it.
 #[derive(Clone, Debug)]
 struct NoDryRun {
     inner: SharedHttpClient,
@@ -194,52 +194,52 @@ fn without_dry_run(account: &Account, action: &'static str) -> Clients {
 }
 
 #[test]
-fn what_a_dry_run_makes_is_removed_at_once_and_the_run_stops() {
+fn what_a_dry_run_creates_is_removed_at_once_and_the_run_stops() {
     for action in ["DescribeImages", "ImportKeyPair", "CreateSecurityGroup", "RunInstances", "CopyImage"] {
         let account = Account::new();
         let error = checked(&account, &without_dry_run(&account, action), &settings(&REGIONS)).unwrap_err();
         assert_eq!(error.exit(), Exit::Precondition, "{action}: {}", plain(&error));
-        let said = error.to_string();
-        assert!(said.contains(&format!("carries out ec2:{action} when it is asked as a DryRun")), "{said}");
-        assert_eq!(said.contains("which was removed again"), action != "DescribeImages", "{said}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("executes ec2:{action} despite DryRun")), "{text}");
+        assert_eq!(text.contains("which was removed"), action != "DescribeImages", "{text}");
         account.assert_left(&[]);
     }
 }
 
 #[test]
-fn an_image_is_launchable_by_a_dry_run_or_by_what_can_be_read() {
+fn launchable_uses_a_dry_run_or_without_permission_read_calls() {
     let account = Account::new();
     let image = account.build(&account.with(Vec::new())).unwrap();
     let before = account.left();
     account.with(Vec::new()).launchable(&image).unwrap();
-    // A role that may only read.
+    // A role that may only read: RunInstances is denied.
     let ec2 = account.with(vec![denied("RunInstances")]);
     ec2.launchable(&image).unwrap();
-    let gone = Strike::Refuse(400, "InvalidSnapshot.NotFound");
+    let gone = Fault::Refuse(400, "InvalidSnapshot.NotFound");
     let ec2 = account.with(vec![denied("RunInstances"), Plan::next("DescribeSnapshots", ALWAYS, gone)]);
     assert!(ec2.launchable(&image).unwrap_err().to_string().contains("InvalidSnapshot.NotFound"));
-    let failed = Strike::Rewrite("<imageState>available</imageState>", "<imageState>disabled</imageState>");
+    let failed = Fault::Rewrite("<imageState>available</imageState>", "<imageState>disabled</imageState>");
     let ec2 = account.with(vec![denied("RunInstances"), Plan::next("DescribeImages", ALWAYS, failed)]);
     assert!(ec2.launchable(&image).unwrap_err().to_string().contains("is disabled"));
     assert_eq!(account.left(), before);
 }
 
-/// What the policy says of an instance that is not there says nothing of the builder, which is asked about when there is one.
+/// The preflight cannot check CreateImage with an instance that does not exist, so it is checked with the builder.
 #[test]
-fn an_image_of_the_builder_is_asked_for_as_soon_as_there_is_one() {
+fn create_image_is_checked_as_soon_as_there_is_a_builder() {
     let account = Account::new();
     let ec2 = account.with(vec![denied("CreateImage")]);
     let source = source();
     let base = ec2.base(&source, &|_| {}).unwrap();
     let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
-    let Err(error) = ec2.start_builder(start, &|_| {}) else { panic!("nothing can be made of it") };
+    let Err(error) = ec2.start_builder(start, &|_| {}) else { panic!("the builder was started") };
     assert_eq!(error.exit(), Exit::Precondition, "{}", plain(&error));
     assert!(error.to_string().contains("ec2:CreateImage"), "{error}");
-    assert!(!ec2.clients().calls().counts().contains_key("ec2:GetConsoleOutput"), "it was not entered");
+    assert!(!ec2.clients().calls().counts().contains_key("ec2:GetConsoleOutput"), "the builder was connected to");
     account.assert_left(&[]);
 }
 
-/// The binary with an environment of its own.
+/// Runs the binary with this environment.
 fn ran(dir: &Path, env: &[(&str, &str)]) -> Finished {
     let mut cmd = Cmd::new(env!("CARGO_BIN_EXE_xtask-aws")).args(["ami", "build", "--on", "aws", "--engine", "native"]);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("AGENT_AMI_")) {
@@ -259,25 +259,25 @@ fn project() -> tempfile::TempDir {
     dir
 }
 
-/// The most common first error (and no text of the SDK's own structures, whatever the error is).
+/// Missing credentials are the most common first error. No error contains the Debug text of the SDK's types.
 #[test]
-fn no_credentials_at_all_is_one_line_with_the_remedies() {
+fn no_credentials_at_all_is_one_line_with_the_fixes() {
     let dir = project();
     let ended = ran(dir.path(), &[]);
-    let said: String = ended.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    let text: String = ended.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
     assert_eq!(ended.code, 3, "{}", ended.stderr);
-    for wanted in ["no AWS credentials were found", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "a role is attached"] {
-        assert!(said.contains(wanted), "{wanted}: {}", ended.stderr);
+    for expected in ["no AWS credentials were found", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "a role is attached"] {
+        assert!(text.contains(expected), "{expected}: {}", ended.stderr);
     }
-    for text in ["DispatchFailure", "ConnectorError", "CredentialsNotLoaded", "source:", "Some("] {
-        assert!(!ended.stderr.contains(text), "{text}: {}", ended.stderr);
+    for debug in ["DispatchFailure", "ConnectorError", "CredentialsNotLoaded", "source:", "Some("] {
+        assert!(!ended.stderr.contains(debug), "{debug}: {}", ended.stderr);
     }
     assert!(ended.stderr.lines().count() < 14, "{}", ended.stderr);
 }
 
-/// Case `credentials-end-soon`: a session in the environment that ends in five minutes.
+/// A session in the environment that expires in five minutes.
 #[test]
-fn credentials_that_end_during_a_release_stop_it_before_anything_is_made() {
+fn credentials_that_expire_during_a_release_stop_it_before_anything_is_created() {
     let account = Account::new();
     let dir = project();
     let run = |minutes: i64| {
@@ -288,7 +288,7 @@ fn credentials_that_end_during_a_release_stop_it_before_anything_is_made() {
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_SESSION_TOKEN", "token"),
             ("AWS_CREDENTIAL_EXPIRATION", end.as_str()),
-            // The first thing after the preflight, so that it ends there.
+            // A problem that the preflight finds, so that the run always ends there.
             ("AGENT_AMI_AWS_SSH_CIDRS", "192.0.2.0/24"),
             ("AGENT_AMI_AWS_ACCOUNTS", "999999999999"),
         ];
@@ -296,11 +296,15 @@ fn credentials_that_end_during_a_release_stop_it_before_anything_is_made() {
     };
     let soon = run(5);
     assert_eq!(soon.code, 3, "{}", soon.stderr);
-    let said: String = soon.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
-    assert!(said.contains("the credentials end in 4 min and cannot be renewed"), "{}", soon.stderr);
+    let text: String = soon.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    assert!(text.contains("the credentials expire in 4 min and cannot be renewed"), "{}", soon.stderr);
     let later = run(120);
-    assert!(later.stderr.contains("does not list") && !later.stderr.contains("credentials end in"), "{}", later.stderr);
+    assert!(
+        later.stderr.contains("does not list") && !later.stderr.contains("credentials expire in"),
+        "{}",
+        later.stderr
+    );
     account.assert_left(&[]);
     let journal = dir.path().join(".agent-ami");
-    assert!(fs::metadata(journal).is_ok(), "it ran in the project's folder");
+    assert!(fs::metadata(journal).is_ok(), "there is no state directory in the project");
 }

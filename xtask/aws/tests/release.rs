@@ -1,14 +1,13 @@
-//! Whole releases on AWS by both engines: the endpoint is moto's, the machines are real, the template is the project's own, and so
-//! is Packer.
+//! Whole releases on AWS by both engines: the endpoint is moto, the machines and Packer are real, the template is the project's own.
 //!
-//! Each takes as long as a build from nothing. `cargo test -p xtask-aws --test release -- --ignored --nocapture --test-threads=1`,
-//! or `cargo xtask test --full`. Needs a base image: `cargo xtask ami build` makes one.
+//! Each takes as long as a build without cached layers. `cargo test -p xtask-aws --test release -- --ignored --nocapture --test-threads=1`,
+//! or `cargo xtask test --full`. Needs a base image, which `cargo xtask ami build` creates.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a test says what it sees and stops where it cannot go on"
+    reason = "a test prints its progress and stops at the first failure"
 )]
 
 use std::collections::BTreeMap;
@@ -22,21 +21,21 @@ use xtask_aws::policy;
 mod support;
 #[path = "../../tests/support/follow.rs"]
 mod follow;
-#[path = "support/room.rs"]
-mod room;
+#[path = "support/machine_host.rs"]
+mod machine_host;
 use follow::follow;
-use room::{Plan, Room, base_disk};
+use machine_host::{MachineHost, Plan, base_disk};
 use support::{Moto, added, free_port, inventory, owner, root};
 
 const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
 
-/// What the releases' calls are signed with, to tell them from the test's own.
+/// Access key of the releases, to distinguish their calls from those of the test.
 const KEY: &str = "AKIARELEASE000000000";
 
-/// The endpoint with machines behind it, and a state folder of the release's own.
+/// The endpoint with machines behind it, and a state directory for the release.
 struct Stage {
-    // Dropped before the endpoint that it asks.
-    _room: Room,
+    // Dropped before the endpoint that it polls.
+    _machines: MachineHost,
     moto: Moto,
     port: u16,
     dir: tempfile::TempDir,
@@ -46,20 +45,20 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let (moto, dir, port) = (Moto::start(), tempfile::tempdir().unwrap(), free_port());
-        let room = Room::open(Plan {
+        let machines = MachineHost::start(Plan {
             url: moto.url.clone(),
             regions: vec![REGIONS[0].to_owned()],
             base_ami: "ami-0jammynew00000002".to_owned(),
             base_disk: base_disk(&root()),
-            dir: dir.path().join("room"),
+            dir: dir.path().join("machines"),
             port,
             agents_port: moto.agents_port,
         });
         let before = Self::inventory(&moto);
-        Self { _room: room, moto, port, dir, before }
+        Self { _machines: machines, moto, port, dir, before }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the command line as a person starts it")]
+    #[expect(clippy::disallowed_methods, reason = "the command line as a user starts it")]
     fn run(&self, args: &[&str], env: &[(&str, String)]) -> Value {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask-aws"));
         command
@@ -81,7 +80,7 @@ impl Stage {
         last
     }
 
-    /// What is there now and was not at the start.
+    /// The resources that have been added since the start.
     fn left(&self) -> BTreeMap<String, usize> {
         added(Self::inventory(&self.moto), &self.before)
     }
@@ -93,7 +92,7 @@ impl Stage {
 }
 
 impl Stage {
-    /// What is promoted and what is left after a release, and whether the policy allows all that was called.
+    /// Checks the channel and the remaining resources after a release, and that the policy allows all calls.
     fn assert_released(&self) {
         let promoted = std::fs::read_to_string(self.dir.path().join("staging.env")).unwrap();
         println!("{promoted}");
@@ -101,8 +100,8 @@ impl Stage {
             let name = format!("LOCUS_AMI_ID_{}=ami-", region.to_uppercase().replace('-', "_"));
             assert!(promoted.contains(&name), "{name} is not in\n{promoted}");
         }
-        let wanted = REGIONS.iter().flat_map(|r| [(format!("images in {r}"), 1), (format!("snapshots in {r}"), 1)]);
-        assert_eq!(self.left(), wanted.collect());
+        let expected = REGIONS.iter().flat_map(|r| [(format!("images in {r}"), 1), (format!("snapshots in {r}"), 1)]);
+        assert_eq!(self.left(), expected.collect());
         for (call, times) in self.moto.calls(KEY) {
             println!("{times:5} {call}");
             assert!(policy::allows(&call), "{call} is not in `cargo xtask iam-policy`");
@@ -125,7 +124,7 @@ fn a_release_on_aws_by_the_native_engine() {
     let made = stage.moto.calls(KEY).into_iter().filter(|(call, n)| before.get(call) != Some(n));
     let mutating: Vec<String> =
         made.map(|(call, _)| call).filter(|c| !c.contains(":Describe") && !c.contains(":Get")).collect();
-    // Permissions are asked as DryRun, which moto logs as the call itself.
+    // moto logs a DryRun like the call itself, so there were no permission checks, either.
     assert!(mutating.is_empty(), "an unchanged build made {mutating:?}");
 }
 

@@ -1,7 +1,7 @@
-//! What AWS does and an endpoint that answers at once does not: client tokens that bring back what is gone, parameters that are validated
-//! later, names that cannot be made again, writers that race, users that no short list shows.
+//! Semantics of AWS that a simple endpoint does not have: client tokens that return deregistered copies, parameters that are validated
+//! after the response, deleted names that cannot be reused at once, racing writers, and users of images that only complete lists show.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Barrier};
@@ -22,13 +22,13 @@ mod settings;
 mod account;
 use account::{REGIONS, capture};
 use settings::{settings, source};
-use support::{Moto, Plan, Strike, clients, owner};
+use support::{Fault, Moto, Plan, clients, owner};
 
 const HOME: &str = REGIONS[0];
 const AWAY: &str = REGIONS[1];
 const POINTER: &str = "/locus/ami/locus-agent/staging";
 
-/// An account at an endpoint that behaves so.
+/// An account at an endpoint with these semantics.
 struct World {
     moto: Moto,
     driver: Arc<Driver>,
@@ -85,22 +85,22 @@ fn copied(ec2: &Ec2, image: &Image) -> xtask::error::Result<Image> {
 }
 
 #[test]
-fn a_copy_that_is_gone_does_not_come_back_with_its_token() {
+fn a_deregistered_copy_is_created_again_with_another_token() {
     let world = World::new(&[]);
     let (first, second) = (world.run(), world.run());
     let ec2 = world.provider(&first, Vec::new());
     let image = world.image(&ec2);
-    let gone = copied(&ec2, &image).unwrap();
-    ec2.delete(&gone).unwrap();
-    // The same run taken up again repeats its token, is shown an image that nobody sees, and makes another.
+    let deleted = copied(&ec2, &image).unwrap();
+    ec2.delete(&deleted).unwrap();
+    // The same run repeats its token, gets the id of an image that never becomes visible, and creates another copy.
     let again = copied(&ec2, &image).unwrap();
-    assert_ne!(again.id, gone.id);
+    assert_ne!(again.id, deleted.id);
     ec2.delete(&again).unwrap();
-    let others = copied(&world.provider(&second, Vec::new()), &image).unwrap();
-    assert!(![&gone.id, &again.id].contains(&&others.id));
-    let mine: Vec<String> = world.calls(&first, "ec2:CopyImage").into_iter().map(|call| call.token).collect();
-    assert_eq!(mine[0], mine[1], "a call that may be a repetition says so");
-    assert!(!mine.contains(&world.calls(&second, "ec2:CopyImage")[0].token), "another run's copy is another");
+    let other = copied(&world.provider(&second, Vec::new()), &image).unwrap();
+    assert!(![&deleted.id, &again.id].contains(&&other.id));
+    let tokens: Vec<String> = world.calls(&first, "ec2:CopyImage").into_iter().map(|call| call.token).collect();
+    assert_eq!(tokens[0], tokens[1], "a repeated call has the same token");
+    assert!(!tokens.contains(&world.calls(&second, "ec2:CopyImage")[0].token), "another run has another token");
 }
 
 #[test]
@@ -108,44 +108,44 @@ fn a_token_that_belongs_to_another_call_is_not_used_again() {
     let world = World::new(&[]);
     let run = world.run();
     let image = world.image(&world.ec2());
-    let mismatch = Plan::next("CopyImage", 1, Strike::Refuse(400, "IdempotentParameterMismatch"));
+    let mismatch = Plan::next("CopyImage", 1, Fault::Refuse(400, "IdempotentParameterMismatch"));
     copied(&world.provider(&run, vec![mismatch]), &image).unwrap();
     let tokens: BTreeSet<String> = world.calls(&run, "ec2:CopyImage").into_iter().map(|call| call.token).collect();
     assert_eq!(tokens.len(), 2);
 }
 
 #[test]
-fn a_quota_ends_a_copy_at_once_and_is_named() {
+fn an_exceeded_quota_ends_a_copy_at_once_and_is_named() {
     let world = World::new(&[]);
     let run = world.run();
     let image = world.image(&world.ec2());
-    let full = Plan::next("CopyImage", 1000, Strike::Refuse(400, "SnapshotLimitExceeded"));
+    let full = Plan::next("CopyImage", 1000, Fault::Refuse(400, "SnapshotLimitExceeded"));
     let error = copied(&world.provider(&run, vec![full]), &image).unwrap_err();
     assert!(plain(&error).contains("Snapshots per Region"), "{}", plain(&error));
     assert_eq!(world.calls(&run, "ec2:CopyImage").len(), 1);
 }
 
 #[test]
-fn a_copy_in_progress_is_the_copying_runs_and_has_a_time() {
+fn a_copy_in_progress_belongs_to_the_copying_run_and_has_an_expiry() {
     let world = World::new(&[]);
     let (built, copying) = (world.run(), world.run());
     let image = world.image(&world.provider(&built, Vec::new()));
     let copy = copied(&world.provider(&copying, Vec::new()), &image).unwrap();
-    assert_eq!(copy.run, built.id(), "what it is a copy of");
-    let pending = || Strike::Rewrite("<imageState>available</imageState>", "<imageState>pending</imageState>");
-    let looking = world.provider(&world.run(), vec![Plan::next("DescribeImages", 1000, pending())]);
-    let left = looking.orphans().unwrap();
+    assert_eq!(copy.run, built.id(), "the run that built its source");
+    let pending = || Fault::Rewrite("<imageState>available</imageState>", "<imageState>pending</imageState>");
+    let reader = world.provider(&world.run(), vec![Plan::next("DescribeImages", 1000, pending())]);
+    let left = reader.orphans().unwrap();
     let found = left.iter().find(|l| l.kind == Kind::UnfinishedImage && l.region == AWAY).unwrap();
     assert_eq!((found.id.as_str(), found.run.as_deref()), (copy.id.0.as_str(), Some(copying.id())));
     let expires: jiff::Timestamp = found.expires.as_ref().unwrap().parse().unwrap();
     assert!(expires > jiff::Timestamp::now());
-    // Found while it was in progress, and finished since: it stays.
+    // The copy was in progress when it was found, and is available since: it is not removed.
     let error = world.ec2().take_away(found).unwrap_err();
     assert!(error.to_string().contains("is available now"), "{error}");
 }
 
 #[test]
-fn a_parameter_is_written_when_it_can_be_read() {
+fn a_write_has_succeeded_only_when_it_can_be_read_back() {
     let world = World::new(&[("SSM_ASYNC_SECONDS", "0.5")]);
     let ec2 = world.ec2();
     let (first, second) = (world.image(&ec2), "text");
@@ -159,7 +159,7 @@ fn a_parameter_is_written_when_it_can_be_read() {
 }
 
 #[test]
-fn a_name_that_was_deleted_a_moment_ago_is_waited_for() {
+fn a_write_waits_until_a_deleted_name_can_be_used_again() {
     let world = World::new(&[("SSM_NAME_SECONDS", "0.7")]);
     let ec2 = world.ec2();
     ec2.put_parameter(HOME, "/locus/ami/text", "one", None).unwrap();
@@ -169,7 +169,7 @@ fn a_name_that_was_deleted_a_moment_ago_is_waited_for() {
 }
 
 #[test]
-fn a_claim_is_given_up_and_taken_again_at_once() {
+fn a_released_claim_can_be_taken_again_at_once() {
     let world = World::new(&[("SSM_NAME_SECONDS", "30")]);
     let ec2 = world.ec2();
     let target = Target {
@@ -184,14 +184,14 @@ fn a_claim_is_given_up_and_taken_again_at_once() {
         let error = claim::take(&ec2, &target, "run-9", "bob").unwrap_err();
         assert!(error.to_string().contains(run), "{error}");
         claim::release(&ec2, &target, "run-9").unwrap();
-        assert!(claim::held(&ec2, &target).unwrap().is_some(), "somebody else's claim stays");
+        assert!(claim::held(&ec2, &target).unwrap().is_some(), "the claim of another run is not released");
         claim::release(&ec2, &target, run).unwrap();
         assert_eq!(claim::held(&ec2, &target).unwrap(), None);
     }
 }
 
 #[test]
-fn of_writers_that_read_the_same_version_one_wins_and_its_value_stays() {
+fn of_several_writers_at_the_same_version_at_most_one_succeeds() {
     const WRITERS: usize = 3;
     let world = World::new(&[("LATENCY_MS", "30")]);
     let before = world.ec2();
@@ -214,16 +214,16 @@ fn of_writers_that_read_the_same_version_one_wins_and_its_value_stays() {
             writers.into_iter().map(|writer| writer.join().unwrap()).collect()
         });
         let winners: Vec<usize> = (0..WRITERS).filter(|n| won[*n]).collect();
-        assert!(winners.len() <= 1, "round {round}: {winners:?} all hold it");
+        assert!(winners.len() <= 1, "round {round}: {winners:?} all succeeded");
         if let [winner] = winners[..] {
             let there = before.parameter(HOME, "/locus/ami/text").unwrap().unwrap();
-            assert_eq!(there.value, format!("{round} of {winner}"), "the others put it back");
+            assert_eq!(there.value, format!("{round} of {winner}"), "the other writers restored its value");
         }
     }
 }
 
 #[test]
-fn groups_that_stand_at_nothing_use_what_they_are_pinned_to() {
+fn auto_scaling_groups_without_instances_are_users() {
     let world = World::new(&[]);
     let ec2 = world.ec2();
     let (pinned, configured, unused) = (world.image(&ec2), ImageId("ami-0configured".to_owned()), "ami-0newest");
@@ -255,7 +255,7 @@ fn groups_that_stand_at_nothing_use_what_they_are_pinned_to() {
 }
 
 #[test]
-fn an_image_that_was_launched_lately_is_in_use_when_its_instances_are_gone() {
+fn a_recently_launched_image_is_in_use_after_its_instances_are_terminated() {
     let world = World::new(&[]);
     let ec2 = world.ec2();
     let image = world.image(&ec2);
@@ -267,11 +267,11 @@ fn an_image_that_was_launched_lately_is_in_use_when_its_instances_are_gone() {
         raw.terminate_instances().instance_ids(id).send().await.unwrap();
     });
     let users = ec2.users(&image).unwrap();
-    assert!(users.len() == 1 && users[0].starts_with("whoever launched it at "), "{users:?}");
+    assert!(users.len() == 1 && users[0].starts_with("a launch at "), "{users:?}");
 }
 
 #[test]
-fn a_text_parameter_that_is_an_id_is_a_reference_where_it_may_be_read() {
+fn a_readable_string_parameter_that_is_an_id_refers_to_the_image() {
     let world = World::new(&[]);
     let ec2 = world.ec2();
     let raw = owner(&world.moto.url).ssm(HOME);
@@ -283,7 +283,7 @@ fn a_text_parameter_that_is_an_id_is_a_reference_where_it_may_be_read() {
 }
 
 #[test]
-fn a_parameter_that_may_not_be_read_is_known_to_ec2_or_counts_as_a_user() {
+fn an_unreadable_parameter_is_found_by_ec2_or_counts_as_a_user() {
     let world = World::new(&[]);
     let ec2 = world.ec2();
     let image = world.image(&ec2);
@@ -293,20 +293,20 @@ fn a_parameter_that_may_not_be_read_is_known_to_ec2_or_counts_as_a_user() {
     assert_eq!(ec2.parameters(HOME).unwrap(), []);
     let users = ec2.users(&image).unwrap();
     assert!(users.len() == 1 && users[0].contains("parameter/app/image"), "{users:?}");
-    let denied = Plan::next("DescribeImageReferences", 1, Strike::Refuse(403, "UnauthorizedOperation"));
+    let denied = Plan::next("DescribeImageReferences", 1, Fault::Refuse(403, "UnauthorizedOperation"));
     let users = world.provider(&world.run(), vec![denied]).users(&image).unwrap();
     assert!(
-        users.len() == 1 && users[0].starts_with("perhaps EC2's image references, which cannot be read"),
+        users.len() == 1 && users[0].starts_with("possibly EC2's image references, which cannot be read"),
         "{users:?}"
     );
-    let unknown = Plan::next("DescribeImageReferences", 1, Strike::Refuse(400, "InvalidAction"));
+    let unknown = Plan::next("DescribeImageReferences", 1, Fault::Refuse(400, "InvalidAction"));
     let without = world.provider(&world.run(), vec![unknown]);
-    assert_eq!(without.users(&image).unwrap(), ["perhaps parameter /app/image, which may not be read"]);
+    assert_eq!(without.users(&image).unwrap(), ["possibly parameter /app/image, which this identity may not read"]);
     assert!(without.caveats()[0].contains("EC2 Image Builder"), "{:?}", without.caveats());
 }
 
 #[test]
-fn what_a_channel_points_at_cannot_be_deregistered_for_a_day() {
+fn the_image_of_a_channel_cannot_be_deregistered_for_a_day() {
     let world = World::new(&[("COOLDOWN_SECONDS", "60")]);
     let ec2 = world.ec2();
     let image = world.image(&ec2);
@@ -317,14 +317,14 @@ fn what_a_channel_points_at_cannot_be_deregistered_for_a_day() {
 }
 
 #[test]
-fn an_image_that_is_disabled_is_whole_and_cannot_be_used() {
+fn a_disabled_image_is_complete_and_cannot_be_used() {
     let world = World::new(&[]);
     let ec2 = world.ec2();
     let image = world.image(&ec2);
     ec2.usable(&image).unwrap();
     ec2.disable(&image).unwrap();
     ec2.disable(&image).unwrap();
-    // It is listed, and neither it nor its snapshot is what a run left.
+    // The image is listed, and neither the image nor its snapshot is an orphan.
     assert_eq!(ec2.images(HOME).unwrap().len(), 1);
     assert!(!ec2.orphans().unwrap().iter().any(|left| matches!(left.kind, Kind::UnfinishedImage | Kind::Snapshot)));
     for refused in [ec2.usable(&image).unwrap_err(), ec2.launchable(&image).unwrap_err()] {

@@ -1,7 +1,7 @@
-//! The pipeline under its own policy without one of its statements: it refuses before it makes anything, or, where AWS can be asked only about
-//! what is there, before the change that the statement is for. Nothing is left, and nothing is done by half.
+//! The pipeline under its own policy without one of the statements: it fails before it creates anything or, for permissions that can be
+//! checked only with an existing resource, before the change that the statement permits. No orphans and no partial changes remain.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first failure")]
 
 use std::time::Duration;
 
@@ -25,36 +25,36 @@ use account::{Account, REGIONS};
 use settings::{settings, source};
 use support::{AS_AWS, Moto, OWNER, owner};
 
-/// What EC2's 24 hours after a protection is lifted take here (`AS_AWS`), and more.
+/// Longer than the cooldown of the deregistration protection at the endpoint (`AS_AWS`), which takes 24 hours in EC2.
 const COOLDOWN: Duration = Duration::from_millis(900);
-/// A customer managed key by its id, and one by its alias.
+/// A customer managed key by its id, and one by its alias, by region.
 const KEYS: [(&str, &str); 2] =
     [("us-west-2", "1234abcd-12ab-34cd-56ef-1234567890ab"), ("eu-west-1", "alias/agent-ami")];
 
-/// What is tried.
+/// A step of the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// The preflight of a build.
     Preflight,
-    /// The preflight of a build that is entered by Systems Manager.
+    /// The preflight of a build by Systems Manager.
     PreflightBySsm,
-    /// The builder's start, up to the way in.
+    /// The start of the builder, up to the connection.
     Builder,
-    /// The same by Systems Manager.
+    /// The start of the builder with a connection by Systems Manager.
     BuilderBySsm,
-    /// A copy to a region.
+    /// Copies to all regions.
     Copy,
-    /// The preflight of a release: may the channel be written?
+    /// The preflight of a release: whether the channel can be written.
     Channel,
-    /// The first thing that a promotion does.
+    /// The checks at the start of a promotion.
     Promotion,
-    /// gc deprecates an image.
+    /// Deprecation of an image by `gc`.
     Deprecation,
-    /// gc looks for users of an image.
+    /// The search for users of an image by `gc`.
     Users,
 }
 
-/// Each statement of the policy of a role with all jobs, the step at which the pipeline refuses without it, and the action that it names.
+/// Each statement of the policy of a role with all jobs, the step that fails without it, and the action that the error names.
 const STATEMENTS: [(&str, Step, &str); 22] = [
     ("Read", Step::Preflight, "ec2:DescribeImages"),
     ("ReadReferences", Step::Users, "ssm:GetParameters"),
@@ -74,20 +74,20 @@ const STATEMENTS: [(&str, Step, &str); 22] = [
     ("CommandsOnOurs", Step::BuilderBySsm, "ssm:SendCommand"),
     ("ReadCommands", Step::PreflightBySsm, "ssm:GetCommandInvocation"),
     ("PointChannels", Step::Channel, "ssm:PutParameter"),
-    // What EBS does with a key it does when an image is copied, and DryRun does not ask about it.
+    // EBS uses the keys when an image is copied; DryRun does not check that.
     ("UseKeys", Step::Copy, "kms:"),
     ("GrantKeys", Step::Copy, "kms:CreateGrant"),
     ("UseKeysByAlias", Step::Copy, "kms:"),
     ("GrantKeysByAlias", Step::Copy, "kms:CreateGrant"),
 ];
 
-fn whole() -> Value {
+fn full_policy() -> Value {
     let keys = KEYS.map(|(region, id)| Key { region: region.to_owned(), id: id.to_owned() }).to_vec();
     policy(&[Job::All], &Scope { keys, ..Scope::full(Partition::Commercial) })
 }
 
 fn without(sid: &str) -> Value {
-    let mut policy = whole();
+    let mut policy = full_policy();
     let statements = policy["Statement"].as_array_mut().unwrap();
     let before = statements.len();
     statements.retain(|statement| statement["Sid"] != sid);
@@ -95,21 +95,21 @@ fn without(sid: &str) -> Value {
     policy
 }
 
-/// AWS's times, and the keys.
+/// The delays of AWS, and the keys.
 fn with_keys() -> Vec<(&'static str, &'static str)> {
     let keys = KEYS.map(|(region, id)| format!("{region}:{id}")).join(",");
     [&AS_AWS[..], &[("KMS_KEYS", keys.leak())]].concat()
 }
 
-/// An account with an image of the owner's, and a role for instances.
+/// An account with an image that the owner built, and a role for instances.
 fn account(policy: Value) -> (Account, Image) {
     let account = Account::at(Moto::under(&[policy], &with_keys()));
     let iam = |call: &str| {
-        let who = format!(
+        let authorization = format!(
             "Authorization: AWS4-HMAC-SHA256 Credential={OWNER}/20261121/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0"
         );
         let body = format!("{call}&Version=2010-05-08");
-        Cmd::new("curl").args(["-fsS", "-H", &who, "-d", &body, &account.moto.url]).read().unwrap()
+        Cmd::new("curl").args(["-fsS", "-H", &authorization, "-d", &body, &account.moto.url]).read().unwrap()
     };
     iam("Action=CreateRole&RoleName=agent-ami&AssumeRolePolicyDocument=%7B%7D");
     iam("Action=CreateInstanceProfile&InstanceProfileName=agent-ami");
@@ -159,14 +159,15 @@ impl Step {
             Self::Deprecation => ec2.deprecate(image),
             Self::Users => match ec2.users(image)? {
                 users if users.is_empty() => Ok(()),
-                // Who cannot look keeps the image.
-                users => Err(Exit::Precondition.error(users.join(", "), "look")),
+                // An unreadable list counts as a user.
+                users => Err(Exit::Precondition.error(users.join(", "), "unused")),
             },
         }
     }
 }
 
-/// Nobody is in the machine: under the whole policy the way in is what a builder's start fails at.
+/// True for a missing permission. There is no machine behind the endpoint, so the start of a builder always fails, at the latest at the
+/// connection.
 fn is_refusal(error: &Error) -> bool {
     error.exit() == Exit::Precondition
 }
@@ -179,14 +180,14 @@ fn protected(account: &Account, image: &Image) -> bool {
 
 #[test]
 fn every_statement_is_in_the_table() {
-    let whole = whole();
-    let sids = whole["Statement"].as_array().unwrap().iter().map(|s| s["Sid"].as_str().unwrap());
+    let policy = full_policy();
+    let sids = policy["Statement"].as_array().unwrap().iter().map(|s| s["Sid"].as_str().unwrap());
     assert_eq!(sids.collect::<Vec<_>>(), STATEMENTS.map(|(sid, ..)| sid));
 }
 
 #[test]
 fn under_the_whole_policy_nothing_is_refused() {
-    let (account, image) = account(whole());
+    let (account, image) = account(full_policy());
     let steps = [
         Step::Preflight,
         Step::PreflightBySsm,
@@ -207,47 +208,47 @@ fn under_the_whole_policy_nothing_is_refused() {
 }
 
 #[test]
-fn without_one_statement_the_pipeline_refuses_before_what_it_is_for() {
+fn without_a_statement_the_pipeline_fails_before_the_change_that_it_permits() {
     let mut wrong = Vec::new();
     for (sid, step, action) in STATEMENTS {
         let (account, image) = account(without(sid));
         let before = account.left();
-        let said = match step.try_on(&account, &image) {
+        let text = match step.try_on(&account, &image) {
             Err(error) if is_refusal(&error) => plain(&error).split_whitespace().collect::<Vec<_>>().join(" "),
-            Err(error) => format!("failed otherwise: {}", plain(&error)),
-            Ok(()) => "it did not refuse".to_owned(),
+            Err(error) => format!("failed with another error: {}", plain(&error)),
+            Ok(()) => "it succeeded".to_owned(),
         };
-        if !said.contains(action) {
-            wrong.push(format!("{sid}: {step:?} does not name {action}: {said}"));
+        if !text.contains(action) {
+            wrong.push(format!("{sid}: {step:?} does not name {action}: {text}"));
         }
         let mut left = account.left();
         if step == Step::Copy {
-            // The copies to the other regions are made.
+            // The copies to the other regions succeed.
             left.retain(|kind, _| !kind.starts_with("images") && !kind.starts_with("snapshots"));
             left.extend(before.clone());
         }
         if left != before {
-            wrong.push(format!("{sid}: {left:?} is left, {before:?} was there"));
+            wrong.push(format!("{sid}: {left:?} exists, {before:?} existed before"));
         }
         if !protected(&account, &image) {
-            wrong.push(format!("{sid}: the image is not protected any more"));
+            wrong.push(format!("{sid}: the image is not protected"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Where nothing of ours is there yet, that is known as soon as there is something that costs nothing.
+/// Without an image to check it with, a missing permission to remove resources is found with the key pair, before an instance is started.
 #[test]
-fn who_may_not_remove_makes_a_key_pair_and_no_instance() {
+fn without_the_permission_to_remove_only_a_key_pair_is_created() {
     let account = Account::at(Moto::under(&[without("RemoveOurs")], &with_keys()));
     let ec2 = account.with_settings(Vec::new(), of_pipeline(Via::Ssh));
     ec2.ready(&source(), false).unwrap();
-    let Err(error) = started(&ec2) else { panic!("nothing could be taken away again") };
+    let Err(error) = started(&ec2) else { panic!("the builder was started") };
     assert!(is_refusal(&error) && error.to_string().contains("ec2:DeleteKeyPair"), "{}", plain(&error));
     account.assert_left(&[("key pairs in us-east-1", 1)]);
 }
 
-/// An account in which a role has these jobs, with an image of the owner's.
+/// An account with an image that the owner built, and a provider for a role with these jobs.
 fn under(jobs: &[Job]) -> (Account, Image, Ec2) {
     let keys = KEYS.map(|(region, id)| Key { region: region.to_owned(), id: id.to_owned() }).to_vec();
     let (account, image) = account(policy(jobs, &Scope { keys, ..Scope::full(Partition::Commercial) }));
@@ -256,7 +257,7 @@ fn under(jobs: &[Job]) -> (Account, Image, Ec2) {
 }
 
 #[test]
-fn the_policy_of_each_job_is_enough_for_what_the_job_does() {
+fn the_policy_of_each_job_permits_its_calls() {
     let (_account, image, ec2) = under(&[Job::Plan]);
     ec2.base(&source(), &|_| {}).unwrap();
     assert_eq!(ec2.images(REGIONS[0]).unwrap().len(), 1);

@@ -1,5 +1,5 @@
-//! A project for the benchmark, with a state folder of its own whose base images are the repository's: a small template, or the
-//! project's own one.
+//! A project for the benchmark in a temporary directory, with a small template or that of this project. Its state directory links to the
+//! repository's base images.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// Three short steps. Variables and sources are the project's own, so that Packer builds on what its users would.
+/// Three short steps. Variables and sources are those of this project's template, so that Packer uses the same base and builder settings.
 const STEPS: &str = r#"
 build {
   sources = ["source.amazon-ebs.locus", "source.qemu.locus"]
@@ -31,7 +31,7 @@ build {
 }
 "#;
 
-/// The last script leaves an image without its builder's identity, as every good one does.
+/// The last script removes the builder's identity, which the smoke test requires.
 const CLEAN: &str = "sudo rm -f /etc/ssh/ssh_host_* ~/.ssh/authorized_keys
 sudo cloud-init clean --logs --seed
 sudo truncate -s 0 /etc/machine-id
@@ -51,16 +51,15 @@ name = "python3"
 version = ">=3.10"
 "#;
 
-/// What is built.
+/// The template that is built.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Template {
-    /// Three short scripts: machines take the time, not packages.
+    /// Three short scripts without packages, so that most of the time is spent on machines.
     Small,
-    /// The project's own.
+    /// That of this project.
     Project,
 }
 
-/// See the module.
 pub(crate) struct Place {
     dir: TempDir,
     /// The script that is changed, relative to the project.
@@ -71,22 +70,22 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The repository's state folder.
+/// The repository's state directory.
 fn state() -> PathBuf {
     std::env::var_os("AGENT_AMI_LOCAL_STATE_DIR").map_or(repository().join(".agent-ami"), PathBuf::from)
 }
 
 impl Place {
-    /// Copies what the project is made of, and links bases and the smoke binary.
+    /// Copies the files of the project, and links to the base images and the smoke binary.
     pub(crate) fn new(template: Template) -> Self {
         let bases = state().join("base");
         assert!(bases.exists(), "no base image in {}: run `cargo xtask ami build` first", bases.display());
-        // Layers and images lie in it: TMPDIR says where there is space for them.
+        // Layers and images are created in it; set TMPDIR to a file system with enough space.
         let place = Self { dir: TempDir::new().unwrap(), script: script(template) };
         for part in ["ami.toml", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "packer", "scripts", "smoke"] {
             copy(&repository().join(part), &place.path(part));
         }
-        // A member of the workspace; nothing in it is compiled.
+        // Cargo requires all members of the workspace; nothing in this one is compiled.
         symlink(repository().join("xtask"), place.path("xtask")).unwrap();
         for part in ["base", "bin"] {
             link_all(&state().join(part), &place.path("state").join(part));
@@ -107,7 +106,7 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    /// Changes the script, to something that it has not been before.
+    /// Appends a line to the script; `what` must differ from earlier calls.
     pub(crate) fn change(&self, what: &str) {
         let file = self.path(&self.script);
         let text = fs::read_to_string(&file).unwrap();
@@ -115,11 +114,11 @@ impl Place {
     }
 }
 
-/// BENCH_SCRIPT, or the last script of the template.
+/// BENCH_SCRIPT, or the last script of the template that leaves a layer.
 fn script(template: Template) -> String {
     let last = match template {
         Template::Small => "packer/three.sh",
-        // The last one that leaves a layer. The step that cleans up runs in every build, changed or not.
+        // Not the clean-up step after it, which runs in every build.
         Template::Project => "scripts/provision/80-manifest.sh",
     };
     std::env::var("BENCH_SCRIPT").unwrap_or_else(|_| last.to_owned())
@@ -136,11 +135,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Links everything of one folder into another, which is made.
+/// Creates a directory with links to all entries of another one.
 fn link_all(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).into_iter().flatten().flatten() {
-        // What is compiled for the smoke binary stays where it is; only the binaries are used.
+        // `target` has the intermediate files of the smoke binary, which are not used.
         if entry.file_name() != "target" {
             symlink(fs::canonicalize(entry.path()).unwrap(), to.join(entry.file_name())).unwrap();
         }

@@ -1,8 +1,8 @@
-//! A claim on a channel that every machine sees: a parameter that says which run moves the channel, or that none does.
+//! The claim on a channel: a parameter with the run that moves the channel, or with the text that it is free. All machines read it.
 //!
-//! It is made once and never deleted, because a deleted name cannot be made again for 30 seconds (API reference, DeleteParameter): a
-//! release is a write, too. Of several that claim the same free channel, the versions of their writes leave one: the provider's write
-//! succeeds only for the version that follows the one that was read.
+//! The parameter is created once and never deleted, because a deleted name cannot be created again for 30 seconds (Systems Manager API
+//! reference, DeleteParameter). A release is a write, too. If several runs claim a free channel at once, one of them gets it: a write
+//! succeeds only if it returns the version that follows the one that was read.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,23 +10,24 @@ use super::Target;
 use crate::cloud::{Cloud, Kind, Orphan, Parameter};
 use crate::error::{Exit, Result};
 
-/// A claim older than this is a dead one's: a move takes seconds.
+/// Age from which another run may take over a claim. A move takes seconds, so the run of an older claim is dead.
 const DEAD: SignedDuration = SignedDuration::from_hours(1);
-/// How the value of a claim begins that nobody holds.
+/// Prefix of the parameter's value while no run holds the claim.
 const FREE: &str = "free ";
 
-/// Asks whether the channel could be claimed, long before it is: an identity that may not write the claim is refused before it builds an image.
+/// Checks that the channel can be claimed. A release does this first, so that an identity without permission to write the parameter gets
+/// an error before it builds an image.
 pub fn ready<C: Cloud>(cloud: &C, target: &Target) -> Result<()> {
     let Some((region, name)) = place(cloud, target) else { return Ok(()) };
     cloud.writable(&region, &name, &format!("{FREE}since {}", Timestamp::now()))
 }
 
-/// Claims the channel for a run. Nothing to do for a channel that only this machine's files hold.
+/// Claims the channel for a run. A channel without parameters needs no claim.
 pub fn take<C: Cloud>(cloud: &C, target: &Target, run: &str, who: &str) -> Result<()> {
     let Some((region, name)) = place(cloud, target) else { return Ok(()) };
     let mine = format!("{run} by {who} at {}", Timestamp::now());
     let expected = match cloud.parameter(&region, &name)? {
-        // Taken up again.
+        // The run was interrupted and is resumed.
         Some(there) if is_of(&there, run) => return Ok(()),
         Some(there) if is_free(&there) || is_dead(&there) => Some(there.version),
         Some(there) => return Err(lost(target, &there.value)),
@@ -38,7 +39,7 @@ pub fn take<C: Cloud>(cloud: &C, target: &Target, run: &str, who: &str) -> Resul
     })
 }
 
-/// Gives a run's claim up. Somebody else's stays: it was taken over after an hour.
+/// Releases a run's claim. The claim of another run, which took it over after an hour, stays.
 pub fn release<C: Cloud>(cloud: &C, target: &Target, run: &str) -> Result<()> {
     let Some((region, name)) = place(cloud, target) else { return Ok(()) };
     match cloud.parameter(&region, &name)? {
@@ -47,7 +48,7 @@ pub fn release<C: Cloud>(cloud: &C, target: &Target, run: &str) -> Result<()> {
     }
 }
 
-/// Frees a claim whose run is over.
+/// Releases a claim whose run has ended, for `ami gc`.
 pub fn give_up<C: Cloud>(cloud: &C, claim: &Orphan) -> Result<()> {
     match cloud.parameter(&claim.region, &claim.id)? {
         Some(there) if claim.run.as_ref().is_some_and(|run| is_of(&there, run)) => {
@@ -63,7 +64,7 @@ fn free<C: Cloud>(cloud: &C, region: &str, name: &str, there: &Parameter) -> Res
     cloud.put_parameter(region, name, &value, Some(there.version))
 }
 
-/// The claim on the channel, if somebody holds it.
+/// The claim on the channel, if a run holds it.
 pub fn held<C: Cloud>(cloud: &C, target: &Target) -> Result<Option<Orphan>> {
     let Some((region, name)) = place(cloud, target) else { return Ok(None) };
     Ok(cloud.parameter(&region, &name)?.filter(|claim| !is_free(claim)).map(|claim| Orphan {
@@ -71,12 +72,12 @@ pub fn held<C: Cloud>(cloud: &C, target: &Target) -> Result<Option<Orphan>> {
         id: name,
         region,
         run: claim.value.split(' ').next().map(str::to_owned),
-        expires: made(&claim).map(|at| (at + DEAD).to_string()),
+        expires: claimed_at(&claim).map(|at| (at + DEAD).to_string()),
         bytes: None,
     }))
 }
 
-/// In the home region, so that there is one.
+/// Region and name of the claim's parameter. It is in the home region only, so that there is one claim for all regions.
 fn place<C: Cloud>(cloud: &C, target: &Target) -> Option<(String, String)> {
     let prefix = target.prefix.as_ref()?;
     Some((cloud.regions().first()?.clone(), format!("{prefix}/claims/{}/{}", target.image, target.name)))
@@ -91,16 +92,16 @@ fn is_of(claim: &Parameter, run: &str) -> bool {
 }
 
 fn is_dead(claim: &Parameter) -> bool {
-    made(claim).is_some_and(|at| Timestamp::now().duration_since(at) > DEAD)
+    claimed_at(claim).is_some_and(|at| Timestamp::now().duration_since(at) > DEAD)
 }
 
-fn made(claim: &Parameter) -> Option<Timestamp> {
+fn claimed_at(claim: &Parameter) -> Option<Timestamp> {
     claim.value.rsplit(" at ").next().and_then(|at| at.parse().ok())
 }
 
 fn lost(target: &Target, holder: &str) -> crate::error::Error {
     Exit::Precondition.error(
-        format_args!("{} is being moved by somebody else: {holder}", target.name),
-        "wait until that is done and look at the new diff; if that run is dead, `cargo xtask ami resume` it where it began, or wait an hour",
+        format_args!("{} is being moved by another run: {holder}", target.name),
+        "wait for that run and review the new diff; if it was interrupted, run `cargo xtask ami resume` on its machine, or wait an hour",
     )
 }

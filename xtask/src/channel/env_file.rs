@@ -1,4 +1,4 @@
-//! The env file that the Locus API reads (guide, section 8): our lines are set, everything else in it stays as it is.
+//! The env file that the Locus API reads. Only the variables of the channel are set; all other lines stay as they are.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::cloud::{Image, ImageId};
 use crate::durable;
 use crate::error::{Exit, Result};
 
-/// A change to a channel's env file, ready to be shown and written.
+/// A planned change to a channel's env file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The file as it is; `None` if there is none.
@@ -18,36 +18,37 @@ pub struct Change {
     after: String,
 }
 
-/// The variable of a region (guide, section 9).
+/// The variable of a region: `LOCUS_AMI_ID_US_EAST_1`.
 fn of_region(variable: &str, region: &str) -> String {
     format!("{variable}_{}", region.to_uppercase().replace('-', "_"))
 }
 
-/// What the file says: the image of each of these regions.
+/// The image of each of these regions that has one in the file.
 pub fn points_at(file: &Path, variable: &str, regions: &[String]) -> Result<BTreeMap<String, ImageId>> {
     let settings = settings(file, variable)?;
     let value = |name: &str| settings.iter().rfind(|(key, _)| key == name).map(|(_, id)| id.clone());
     Ok(regions.iter().filter_map(|region| Some((region.clone(), value(&of_region(variable, region))?))).collect())
 }
 
-/// Every image that the file names, in a region of ami.toml or in one that is not there any more.
+/// Every image in the file, including those of regions that are not in ami.toml any more.
 pub fn names(file: &Path, variable: &str) -> Result<Vec<ImageId>> {
     Ok(settings(file, variable)?.into_iter().map(|(_, id)| id).collect())
 }
 
-/// Our variables and what they hold.
+/// The channel's variables that are not empty, with their values.
 fn settings(file: &Path, variable: &str) -> Result<Vec<(String, ImageId)>> {
     let text = read(file)?.unwrap_or_default();
     let assignments = text.lines().filter_map(|l| l.trim_start().trim_start_matches("export ").split_once('='));
-    let is_ours = |name: &str| name.strip_prefix(variable).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
-    let ours = assignments.filter(|(name, _)| is_ours(name.trim()));
-    // As a shell reads it: a quoted text, or all up to a blank.
+    let is_of_channel =
+        |name: &str| name.strip_prefix(variable).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+    let own = assignments.filter(|(name, _)| is_of_channel(name.trim()));
+    // The value as a shell reads it: a quoted text, or everything up to a blank.
     let value = |text: &str| match text.trim_start().chars().next().filter(|c| "\"'".contains(*c)) {
         Some(quote) => text.trim_start()[1..].split(quote).next().unwrap_or_default().to_owned(),
         None => text.split_whitespace().next().unwrap_or_default().to_owned(),
     };
-    let ours = ours.map(|(name, text)| (name.trim().to_owned(), ImageId(value(text))));
-    Ok(ours.filter(|(_, id)| !id.0.is_empty()).collect())
+    let own = own.map(|(name, text)| (name.trim().to_owned(), ImageId(value(text))));
+    Ok(own.filter(|(_, id)| !id.0.is_empty()).collect())
 }
 
 fn read(file: &Path) -> Result<Option<String>> {
@@ -68,7 +69,7 @@ pub fn plan(file: &Path, variable: &str, images: &[Image]) -> Result<Change> {
     Ok(Change { before, after })
 }
 
-/// Writes the change if the file is still what it was when it was planned, then reads it back.
+/// Writes the change if the file has not changed since it was planned, then reads it back.
 pub fn apply(file: &Path, change: &Change) -> Result<()> {
     if change.is_empty() {
         return Ok(());
@@ -76,28 +77,28 @@ pub fn apply(file: &Path, change: &Change) -> Result<()> {
     let now = fs::read_to_string(file).ok();
     if now != change.before {
         return Err(Exit::Failed.error(
-            format_args!("{} was changed by someone else in between", file.display()),
-            "run the command again and look at the new diff",
+            format_args!("{} was changed by another process meanwhile", file.display()),
+            "run the command again and review the new diff",
         ));
     }
     durable::replace(file, change.after.as_bytes())?;
     let read_back = fs::read_to_string(file)?;
     if read_back != change.after {
         return Err(Exit::Failed.error(
-            format_args!("{} does not hold what was written to it", file.display()),
-            "another process writes to it; stop that and promote again",
+            format_args!("{} does not have the content that was written to it", file.display()),
+            "stop the other process that writes to it, then promote again",
         ));
     }
     Ok(())
 }
 
 impl Change {
-    /// True if the file says already what it should.
+    /// True if the file already has the planned content.
     pub fn is_empty(&self) -> bool {
         self.before.as_deref() == Some(&self.after)
     }
 
-    /// The change for a person to read.
+    /// The change as a unified diff with `name` as the file's name.
     pub fn diff(&self, name: &str) -> String {
         let before = self.before.as_deref().unwrap_or_default();
         similar::TextDiff::from_lines(before, &self.after)
@@ -108,8 +109,8 @@ impl Change {
     }
 }
 
-/// Sets variables in an env file: their values are replaced where they stand (`export`, a comment behind it and the line's ending kept),
-/// other lines are left as they are to the byte.
+/// Sets variables in an env file. A value is replaced in its line, which keeps its `export`, comment and line ending; missing variables
+/// are appended. Every byte of the other lines stays as it is.
 fn edit(text: &str, settings: &[(String, String)]) -> String {
     let mut out = String::new();
     let mut missing: Vec<&(String, String)> = settings.iter().collect();
@@ -172,24 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_what_it_points_at() {
+    fn written_variables_are_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.env");
         let regions = ["us-east-1".to_owned(), "eu-west-1".to_owned()];
         assert_eq!(points_at(&file, "LOCUS_AMI_ID", &regions).unwrap(), BTreeMap::new());
         fs::write(&file, "LOCUS_AMI_ID=ami-1\n export LOCUS_AMI_ID_US_EAST_1=ami-1\nLOCUS_AMI_ID_EU_WEST_1=\n")
             .unwrap();
-        let wanted = [("us-east-1".to_owned(), ImageId("ami-1".to_owned()))].into();
-        assert_eq!(points_at(&file, "LOCUS_AMI_ID", &regions).unwrap(), wanted);
-        fs::write(&file, "LOCUS_AMI_ID_US_EAST_1=\"ami-1\" # ours\nLOCUS_AMI_ID_SA_EAST_1=ami-2 # gone\nOTHER=ami-3\n")
+        let expected = [("us-east-1".to_owned(), ImageId("ami-1".to_owned()))].into();
+        assert_eq!(points_at(&file, "LOCUS_AMI_ID", &regions).unwrap(), expected);
+        fs::write(&file, "LOCUS_AMI_ID_US_EAST_1=\"ami-1\" # ours\nLOCUS_AMI_ID_SA_EAST_1=ami-2 # old\nOTHER=ami-3\n")
             .unwrap();
-        assert_eq!(points_at(&file, "LOCUS_AMI_ID", &regions).unwrap(), wanted);
+        assert_eq!(points_at(&file, "LOCUS_AMI_ID", &regions).unwrap(), expected);
         assert_eq!(names(&file, "LOCUS_AMI_ID").unwrap(), ["ami-1", "ami-2"].map(|id| ImageId(id.to_owned())));
     }
 
     proptest! {
         #[test]
-        fn editing_twice_is_editing_once_and_foreign_lines_stay(lines in prop::collection::vec("[A-Z_]{0,8}(=[a-z]{0,4})?", 0..8)) {
+        fn editing_is_idempotent_and_keeps_other_lines(lines in prop::collection::vec("[A-Z_]{0,8}(=[a-z]{0,4})?", 0..8)) {
             let settings = set(&[("LOCUS_AMI_ID", "ami-1"), ("LOCUS_AMI_ID_X", "ami-2")]);
             let once = edit(&lines.join("\n"), &settings);
             prop_assert_eq!(edit(&once, &settings), once.clone());
@@ -197,20 +198,20 @@ mod tests {
                 let line = format!("{key}={value}");
                 prop_assert!(once.lines().any(|l| l == line));
             }
-            let foreign = |text: &str| text.lines().filter(|l| !l.starts_with("LOCUS_AMI_ID")).map(str::to_owned).collect::<Vec<_>>();
-            prop_assert_eq!(foreign(&once), foreign(&lines.join("\n")));
+            let others = |text: &str| text.lines().filter(|l| !l.starts_with("LOCUS_AMI_ID")).map(str::to_owned).collect::<Vec<_>>();
+            prop_assert_eq!(others(&once), others(&lines.join("\n")));
         }
     }
 
     #[test]
-    fn a_file_that_changed_in_between_is_not_overwritten() {
+    fn a_file_that_changed_meanwhile_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("channels/staging.env");
         let change = Change { before: None, after: "LOCUS_AMI_ID=a\n".to_owned() };
         apply(&file, &change).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "LOCUS_AMI_ID=a\n");
         let error = apply(&file, &change).unwrap_err();
-        assert!(error.to_string().contains("changed by someone else"), "{error}");
-        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no staged file stays");
+        assert!(error.to_string().contains("changed by another process"), "{error}");
+        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "the temporary file is removed");
     }
 }

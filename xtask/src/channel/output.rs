@@ -1,4 +1,5 @@
-//! A workflow's outputs (GitHub Actions, "Workflow commands", setting an output parameter): lines added to the file it names.
+//! Outputs of a workflow's step: lines that are appended to the file in `GITHUB_OUTPUT` (docs.github.com, "Workflow commands for GitHub
+//! Actions", setting an output parameter).
 
 use std::io::Write as _;
 use std::path::Path;
@@ -8,12 +9,12 @@ use fs_err as fs;
 use crate::cloud::Image;
 use crate::error::Result;
 
-/// `channel`, and what [`ids`] says.
+/// The outputs `channel` and those of [`ids`].
 pub fn lines(channel: &str, images: &[Image]) -> String {
     format!("channel={channel}\n{}", ids(images))
 }
 
-/// `ami_id`, `ami_name`, and `ami_id_<region>` for each region.
+/// The outputs `ami_id`, `ami_name`, and `ami_id_<region>` for each region.
 pub fn ids(images: &[Image]) -> String {
     let mut lines = String::new();
     if let Some(home) = images.first() {
@@ -25,7 +26,7 @@ pub fn ids(images: &[Image]) -> String {
     lines
 }
 
-/// Adds the lines. Written again they say the same: the last one counts.
+/// Appends the lines. Appending them again changes nothing: the last value of an output counts.
 pub fn apply(file: &Path, lines: &str) -> Result<()> {
     let mut file = fs::OpenOptions::new().create(true).append(true).open(file)?;
     Ok(file.write_all(lines.as_bytes())?)

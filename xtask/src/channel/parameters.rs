@@ -1,5 +1,5 @@
-//! Parameters that hold image ids (Systems Manager user guide, "Using native parameter support for Amazon Machine Image IDs"): one that
-//! names the version and never changes, then the channel's own, which a reader follows.
+//! Parameters with image ids (Systems Manager user guide, "Using native parameter support for Amazon Machine Image IDs"): one for each
+//! version, which never changes, and one for each channel, which readers resolve.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use crate::error::{Exit, Result};
 pub struct Change {
     /// The region.
     pub region: String,
-    /// The parameter.
+    /// The parameter's name.
     pub name: String,
-    /// What it holds; `None` if it is not there.
+    /// The parameter as it is; `None` if it does not exist.
     pub before: Option<Parameter>,
-    /// What it will hold.
+    /// The image id that it will have.
     pub after: ImageId,
 }
 
@@ -30,8 +30,8 @@ fn pointer(prefix: &str, target: &Target) -> String {
     format!("{prefix}/{}/{}", target.image, target.name)
 }
 
-/// The parameter of a channel before each image had one of its own: `PREFIX/CHANNEL`. Machines may still start from it, so it is moved
-/// along where it is there and holds an image of the same name; it is never made.
+/// The parameter `PREFIX/CHANNEL` of older versions, which all images of a channel shared. Instances may still be launched from it, so it
+/// is updated if it exists and has an image of the same kind; it is never created.
 fn shared_pointer<C: Cloud>(
     cloud: &C,
     prefix: &str,
@@ -45,7 +45,7 @@ fn shared_pointer<C: Cloud>(
     Ok(cloud.images(region)?.iter().any(is_it).then_some((name, there)))
 }
 
-/// The changes that are needed, all versions before the first pointer.
+/// The required changes: those of all versions, then those of the pointers.
 pub fn plan<C: Cloud>(cloud: &C, target: &Target, images: &[Image]) -> Result<Vec<Change>> {
     let Some(prefix) = &target.prefix else { return Ok(Vec::new()) };
     let (mut versions, mut pointers) = (Vec::new(), Vec::new());
@@ -57,8 +57,11 @@ pub fn plan<C: Cloud>(cloud: &C, target: &Target, images: &[Image]) -> Result<Ve
             Some(there) if there.value == after.0 => {}
             Some(there) => {
                 return Err(Exit::Failed.error(
-                    format_args!("{name} in {region} holds {}, and a version never changes", there.value),
-                    "two images bear one name; build again, so that there is a new one",
+                    format_args!(
+                        "{name} in {region} is already {}, and the parameter of a version never changes",
+                        there.value
+                    ),
+                    "two images have the same name; build again to get a new one",
                 ));
             }
         }
@@ -74,7 +77,7 @@ pub fn plan<C: Cloud>(cloud: &C, target: &Target, images: &[Image]) -> Result<Ve
     Ok(versions)
 }
 
-/// True for what a promotion writes: it keeps no image, the channel does.
+/// True for the parameters that a promotion writes. They do not count as users of an image; the channel does.
 pub fn is_ours(target: &Target, name: &str) -> bool {
     let Some(prefix) = &target.prefix else { return false };
     name == pointer(prefix, target) || name.starts_with(&format!("{prefix}/versions/"))
@@ -89,7 +92,7 @@ pub fn forget<C: Cloud>(cloud: &C, prefix: &str, image: &Image) -> Result<()> {
     }
 }
 
-/// What the channel's parameter holds in each region; before its first promotion under this name, what the shared one holds.
+/// The image id in the channel's parameter of each region; in the shared parameter, until the first promotion creates the channel's.
 pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<String, ImageId>> {
     let Some(prefix) = &target.prefix else { return Ok(BTreeMap::new()) };
     let mut ids = BTreeMap::new();
@@ -103,14 +106,15 @@ pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<String
     Ok(ids)
 }
 
-/// Writes it if it is still what it was when it was planned. The provider reads it back: it knows when a write can be read.
+/// Writes the change if the parameter has not changed since it was planned. The provider reads it back, after waiting until the write is
+/// visible.
 pub fn apply<C: Cloud>(cloud: &C, change: &Change) -> Result<()> {
     let expected = change.before.as_ref().map(|p| p.version);
     cloud.put_parameter(&change.region, &change.name, &change.after.0, expected)
 }
 
 impl Change {
-    /// The change for a person to read.
+    /// The change as a diff, for display.
     pub fn diff(&self) -> String {
         let before = self.before.as_ref().map_or(String::new(), |p| format!("-{} = {}\n", self.name, p.value));
         format!("@@ {} @@\n{before}+{} = {}\n", self.region, self.name, self.after)

@@ -1,4 +1,4 @@
-//! The targets of channels: what `ami.toml` and the environment configure for each image.
+//! The targets of channels, as `ami.toml` and the environment configure them for each image.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use super::Target;
 use crate::config::{Channel, Config, Image as ImageConfig};
 use crate::error::{Exit, Result};
 
-/// What the targets of a project's channels are made of.
+/// The configuration of a project's channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Targets<'a> {
-    /// `ami.toml`, with the environment and flags over it.
+    /// `ami.toml` with the overrides of environment and flags.
     pub config: &'a Config,
     /// The project's directory, which relative paths of env files start from.
     pub root: &'a Path,
@@ -22,7 +22,8 @@ pub struct Targets<'a> {
 pub fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a Channel> {
     config.channels.get(name).ok_or_else(|| {
         let known = config.channels.keys().cloned().collect::<Vec<_>>().join(", ");
-        Exit::Usage.error(format_args!("ami.toml has no channel `{name}`"), format_args!("its channels are: {known}"))
+        Exit::Usage
+            .error(format_args!("ami.toml has no channel `{name}`"), format_args!("use one of its channels: {known}"))
     })
 }
 

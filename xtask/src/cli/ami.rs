@@ -1,4 +1,4 @@
-//! `ami …`: the arguments of what works on images.
+//! `ami …`: the arguments of the commands for images.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub enum Ami {
     Gc(Gc),
 }
 
-/// What a build is made from.
+/// The arguments of a build.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Build {
     /// Name of the image in ami.toml [default: the only one]
@@ -82,7 +82,8 @@ pub struct Plan {
     /// The build.
     #[command(flatten)]
     pub build: Build,
-    /// Plan all images of ami.toml; with `--format json` the data is `{"images": [{"image": NAME, "up_to_date": ...}, ...]}`, a workflow's matrix
+    /// Plan all images of ami.toml; with `--format json` the data is `{"images": [{"image": NAME, "up_to_date": ...}, ...]}`, a workflow's
+    /// matrix
     #[arg(long, conflicts_with = "image")]
     pub all: bool,
 }
@@ -191,7 +192,7 @@ pub struct Bump {
     pub level: Option<BumpLevel>,
 }
 
-/// The part of a version to raise (guide, section 8).
+/// The part of a version to raise (docs/src/reference-image.md#versioning).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BumpLevel {
     /// Security patches, minor version bumps, bug fixes.

@@ -1,4 +1,4 @@
-//! `iam-policy`.
+//! `iam-policy`: its arguments.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,12 +33,12 @@ pub enum Job {
     /// `ami gc --apply` and `ami delete`
     Gc,
     /// `ssm keepalive` and `ssm install`: commands on nodes with the tag ManagedBy=agent-ami
-    ManagedNodes,
+    Fleet,
     /// All of the above
     All,
 }
 
-/// A repository as the subject of GitHub's tokens names it: by names, or by names and the ids that never change (docs.github.com, "OpenID
+/// A GitHub repository, as the subject of its tokens names it: by its names, or by its names and immutable ids (docs.github.com, "OpenID
 /// Connect", "Immutable subject claims").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
@@ -62,7 +62,7 @@ pub struct Ids {
 impl FromStr for Repository {
     type Err = String;
 
-    /// Nothing is taken that could widen the condition that it goes into.
+    /// Accepts no characters, such as `*`, that could widen the condition of the trust policy.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "write it as OWNER/REPOSITORY or OWNER@ID/REPOSITORY@ID".to_owned();
         let part = |part: &str| -> Option<(String, Option<u64>)> {
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repository_is_named_with_ids_or_without_and_exactly() {
+    fn a_repository_is_parsed_with_ids_or_without_and_never_with_a_pattern() {
         for good in ["you/it", "you@1/it@2", "Your-Org/it_2.x", "you@0123/it@9"] {
             let parsed: Repository = good.parse().unwrap();
             assert_eq!(parsed.ids.is_some(), good.contains('@'));

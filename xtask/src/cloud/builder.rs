@@ -1,10 +1,10 @@
-//! What an image is built in, and why.
+//! The kinds of builders, in which recipes are carried out.
 
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::Digest;
 
-/// What a recipe is carried out in.
+/// The environment in which a recipe is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuilderKind {
@@ -17,7 +17,7 @@ pub enum BuilderKind {
 }
 
 impl BuilderKind {
-    /// Its name in ami.toml, in records and for a person.
+    /// Its name in ami.toml, in records and in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Vm => "vm",
@@ -26,8 +26,8 @@ impl BuilderKind {
         }
     }
 
-    /// What the layer keys of a chain begin with. Each builder has a chain of its own on a base, so that no image is begun in one and
-    /// finished in the other.
+    /// The parent key of the first layer on a base. It differs by builder, so that no build continues in a VM what was begun in a
+    /// container or the other way round.
     pub fn root(self, base: Digest) -> Digest {
         match self {
             Self::Container => Digest::of_parts([("base", base.bytes()), ("builder", self.name().as_bytes())]),
@@ -36,11 +36,11 @@ impl BuilderKind {
     }
 }
 
-/// A builder that was chosen.
+/// The choice of a builder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Builder {
-    /// What it is.
+    /// The chosen kind.
     pub kind: BuilderKind,
-    /// Why, for a person.
+    /// The reason, for messages.
     pub why: String,
 }

@@ -1,4 +1,4 @@
-//! Layers: what a build can start from, and what of it lies on this machine.
+//! Layers: the disk states that a build can start from, and how they are stored on this machine.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,19 +13,19 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::recipe::{Digest, Step};
 
-/// A layer that a build can start from: the disk as a step left it.
+/// A layer that a build can start from: the disk after a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layer {
     /// hash(parent key, step).
     pub key: Digest,
-    /// The key below, or the base's digest.
+    /// The key of the parent layer, or the base's digest.
     pub parent: Digest,
     /// The step's name.
     pub step: String,
-    /// The step's inputs when it ran, to tell later what changed.
+    /// The step's inputs when it ran, from which a later plan derives what changed.
     pub inputs: BTreeMap<String, Digest>,
-    /// How long the step took.
+    /// Duration of the step in seconds.
     pub seconds: f64,
     /// When it was made, RFC 3339.
     pub created: String,
@@ -43,18 +43,18 @@ pub fn layer_of(step: &Step, key: Digest, parent: Digest, took: Duration) -> Lay
     }
 }
 
-/// One making of a layer. Every run of a step makes another one, also of the same key; they sort by creation.
+/// Identifies one of several layers with the same key: each run of a step creates a new one. Sorted by creation time.
 ///
-/// As text `YYYYMMDD-HHMMSS-MICROS-RANDOM`, which is the name of its folder.
+/// As text `YYYYMMDD-HHMMSS-MICROS-RANDOM`, which is the name of its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Generation {
-    /// With microseconds, no finer.
+    /// In whole microseconds.
     at: Timestamp,
     random: [u8; 3],
 }
 
-/// A text that is no generation.
+/// The error for a text that is not a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a generation of a layer")]
 pub struct NoGeneration;
@@ -62,7 +62,7 @@ pub struct NoGeneration;
 const SECONDS: &str = "%Y%m%d-%H%M%S";
 
 impl Generation {
-    /// A new one, newer than `newest` even if the clock was set back since.
+    /// A new generation that sorts after `newest` even if the clock was set back since.
     pub fn next(newest: Option<Self>) -> Result<Self> {
         let mut random = [0; 3];
         fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
@@ -93,7 +93,7 @@ impl FromStr for Generation {
             let [_, a, b, c] = u32::from_str_radix(random, 16).ok()?.to_be_bytes();
             Some(Self { at, random: [a, b, c] })
         };
-        // One text for one generation.
+        // Only the canonical text is accepted.
         read().filter(|found| found.to_string() == text).ok_or(NoGeneration)
     }
 }
@@ -112,12 +112,12 @@ impl From<Generation> for String {
     }
 }
 
-/// Which of the layers that lie on this machine.
+/// Identifies a stored layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LayerId {
     /// Its key.
     pub key: Digest,
-    /// Which making of it; `None` for a layer of the layout before generations.
+    /// Its generation; `None` for a layer of the old layout, which had none.
     pub generation: Option<Generation>,
 }
 
@@ -130,39 +130,39 @@ impl fmt::Display for LayerId {
     }
 }
 
-/// A layer as it lies on this machine, whether or not a build can start from it.
+/// A layer that is stored on this machine, whether or not a build can start from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredLayer {
-    /// Which.
+    /// Its key and generation.
     pub id: LayerId,
-    /// The step's name, as far as that is known.
+    /// The step's name, if it is known.
     pub step: Option<String>,
-    /// The layer it stands on; `None` for one that stands on a base, or of which that is not known.
+    /// Its parent layer; `None` if the parent is a base or is not known.
     pub below: Option<LayerId>,
-    /// What its disk takes of this machine's, in bytes.
+    /// Disk space that it occupies, in bytes.
     pub bytes: u64,
-    /// When a build last started from it or from one above it, or else when it was made.
+    /// When a build last started from it or from a layer above it; its creation time if none has.
     pub used: Timestamp,
-    /// What it is good for.
+    /// Whether a build can start from it.
     pub standing: Standing,
 }
 
 /// Whether a build can start from a stored layer, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It can.
+    /// A build can start from it.
     Listed,
-    /// A newer layer of the same key is used instead.
+    /// A newer layer with the same key is used instead.
     Replaced,
-    /// What it stands on was replaced, or is no layer any more.
+    /// Its parent was replaced or removed.
     Stranded,
-    /// The step that was to become it failed or was interrupted.
+    /// Its step failed or was interrupted.
     Unfinished,
-    /// Something is wrong with it: what.
+    /// It is damaged, for the given reason.
     Broken(String),
-    /// A version of this program made it that kept no generations.
+    /// An earlier version of this program, without generations, created it.
     OldLayout,
-    /// It was being removed when that was interrupted.
+    /// Its removal was interrupted.
     HalfRemoved,
 }
 
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generation_is_read_back_and_only_as_it_was_written() {
+    fn only_the_canonical_text_of_a_generation_is_parsed() {
         let generation = Generation::next(None).unwrap();
         let text = generation.to_string();
         assert_eq!(text.parse(), Ok(generation));

@@ -1,4 +1,4 @@
-//! The local provider: images are folders, regions folders of those, an instance is a QEMU process.
+//! The local provider: an image is a directory, a region a directory of images, an instance a QEMU process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,28 +44,28 @@ use qemu::{Acceleration, Boot};
 use seed::Purpose;
 use store::Store;
 
-/// What `ami.toml` says about this provider.
+/// The provider's settings in `ami.toml`.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The regions, home first.
     pub regions: Vec<String>,
-    /// Machine size.
+    /// Processors, memory and boot timeout of a machine.
     pub size: Size,
     /// Root disk size in GiB.
     pub disk_gib: u64,
-    /// Space for a first build in GiB; half of it is enough when there are layers.
+    /// Disk space that a first build requires, in GiB; a build that starts from a layer requires half of it.
     pub build_gib: u64,
     /// Acceleration, or `None` for the best that works.
     pub acceleration: Option<Acceleration>,
-    /// What images are built in, or `None` for the fastest that works.
+    /// The builder, or `None` for the fastest that works.
     pub builder: Option<BuilderKind>,
-    /// Base image, or `None` for the best that can be had.
+    /// Base image; `None` for one that exists locally, else Ubuntu 22.04, or Debian 13 where Ubuntu's images cannot be downloaded.
     pub base: Option<base::Name>,
-    /// Where Ubuntu's images come from.
+    /// Base URL of Ubuntu's cloud images.
     pub ubuntu_releases: String,
 }
 
-/// The provider.
+/// The [`Cloud`] of this machine.
 #[derive(Debug)]
 pub struct Local {
     state: State,
@@ -77,13 +77,13 @@ pub struct Local {
 }
 
 impl Local {
-    /// The provider over a state folder. Without a run it can look, copy and delete, but start no machine.
+    /// The provider on a state directory. Without a run it can only read; what changes something requires one.
     pub fn new(state: &State, settings: Settings, project: &Path, run: Option<Arc<Run>>) -> Self {
         let bases = Bases {
             root: state.path("base"),
             project: project.to_owned(),
             ubuntu_releases: settings.ubuntu_releases.clone(),
-            wanted: settings.base,
+            requested: settings.base,
         };
         Self {
             bases,
@@ -97,11 +97,11 @@ impl Local {
 
     fn run(&self) -> Result<&Run> {
         self.run.as_deref().ok_or_else(|| {
-            Exit::Failed.error("no run was begun for what is to be changed", "this is a defect; please report it")
+            Exit::Failed.error("a change was attempted without a run", "this is a defect; please report it")
         })
     }
 
-    /// Does `work` between an intent and its outcome in the ledger.
+    /// Calls `work` between writing its intent and its outcome to the ledger.
     fn journal<T>(
         &self,
         (action, region, subject, token): (&str, &str, &str, &str),
@@ -120,69 +120,69 @@ impl Local {
 
     fn base_named(&self, record: &BaseRecord) -> Result<Base> {
         let base = self.bases.at_hand()?.filter(|b| b.record == *record);
-        base.ok_or_else(|| Exit::Failed.error("the base image changed under the build", "run the same command again"))
+        base.ok_or_else(|| Exit::Failed.error("the base image changed during the build", "run the same command again"))
     }
 
-    /// Starts a machine and enters it. One that does not come up is given up once, for another with a disk of its own: an emulated
-    /// guest hangs now and then, and a person would do the same. `make_disk` makes that disk.
+    /// Starts a machine and connects to it. If it does not come up, it is replaced once by another one with a new disk from `make_disk`,
+    /// because an emulated guest hangs now and then.
     fn start(
         &self,
         name: &str,
         purpose: Purpose,
         make_disk: &dyn Fn() -> Result<PathBuf>,
         boot: &Boot,
-        told: &dyn Fn(&str),
+        on_progress: &dyn Fn(&str),
     ) -> Result<VirtualMachine> {
         let (run, size, acceleration) = (self.run()?, self.settings.size, self.acceleration()?.acceleration);
-        // An instance that hangs on a real processor is the image's fault, and a verdict.
+        // An accelerated instance that hangs is a defect of the image, which a second try would hide.
         let may_try_again = purpose == Purpose::Builder || acceleration == Acceleration::Tcg;
-        let begin = || {
+        let start = || {
             self.journal(("StartMachine", "", name, ""), || {
                 let disk = make_disk()?;
-                let start = Start { name, purpose, disk, boot: boot.clone(), size, acceleration };
-                Ok((VirtualMachine::start(run, start)?, format!("{}/{name}", run.id())))
+                let parameters = Start { name, purpose, disk, boot: boot.clone(), size, acceleration };
+                Ok((VirtualMachine::start(run, parameters)?, format!("{}/{name}", run.id())))
             })
         };
-        let mut machine = begin()?;
-        let patience = if may_try_again { size.boot_timeout / 2 } else { size.boot_timeout };
-        match machine.enter(patience, told) {
+        let mut machine = start()?;
+        let timeout = if may_try_again { size.boot_timeout / 2 } else { size.boot_timeout };
+        match machine.enter(timeout, on_progress) {
             Ok(()) => return Ok(machine),
             Err(error) if !may_try_again || error.exit() != Exit::Failed => return Err(error),
             Err(error) => {
                 drop(machine);
-                told(&format!("{error}; starting another machine"));
+                on_progress(&format!("{error}; starting another machine"));
                 fs::remove_dir_all(run.path(name))?;
-                machine = begin()?;
+                machine = start()?;
                 machine.instead_of(plain(&error));
             }
         }
-        machine.enter(size.boot_timeout, told)?;
+        machine.enter(size.boot_timeout, on_progress)?;
         Ok(machine)
     }
 
-    /// Starts a container on a disk that `make_disk` makes, and enters it.
+    /// Starts a container on a disk from `make_disk`, and connects to it.
     fn start_container(
         &self,
         (name, purpose): (&str, Purpose),
         make_disk: &dyn Fn() -> Result<PathBuf>,
         grow: Option<u64>,
-        told: &dyn Fn(&str),
+        on_progress: &dyn Fn(&str),
     ) -> Result<LocalMachine> {
-        let (run, patience) = (self.run()?, self.settings.size.boot_timeout);
+        let (run, timeout) = (self.run()?, self.settings.size.boot_timeout);
         let mut machine = self.journal(("StartMachine", "", name, ""), || {
             let container = Container::start(run, (name, purpose), &make_disk()?, grow)?;
             Ok((container, format!("{}/{name}", run.id())))
         })?;
-        machine.enter(patience, told)?;
+        machine.enter(timeout, on_progress)?;
         Ok(LocalMachine::Container(Box::new(machine)))
     }
 
-    /// Starts a fresh instance of an image as a container: without its kernel and boot loader, but in a few seconds. For tests of what
-    /// runs on an instance; whether an image boots only a virtual machine shows.
-    pub fn launch_container(&self, image: &Image, told: &dyn Fn(&str)) -> Result<LocalMachine> {
+    /// Starts a new instance of an image as a container: in a few seconds, but without the image's kernel and boot loader. For tests of
+    /// the programs on an instance; only a virtual machine tests whether the image boots.
+    pub fn launch_container(&self, image: &Image, on_progress: &dyn Fn(&str)) -> Result<LocalMachine> {
         let below = self.store.dir(image).join(store::DISK);
         let dir = self.run()?.path("smoke");
-        self.start_container(("smoke", Purpose::Instance), &|| instance_disk(&dir, &below, None), None, told)
+        self.start_container(("smoke", Purpose::Instance), &|| instance_disk(&dir, &below, None), None, on_progress)
     }
 
     fn unknown_region(&self, region: &str) -> Error {
@@ -208,8 +208,8 @@ impl Cloud for Local {
         &[]
     }
 
-    fn base(&self, _: &Source, told: &dyn Fn(&str)) -> Result<BaseRecord> {
-        Ok(self.bases.provide(told)?.record)
+    fn base(&self, _: &Source, on_progress: &dyn Fn(&str)) -> Result<BaseRecord> {
+        Ok(self.bases.provide(on_progress)?.record)
     }
 
     fn base_at_hand(&self, _: &Source) -> Result<Option<BaseRecord>> {
@@ -217,7 +217,7 @@ impl Cloud for Local {
     }
 
     fn builder(&self, recipe: &Recipe, engine: &str) -> Result<Builder> {
-        self.builder_here(builder::beyond_a_container(recipe, engine).as_deref())
+        self.builder_here(builder::needs_vm(recipe, engine).as_deref())
     }
 
     fn builder_wanted(&self) -> Option<BuilderKind> {
@@ -245,7 +245,7 @@ impl Cloud for Local {
     }
 
     fn remove_unfinished(&self) -> Result<()> {
-        // A machine that a person kept may still write to one; the first build after it takes that away.
+        // The machine of a kept run may still write to one. The first build after that run has ended removes it.
         if self.state.kept_runs()?.is_empty() { self.layers.remove_unfinished() } else { Ok(()) }
     }
 
@@ -254,23 +254,24 @@ impl Cloud for Local {
         self.state.require_space(if cold { bytes } else { bytes / 2 }, "this build")?;
         let result = self.acceleration()?;
         let emulated = result.acceleration == Acceleration::Tcg;
-        Ok(emulated
-            .then(|| format!("virtual machines are emulated, about ten times slower than real ones: {}", result.why)))
+        Ok(emulated.then(|| {
+            format!("virtual machines are emulated, about ten times slower than accelerated ones: {}", result.why)
+        }))
     }
 
     fn build_certificates(&self) -> Result<Vec<String>> {
         seed::host_certificates()
     }
 
-    fn start_builder(&self, start: super::Start<'_>, told: &dyn Fn(&str)) -> Result<LocalMachine> {
+    fn start_builder(&self, start: super::Start<'_>, on_progress: &dyn Fn(&str)) -> Result<LocalMachine> {
         let super::Start { from, next, .. } = start;
         let base = self.base_named(start.base)?;
         let below = match from {
             Some(key) => self.layers.start_from(key)?,
             None if base.disk.exists() => base.disk.clone(),
-            None => return Err(Exit::Failed.error("the base image is gone", "run the same command again")),
+            None => return Err(Exit::Failed.error("the base image was removed", "run the same command again")),
         };
-        // The base is grown once, by the first overlay on it; layers above inherit the size.
+        // Only the first overlay on the base is grown; the layers above inherit its size.
         let grow = from.is_none().then_some(self.settings.disk_gib);
         let last = self.run()?.path("last");
         let disk = || match next {
@@ -278,9 +279,9 @@ impl Cloud for Local {
             None => instance_disk(&last, &below, grow),
         };
         if start.builder == BuilderKind::Container {
-            return self.start_container(("builder", Purpose::Builder), &disk, grow, told);
+            return self.start_container(("builder", Purpose::Builder), &disk, grow, on_progress);
         }
-        let machine = self.start("builder", Purpose::Builder, &disk, &base.boot, told)?;
+        let machine = self.start("builder", Purpose::Builder, &disk, &base.boot, on_progress)?;
         Ok(LocalMachine::Vm(Box::new(machine)))
     }
 
@@ -303,11 +304,11 @@ impl Cloud for Local {
         machine: LocalMachine,
         base: &BaseRecord,
         capture: &Capture,
-        told: &dyn Fn(&str),
+        on_progress: &dyn Fn(&str),
     ) -> Result<Image> {
         let disk = machine.disk().to_owned();
-        machine.power_off(told)?;
-        self.publish(&disk, base, capture, told)
+        machine.power_off(on_progress)?;
+        self.publish(&disk, base, capture, on_progress)
     }
 
     fn for_packer(&self, start: super::Start<'_>) -> Result<Vec<(String, String)>> {
@@ -332,25 +333,25 @@ impl Cloud for Local {
         Ok(facts.map(|(name, value)| (name.to_owned(), value)).to_vec())
     }
 
-    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, told: &dyn Fn(&str)) -> Result<Image> {
+    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Image> {
         let Made::Disk(name) = made else {
-            return Err(Exit::Failed.error("Packer made no disk", "name a qemu source as `source_local` in ami.toml"));
+            return Err(Exit::Failed.error("Packer made no disk", "set `source_local` in ami.toml to a qemu source"));
         };
-        // The manifest may name the file without its folder.
+        // The path in Packer's manifest may lack the directory.
         let file = name.file_name().map(Path::new).unwrap_or(name);
-        self.publish(&self.run()?.path("packer/output").join(file), base, capture, told)
+        self.publish(&self.run()?.path("packer/output").join(file), base, capture, on_progress)
     }
 
     fn instance_types(&self) -> Vec<String> {
         vec![String::new()]
     }
 
-    fn launch(&self, image: &Image, _: &str, told: &dyn Fn(&str)) -> Result<LocalMachine> {
+    fn launch(&self, image: &Image, _: &str, on_progress: &dyn Fn(&str)) -> Result<LocalMachine> {
         let below = self.store.dir(image).join(store::DISK);
         let dir = self.run()?.path("smoke");
-        // An instance boots the way a customer's does: firmware, boot loader, kernel from the disk.
+        // An instance boots as on EC2: firmware, boot loader, kernel from the disk.
         let disk = || instance_disk(&dir, &below, None);
-        let machine = self.start("smoke", Purpose::Instance, &disk, &Boot::Firmware, told)?;
+        let machine = self.start("smoke", Purpose::Instance, &disk, &Boot::Firmware, on_progress)?;
         Ok(LocalMachine::Vm(Box::new(machine)))
     }
 
@@ -365,20 +366,21 @@ impl Cloud for Local {
         &self,
         image: &Image,
         regions: &[String],
-        told: &dyn Fn(&str, &str, Fraction),
+        on_progress: &dyn Fn(&str, &str, Fraction),
         done: &mut dyn FnMut(Copied) -> Result<()>,
     ) -> Result<()> {
-        // One after the other: they share a disk.
+        // Sequentially, because all regions share one disk.
         for region in regions {
             let started = Instant::now();
-            let result = self.copy_to(image, region, &|now, all| told(region, "writing the disk", Some((now, all))));
+            let result =
+                self.copy_to(image, region, &|now, all| on_progress(region, "writing the disk", Some((now, all))));
             done(Copied { region: region.clone(), result, took: started.elapsed() })?;
         }
         Ok(())
     }
 
     fn take_up(&self, _: &BaseRecord, _: &Capture, _: &dyn Fn(&str)) -> Result<Option<Image>> {
-        // An image is there whole, or not at all; its layers are where the build goes on.
+        // Images are published atomically, so there is no partial one. The build continues from the last layer.
         Ok(None)
     }
 
@@ -387,13 +389,13 @@ impl Cloud for Local {
         for region in &self.settings.regions {
             for (path, run) in self.store.unfinished_ones(region)? {
                 let bytes = fs::metadata(path.join(store::DISK)).map(|m| m.len()).ok();
-                // A process that was killed before it could say whose the folder is: after a day nobody works on it.
+                // Without a run: the process was killed before it wrote the run's id. After a day no process works on the directory.
                 let expires = if run.is_none() { Some(store::a_day_later(&path)?) } else { None };
                 let (id, region) = (path.display().to_string(), region.clone());
                 left.push(Orphan { kind: Kind::Folder, id, region, run, expires, bytes });
             }
         }
-        // Machines of dead runs were ended when the state was opened; those that are kept were asked for.
+        // Opening the state ended the machines of dead runs. The remaining ones were kept with `--keep-on-failure`.
         left.extend(self.state.kept_runs()?.into_iter().map(|run| Orphan {
             kind: Kind::Machine,
             id: run.clone(),
@@ -421,7 +423,7 @@ impl Cloud for Local {
     }
 
     fn users(&self, _: &Image) -> Result<Vec<String>> {
-        // An instance lives no longer than the command that started it, and works on an overlay that the run's folder holds.
+        // An instance ends with the command that started it, and writes to an overlay in the run's directory.
         Ok(Vec::new())
     }
 
@@ -470,7 +472,7 @@ impl Cloud for Local {
     }
 
     fn deprecate(&self, _: &Image) -> Result<()> {
-        // The mark that the caller leaves is all there is here.
+        // Local images have no deprecation time. The caller adds the mark.
         Ok(())
     }
 

@@ -1,48 +1,48 @@
-//! What runs leave that is no image: machines, volumes, snapshots, folders.
+//! Orphans: resources of runs that are not images, such as machines, volumes, snapshots and directories.
 
 use serde::Serialize;
 
-/// Something a run made that is no image anybody can use.
+/// A resource that a run made and that is not a usable image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Orphan {
-    /// What it is.
+    /// The kind of resource.
     pub kind: Kind,
-    /// Its id there.
+    /// Its id at the provider.
     pub id: String,
     /// Its region.
     pub region: String,
-    /// The run that made it, as far as that is known.
+    /// The run that made it, if it is known.
     pub run: Option<String>,
-    /// When it may be taken away whatever became of its run, RFC 3339.
+    /// Time after which it may be removed whatever the outcome of its run, RFC 3339.
     pub expires: Option<String>,
-    /// How large it is, if it is paid by size.
+    /// Its size, if it is billed by size.
     pub bytes: Option<u64>,
 }
 
-/// What a leftover is. In the order in which they are taken away: the first hold the last.
+/// The kinds of orphans in the order of their removal: an earlier one may use a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// An instance, or a QEMU process.
     Machine,
-    /// A volume of no instance.
+    /// A volume that is not attached to an instance.
     Volume,
     /// A key pair.
     KeyPair,
     /// A security group.
     SecurityGroup,
-    /// An image that is being made, or never came to be.
+    /// An image whose creation is in progress or failed.
     UnfinishedImage,
-    /// A snapshot of no image.
+    /// A snapshot that no image uses.
     Snapshot,
-    /// A folder on this machine.
+    /// A directory on this machine.
     Folder,
     /// A claim on a channel.
     Claim,
 }
 
 impl Kind {
-    /// Its name for a person.
+    /// Its name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Machine => "machine",
@@ -51,12 +51,12 @@ impl Kind {
             Self::SecurityGroup => "security group",
             Self::UnfinishedImage => "unfinished image",
             Self::Snapshot => "snapshot",
-            Self::Folder => "folder",
+            Self::Folder => "directory",
             Self::Claim => "claim",
         }
     }
 
-    /// True for what a run needs only while it works; the rest may still become what it was to be.
+    /// True for resources that a run needs only while it works. The others may still become part of an image when the run is resumed.
     pub fn is_temporary(self) -> bool {
         !matches!(self, Self::UnfinishedImage | Self::Snapshot | Self::Folder | Self::Claim)
     }

@@ -1,4 +1,4 @@
-//! `ami …`: images.
+//! `ami …`: builds, tests, distributes and deletes images.
 
 pub mod build;
 pub mod bump;

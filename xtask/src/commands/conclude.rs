@@ -1,4 +1,5 @@
-//! What stays of a command: its report beside the state, and what it tells the workflow that ran it. None of this fails the command.
+//! The end of a command: its report in the state directory and, in a GitHub workflow, the job summary and the step outputs. A failure to
+//! write one of them is a warning and does not change the exit code.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,15 +15,16 @@ use crate::event::{Event, clean};
 use crate::report::{markdown, page};
 use crate::run_report::{End, RunReport};
 
-/// So many reports are kept.
+/// Number of reports that are kept.
 const KEPT: usize = 200;
-/// Where they lie in the state folder.
-const FOLDER: &str = "reports";
-/// The page, and the story that it is made from.
+/// Directory of the reports in the state directory.
+const REPORTS: &str = "reports";
+/// The report as a page.
 pub(super) const PAGE: &str = "report.html";
-pub(super) const STORY: &str = "story.json";
+/// The data that the page is rendered from.
+pub(super) const RUN_REPORT: &str = "run-report.json";
 
-/// Writes everything down, or warns.
+/// Writes the report, the job summary and the step outputs, and warns about what cannot be written.
 pub(super) fn conclude(context: &Context, mut run_report: RunReport, result: &Result<Finish>) {
     run_report.about = context.about(|about| about.clone());
     run_report.end = Some(match result {
@@ -33,51 +35,52 @@ pub(super) fn conclude(context: &Context, mut run_report: RunReport, result: &Re
     note_log(context, &run_report);
     let page =
         run_report.run.as_ref().and_then(|_| or_warned(context, "no report was written", report(context, &run_report)));
-    // The next step needs the ids, whatever became of the page.
-    or_warned(context, "the workflow was not told", workflow(context, &run_report, page.as_deref()));
+    // The next step of the workflow needs the ids even if the page could not be written.
+    or_warned(context, "no job summary or step outputs were written", workflow(context, &run_report, page.as_deref()));
 }
 
-/// The story as it may be kept and sent: what it was about did not come by events.
+/// The report without sensitive values and control characters. Events are cleaned before they are recorded, but `about` is not set by
+/// events.
 fn cleaned(run_report: RunReport) -> RunReport {
     let clean =
         serde_json::to_value(&run_report).ok().and_then(|value| serde_json::from_value(clean::json(value)).ok());
     clean.unwrap_or(run_report)
 }
 
-/// Where the output of a failed run's steps stands.
+/// Prints where the output of the steps is, if the run failed.
 fn note_log(context: &Context, run_report: &RunReport) {
     let Some(run) = run_report.run.as_deref().filter(|_| !run_report.well()) else { return };
-    let folder = context.config().map(|config| context.in_state(&config, log::FOLDER));
-    if let Some(log) = folder.ok().and_then(|folder| log::of(&folder, run)) {
+    let dir = context.config().map(|config| context.in_state(&config, log::DIR));
+    if let Some(log) = dir.ok().and_then(|dir| log::of(&dir, run)) {
         let shown = log.strip_prefix(&context.root).unwrap_or(&log).display().to_string();
-        context.events.event(Event::Note { message: format!("what its steps printed: {shown}") });
+        context.events.event(Event::Note { message: format!("output of the steps: {shown}") });
     }
 }
 
 fn or_warned<T>(context: &Context, what: &str, result: Result<T>) -> Option<T> {
     result
         .map_err(|error| {
-            let hint = "the command itself is not touched by that".to_owned();
+            let hint = "this does not change the result of the command".to_owned();
             context.events.event(Event::Warning { message: format!("{what}: {error}"), hint });
         })
         .ok()
 }
 
-/// The folder of the reports.
-pub(super) fn folder(context: &Context) -> Result<PathBuf> {
-    Ok(context.in_state(&context.config()?, FOLDER))
+/// The directory of the reports.
+pub(super) fn reports_dir(context: &Context) -> Result<PathBuf> {
+    Ok(context.in_state(&context.config()?, REPORTS))
 }
 
-/// Writes the page and the story that it is made from, in a folder of the run's own.
+/// Writes the page and its data into the run's directory, and deletes the oldest reports.
 fn report(context: &Context, run_report: &RunReport) -> Result<PathBuf> {
-    let folder = folder(context)?;
-    let own = folder.join(run_report.run.as_deref().unwrap_or_default());
-    fs::create_dir_all(&own)?;
-    durable::replace_private(&own.join(STORY), &serde_json::to_vec(run_report).unwrap_or_default())?;
-    let page = own.join(PAGE);
+    let reports = reports_dir(context)?;
+    let dir = reports.join(run_report.run.as_deref().unwrap_or_default());
+    fs::create_dir_all(&dir)?;
+    durable::replace_private(&dir.join(RUN_REPORT), &serde_json::to_vec(run_report).unwrap_or_default())?;
+    let page = dir.join(PAGE);
     durable::replace_private(&page, page::render(run_report).as_bytes())?;
-    // A run's id begins with its time, so the oldest come first.
-    let mut all: Vec<PathBuf> = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    // The id of a run begins with its start time, so sorting puts the oldest first.
+    let mut all: Vec<PathBuf> = fs::read_dir(&reports)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     all.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-")));
     all.sort();
     for old in all.iter().take(all.len().saturating_sub(KEPT)) {
@@ -88,7 +91,8 @@ fn report(context: &Context, run_report: &RunReport) -> Result<PathBuf> {
     Ok(page)
 }
 
-/// Adds to the job's summary and the step's outputs, where a workflow asks for them (docs.github.com, "Default environment variables").
+/// Appends to the job summary and the step outputs, where GitHub's runner sets their files (docs.github.com, "Default environment
+/// variables").
 fn workflow(context: &Context, run_report: &RunReport, page: Option<&Path>) -> Result<()> {
     if let Some(file) = context.env.get("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty()) {
         append(Path::new(file), &markdown::render(run_report))?;
@@ -99,7 +103,8 @@ fn workflow(context: &Context, run_report: &RunReport, page: Option<&Path>) -> R
     Ok(())
 }
 
-/// `run`, `report`, the ids of the images, and what the command adds; each a line that ends where its value does.
+/// The step outputs `run`, `report`, the ids of the images and those of the command, one line each. Line breaks in values are replaced by
+/// spaces.
 fn outputs(run_report: &RunReport, page: Option<&Path>) -> String {
     let about = &run_report.about;
     let mut pairs: Vec<(String, String)> = Vec::new();

@@ -1,4 +1,4 @@
-//! What commands share: the project, its configuration, where events go.
+//! What commands share: the project, its configuration, the run and the observer of events.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,30 +11,30 @@ use crate::error::{Exit, Result};
 use crate::event::{Document, Event, Events};
 use crate::ledger::{RunOutcome, RunRecord};
 use crate::run_report::About;
-use crate::state::{Asked, LEFTOVERS, Run, State};
+use crate::state::{Asked, ORPHANS, Run, State};
 
-/// The project and the request.
+/// The project, the command line and the run.
 pub struct Context {
-    /// The project's folder.
+    /// The project's root directory.
     pub root: PathBuf,
     /// Options of every command.
     pub common: Common,
-    /// Where events go.
+    /// The observer of events.
     pub events: Events,
-    /// The environment, read once.
+    /// The environment variables when the process started.
     pub env: BTreeMap<String, String>,
-    /// The command as typed.
+    /// The command line, without sensitive values.
     pub line: String,
-    /// Its words after `cargo xtask`.
+    /// The arguments after `cargo xtask`, without sensitive values.
     pub words: Vec<String>,
-    /// The run that the command began, if it did.
+    /// The run, once the command has begun one.
     pub run: OnceLock<Arc<Run>>,
-    /// What the command turns out to be about, for its report.
+    /// The images, the channel and the outputs of the command, for its report.
     pub about: Arc<Mutex<About>>,
 }
 
-/// The project's folder, the nearest above the crate that has an `ami.toml`: cargo tells the crate at run time; a binary that
-/// was started by hand knows where it was compiled.
+/// The project's root directory: the nearest one above this crate that has an `ami.toml`. cargo sets the crate's directory at run time;
+/// without cargo it is the directory at compile time.
 pub fn project_root() -> PathBuf {
     let manifest =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
@@ -43,16 +43,16 @@ pub fn project_root() -> PathBuf {
 }
 
 impl Context {
-    /// `ami.toml`, with environment and flags over it.
+    /// Loads `ami.toml`; environment variables and options override it.
     pub fn config(&self) -> Result<Config> {
         self.load(None)
     }
 
-    /// The same for a build, whose flags win over it.
+    /// Loads `ami.toml` for a build, whose options override it as well.
     pub fn config_for(&self, build: &Build) -> Result<Config> {
         if build.builder.is_some() && self.common.on != On::Local {
-            let hint = "on EC2 the builder is an instance: leave --builder out";
-            return Err(Exit::Usage.error("--builder chooses what a local image is built in", hint));
+            let hint = "omit --builder: on EC2 the builder is an instance";
+            return Err(Exit::Usage.error("--builder applies only to local images", hint));
         }
         self.load(build.builder)
     }
@@ -63,41 +63,41 @@ impl Context {
         Config::load(&self.root, &overrides, &self.env)
     }
 
-    /// The state folder.
+    /// Opens the state directory.
     pub fn state(&self, config: &Config) -> Result<State> {
         State::open(self.in_state(config, ""))
     }
 
-    /// A path in the state folder, which need not be there yet.
+    /// A path in the state directory, which may not exist yet.
     pub fn in_state(&self, config: &Config, name: &str) -> PathBuf {
         self.root.join(&config.local.state_dir).join(name)
     }
 
-    /// A run, told to the observer.
+    /// Begins a run and reports it to the observer. Returns the existing run if the command has one.
     pub fn begin_run(&self, state: &State) -> Result<Arc<Run>> {
-        // A command that is taken up again has its run already.
+        // A resumed command already has a run.
         if let Some(run) = self.run.get() {
             return Ok(Arc::clone(run));
         }
         let on = self.common.on.name();
         let run = state.begin_run(Asked { command: &self.line, words: &self.words, on })?;
-        Ok(self.under_way(run))
+        Ok(self.started(run))
     }
 
-    /// Takes up a run that was cut off.
+    /// Resumes an interrupted run.
     pub fn resume_run(&self, state: &State, record: &RunRecord) -> Result<Arc<Run>> {
-        // gc may be taking away what the run left.
-        let _lock = state.lock(LEFTOVERS, &self.line)?;
-        Ok(self.under_way(state.resume_run(record)?))
+        // `ami gc` holds this lock while it deletes orphaned resources of runs.
+        let _lock = state.lock(ORPHANS, &self.line)?;
+        Ok(self.started(state.resume_run(record)?))
     }
 
-    fn under_way(&self, run: Run) -> Arc<Run> {
+    fn started(&self, run: Run) -> Arc<Run> {
         let run = Arc::clone(self.run.get_or_init(|| Arc::new(run)));
         self.events.event(Event::RunStarted { run: run.id().to_owned(), command: self.line.clone() });
         run
     }
 
-    /// Writes down how the run ended, if there was one.
+    /// Writes the outcome of the run to the ledger, if the command began one.
     pub fn end_run(&self, outcome: RunOutcome, summary: &str) -> Result<()> {
         self.run.get().map_or(Ok(()), |run| run.end(outcome, summary))
     }
@@ -107,28 +107,28 @@ impl Context {
         Targets { config, root: &self.root, env: &self.env }
     }
 
-    /// Who runs the command: the workflow's actor, or the login name.
+    /// The user who runs the command: the actor of a GitHub workflow, else the login name.
     pub fn who(&self) -> &str {
         let known = ["GITHUB_ACTOR", "SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| self.env.get(*name));
         known.map_or("unknown", String::as_str)
     }
 
-    /// Notes what the command turns out to be about.
+    /// Updates [`Self::about`].
     pub fn about<T>(&self, note: impl FnOnce(&mut About) -> T) -> T {
         note(&mut self.about.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Shows a document.
+    /// Emits the requested output of the command, as text and as data.
     pub fn document(&self, kind: &str, data: serde_json::Value, text: String) {
         self.events.event(Event::Document(Document { kind: kind.to_owned(), data, text }));
     }
 
-    /// Asks a person something that is harmless either way; where nobody can be asked, the answer is yes.
+    /// Asks a question for which both answers are safe. Without a terminal the answer is yes.
     pub fn agrees(&self, question: &str) -> bool {
         self.common.yes || crate::report::ask(question).unwrap_or(true)
     }
 
-    /// Asks a person, unless `--yes` answers. Without a terminal nobody can be asked.
+    /// Asks for confirmation, unless `--yes` is given. Without a terminal it fails.
     pub fn confirm(&self, question: &str) -> Result<()> {
         if self.common.yes {
             return Ok(());
@@ -137,7 +137,7 @@ impl Context {
             Some(true) => Ok(()),
             Some(false) => Err(Exit::Usage.error("not confirmed, nothing was changed", "answer `y`, or pass --yes")),
             None => Err(Exit::Precondition.error(
-                format_args!("{question} There is no terminal to ask on, so nothing was changed"),
+                format_args!("no terminal to confirm `{question}`; nothing was changed"),
                 "pass --yes to confirm",
             )),
         }

@@ -1,4 +1,4 @@
-//! `doctor`: which host tools are here, which are missing, what brings them; `--install` brings them.
+//! `doctor`: checks which host tools are installed, and prints how to install those that are missing; `--install` installs them.
 
 use fs_err as fs;
 
@@ -12,21 +12,22 @@ use crate::event::{Event, Outcome, Phase, phase};
 use crate::process::{Cmd, Ended, Tail};
 use crate::toolchain;
 
-/// What this program and its judge take when they are compiled.
+/// Disk space in GiB for compiling xtask and the smoke binary.
 const COMPILED_GIB: u64 = 3;
 
-/// Brings what is missing if we may, and is an error if something needed stays missing, or room for machines.
+/// Installs missing tools, as root or with `--yes`. Fails if a required tool is still missing, or if there is too little disk space for a
+/// first build.
 pub(super) fn ensure(context: &Context) -> Result<()> {
     tools(context)?;
     space(context)
 }
 
-/// As [`ensure`], for what starts no machine.
+/// Like [`ensure`] without the disk space, for commands that start no machine.
 pub(super) fn tools(context: &Context) -> Result<()> {
     phase(context.events.as_ref(), Phase::Doctor, "host tools", || {
         let mut found = look(context);
         let mut installed = 0;
-        // Twice: whether containers are of use is known only when QEMU is there.
+        // Twice: whether the tools for containers are useful is known only after QEMU is installed.
         for _ in 0..2 {
             let missing: Vec<&Found> = found.iter().filter(|f| f.version.is_none()).collect();
             if missing.is_empty() {
@@ -56,8 +57,8 @@ pub(super) fn tools(context: &Context) -> Result<()> {
     })
 }
 
-/// True for a tool without which the command fails. A check without its tool is skipped and says so; without the tools of containers
-/// virtual machines build.
+/// True for a tool without which a command fails. A check of `validate` without its tool is skipped with a warning, and without the tools
+/// for containers images are built in virtual machines.
 fn is_needed(found: &Found) -> bool {
     !matches!(found.need, Need::Checks | Need::Containers)
 }
@@ -67,7 +68,7 @@ fn look(context: &Context) -> Vec<Found> {
     doctor::look(toolchain, containers_are_useful(context))
 }
 
-/// True where a container would build faster than a virtual machine, or was asked for.
+/// True if images are built faster in a container than in a virtual machine, or if ami.toml requires a container.
 fn containers_are_useful(context: &Context) -> bool {
     if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
         return false;
@@ -80,12 +81,12 @@ fn containers_are_useful(context: &Context) -> bool {
     match config.local.builder.as_str() {
         "vm" => false,
         "container" => true,
-        // Without QEMU nobody can say yet.
+        // Without QEMU it is not known yet.
         _ => emulated().unwrap_or(false),
     }
 }
 
-/// What this host builds in, and why; `None` while QEMU is missing.
+/// Where images are built on this host, and why; `None` while QEMU is missing.
 fn builder(context: &Context) -> Option<Builder> {
     let config = context.config().ok()?;
     let state = context.state(&config).ok()?;
@@ -96,13 +97,14 @@ fn install(context: &Context, missing: &[&Found]) -> Result<()> {
     let Some(manager) = doctor::manager() else { return Err(incomplete(missing)) };
     for cmd in doctor::install(missing, manager, rustix::process::geteuid().is_root()) {
         context.events.event(Event::Note { message: cmd.to_string() });
-        let mut said = Tail::default();
+        let mut output = Tail::default();
         let ended = cmd.stream(None, |_, line| {
-            said.push(line);
+            output.push(line);
             context.events.event(Event::Progress { phase: Phase::Doctor, message: line.to_owned(), fraction: None });
         })?;
         if ended != Ended::Code(0) {
-            return Err(Exit::Precondition.error(format_args!("`{cmd}` failed ({ended:?}):\n{said}"), "run it by hand"));
+            let message = format!("`{cmd}` failed ({ended:?}):\n{output}");
+            return Err(Exit::Precondition.error(message, "run the command by hand"));
         }
     }
     Ok(())
@@ -114,17 +116,17 @@ fn incomplete(missing: &[&Found]) -> Error {
     let hint = match doctor::manager() {
         Some(manager) => {
             let lines: Vec<String> = doctor::install(missing, manager, root).iter().map(ToString::to_string).collect();
-            format!("`cargo xtask doctor --install` runs: {}", lines.join(" && "))
+            format!("run `cargo xtask doctor --install`, which runs: {}", lines.join(" && "))
         }
-        None => "neither apt-get, dnf nor brew is here: install them in the way of this system".to_owned(),
+        None => "install them with the package manager of this system; apt-get, dnf and brew were not found".to_owned(),
     };
     Exit::Precondition.error(format_args!("missing on this host: {}", names.join(", ")), hint)
 }
 
-/// A first build begins with a base image, which takes minutes; without room for the rest it had better not begin. Later builds
-/// know better what they need, and say so themselves.
+/// Fails if there is too little disk space for a first build, which would otherwise fail only after minutes. Later builds check the space
+/// that they require themselves.
 fn space(context: &Context) -> Result<()> {
-    // A mistake in `ami.toml` is told by whoever reads it next; the tools are here all the same.
+    // An error in `ami.toml` is reported by the command that reads it next.
     let Ok(config) = context.config() else { return Ok(()) };
     let state = context.state(&config)?;
     if state.is_new()? {
@@ -133,22 +135,22 @@ fn space(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The device, and where udev(7) looks for rules of this machine.
 const KVM: &str = "/dev/kvm";
+/// The udev(7) rule that allows all users to open the device.
 const RULE: &str = "/etc/udev/rules.d/99-agent-ami-kvm.rules";
 
-/// Lets every user open /dev/kvm, now and after a restart (docs.github.com, "Hardware acceleration for Android emulators").
-fn let_in(context: &Context) -> Result<Finish> {
+/// Allows every user to open /dev/kvm, now and after a restart (docs.github.com, "Hardware acceleration for Android emulators").
+fn allow_kvm(context: &Context) -> Result<Finish> {
     let opens = || fs::OpenOptions::new().read(true).write(true).open(KVM);
     let denied = match opens() {
-        Ok(_) => return Ok(Finish::new(format!("{KVM} can be used already"), serde_json::json!({ "kvm": "usable" }))),
+        Ok(_) => return Ok(Finish::new(format!("{KVM} is already usable"), serde_json::json!({ "kvm": "usable" }))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let hint = "enable virtualisation, or load kvm_intel or kvm_amd; without it machines are emulated";
-            return Err(Exit::Precondition.error(format_args!("this machine has no {KVM}"), hint));
+            let hint = "enable virtualisation, or load kvm_intel or kvm_amd; without KVM, machines are emulated";
+            return Err(Exit::Precondition.error(format_args!("no {KVM} on this machine"), hint));
         }
         Err(error) => error,
     };
-    context.confirm(&format!("{KVM}: {denied}. Let every user of this machine use it, by {RULE}?"))?;
+    context.confirm(&format!("{KVM}: {denied}. Allow every user of this machine to use it, by {RULE}?"))?;
     let rule = tempfile::NamedTempFile::new()?;
     fs::write(rule.path(), "KERNEL==\"kvm\", MODE=\"0666\", OPTIONS+=\"static_node=kvm\"\n")?;
     let file = rule.path().display().to_string();
@@ -160,18 +162,17 @@ fn let_in(context: &Context) -> Result<Finish> {
     for step in steps {
         let sudo: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["sudo", "-n"] };
         let words = [sudo, step].concat();
-        Cmd::new(words[0]).args(words[1..].iter().copied()).hint("it needs root: run it by hand").read()?;
+        Cmd::new(words[0]).args(words[1..].iter().copied()).hint("run it by hand as root").read()?;
     }
     opens().map_err(|error| {
-        Exit::Failed.error(format_args!("{KVM} still cannot be used: {error}"), format_args!("look at {RULE}"))
+        Exit::Failed.error(format_args!("{KVM} is still not usable: {error}"), format_args!("check {RULE}"))
     })?;
     Ok(Finish::new(format!("every user can use {KVM} now"), serde_json::json!({ "kvm": "made usable" })))
 }
 
-/// Runs the command.
 pub(super) fn run(context: &Context, args: &cli::Doctor) -> Result<Finish> {
     if args.kvm {
-        return let_in(context);
+        return allow_kvm(context);
     }
     let mut found = look(context);
     let missing: Vec<&Found> = found.iter().filter(|f| f.version.is_none()).collect();
@@ -191,8 +192,9 @@ pub(super) fn run(context: &Context, args: &cli::Doctor) -> Result<Finish> {
     });
     let mut text: String = text.collect();
     for (program, version, what) in doctor::extras() {
-        let line = version.unwrap_or_else(|| format!("not here; {what}"));
-        text.push_str(&format!("{} {program:width$}  {line}\n", if line.starts_with("not here") { "-" } else { "✓" }));
+        let mark = if version.is_some() { "✓" } else { "-" };
+        let line = version.unwrap_or_else(|| format!("not installed; {what}"));
+        text.push_str(&format!("{mark} {program:width$}  {line}\n"));
     }
     let builder = builder(context);
     if let Some(Builder { kind, why }) = &builder {
@@ -204,5 +206,5 @@ pub(super) fn run(context: &Context, args: &cli::Doctor) -> Result<Finish> {
     if !missing.is_empty() {
         return Err(incomplete(&missing));
     }
-    Ok(Finish::new("every tool is here", serde_json::json!({ "tools": found, "builder": builder })))
+    Ok(Finish::new("all tools are installed", serde_json::json!({ "tools": found, "builder": builder })))
 }

@@ -1,4 +1,4 @@
-//! `--on aws`: the command is handed over to the binary that has the AWS SDK in it, which is compiled when it is first asked for.
+//! `--on aws`: runs the command with the binary that contains the AWS SDK, which is compiled on first use.
 
 use super::{Context, Finish};
 use crate::cli::{Format, On};
@@ -10,14 +10,18 @@ use crate::process::Cmd;
 pub(super) fn run(context: &Context) -> Result<Finish> {
     let compiled = std::env::current_exe().is_ok_and(|me| me.with_file_name("xtask-aws").exists());
     if !compiled {
-        let message = "compiling the AWS provider: once, a few minutes".to_owned();
+        let message = "compiling the AWS provider; this takes a few minutes, the first time only".to_owned();
         context.events.event(Event::Note { message });
     }
-    // Cargo's own progress goes to standard error, where people look and JSON does not.
+    // cargo prints its progress to standard error. It is shown only while the provider is compiled, and never with JSON output.
     let quiet = compiled || context.common.format == Format::Json;
     let cargo = Cmd::new("cargo").without_our_crate();
     let cmd = cargo.args(["run", "--package", "xtask-aws"]).args(quiet.then_some("--quiet")).arg("--");
-    // A command that need not say where, as `resume`, comes to where it belongs.
+    // `ami resume`, `ssm` and `iam-policy` select this provider without `--on aws`.
     let on = (context.common.on == On::Local).then_some("--on=aws");
-    Err(cmd.args(std::env::args_os().skip(1)).args(on).hint("the AWS provider is the crate in xtask/aws").replace())
+    Err(cmd
+        .args(std::env::args_os().skip(1))
+        .args(on)
+        .hint("run `cargo build --package xtask-aws` to compile the AWS provider")
+        .replace())
 }

@@ -1,4 +1,4 @@
-//! `iam-policy`: what the pipeline must be allowed to do on AWS, and who may be allowed it from a workflow.
+//! `iam-policy`: the IAM policy that the pipeline requires on AWS, and the trust policy that allows GitHub workflows to assume its role.
 
 use jiff::civil::{Date, date};
 use serde::Deserialize;
@@ -14,21 +14,21 @@ use crate::process::Cmd;
 use crate::recipe::Source;
 use crate::template;
 
-/// GitHub's issuer of tokens (docs.github.com, "Configuring OpenID Connect in Amazon Web Services").
+/// The issuer of GitHub's OpenID Connect tokens (docs.github.com, "Configuring OpenID Connect in Amazon Web Services").
 const ISSUER: &str = "token.actions.githubusercontent.com";
-/// Repositories that were made or renamed since have ids in the subject of their tokens; older ones where an administrator has chosen it
-/// (docs.github.com, "OpenID Connect", "Immutable subject claims").
+/// Tokens of repositories created or renamed since this day have ids in their subject; those of older repositories only if an administrator
+/// has enabled it (docs.github.com, "OpenID Connect", "Immutable subject claims").
 const IDS_SINCE: Date = date(2026, 7, 15);
 
-/// Runs the command.
 pub(super) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::IamPolicy) -> Result<Finish> {
     let config = context.config()?;
     let policy = match &args.trust {
         Some(repository) => {
             let account = config.aws.accounts.first().map_or("ACCOUNT", String::as_str);
             if account == "ACCOUNT" {
-                let message = "ami.toml names no account: put yours where it says ACCOUNT".to_owned();
-                context.events.event(Event::Warning { message, hint: "`accounts` in [aws]".to_owned() });
+                let message = "no account in ami.toml, so the policy has the placeholder ACCOUNT".to_owned();
+                let hint = "replace ACCOUNT, or set `accounts` in [aws] of ami.toml".to_owned();
+                context.events.event(Event::Warning { message, hint });
             }
             let home = config.regions.aws.first().unwrap_or(&config.packer.default_region);
             trust(Partition::of(home), account, &named(context, repository), &args.environments)
@@ -42,7 +42,7 @@ pub(super) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::IamP
     Ok(Finish::new("", policy))
 }
 
-/// The sources of all images that the provider builds: they name instance profiles and keys.
+/// The sources of all images that the provider builds. The policy allows their instance profiles and KMS keys.
 fn sources<P: Provider>(context: &Context, provider: &P, config: &Config) -> Result<Vec<Source>> {
     let built = config.images.iter().filter(|(_, image)| !image.source_aws.is_empty());
     built
@@ -53,8 +53,8 @@ fn sources<P: Provider>(context: &Context, provider: &P, config: &Config) -> Res
         .collect()
 }
 
-/// The names by which the repository's tokens may call it. Both forms are exact, and neither can be another repository's: names alone are
-/// asked for only where a repository may still send them.
+/// The forms in which the repository's tokens may name it. Both are exact and match no other repository. The form without ids is included
+/// only if the repository's tokens may still have it.
 fn named(context: &Context, repository: &Repository) -> Vec<Repository> {
     if repository.ids.is_some() {
         return vec![repository.clone()];
@@ -63,7 +63,7 @@ fn named(context: &Context, repository: &Repository) -> Vec<Repository> {
         Some(known) => known.names(),
         None => {
             let message = format!(
-                "the ids of {repository} are not known: a repository made since {IDS_SINCE} has them in its tokens, and this policy refuses it"
+                "the ids of {repository} are unknown: this policy rejects the tokens of a repository created since {IDS_SINCE}, which contain ids"
             );
             let hint = "install `gh` and sign in, or write OWNER@ID/REPOSITORY@ID with the ids that \
                         `gh api repos/OWNER/REPOSITORY --jq '.owner.id, .id'` prints"
@@ -74,26 +74,26 @@ fn named(context: &Context, repository: &Repository) -> Vec<Repository> {
     }
 }
 
-/// A repository that GitHub has answered for.
+/// A repository with its ids.
 #[derive(Debug, PartialEq, Eq)]
 struct Known {
     repository: Repository,
     ids: Ids,
-    /// When it was made, if that was answered too.
-    made: Option<Date>,
+    /// The day of its creation, if known.
+    created: Option<Date>,
 }
 
 impl Known {
     fn names(&self) -> Vec<Repository> {
         let with_ids = Repository { ids: Some(self.ids), ..self.repository.clone() };
-        match self.made {
+        match self.created {
             Some(day) if day >= IDS_SINCE => vec![with_ids],
             _ => vec![self.repository.clone(), with_ids],
         }
     }
 }
 
-/// In a workflow of the repository itself (docs.github.com, "Variables reference").
+/// Reads the ids from the environment, in a workflow of the repository itself (docs.github.com, "Variables reference").
 fn from_environment(context: &Context, repository: &Repository) -> Option<Known> {
     let get = |name: &str| context.env.get(name);
     let here = get("GITHUB_REPOSITORY").filter(|name| name.eq_ignore_ascii_case(&repository.to_string()))?;
@@ -101,16 +101,16 @@ fn from_environment(context: &Context, repository: &Repository) -> Option<Known>
         owner: get("GITHUB_REPOSITORY_OWNER_ID")?.parse().ok()?,
         repository: get("GITHUB_REPOSITORY_ID")?.parse().ok()?,
     };
-    Some(Known { repository: here.parse().ok()?, ids, made: None })
+    Some(Known { repository: here.parse().ok()?, ids, created: None })
 }
 
-/// By GitHub's own command line, where it is installed and signed in.
+/// Looks up the ids with `gh`, where it is installed and signed in.
 fn from_github(repository: &Repository) -> Option<Known> {
     let answer = Cmd::new("gh").args(["api", &format!("repos/{repository}")]).output().ok()?;
     if answer.code == 0 { read(&answer.stdout) } else { None }
 }
 
-/// The answer to "Get a repository" (docs.github.com, REST API). Its names are those in the token, letter by letter.
+/// Parses the response to "Get a repository" (docs.github.com, REST API). Its names have the same case as those in the token.
 fn read(answer: &str) -> Option<Known> {
     #[derive(Deserialize)]
     struct Owner {
@@ -127,11 +127,12 @@ fn read(answer: &str) -> Option<Known> {
     Some(Known {
         repository: answer.full_name.parse().ok()?,
         ids: Ids { owner: answer.owner.id, repository: answer.id },
-        made: Some(answer.created_at.to_zoned(jiff::tz::TimeZone::UTC).date()),
+        created: Some(answer.created_at.to_zoned(jiff::tz::TimeZone::UTC).date()),
     })
 }
 
-/// Both conditions are exact: a pattern in `sub` lets in branches of forks and pull requests, a missing `aud` tokens for others.
+/// The trust policy. Both conditions are exact: a pattern in `sub` could also match pull requests, and without `aud` tokens that were
+/// issued for another audience would be accepted.
 fn trust(partition: Partition, account: &str, names: &[Repository], environments: &[String]) -> Value {
     let subjects: Vec<String> = environments
         .iter()
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_is_said_exactly() {
+    fn both_conditions_are_exact() {
         let names = ["you/it".parse().unwrap()];
         let policy = trust(Partition::Commercial, "123456789012", &names, &["staging".to_owned()]);
         let exact = &policy["Statement"][0]["Condition"]["StringEquals"];
@@ -179,10 +180,11 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_looked_up_stand_beside_names_only_where_names_may_still_be_sent() {
-        let answer = |made: &str| {
-            let text =
-                format!(r#"{{"id": 2, "full_name": "You/It", "owner": {{"id": 1}}, "created_at": "{made}", "x": 0}}"#);
+    fn with_ids_that_were_looked_up_names_are_allowed_only_if_tokens_may_have_them() {
+        let answer = |created: &str| {
+            let text = format!(
+                r#"{{"id": 2, "full_name": "You/It", "owner": {{"id": 1}}, "created_at": "{created}", "x": 0}}"#
+            );
             read(&text).unwrap().names()
         };
         let both = json!(["repo:You/It:environment:staging", "repo:You@1/It@2:environment:staging"]);

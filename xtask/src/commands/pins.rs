@@ -1,4 +1,4 @@
-//! `pins …`: is there something newer than what is pinned, and taking it.
+//! `pins …`: reports versions that are newer than the pinned ones, and updates the pins.
 
 use std::path::PathBuf;
 
@@ -14,25 +14,23 @@ pub(super) mod check;
 mod propose;
 pub(super) mod update;
 
-/// Asks for newer versions. What could not be asked is a warning; if nothing could, an error.
-fn looked(context: &Context, tools: &std::path::Path, min_age: MinAge) -> Result<Vec<Pin>> {
+/// Looks up newer versions. A failed lookup is a warning; it is an error if all of them fail.
+fn look_up(context: &Context, tools: &std::path::Path, min_age: MinAge) -> Result<Vec<Pin>> {
     let events = context.events.as_ref();
     phase(events, Phase::Freshness, "npm, Python packages", || {
-        let told = |name: &str| {
+        let on_progress = |name: &str| {
             events.event(Event::Progress { phase: Phase::Freshness, message: name.to_owned(), fraction: None });
         };
-        let pins = pins::look(&context.root, tools, min_age, &told)?;
+        let pins = pins::look(&context.root, tools, min_age, &on_progress)?;
         let unknown: Vec<&Pin> = pins.iter().filter(|pin| pin.problem.is_some()).collect();
         if let Some(first) = unknown.first() {
             let why = first.problem.as_deref().unwrap_or_default();
             let message =
-                format!("{} of {} pins could not be asked about: {}: {why}", unknown.len(), pins.len(), first.name);
+                format!("{} of {} pins could not be looked up: {}: {why}", unknown.len(), pins.len(), first.name);
             if unknown.len() == pins.len() {
-                return Err(
-                    Exit::Failed.error(message, "without a network nobody knows what is newer; nothing was changed")
-                );
+                return Err(Exit::Failed.error(message, "check the network connection; nothing was changed"));
             }
-            let hint = "`cargo xtask doctor` tells what is missing; the others were asked".to_owned();
+            let hint = "run `cargo xtask doctor` to find missing tools; the other pins were looked up".to_owned();
             events.event(Event::Warning { message, hint });
         }
         let newer = pins.iter().filter(|pin| pin.newest.is_some()).count();
@@ -40,19 +38,19 @@ fn looked(context: &Context, tools: &std::path::Path, min_age: MinAge) -> Result
     })
 }
 
-/// Reviews that are due and ends of life.
+/// Reviews that are due, and end-of-life dates.
 fn due(context: &Context) -> Result<Vec<Finding>> {
     dates::check(&context.root, jiff::Zoned::now().date())
 }
 
-/// Where uv lies.
+/// The directory where uv is installed, in the state directory; created if it does not exist.
 fn tools(context: &Context) -> Result<PathBuf> {
-    let folder = context.in_state(&context.config()?, "tools");
-    fs_err::create_dir_all(&folder)?;
-    Ok(folder)
+    let dir = context.in_state(&context.config()?, "tools");
+    fs_err::create_dir_all(&dir)?;
+    Ok(dir)
 }
 
-/// A table for a person: what is newer first, then what is not known; the rest is counted.
+/// A table of the pins with a newer version, also one that is too young, or with a failed lookup; the others are counted.
 fn table(pins: &[Pin], due: &[Finding]) -> String {
     let mut text = String::new();
     let width = pins.iter().map(|pin| pin.name.len()).max().unwrap_or(0);
@@ -61,20 +59,20 @@ fn table(pins: &[Pin], due: &[Finding]) -> String {
             (Some(newest), Some(young), _) => format!("-> {newest}  ({young} is too young)"),
             (Some(newest), None, _) => format!("-> {newest}"),
             (None, Some(young), _) => format!("{young} is too young"),
-            (None, None, Some(problem)) => format!("not known: {problem}"),
+            (None, None, Some(problem)) => format!("unknown: {problem}"),
             (None, None, None) => continue,
         };
         text.push_str(&format!("{:width$}  {:10} {what}  {}\n", pin.name, pin.have, pin.place.display()));
     }
     let same = pins.iter().filter(|pin| (&pin.newest, &pin.young, &pin.problem) == (&None, &None, &None)).count();
-    text.push_str(&format!("{same} of {} are the newest\n", pins.len()));
+    text.push_str(&format!("{same} of {} are up to date\n", pins.len()));
     for finding in due {
         text.push_str(&format!("{}\n", finding.message));
     }
     text
 }
 
-/// Images whose newest build stands on another base than a build of today would.
+/// Images whose newest build has another base than a new build would have.
 fn bases<P: Provider>(context: &Context, provider: &P) -> Result<Vec<String>> {
     let config = context.config()?;
     let state = context.state(&config)?;
@@ -88,7 +86,10 @@ fn bases<P: Provider>(context: &Context, provider: &P) -> Result<Vec<String>> {
         };
         let (recipe, _) = ami::plan::recipe(context, provider, &config, name, None, &cli::Build::default())?;
         if let Some(base) = cloud.base_at_hand(&recipe.source)?.filter(|base| base.digest != last.base.digest) {
-            found.push(format!("{} stands on {}; {} is newer: release it again", last.name, last.base.id, base.id));
+            found.push(format!(
+                "{} is built on {}, but {} is newer: release it again",
+                last.name, last.base.id, base.id
+            ));
         }
     }
     Ok(found)

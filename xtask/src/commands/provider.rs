@@ -1,6 +1,6 @@
-//! Providers as commands need them: how one is opened, and which source of a template it builds.
+//! The interface between commands and providers: opening a provider, and selecting the source of a template that it builds.
 //!
-//! Commands are generic over this, so that the binary with the AWS SDK runs the same code as the one without.
+//! Commands are generic over it, so that the binary with the AWS SDK runs the same code as the one without.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,36 +15,37 @@ use crate::recipe::Source;
 use crate::ssm::ManagedNodes;
 use crate::state::{Run, State};
 
-/// A provider that can be opened.
+/// A provider of images and machines: `local` or `aws`.
 pub trait Provider {
-    /// What it opens.
+    /// Access to its images and machines.
     type Cloud: Cloud;
 
-    /// What `--on` calls it.
+    /// Its value of `--on`.
     fn on(&self) -> On;
 
-    /// Opens it. Without a run it can look, copy and delete, but start no machine.
+    /// Opens it. A run is required to start machines, and for changes to be recorded in the ledger.
     fn open(&self, context: &Context, config: &Config, state: &State, run: Option<Arc<Run>>) -> Result<Self::Cloud>;
 
-    /// Template variables that follow from ami.toml and the run, for a template that declares them.
+    /// Template variables that are derived from ami.toml and the run. Those that a template does not declare are ignored.
     fn settings(&self, config: &Config, run: Option<&Run>) -> Vec<(&'static str, String)>;
 
-    /// The IAM policy of a role with these jobs that builds these sources, if it is the provider that needs one.
+    /// The IAM policy of a role with these jobs that builds these sources; `None` for a provider without IAM.
     fn iam_policy(&self, _: &Config, _: &[Job], _: &[Source]) -> Result<Option<serde_json::Value>> {
         Ok(None)
     }
 
-    /// The source of an image's template that it builds, `type.name`.
+    /// The source of the image's template that this provider builds, as `type.name`.
     fn source<'a>(&self, name: &str, image: &'a ImageConfig) -> Result<&'a str>;
 
-    /// True if it knows servers that already run.
+    /// True if [`Self::managed_nodes`] is supported.
     fn has_managed_nodes(&self) -> bool {
         false
     }
 
-    /// Those servers, in some regions. What the run sends them is in its ledger; without a run they can only be looked at.
+    /// The managed nodes of AWS Systems Manager in some regions. Commands sent to them are recorded under the run; without a run they can
+    /// only be listed.
     fn managed_nodes(&self, _: &Config, _: &[String], _: Option<Arc<Run>>) -> Result<Box<dyn ManagedNodes>> {
-        Err(Exit::Usage.error("Systems Manager knows no local machines", "leave out --on local"))
+        Err(Exit::Usage.error("the local provider has no managed nodes", "omit --on local"))
     }
 }
 
@@ -72,7 +73,7 @@ impl Provider for OnLocal {
     }
 }
 
-/// `[local]` in the provider's own types.
+/// The local provider's settings from ami.toml.
 pub fn local_settings(config: &Config) -> Settings {
     let local = &config.local;
     Settings {

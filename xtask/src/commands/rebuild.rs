@@ -1,13 +1,14 @@
-//! A ledger that was damaged is set aside and begun anew, with what the images' tags still tell.
+//! Rebuilds a damaged ledger: the file was moved aside, and the new ledger is filled from the tags of the images.
 
 use super::{Context, Provider};
+use crate::channel::mark::Promoted;
 use crate::cloud::{self, Cloud, Image};
 use crate::error::Result;
 use crate::event::Event;
 use crate::ledger::{Promotion, PromotionKind, RunOutcome};
 use crate::state::State;
 
-/// Opens the state folder and, if its ledger had to be set aside, fills the new one with what is known at this provider.
+/// Fills the new ledger from this provider's images if the old one was damaged and this has not been done yet.
 pub(super) fn if_damaged<P: Provider>(context: &Context, provider: &P) -> Result<()> {
     let config = context.config()?;
     let state = context.state(&config)?;
@@ -27,11 +28,11 @@ pub(super) fn if_damaged<P: Provider>(context: &Context, provider: &P) -> Result
     state.ledger().filled_again(cloud.name())?;
     context.events.event(Event::Warning {
         message: format!(
-            "the ledger was damaged and is set aside as {}; a new one holds what images on {} tell by their tags: {runs} runs, {promotions} promotions",
+            "the ledger was damaged and moved to {}; the new one is filled from the tags of the images on {}: {runs} runs, {promotions} promotions",
             aside.display(),
             cloud.name()
         ),
-        hint: "single calls of earlier runs are only in the old file; `cargo xtask ami gc` looks for what they left".to_owned(),
+        hint: "run `cargo xtask ami gc` to find orphaned resources: the calls of earlier runs are only in the old file".to_owned(),
     });
     Ok(())
 }
@@ -41,33 +42,33 @@ fn run(state: &State, on: &str, id: &str, began: &str) -> Result<bool> {
         return Ok(false);
     }
     state.ledger().begin_run(id, "(read from tags)", &[], on)?;
-    state.ledger().end_run(id, RunOutcome::Done, &format!("made an image at {began}"))?;
+    state.ledger().end_run(id, RunOutcome::Done, &format!("built an image at {began}"))?;
     Ok(true)
 }
 
-/// `AT by WHO in RUN`, as it was marked.
+/// Records the promotion that an image's mark `promoted:CHANNEL` describes. Returns false if the mark has another
+/// form.
 fn promotion(state: &State, on: &str, image: &Image, all: &[Image], channel: &str, mark: &str) -> Result<bool> {
-    let Some((at, rest)) = mark.split_once(" by ") else { return Ok(false) };
-    let Some((who, id)) = rest.split_once(" in ") else { return Ok(false) };
-    run(state, on, id, at)?;
+    let Ok(Promoted { at, run: id, who }) = mark.parse() else { return Ok(false) };
+    run(state, on, &id, &at.to_string())?;
     let copies = all.iter().filter(|i| i.name == image.name);
     state.ledger().begin_promotion(&Promotion {
-        run: id.to_owned(),
+        run: id.clone(),
         on: on.to_owned(),
         channel: channel.to_owned(),
         of: image.image.clone(),
         account: image.account.clone(),
         kind: PromotionKind::Promote,
         image: image.name.clone(),
-        instead_of: String::new(),
+        instead_of: None,
         version: image.version.clone(),
         ids: copies.map(|i| (i.region.clone(), i.id.to_string())).collect(),
-        who: who.to_owned(),
+        who,
         why: "read from tags".to_owned(),
-        at: at.to_owned(),
+        at,
         ended: None,
         superseded: None,
     })?;
-    state.ledger().end_promotion(id, channel, &image.image)?;
+    state.ledger().end_promotion(&id, channel, &image.image)?;
     Ok(true)
 }

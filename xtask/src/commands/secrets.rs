@@ -1,4 +1,4 @@
-//! Sensitive variables of the command line: hidden before anything is written down, and asked for again when a run is taken up.
+//! Sensitive variables of the command line. They are hidden before anything is recorded, and have to be given again when a run is resumed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::validate::inputs;
 
 /// Hides the values that the command line gives to sensitive variables, and returns its words without them.
 ///
-/// If the configuration or a template cannot be read, every variable may be sensitive. Then the words have no values at all, but the values are not searched for
-/// elsewhere: nothing uses them, and `--var provider=all` would hide each "all".
+/// If the configuration or a template cannot be read, every variable may be sensitive, and the words have no values at all. Other texts are
+/// not redacted then: the command fails before it uses the values, and `--var provider=all` would hide every "all".
 pub(super) fn hide(cli: &Cli, words: Vec<String>, root: &Path, config: Option<&Config>) -> Vec<String> {
     build(cli).into_iter().flat_map(|build| &build.vars).for_each(|(_, value)| inputs::hide_credentials(value));
     let vars = build(cli).map(|build| build.vars.as_slice()).unwrap_or_default();
@@ -48,7 +48,7 @@ fn names(config: &Config, root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What the command line says of a build, if it is about one.
+/// The arguments of the build, if the command has any.
 fn build(cli: &Cli) -> Option<&Build> {
     match &cli.command {
         Command::Ami(Ami::Plan(args)) => Some(&args.build),
@@ -58,7 +58,7 @@ fn build(cli: &Cli) -> Option<&Build> {
     }
 }
 
-/// The words of an interrupted command, with the sensitive values that were not written down: Packer's `PKR_VAR_name` gives them.
+/// The words of an interrupted command. Sensitive values, which were not recorded, are taken from the environment variables `PKR_VAR_name`.
 pub(super) fn restored(words: &[String], env: &BTreeMap<String, String>) -> Result<Vec<String>> {
     words.iter().map(|word| restored_word(word, env)).collect()
 }
@@ -74,8 +74,8 @@ fn restored_word(word: &str, env: &BTreeMap<String, String>) -> Result<String> {
             Ok(format!("{before}={value}"))
         }
         None => {
-            let message = format!("the value of `{name}` is sensitive and was not written down");
-            Err(Exit::Usage.error(message, format_args!("give it again: PKR_VAR_{name}=... cargo xtask ami resume")))
+            let message = format!("the value of `{name}` is sensitive and was not recorded");
+            Err(Exit::Usage.error(message, format_args!("run `PKR_VAR_{name}=... cargo xtask ami resume`")))
         }
     }
 }
@@ -89,13 +89,13 @@ mod tests {
         let words: Vec<String> =
             ["build", "--var", "token=a=b", "--var=provider=all", "--force"].map(str::to_owned).into();
         let vars = [("token".to_owned(), "a=b".to_owned()), ("provider".to_owned(), "all".to_owned())];
-        let wanted = ["build", "--var", "token=<sensitive>", "--var=provider=<sensitive>", "--force"];
-        assert_eq!(without_values(&words, &vars), wanted);
+        let expected = ["build", "--var", "token=<sensitive>", "--var=provider=<sensitive>", "--force"];
+        assert_eq!(without_values(&words, &vars), expected);
         assert_eq!(sensitive::redacted("all agents"), "all agents");
     }
 
     #[test]
-    fn a_sensitive_value_is_taken_from_the_environment_or_asked_for() {
+    fn a_sensitive_value_is_taken_from_the_environment_or_required() {
         let words: Vec<String> = ["ami", "build", "--var", "token=<sensitive>", "--var=x=1"].map(str::to_owned).into();
         let error = restored(&words, &BTreeMap::new()).unwrap_err();
         assert!(error.to_string().contains("`token` is sensitive"), "{error}");

@@ -1,4 +1,4 @@
-//! A command whose run has begun.
+//! The objects that a command uses once its run has begun.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::state::{Run, State};
 
-/// What the parts of such a command share.
+/// Shared by the stages of a command with a run.
 pub struct Session<'a, P> {
-    /// The project and the request.
+    /// The project, the command line and the run.
     pub context: &'a Context,
     /// Where images are made.
     pub provider: &'a P,
-    /// `ami.toml`, with the environment and flags over it.
+    /// `ami.toml`, with environment variables and options applied.
     pub config: &'a Config,
     /// The state directory.
     pub state: &'a State,

@@ -1,4 +1,4 @@
-//! The smoke binary: compiled for musl when its sources changed, then kept in the state folder.
+//! The smoke binary: compiled for musl when its sources have changed, and cached in the state directory.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::signals;
 use crate::state::State;
 use crate::toolchain;
 
-/// The binary is uploaded to every instance, so it stays small.
+/// Size limit in bytes, because the binary is uploaded to every instance.
 const MAX_BYTES: u64 = 2 << 20;
 
-/// Begins to compile the binary beside other work, if it is not there; [`provide`], after [`wait`], finds it done. Ends with the handle.
-/// What goes wrong here, `provide` meets again and reports.
+/// Starts to compile the binary in the background, if it is not cached. After [`wait`], [`provide`] uses the result. Dropping the handle
+/// kills the compiler. Errors are not reported here: `provide` compiles again and reports them.
 pub(super) fn begin(context: &Context, state: &State) -> Option<Background> {
     let hash = sources(&context.root).ok()?;
     if state.path("bin").join(format!("smoke-{}", hash.short())).exists() {
@@ -32,7 +32,7 @@ pub(super) fn begin(context: &Context, state: &State) -> Option<Background> {
     last.start(&state.path("bin").join("compile.log")).ok()
 }
 
-/// Waits for what [`begin`] began.
+/// Waits for the compiler that [`begin`] started.
 pub(super) fn wait(compiling: Option<&Background>) -> Result<()> {
     while compiling.is_some_and(|process| process.ended().is_none()) {
         signals::pause(Duration::from_millis(100))?;
@@ -40,7 +40,7 @@ pub(super) fn wait(compiling: Option<&Background>) -> Result<()> {
     Ok(())
 }
 
-/// The path of an up-to-date binary.
+/// Returns the path of the binary, which is compiled first if its sources have changed.
 pub(super) fn provide(context: &Context, state: &State) -> Result<PathBuf> {
     let hash = sources(&context.root)?;
     let binary = state.path("bin").join(format!("smoke-{}", hash.short()));
@@ -54,23 +54,23 @@ pub(super) fn provide(context: &Context, state: &State) -> Result<PathBuf> {
         let plan = toolchain::plan(&toolchain::facts()?, &context.root, &target)?;
         events.event(Event::Note { message: format!("smoke is compiled {}", plan.why) });
         for cmd in &plan.commands {
-            let mut said = Tail::default();
+            let mut output = Tail::default();
             let ended = cmd.stream(None, |_, line| {
-                said.push(line);
+                output.push(line);
                 let message = line.trim().to_owned();
                 events.event(Event::Progress { phase: Phase::SmokeBinary, message, fraction: None });
             })?;
             if ended != Ended::Code(0) {
                 return Err(Exit::Failed.error(
-                    format_args!("`{cmd}` failed ({ended:?}):\n{said}"),
-                    "`cargo xtask doctor` looks at the toolchain for the smoke binary",
+                    format_args!("`{cmd}` failed ({ended:?}):\n{output}"),
+                    "run `cargo xtask doctor`, which checks the toolchain for the smoke binary",
                 ));
             }
         }
         let bytes = fs::metadata(&plan.binary)?.len();
         if bytes > MAX_BYTES {
             let message = format!("the smoke binary has {bytes} bytes, more than {MAX_BYTES}");
-            return Err(Exit::Failed.error(message, "look for a new dependency of the smoke crate"));
+            return Err(Exit::Failed.error(message, "check the dependencies of the smoke crate"));
         }
         let staged = binary.with_extension("new");
         fs::copy(&plan.binary, &staged)?;
@@ -80,7 +80,7 @@ pub(super) fn provide(context: &Context, state: &State) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// A digest over everything the binary is made from.
+/// A digest of the sources and manifests that the binary is compiled from.
 fn sources(root: &Path) -> Result<Digest> {
     let mut files = vec![root.join("Cargo.toml"), root.join("Cargo.lock"), root.join("smoke/Cargo.toml")];
     collect(&root.join("smoke/src"), &mut files)?;

@@ -1,4 +1,4 @@
-//! `ssm …`: servers that already run, by AWS Systems Manager.
+//! `ssm …`: manages running servers through AWS Systems Manager.
 
 use crate::error::{Exit, Result};
 use crate::ssm::{ManagedNodes, Node, Target};
@@ -8,13 +8,13 @@ pub(super) mod install;
 pub(super) mod keepalive;
 pub(super) mod status;
 
-/// The regions to look in: those asked for, else ami.toml's.
-fn regions(asked: &[String], configured: &[String]) -> Vec<String> {
-    if asked.is_empty() { configured.to_vec() } else { asked.to_vec() }
+/// The regions to search: those of the command line, else those of ami.toml.
+fn regions(requested: &[String], configured: &[String]) -> Vec<String> {
+    if requested.is_empty() { configured.to_vec() } else { requested.to_vec() }
 }
 
-/// The nodes that are meant. An id that nobody knows is a mistake: what should be kept alive and is not there must not look well.
-fn wanted(managed_nodes: &dyn ManagedNodes, targets: &[Target], regions: &[String]) -> Result<Vec<Node>> {
+/// The nodes that the targets select. An unknown id is an error, so that a missing node is not reported as success.
+fn select(managed_nodes: &dyn ManagedNodes, targets: &[Target], regions: &[String]) -> Result<Vec<Node>> {
     let mut nodes = managed_nodes.nodes(targets)?;
     nodes.sort_by(|a, b| (&a.region, &a.id).cmp(&(&b.region, &b.id)));
     nodes.dedup_by(|a, b| a.id == b.id);
@@ -26,14 +26,14 @@ fn wanted(managed_nodes: &dyn ManagedNodes, targets: &[Target], regions: &[Strin
         })
         .collect();
     if !unknown.is_empty() {
-        let message = format!("Systems Manager does not know {} in {}", unknown.join(", "), regions.join(", "));
-        let hint = "look at the id and --region; a node is known once its agent was registered: an instance profile with \
-                    AmazonSSMManagedInstanceCore, or a hybrid activation";
+        let message = format!("no managed node {} in {}", unknown.join(", "), regions.join(", "));
+        let hint = "check the id and --region; a node is registered by an instance profile with AmazonSSMManagedInstanceCore, or by a \
+                    hybrid activation";
         return Err(Exit::Precondition.error(message, hint));
     }
     if nodes.is_empty() {
-        let message = format!("there is no managed node in {}", regions.join(", "));
-        return Err(Exit::Precondition.error(message, "look at --target and --region"));
+        let message = format!("no managed node in {}", regions.join(", "));
+        return Err(Exit::Precondition.error(message, "check --target and --region"));
     }
     Ok(nodes)
 }

@@ -1,4 +1,4 @@
-//! From the process to a command and back: parse, listen for signals, dispatch, tell the result. Both binaries begin here.
+//! The entry point of both binaries: parses the command line, installs the signal handlers, runs the command and reports its result.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -18,11 +18,11 @@ use crate::report::{self, Annotations, Human, Json, Verbosity};
 use crate::run_report::Recorder;
 use crate::{process, signals};
 
-/// Runs the command line with this provider.
+/// Runs the command line with this provider, and returns the exit code.
 pub fn start<P: Provider>(provider: &P) -> ExitCode {
     let cli = Cli::parse();
     let format = cli.common.format;
-    let on_runner = std::env::var("GITHUB_ACTIONS").is_ok_and(|said| said == "true");
+    let on_runner = std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true");
     let events: Events = match format {
         Format::Json => Arc::new(Json::default()),
         Format::Human if on_runner => Arc::new(Human::new(verbosity(&cli)).on_runner()),
@@ -30,14 +30,14 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
     };
     let events: Events = if on_runner { Arc::new(Annotations::new(events)) } else { events };
     let env: BTreeMap<String, String> =
-        // A variable that is not UTF-8 cannot be one of ours.
+        // Variables that are not UTF-8 are skipped: no setting is read from one.
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
     let root = project_root();
     let config = Config::load(&root, &Overrides { state_dir: cli.common.state.clone(), builder: None }, &env).ok();
     let words = secrets::hide(&cli, std::env::args().skip(1).collect(), &root, config.as_ref());
     let quoted: Vec<String> = words.iter().map(|word| process::quote(word)).collect();
     let line = format!("cargo xtask {}", quoted.join(" "));
-    let logs = config.map(|config| root.join(config.local.state_dir).join(log::FOLDER));
+    let logs = config.map(|config| root.join(config.local.state_dir).join(log::DIR));
     let events: Events = Arc::new(StepLog::new(logs, events));
     let recorder = Arc::new(Recorder::new(&line, events));
     let events: Events = Arc::new(Cleaner::new(Arc::clone(&recorder) as Events));
@@ -52,7 +52,7 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
         about: Arc::default(),
     };
     let result = signals::listen().and_then(|()| super::run(cli, &context, provider));
-    let result = written_down(&context, result);
+    let result = record_end(&context, result);
     let code = result.as_ref().map_or_else(|error| error.exit() as u8, |_| 0);
     conclude::conclude(&context, recorder.run_report(), &result);
     events.event(match result {
@@ -76,8 +76,8 @@ fn verbosity(cli: &Cli) -> Verbosity {
     }
 }
 
-/// Writes the end of the command's run into the ledger. A run whose end cannot be written down counts as cut off, so that is told.
-fn written_down(context: &Context, result: Result<Finish>) -> Result<Finish> {
+/// Writes the end of the run to the ledger. A failure to do so is an error, because a run without an end counts as interrupted.
+fn record_end(context: &Context, result: Result<Finish>) -> Result<Finish> {
     let (outcome, summary) = match &result {
         Ok(finish) => (RunOutcome::Done, finish.summary.clone()),
         Err(error) if error.exit() == Exit::Interrupted => (RunOutcome::Interrupted, error.to_string()),

@@ -1,5 +1,5 @@
-//! `test`: the whole suite, as CI runs it. Each part is a command a person can run alone; all parts run, several at a time where they do
-//! not compete, then the verdict.
+//! `test`: runs the test suite, as CI does. Each part is a command that can also be run alone. Parts that require no common resource run at
+//! the same time. All parts run, even if one fails.
 
 use std::fmt::Write as _;
 
@@ -11,23 +11,24 @@ use crate::report::clock;
 
 mod schedule;
 mod side_by_side;
+mod tools;
 
 use schedule::{Needs, Takes};
 use side_by_side::Ran;
 
 /// A part of the suite.
 struct Part {
-    /// Its name for `--part`, what it takes, what it follows.
+    /// Its name for `--part`, the resources it requires, and the part that it runs after.
     needs: Needs,
     name: &'static str,
     cmd: Cmd,
-    /// What is run where the part that it follows has failed.
+    /// The command that is run instead if the part that it runs after has failed.
     otherwise: Option<Cmd>,
     when: When,
 }
 
 impl Part {
-    /// A part that takes nothing and follows none.
+    /// A part that requires no resource and runs after no other part.
     fn new(id: &'static str, name: &'static str, when: When, cmd: Cmd) -> Self {
         Self { needs: Needs { id, takes: &[], after: None }, name, cmd, otherwise: None, when }
     }
@@ -47,7 +48,7 @@ impl Part {
         self
     }
 
-    /// Takes a variable away from whatever it runs.
+    /// Removes an environment variable from its commands.
     fn env_remove(mut self, name: &str) -> Self {
         self.cmd = self.cmd.env_remove(name);
         self.otherwise = self.otherwise.map(|cmd| cmd.env_remove(name));
@@ -55,22 +56,24 @@ impl Part {
     }
 }
 
-/// In which suites a part is.
+/// When a part runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
     Always,
-    /// Not with `--no-vm`.
+    /// Without `--no-vm`.
     Vm,
     /// Only with `--full`.
     Full,
-    /// Only by its name.
+    /// Only if `--part` names it.
     Named,
 }
 
-/// Has Clippy's driver compile the workspace's crates. Lints and tests are then one compilation, and share all dependencies.
+/// Compiles the workspace's crates with Clippy's driver, so that lints and tests share one compilation.
 const LINTED: [&str; 2] = ["--config", ".ci/lint.toml"];
 
-/// Runs the command.
+/// Refuses a stale lock file.
+const LOCKED: [&str; 1] = ["--locked"];
+
 pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
     let parts = chosen(parts(context), args)?;
     if context.common.dry_run {
@@ -97,25 +100,25 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
     outcome(&parts, &ran).map(|summary| Finish::new(summary, data))
 }
 
-/// The parts that were asked for.
+/// The parts that the arguments select.
 fn chosen(all: Vec<Part>, args: &cli::Test) -> Result<Vec<Part>> {
     if let Some(unknown) = args.parts.iter().find(|name| !all.iter().any(|part| part.needs.id == *name)) {
         let known: Vec<&str> = all.iter().map(|part| part.needs.id).collect();
         return Err(
-            Exit::Usage.error(format_args!("no part `{unknown}`"), format_args!("there are: {}", known.join(", ")))
+            Exit::Usage.error(format_args!("no part `{unknown}`"), format_args!("use one of: {}", known.join(", ")))
         );
     }
-    let wanted = |when: When| match when {
+    let included = |when: When| match when {
         When::Always => true,
         When::Vm => !args.no_vm,
         When::Full => args.full,
         When::Named => false,
     };
     let named = |part: &Part| args.parts.iter().any(|name| name == part.needs.id);
-    Ok(all.into_iter().filter(|part| if args.parts.is_empty() { wanted(part.when) } else { named(part) }).collect())
+    Ok(all.into_iter().filter(|part| if args.parts.is_empty() { included(part.when) } else { named(part) }).collect())
 }
 
-/// All parts with their times, for a person.
+/// A table of all parts with their times.
 fn table(parts: &[Part], ran: &[Ran], seconds: f64) -> String {
     let mut text = String::new();
     for (part, ran) in parts.iter().zip(ran) {
@@ -123,28 +126,28 @@ fn table(parts: &[Part], ran: &[Ran], seconds: f64) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{mark} {:12} {:>10}  {}", part.needs.id, clock(ran.seconds), part.name);
     }
-    let _ = writeln!(text, "  {:12} {:>10}  parts that do not compete run side by side", "all", clock(seconds));
+    let _ = writeln!(text, "  {:12} {:>10}  elapsed time; parts run in parallel", "all", clock(seconds));
     text
 }
 
-/// The line at the end, or an error that names what failed.
+/// The summary, or an error that names the failed parts.
 fn outcome(parts: &[Part], ran: &[Ran]) -> Result<String> {
     let failed: Vec<(&Part, &Ran)> = parts.iter().zip(ran).filter(|(_, ran)| !ran.passed).collect();
     if failed.is_empty() {
         return Ok(format!("{} parts passed", parts.len()));
     }
-    // Hours of output may stand between a part's failure and the end; whoever reads a CI log starts here.
+    // The last lines of each failed part are repeated here, because hours of output may follow them in a CI log.
     let ends: Vec<String> = failed.iter().map(|(part, ran)| format!("failed: {}\n{}", part.name, ran.end)).collect();
     let again: Vec<String> = failed.iter().map(|(_, ran)| ran.cmd.to_string()).collect();
     Err(Exit::ImageFailed.error(ends.join("\n"), format_args!("run alone: {}", again.join("; "))))
 }
 
-/// Commands of cargo in the project.
+/// cargo in the project's directory.
 fn cargo(context: &Context) -> Cmd {
     Cmd::new("cargo").without_our_crate().dir(&context.root)
 }
 
-/// cargo on the EC2 provider, after everything else that wants a processor.
+/// cargo for the EC2 provider, with the lowest priority (nice(1)), because it runs beside other parts.
 fn aws(context: &Context) -> Cmd {
     Cmd::new("nice").args(["-n", "19", "cargo"]).without_our_crate().dir(&context.root)
 }
@@ -154,10 +157,10 @@ fn parts(context: &Context) -> Vec<Part> {
     let (always, vm, full) = (When::Always, When::Vm, When::Full);
     let part = Part::new;
     let cargo = || cargo(context);
-    // Where the lint has failed its crate is not compiled: rustc alone compiles it, so that its tests run all the same.
+    // Clippy's driver does not compile a crate with a finding. If the lint part fails, rustc compiles it, so that its tests still run.
     let tests = |part: Part, cargo: Cmd, lint, args: &[&str]| {
         let otherwise = cargo.clone().arg("test").args(args);
-        Part { cmd: cargo.arg("test").args(LINTED).args(args), ..part }.after(lint).otherwise(otherwise)
+        Part { cmd: cargo.arg("test").args(LOCKED).args(LINTED).args(args), ..part }.after(lint).otherwise(otherwise)
     };
     let ignored = ["--", "--ignored", "--nocapture", "--test-threads=1"];
     let in_vm = |id, name, when, test| {
@@ -168,15 +171,16 @@ fn parts(context: &Context) -> Vec<Part> {
         let args = [&["--package", "xtask-aws", "--test", test][..], &ignored].concat();
         tests(part(id, name, full, cargo()).takes(&[Lock, Machines]), aws(context), "aws-lint", &args)
     };
-    // They become another user, as the scripts do.
+    // The tests switch users as the scripts do, so they require root.
     let root = rustix::process::geteuid().is_root();
     let bats = if root { Cmd::new("bats") } else { Cmd::new("sudo").args(["-n", "bats"]) };
     let lint = ["--all-targets", "--keep-going"];
     let provider = ["--package", "xtask-aws"];
-    // In this order they are begun, as far as what they take is free.
+    // Parts start in this order, when the resources that they require are free.
     let mut parts = vec![
         part("format", "format", always, cargo().args(["fmt", "--all", "--check"])),
-        part("lint", "lint", always, cargo().arg("build").args(LINTED).args(lint)).takes(&[Compiler, Program]),
+        part("lint", "lint", always, cargo().arg("build").args(LOCKED).args(LINTED).args(lint))
+            .takes(&[Compiler, Program]),
         part("validate", "validate", always, cargo().args(["xtask", "validate"])).takes(&[Lock, Program]),
         tests(
             part("unit", "unit and integration tests", always, cargo()).takes(&[Lock, Program]),
@@ -186,61 +190,44 @@ fn parts(context: &Context) -> Vec<Part> {
         ),
         part(
             "agents",
-            "the agents' scripts and apt, as root",
+            "scripts of the agents and of the provisioning, as root",
             always,
             bats.args(["scripts/tests/agent", "scripts/tests/provision"]).dir(&context.root),
         ),
-        part(
-            "pipeline",
-            "the pipeline: a release",
-            vm,
-            cargo().args(["xtask", "--verbose", "ami", "release", "--yes"]),
-        )
-        .takes(&[Lock, Program, Machines]),
-        in_vm("rebuild", "a build killed, interrupted, repeated, changed", vm, "rebuild"),
-        in_vm("container", "a container build killed anywhere, and what it reaches", vm, "container"),
-        in_vm("breaks", "every check sees its break", vm, "vm"),
-        in_vm("workflows", "the release workflow, on local machines", vm, "workflows"),
-        in_vm("documents", "what the pages say of machines", vm, "documents"),
+        part("pipeline", "pipeline: a release", vm, cargo().args(["xtask", "--verbose", "ami", "release", "--yes"]))
+            .takes(&[Lock, Program, Machines]),
+        in_vm("rebuild", "builds that are killed, interrupted, repeated and changed", vm, "rebuild"),
+        in_vm("container", "container builds: killed at any point, and their isolation", vm, "container"),
+        in_vm("breaks", "each smoke check detects what it checks for", vm, "vm"),
+        in_vm("workflows", "release workflow on local machines", vm, "workflows"),
+        in_vm("documents", "commands in the documentation that start machines", vm, "documents"),
         part(
             "aws-lint",
             "lint of the EC2 provider",
             always,
-            aws(context).arg("build").args(LINTED).args(provider).args(lint),
+            aws(context).arg("build").args(LOCKED).args(LINTED).args(provider).args(lint),
         )
         .takes(&[Compiler]),
         tests(
-            part("aws", "the EC2 provider at an endpoint, with faults", always, cargo()).takes(&[Lock]),
+            part("aws", "EC2 provider against an endpoint, with injected faults", always, cargo()).takes(&[Lock]),
             aws(context),
             "aws-lint",
             &provider,
         ),
-        in_vm("disk", "the state folder's disk is full", full, "full_disk"),
-        in_vm("equality", "a container's image is a virtual machine's", full, "equality"),
-        in_vm("kill", "a release killed everywhere", full, "kill"),
-        on_aws("aws-kill", "a release on AWS killed everywhere", "kill"),
-        on_aws("ssm", "a machine entered without SSH", "ssm"),
-        in_vm("packer", "the real Packer, here", full, "packer"),
-        on_aws("aws-release", "releases on AWS, by both engines", "release"),
+        in_vm("disk", "full disk of the state directory", full, "full_disk"),
+        in_vm("equality", "images built in a container and in a virtual machine are equal", full, "equality"),
+        in_vm("kill", "a release killed at every point", full, "kill"),
+        on_aws("aws-kill", "a release on AWS killed at every point", "kill"),
+        on_aws("ssm", "connection to a machine without SSH", "run_command"),
+        in_vm("packer", "Packer on local machines", full, "packer"),
+        on_aws("aws-release", "releases on AWS with both engines", "release"),
     ];
-    parts.extend(deny(&cargo()));
-    // What a job's summary tells is the pipeline; the commands that tests run by the hundred are not a workflow's.
+    parts.push(tools::msrv(context));
+    parts.extend(tools::parts(context));
+    // Only the pipeline part writes to the job summary; the hundreds of commands that tests run must not.
     let hidden = ["GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"];
     let quiet = |part: Part| hidden.iter().fold(part, |part, name| part.env_remove(name));
     parts.into_iter().map(|part| if part.needs.id == "pipeline" { part } else { quiet(part) }).collect()
-}
-
-/// cargo-deny is in no distribution and slow to compile, so it is not asked of everybody; who names the part gets it.
-fn deny(cargo: &Cmd) -> Vec<Part> {
-    let here = cargo.clone().args(["deny", "--version"]).output().is_ok_and(|f| f.code == 0);
-    let check = cargo.clone().args(["deny", "check", "bans", "licenses", "sources"]);
-    let when = if here { When::Always } else { When::Named };
-    let check = Part::new("deny", "licences and sources", when, check).takes(&[Takes::Lock]).after("deny");
-    if here {
-        return vec![check];
-    }
-    let install = cargo.clone().args(["install", "--locked", "cargo-deny@0.20.2"]);
-    vec![Part::new("deny", "cargo deny is installed", When::Named, install).takes(&[Takes::Compiler]), check]
 }
 
 #[cfg(test)]
@@ -262,13 +249,13 @@ mod tests {
         let lines = [
             "✓ format            1.2 s  format",
             "✗ unit           2 m 34 s  unit and integration tests",
-            "  all            2 m 34 s  parts that do not compete run side by side",
+            "  all            2 m 34 s  elapsed time; parts run in parallel",
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), lines);
     }
 
     #[test]
-    fn what_failed_is_named_with_its_end_and_the_command() {
+    fn a_failed_part_is_named_with_its_last_lines_and_its_command() {
         let parts = [part("format", "format"), part("unit", "unit tests")];
         assert_eq!(outcome(&parts, &[ran(true, 1.0, ""), ran(true, 1.0, "")]).unwrap(), "2 parts passed");
         let error = outcome(&parts, &[ran(true, 1.0, "fine"), ran(false, 1.0, "assertion failed")]).unwrap_err();

@@ -1,16 +1,17 @@
-//! `validate`: everything that can be judged without building; every finding, not the first.
+//! `validate`: checks everything that can be checked without building, and reports all findings.
 
 use clap::Parser as _;
 
 use super::{Context, Finish};
-use crate::cli::Cli;
+use crate::cli::{self, Cli};
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
+use crate::process::Cmd;
 use crate::template;
 use crate::validate::{self, Finding, Severity};
 
-/// Validates and tells the findings; an error if one of them is an error.
+/// Reports all findings, and fails if one of them is an error.
 pub(super) fn ensure(context: &Context) -> Result<()> {
     phase(context.events.as_ref(), Phase::Validate, "configuration, template, pins, specs, scripts", || {
         let config = context.config()?;
@@ -22,7 +23,7 @@ pub(super) fn ensure(context: &Context) -> Result<()> {
         let warnings = findings.len() - errors;
         if errors > 0 {
             return Err(Exit::Usage.error(
-                format_args!("{errors} errors and {warnings} warnings, told above"),
+                format_args!("{errors} errors and {warnings} warnings, see above"),
                 "fix them and run `cargo xtask validate`",
             ));
         }
@@ -37,20 +38,19 @@ fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
         config.images.iter().flat_map(|(name, i)| sources(i).map(|s| (name, i, s))).filter(|(.., s)| !s.is_empty());
     for (name, image, source) in all {
         if let Err(error) = template::evaluate(&super::ami::plan::request(context, name, image, source)) {
-            context.events.event(Event::Warning {
-                message: crate::error::plain(&error),
-                hint: "the template cannot be evaluated".to_owned(),
-            });
+            context
+                .events
+                .event(Event::Warning { message: crate::error::plain(&error), hint: "fix the template".to_owned() });
             findings.push(Finding::error("template", &image.template, None, error.to_string(), "see above"));
         }
     }
     let today = jiff::Zoned::now().date();
-    findings.extend(validate::all(&context.root, config, today, &exists)?);
+    findings.extend(validate::all(&context.root, config, today, &parses)?);
     Ok(findings)
 }
 
-/// A command line that a workflow runs: does the command exist, and has it these flags.
-fn exists(words: &[String]) -> std::result::Result<(), String> {
+/// Checks that a command line of a workflow can be parsed: the command exists and has these options.
+fn parses(words: &[String]) -> std::result::Result<(), String> {
     let words = std::iter::once("cargo xtask").chain(words.iter().map(String::as_str));
     match Cli::try_parse_from(words) {
         Ok(_) => Ok(()),
@@ -60,8 +60,14 @@ fn exists(words: &[String]) -> std::result::Result<(), String> {
     }
 }
 
-/// Runs the command.
-pub(super) fn run(context: &Context) -> Result<Finish> {
+pub(super) fn run(context: &Context, args: &cli::Validate) -> Result<Finish> {
+    for linter in &args.require {
+        let program = linter.program();
+        Cmd::new(program)
+            .arg("--version")
+            .read()
+            .map_err(|error| error.context(format_args!("{program} is required")))?;
+    }
     ensure(context)?;
     Ok(Finish::new("valid", serde_json::json!({})))
 }

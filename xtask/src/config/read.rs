@@ -1,4 +1,4 @@
-//! Walking `ami.toml`: every mistake is collected with its place, and every value remembers where it came from.
+//! The reader of `ami.toml`: collects each mistake with its line, and for each value where it came from.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A resolved value with its origin.
+/// A value with its origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
     /// `local.cpus`.
@@ -19,6 +19,51 @@ pub struct Setting {
     pub value: String,
     /// `ami.toml:34`, `environment AGENT_AMI_LOCAL_CPUS`, `--state`, `default`.
     pub origin: String,
+}
+
+/// A key that the reader knows, for the reference and the JSON Schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// `local.cpus`; the name of an image or a channel is the sample's.
+    pub name: String,
+    /// What its value may be.
+    pub kind: Kind,
+}
+
+/// What a key's value may be, and its default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string. Without a default the key is required.
+    Text {
+        /// The default.
+        default: Option<String>,
+    },
+    /// One of some words.
+    Word {
+        /// The default.
+        default: String,
+        /// All words.
+        words: Vec<String>,
+    },
+    /// A whole number.
+    Number {
+        /// The default.
+        default: u64,
+        /// Least and greatest value.
+        range: std::ops::RangeInclusive<u64>,
+    },
+    /// `true` or `false`.
+    Flag {
+        /// The default.
+        default: bool,
+    },
+    /// A list of different strings.
+    List {
+        /// True if at least one is required.
+        required: bool,
+    },
+    /// A table of strings.
+    Table,
 }
 
 /// One mistake.
@@ -67,6 +112,7 @@ pub(super) struct Reader {
     used_env: RefCell<BTreeSet<String>>,
     findings: RefCell<Vec<Finding>>,
     settings: RefCell<Vec<Setting>>,
+    keys: RefCell<Vec<Key>>,
 }
 
 /// A table of the file with its dotted path.
@@ -75,7 +121,7 @@ pub(super) struct Section<'a> {
     pub(super) reader: &'a Reader,
     pub(super) path: &'a str,
     table: Option<&'a DeTable<'a>>,
-    /// Where to point for a key that is missing.
+    /// The span that a mistake about a missing key refers to.
     head: (usize, usize),
 }
 
@@ -88,21 +134,32 @@ impl Reader {
             used_env: RefCell::default(),
             findings: RefCell::default(),
             settings: RefCell::default(),
+            keys: RefCell::default(),
         }
     }
 
-    /// Notes a mistake.
+    /// Records a mistake.
     pub(super) fn wrong(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
         let message = format!("{}:{}: {}", self.name, self.line(span.start), message.into());
         self.findings.borrow_mut().push(Finding { message, span, help: help.into() });
     }
 
-    /// An unknown word with the nearest known one.
+    /// Records an unknown word, with the most similar known one as a hint.
     pub(super) fn unknown(&self, span: Range<usize>, what: &str, word: &str, known: &[&str]) {
         self.wrong(span, format!("unknown {what} `{word}`"), suggestion(word, known));
     }
 
-    /// Notes a value that did not come from the file.
+    /// The keys that were asked for so far.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.keys.borrow().clone()
+    }
+
+    /// Records that a key was asked for.
+    fn declare(&self, name: &str, kind: Kind) {
+        self.keys.borrow_mut().push(Key { name: name.to_owned(), kind });
+    }
+
+    /// Records a value and where it came from.
     fn set(&self, key: &str, value: &dyn ToString, origin: impl Into<String>) {
         self.settings.borrow_mut().push(Setting {
             key: key.to_owned(),
@@ -111,7 +168,7 @@ impl Reader {
         });
     }
 
-    /// Notes a value from a flag, which wins over the environment.
+    /// Records a value of a flag. It overrides the environment, so the variable counts as used.
     pub(super) fn overridden(&self, key: &str, value: &dyn ToString, flag: &str) {
         self.used_env.borrow_mut().insert(variable(key));
         self.set(key, value, flag);
@@ -127,7 +184,7 @@ impl Reader {
         let known: Vec<String> = self.settings.borrow().iter().map(|s| variable(&s.key)).collect();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         for name in self.env.keys().filter(|n| !self.used_env.borrow().contains(*n)) {
-            let message = format!("the environment sets `{name}`, which no key of {} answers to", self.name);
+            let message = format!("the environment sets `{name}`, but {} has no such key", self.name);
             self.findings.borrow_mut().push(Finding { message, span: 0..0, help: suggestion(name, &known) });
         }
         let wrong = |finding: Finding| Wrong {
@@ -178,7 +235,7 @@ impl<'a> Section<'a> {
         self.table.into_iter().flat_map(DeTable::iter)
     }
 
-    /// A table below this one; an empty one if it is missing.
+    /// A table in this one; an empty one if it is missing.
     pub(super) fn table(&self, key: &str, path: &'a str) -> Section<'a> {
         let empty = Section { reader: self.reader, path, table: None, head: self.head };
         let Some(value) = self.raw(key) else { return empty };
@@ -197,13 +254,18 @@ impl<'a> Section<'a> {
         self.entries().find(|(k, _)| k.get_ref() == key).map(|(_, v)| v)
     }
 
-    /// Where a key's value stands, or the section's head.
+    /// The span of a key's value, or of the section's head.
     pub(super) fn span(&self, key: &str) -> Range<usize> {
         self.raw(key).map_or(self.head.0..self.head.1.min(self.head.0 + 1), Spanned::span)
     }
 
-    /// A string: environment, file, default. Without a default it must be there.
+    /// A string from the environment, the file or the default. Without a default it is required.
     pub(super) fn text(&self, key: &str, default: Option<&str>) -> String {
+        self.reader.declare(&self.full(key), Kind::Text { default: default.map(str::to_owned) });
+        self.text_of(key, default)
+    }
+
+    fn text_of(&self, key: &str, default: Option<&str>) -> String {
         let full = self.full(key);
         if let Some((value, origin)) = self.reader.environment(&full) {
             self.reader.set(&full, &value, origin);
@@ -232,7 +294,7 @@ impl<'a> Section<'a> {
                 None => {
                     self.reader.wrong(
                         self.span(key),
-                        format!("[{}] needs `{key}`", self.path),
+                        format!("[{}] requires `{key}`", self.path),
                         format!("add {key} = \"…\""),
                     );
                     String::new()
@@ -243,7 +305,9 @@ impl<'a> Section<'a> {
 
     /// One of some words.
     pub(super) fn word(&self, key: &str, default: &str, known: &[&str]) -> String {
-        let value = self.text(key, Some(default));
+        let words = known.iter().map(|word| (*word).to_owned()).collect();
+        self.reader.declare(&self.full(key), Kind::Word { default: default.to_owned(), words });
+        let value = self.text_of(key, Some(default));
         if !value.is_empty() && !known.contains(&value.as_str()) {
             self.reader.unknown(self.span(key), &format!("value for `{key}`"), &value, known);
         }
@@ -253,6 +317,7 @@ impl<'a> Section<'a> {
     /// A whole number in a range.
     pub(super) fn number(&self, key: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
         let full = self.full(key);
+        self.reader.declare(&full, Kind::Number { default, range: range.clone() });
         let help = format!("write a whole number from {} to {}", range.start(), range.end());
         let (value, origin) = match (self.reader.environment(&full), self.raw(key)) {
             (Some((text, origin)), _) => (text.parse().ok(), origin),
@@ -271,11 +336,7 @@ impl<'a> Section<'a> {
                 n
             }
             None => {
-                self.reader.wrong(
-                    self.span(key),
-                    format!("`{key}` is not a number that can be used here (it comes from {origin})"),
-                    help,
-                );
+                self.reader.wrong(self.span(key), format!("`{key}` is out of range (from {origin})"), help);
                 default
             }
         }
@@ -284,6 +345,7 @@ impl<'a> Section<'a> {
     /// A bool.
     pub(super) fn flag(&self, key: &str, default: bool) -> bool {
         let full = self.full(key);
+        self.reader.declare(&full, Kind::Flag { default });
         let (value, origin) = match (self.reader.environment(&full), self.raw(key)) {
             (Some((text, origin)), _) => (text.parse().ok(), origin),
             (None, Some(value)) => (value.get_ref().as_bool(), self.here(value)),
@@ -305,21 +367,27 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of strings, not empty, none twice. In the environment they are separated by commas.
+    /// A list of different strings, at least one. In the environment they are separated by commas.
     pub(super) fn list(&self, key: &str) -> Vec<String> {
-        let items = self.any_list(key);
+        self.reader.declare(&self.full(key), Kind::List { required: true });
+        let items = self.items(key);
         if items.is_empty() {
             self.reader.wrong(
                 self.span(key),
-                format!("`{key}` must name at least one, and none may be empty"),
+                format!("`{key}` must have at least one entry, and none may be empty"),
                 format!("write {key} = [\"…\"]"),
             );
         }
         items
     }
 
-    /// A list of strings that may be empty or missing, none twice.
+    /// A list of different strings, which may be empty or missing.
     pub(super) fn any_list(&self, key: &str) -> Vec<String> {
+        self.reader.declare(&self.full(key), Kind::List { required: false });
+        self.items(key)
+    }
+
+    fn items(&self, key: &str) -> Vec<String> {
         let full = self.full(key);
         let (items, origin) = match (self.reader.environment(&full), self.raw(key)) {
             (Some((text, origin)), _) => {
@@ -342,18 +410,19 @@ impl<'a> Section<'a> {
         };
         let mut seen = BTreeSet::new();
         if let Some(twice) = items.iter().find(|i| !seen.insert(i.as_str())) {
-            self.reader.wrong(self.span(key), format!("`{key}` names `{twice}` twice"), "name each once");
+            self.reader.wrong(self.span(key), format!("`{key}` has `{twice}` twice"), "remove one");
         }
         if items.iter().any(String::is_empty) {
             let help = format!("write {key} = [\"…\"]");
-            self.reader.wrong(self.span(key), format!("`{key}` names nothing in one place"), help);
+            self.reader.wrong(self.span(key), format!("`{key}` has an empty entry"), help);
         }
         self.reader.set(&full, &items.join(","), origin);
         items
     }
 
-    /// A table of strings; numbers and bools are taken as text.
+    /// A table of strings; numbers and booleans become strings.
     pub(super) fn strings(&self, key: &str) -> BTreeMap<String, String> {
+        self.reader.declare(&self.full(key), Kind::Table);
         let Some(value) = self.raw(key) else { return BTreeMap::new() };
         let DeValue::Table(table) = value.get_ref() else {
             self.reader.wrong(
@@ -372,7 +441,7 @@ impl<'a> Section<'a> {
                 other => {
                     self.reader.wrong(
                         value.span(),
-                        format!("`{}` must be text, not {}", name.get_ref(), kind(other)),
+                        format!("`{}` must be a string, not {}", name.get_ref(), kind(other)),
                         "write the value in quotes",
                     );
                     continue;
@@ -393,13 +462,13 @@ impl<'a> Section<'a> {
     }
 }
 
-/// True for a variable that sets a key, or means to: `AGENT_AMI_ON` is a flag's.
+/// True for a variable that sets a key. `AGENT_AMI_ON` belongs to the flag `--on`.
 fn is_ours(name: &str) -> bool {
     name.starts_with("AGENT_AMI_") && name != "AGENT_AMI_ON"
 }
 
 /// The environment variable of a key.
-fn variable(key: &str) -> String {
+pub fn variable(key: &str) -> String {
     format!("AGENT_AMI_{}", key.to_uppercase().replace(['.', '-'], "_"))
 }
 
@@ -407,7 +476,7 @@ fn suggestion(word: &str, known: &[&str]) -> String {
     let scored = known.iter().map(|k| (strsim::jaro_winkler(word, k), *k));
     match scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((_, near)) => format!("did you mean `{near}`?"),
-        None => format!("known here: {}", known.join(", ")),
+        None => format!("known: {}", known.join(", ")),
     }
 }
 

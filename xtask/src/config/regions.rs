@@ -1,4 +1,4 @@
-//! Regions and what belongs to one region: all of one partition.
+//! Reads `[regions]`, and checks regions and KMS keys against the partition and each other.
 
 use std::collections::BTreeMap;
 
@@ -6,30 +6,30 @@ use super::Regions;
 use super::read::Section;
 use crate::partition::Partition;
 
-/// `[regions]`.
+/// Reads `[regions]`. All AWS regions must be in one partition.
 pub(super) fn read(section: &Section<'_>) -> Regions {
     let regions = Regions { local: section.list("local"), aws: section.any_list("aws") };
     if let Some(home) = regions.aws.first()
         && let Some(other) = regions.aws.iter().find(|region| Partition::of(region) != Partition::of(home))
     {
         let (one, two) = (Partition::of(home), Partition::of(other));
-        let message =
-            format!("{home} is in {one} and {other} in {two}: no image is copied from one partition to another");
-        let help = "keep the regions of one partition here, and the others in another project's ami.toml";
+        let message = format!("{home} is in {one} and {other} in {two}: EC2 does not copy images between partitions");
+        let help = "list the regions of one partition, and use another project for those of another partition";
         section.reader.wrong(section.span("aws"), message, help);
     }
     regions
 }
 
-/// A key named by an ARN must be one of its region: EBS encrypts a snapshot with no other (EBS user guide, "Amazon EBS encryption").
+/// Checks that a key given by ARN is in the region that uses it: EBS encrypts a snapshot only with a key of its region (EBS user guide,
+/// "Amazon EBS encryption").
 pub(super) fn check_keys(section: &Section<'_>, keys: &BTreeMap<String, String>) {
     for (region, key) in keys {
-        // arn:PARTITION:kms:REGION:ACCOUNT:key/ID; a key's id and an alias's name are the region's by themselves.
+        // arn:PARTITION:kms:REGION:ACCOUNT:key/ID. A key's id and an alias's name always refer to the region of the call.
         let Some(arn) = key.strip_prefix("arn:") else { continue };
         let parts: Vec<&str> = arn.splitn(5, ':').collect();
         if parts.first() != Some(&Partition::of(region).name()) || parts.get(2) != Some(&region.as_str()) {
             let message = format!("`kms_key_ids` has {key} for {region}, which is not a key of that region");
-            section.reader.wrong(section.span("kms_key_ids"), message, "name a key of the region, or its alias");
+            section.reader.wrong(section.span("kms_key_ids"), message, "set a key of the region, or its alias");
         }
     }
 }
@@ -52,11 +52,11 @@ mod tests {
 
     #[test]
     fn regions_of_two_partitions_are_refused() {
-        let ours = "aws = [\"us-east-1\", \"us-west-2\", \"eu-west-1\", \"ap-southeast-1\"]";
-        assert!(GOOD.contains(ours));
-        let said = refused(&GOOD.replace(ours, "aws = [\"us-east-1\", \"us-gov-west-1\"]"));
-        assert!(said.contains("us-east-1 is in aws and us-gov-west-1 in aws-us-gov"), "{said}");
-        parse(&GOOD.replace(ours, "aws = [\"us-gov-west-1\", \"us-gov-east-1\"]")).unwrap();
+        let configured = "aws = [\"us-east-1\", \"us-west-2\", \"eu-west-1\", \"ap-southeast-1\"]";
+        assert!(GOOD.contains(configured));
+        let message = refused(&GOOD.replace(configured, "aws = [\"us-east-1\", \"us-gov-west-1\"]"));
+        assert!(message.contains("us-east-1 is in aws and us-gov-west-1 in aws-us-gov"), "{message}");
+        parse(&GOOD.replace(configured, "aws = [\"us-gov-west-1\", \"us-gov-east-1\"]")).unwrap();
     }
 
     #[test]
@@ -67,8 +67,8 @@ mod tests {
             assert_eq!(parse(&with(good)).unwrap().aws.kms_key_ids["us-west-2"], good);
         }
         for other in [key.replace("us-west-2", "us-east-1"), key.replace("arn:aws:", "arn:aws-cn:")] {
-            let said = refused(&with(&other));
-            assert!(said.contains("not a key of that region"), "{said}");
+            let message = refused(&with(&other));
+            assert!(message.contains("not a key of that region"), "{message}");
         }
     }
 }

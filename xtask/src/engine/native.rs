@@ -1,7 +1,7 @@
-//! The native engine: the guide's section 6, automated. Packer's provisioners over one SSH connection.
+//! The native engine: runs Packer's provisioners over one SSH connection.
 //!
-//! Behaviour follows Packer's shell and file provisioners (developer.hashicorp.com/packer/docs/provisioners/shell), because
-//! the template is written for Packer and must mean the same here.
+//! It behaves as Packer's shell and file provisioners do (developer.hashicorp.com/packer/docs/provisioners/shell), so that a
+//! template has the same effect with both engines.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::recipe::{Action, Place, Recipe, Script, Shell, ShellLocal, Step, Uplo
 use crate::remote::Remote;
 use crate::signals;
 
-/// Where the engine's own words to the manifest step go.
+/// The image's manifest, to which [`seal`] adds facts about the build.
 const MANIFEST: &str = "/etc/agent-ami/manifest.json";
-/// Time between two tries of a step.
+/// Time before a failed step is run again.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
-/// Runs one step.
+/// Runs one step, and up to `max_retries` more times if it fails.
 pub fn run<M: Machine>(
     machine: &mut M,
     step: &Step,
@@ -31,7 +31,7 @@ pub fn run<M: Machine>(
     if !step.pause_before.is_zero() {
         signals::pause(step.pause_before)?;
     }
-    let mut tries_left = step.max_retries;
+    let mut retries_left = step.max_retries;
     loop {
         let result = match &step.action {
             Action::Shell(shell) => run_shell(machine, step, shell, recipe, options, events),
@@ -40,10 +40,11 @@ pub fn run<M: Machine>(
             Action::Breakpoint { note, disabled } => breakpoint(machine, note, *disabled, events),
         };
         match result {
-            Err(error) if tries_left > 0 && error.exit() != Exit::Interrupted => {
-                tries_left -= 1;
-                let message = format!("{} failed and is tried again ({tries_left} tries left): {error}", step.name);
-                events.event(Event::Warning { message, hint: "max_retries in the template says how often".to_owned() });
+            Err(error) if retries_left > 0 && error.exit() != Exit::Interrupted => {
+                retries_left -= 1;
+                let message = format!("{} failed and is run again ({retries_left} retries left): {error}", step.name);
+                let hint = "set `max_retries` in the template to change the number of retries".to_owned();
+                events.event(Event::Warning { message, hint });
                 signals::pause(RETRY_PAUSE)?;
             }
             result => return result,
@@ -51,11 +52,11 @@ pub fn run<M: Machine>(
     }
 }
 
-/// Writes what only the engine knows into the image's manifest.
+/// Writes facts about the build, which the template does not have, into the image's manifest.
 pub fn seal(remote: &dyn Remote, build: &serde_json::Value) -> Result<()> {
     let staged = "/tmp/agent-ami-build.json";
     remote.put(build.to_string().as_bytes(), staged, 0o644)?;
-    // Python, not jq: every base has it (cloud-init needs it), and the recipe may not install jq.
+    // Python, because cloud-init requires it and so every base has it. A recipe need not install jq.
     let merge = format!(
         "import json, os; p = '{MANIFEST}'; os.makedirs(os.path.dirname(p), exist_ok=True); \
          m = json.load(open(p)) if os.path.exists(p) else {{}}; m['build'] = json.load(open('{staged}')); \
@@ -64,10 +65,10 @@ pub fn seal(remote: &dyn Remote, build: &serde_json::Value) -> Result<()> {
     remote.read(&format!("sudo python3 -c {} && rm -f {staged}", quote(&merge))).map(drop)
 }
 
-/// Keeps apt's own jobs away until the next boot: they would take its lock in the middle of a step. The drop-ins lie in /run.
+/// Prevents apt's scheduled services from running until the next boot, by drop-ins below /run: they would hold apt's lock during a step.
 ///
-/// Told over SSH when the boot is through, not to cloud-init: a `daemon-reload` inside the boot runs all generators again, and
-/// with them cloud-init's own, while systemd is still working off its first transaction.
+/// This is done over SSH after the boot and not by cloud-init: a `daemon-reload` during the boot runs all generators again, including
+/// cloud-init's, while systemd still processes its first transaction.
 pub fn hold_apt(remote: &dyn Remote) -> Result<()> {
     const HOLD: &str = "for unit in apt-daily apt-daily-upgrade; do dir=/run/systemd/system/$unit.service.d; mkdir -p $dir; \
                         printf '[Unit]\\nConditionPathExists=/run/agent-ami-idle\\n' >$dir/agent-ami.conf; done; \
@@ -75,7 +76,7 @@ pub fn hold_apt(remote: &dyn Remote) -> Result<()> {
     remote.read(&format!("sudo sh -euc {}", quote(HOLD))).map(drop)
 }
 
-/// Who the machine is: its SSH host keys and its machine-id.
+/// Reads the fingerprints of the machine's SSH host keys, and its machine-id.
 pub fn identity(remote: &dyn Remote) -> Result<Identity> {
     let text = remote.read("for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -l -f \"$key\"; done")?;
     let mut keys: Vec<String> = text.lines().filter_map(|l| l.split_whitespace().nth(1)).map(str::to_owned).collect();
@@ -97,30 +98,30 @@ fn run_shell<M: Machine>(
         let path = format!("/tmp/script_{}_{i}.sh", std::process::id());
         machine.remote().put(&script.content, &path, 0o755)?;
         let command = expand(&shell.execute_command, &variables(shell, recipe), &path);
-        let mut said = Tail::default();
+        let mut output = Tail::default();
         let ended = machine.remote().stream(&command, step.timeout, &mut |stream, line| {
-            said.push(line);
+            output.push(line);
             events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
         })?;
         match ended {
             Some(Ended::Code(code)) if shell.valid_exit_codes.contains(&code) => {
-                // A script that removed /tmp removed itself too.
+                // The exit code is ignored: a script that empties /tmp deletes its own file, too.
                 machine.remote().output(&format!("rm -f {path}"), b"")?;
             }
             None if shell.expect_disconnect => {
-                let told = |message: &str| {
+                let on_progress = |message: &str| {
                     events.event(Event::Progress { phase: Phase::Build, message: message.to_owned(), fraction: None });
                 };
-                machine.reboot_finished(&told)?;
+                machine.reboot_finished(&on_progress)?;
                 hold_apt(machine.remote())?;
             }
-            ended => return Err(failed(step, script, ended, &said, &options.again, &machine.console())),
+            ended => return Err(failed(step, script, ended, &output, &options.again, &machine.console())),
         }
     }
     Ok(())
 }
 
-/// `{{ .Vars }}`: the step's environment and what Packer always sets.
+/// The value of `{{ .Vars }}`: the variables that Packer always sets, then those of the step.
 fn variables(shell: &Shell, recipe: &Recipe) -> String {
     let always = [
         ("PACKER_BUILDER_TYPE".to_owned(), recipe.source.kind.clone()),
@@ -152,29 +153,34 @@ fn expand(template: &str, vars: &str, path: &str) -> String {
     out
 }
 
-fn failed(step: &Step, script: &Script, ended: Option<Ended>, said: &Tail, again: &str, console: &str) -> Error {
+fn failed(step: &Step, script: &Script, ended: Option<Ended>, output: &Tail, again: &str, console: &str) -> Error {
     let how = match ended {
         Some(Ended::Code(code)) => format!("exit code {code}"),
-        Some(Ended::TimedOut) => format!("no end within {} s", step.timeout.unwrap_or_default().as_secs()),
+        Some(Ended::TimedOut) => format!("timed out after {} s", step.timeout.unwrap_or_default().as_secs()),
         None => {
-            let words = crate::process::tail(console, 10);
+            let lines = crate::process::tail(console, 10);
             format!(
-                "the connection was lost (`expect_disconnect = true` in the template would allow that); the console ends with\n{words}"
+                "the connection was lost (`expect_disconnect = true` in the template allows that); the last lines of the console:\n{lines}"
             )
         }
     };
     let place = format!("{}:{}", step.place.file.display(), step.place.line);
-    Exit::Failed.error(
-        format_args!("step {} failed: {}, {how} ({place})\n{said}", step.name, script.name),
+    let error = Exit::Failed.error(
+        format_args!("step {} failed: {}, {how} ({place})\n{output}", step.name, script.name),
         format_args!(
-            "fix {} and run `{again}`: it goes on from the layer before this step; with `--keep-on-failure` the machine stays up to look at",
+            "fix {} and run `{again}`, which starts from the last cached layer, if there is one; pass `--keep-on-failure` to keep the machine for inspection",
             script.name
         ),
-    )
+    );
+    match ended {
+        Some(Ended::Code(code)) => error.of_command(code),
+        _ => error,
+    }
 }
 
 fn run_upload(remote: &dyn Remote, upload: &Upload) -> Result<()> {
-    // scp keeps modes and takes whole folders at once; the recipe's bytes are what counts, not what the disk has by now.
+    // The files are written to a temporary directory first: scp uploads whole directories with their modes, and the files of the recipe may
+    // have changed on the disk since they were read.
     let staging = tempfile::tempdir()?;
     let mut roots: Vec<std::path::PathBuf> = Vec::new();
     for file in &upload.files {
@@ -191,23 +197,25 @@ fn run_upload(remote: &dyn Remote, upload: &Upload) -> Result<()> {
     if single && !upload.destination.ends_with('/') && !upload.keep_folder_name {
         return roots.iter().try_for_each(|root| remote.upload(root, &upload.destination));
     }
-    let mut folder = upload.destination.trim_end_matches('/').to_owned();
+    let mut dir = upload.destination.trim_end_matches('/').to_owned();
     if upload.keep_folder_name
         && let Some(name) = Path::new(&upload.source).file_name()
     {
-        folder = format!("{folder}/{}", name.to_string_lossy());
+        dir = format!("{dir}/{}", name.to_string_lossy());
     }
-    // Packer's file provisioner makes no folder ("the destination directory must already exist"), so neither do we: a template that
-    // works here must work there.
-    let there = if upload.destination == "/" { "/" } else { upload.destination.trim_end_matches('/') };
-    if remote.output(&format!("test -d {}", quote(there)), b"")?.code != 0 {
+    // Packer's file provisioner does not create the destination ("the destination directory must already exist"). Neither does this engine,
+    // so that a template that works with it works with Packer as well.
+    let destination = if upload.destination == "/" { "/" } else { upload.destination.trim_end_matches('/') };
+    if remote.output(&format!("test -d {}", quote(destination)), b"")?.code != 0 {
         return Err(Exit::Failed.error(
-            format_args!("{there} is no folder on the machine, and the file provisioner makes none"),
-            format_args!("make it in a step before: inline = [\"mkdir -p {there}\"]"),
+            format_args!(
+                "{destination} is not a directory on the machine, and the file provisioner does not create it"
+            ),
+            format_args!("create it in an earlier step: inline = [\"mkdir -p {destination}\"]"),
         ));
     }
-    remote.read(&format!("mkdir -p {}", quote(&folder)))?;
-    roots.iter().try_for_each(|root| remote.upload(root, &format!("{folder}/")))
+    remote.read(&format!("mkdir -p {}", quote(&dir)))?;
+    roots.iter().try_for_each(|root| remote.upload(root, &format!("{dir}/")))
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<()> {
@@ -236,28 +244,28 @@ fn run_local(step: &Step, local: &ShellLocal, options: &Options, events: &dyn Ob
         for (name, value) in &local.env {
             cmd = cmd.env(name, value);
         }
-        let mut said = Tail::default();
+        let mut output = Tail::default();
         let ended = cmd.stream(step.timeout, |stream, line| {
-            said.push(line);
+            output.push(line);
             events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
         })?;
         if ended != Ended::Code(0) {
-            return Err(failed(step, script, Some(ended), &said, &options.again, ""));
+            return Err(failed(step, script, Some(ended), &output, &options.again, ""));
         }
     }
     Ok(())
 }
 
-/// Waits for a person, who goes on by removing a file: standard input may be no terminal.
+/// Waits until the user deletes a file on the machine. Standard input is not used, because it may not be a terminal.
 fn breakpoint<M: Machine>(machine: &mut M, note: &str, disabled: bool, events: &dyn Observer) -> Result<()> {
     if disabled {
-        events.event(Event::Note { message: format!("breakpoint passed by (disable = true): {note}") });
+        events.event(Event::Note { message: format!("breakpoint skipped (disable = true): {note}") });
         return Ok(());
     }
     let flag = "/tmp/agent-ami-breakpoint";
     machine.remote().put(note.as_bytes(), flag, 0o644)?;
     let login = machine.remote().login_line();
-    let message = format!("breakpoint: {note}\nlook around: {login}\ngo on:       {login} rm {flag}");
+    let message = format!("breakpoint: {note}\nconnect:  {login}\ncontinue: {login} rm {flag}");
     events.event(Event::Note { message });
     while machine.remote().output(&format!("test -e {flag}"), b"")?.code == 0 {
         signals::pause(Duration::from_secs(1))?;

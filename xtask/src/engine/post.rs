@@ -1,4 +1,4 @@
-//! Post-processors: what a template asks for once the image is there. Works on the building host, knows no machine.
+//! The post-processors of a template. They run on this host after the image was made, and use no machine.
 
 use std::path::Path;
 
@@ -63,15 +63,15 @@ pub(super) fn run<C: Cloud>(
     Ok(())
 }
 
-/// Packer's manifest with one build more. It grows with every build, so `last_run_uuid` says which is the last
+/// Packer's manifest with another build appended. It has all earlier builds; `last_run_uuid` is the run of the last one
 /// (developer.hashicorp.com/packer/docs/post-processors/manifest).
 fn appended(before: Option<&str>, entry: Value, run: &str) -> Result<String> {
     let mut builds = match before {
         None => Vec::new(),
         Some(text) => {
             let manifest: Value = serde_json::from_str(text).map_err(|e| {
-                let message = format!("the manifest that is there cannot be read: {e}");
-                Exit::Failed.error(message, "move it away; the image itself is built")
+                let message = format!("the existing manifest cannot be parsed: {e}");
+                Exit::Failed.error(message, "rename or delete the file; the image itself is built")
             })?;
             manifest["builds"].as_array().cloned().unwrap_or_default()
         }
@@ -81,7 +81,7 @@ fn appended(before: Option<&str>, entry: Value, run: &str) -> Result<String> {
     Ok(format!("{manifest:#}\n"))
 }
 
-/// Packer's variables in the name of a checksum file.
+/// Replaces Packer's variables in the name of a checksum file.
 fn expanded(output: &str, recipe: &Recipe, kind: &str) -> String {
     let values = [
         (".BuildName", recipe.source.name.as_str()),
@@ -105,6 +105,6 @@ mod tests {
         let manifest: Value = serde_json::from_str(&second).unwrap();
         assert_eq!(manifest["builds"].as_array().unwrap().len(), 2);
         assert_eq!(manifest["last_run_uuid"], "run-2");
-        assert!(appended(Some("{"), json!({}), "run-3").is_err(), "a damaged manifest is not written over");
+        assert!(appended(Some("{"), json!({}), "run-3").is_err(), "a damaged manifest is not overwritten");
     }
 }

@@ -1,5 +1,4 @@
-//! Every text of an event, made fit to be shown: without sensitive values, and without characters by which a guest could command a
-//! terminal.
+//! Cleans the texts of events: removes sensitive values, and escapes characters with which a guest could control the terminal.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,13 +6,13 @@ use std::path::PathBuf;
 use super::{Document, Event, Events, Observer};
 use crate::sensitive;
 
-/// Cleans every event and passes it on. Stands before all others, so that nobody has to think of it.
+/// Cleans every event and passes it to the next observer. It is the first observer, so that no other one receives a text that is not clean.
 pub struct Cleaner {
     next: Events,
 }
 
 impl Cleaner {
-    /// In front of another observer.
+    /// Cleans events before `next` receives them.
     pub fn new(next: Events) -> Self {
         Self { next }
     }
@@ -25,32 +24,32 @@ impl Observer for Cleaner {
     }
 }
 
-/// The text without sensitive values, and with control characters written out: `\x1b[2J`.
+/// Returns the text without sensitive values and with escaped control characters: `\x1b[2J`.
 ///
-/// Those are the C0 and C1 sets (ECMA-48) but for line feed and tab, and the characters that change the direction of what follows
-/// (Unicode Standard Annex 9), with which a line can be made to look like another.
+/// Control characters are the C0 and C1 sets (ECMA-48) except line feed and tab, and the characters that change the direction of the
+/// following text (Unicode Standard Annex 9), with which one line can be disguised as another.
 pub fn text(text: &str) -> String {
     let text = sensitive::redacted(text);
-    if !text.contains(is_command) {
+    if !text.contains(is_control) {
         return text.into_owned();
     }
     let mut clean = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match c {
-            c if is_command(c) && u32::from(c) < 0x100 => _ = write!(clean, "\\x{:02x}", u32::from(c)),
-            c if is_command(c) => _ = write!(clean, "\\u{{{:x}}}", u32::from(c)),
+            c if is_control(c) && u32::from(c) < 0x100 => _ = write!(clean, "\\x{:02x}", u32::from(c)),
+            c if is_control(c) => _ = write!(clean, "\\u{{{:x}}}", u32::from(c)),
             c => clean.push(c),
         }
     }
     clean
 }
 
-fn is_command(c: char) -> bool {
+fn is_control(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t')
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The same for every text in a JSON value, names too.
+/// Cleans every text in a JSON value, including the names of fields.
 pub fn json(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
@@ -62,7 +61,7 @@ pub fn json(value: serde_json::Value) -> serde_json::Value {
 }
 
 impl Event {
-    /// The event with all its texts clean.
+    /// The event with all texts cleaned.
     #[must_use]
     pub fn clean(self) -> Self {
         let t = |inner: String| text(&inner);
@@ -77,8 +76,8 @@ impl Event {
                 Self::StepStarted { index, total, name: t(name), expected_seconds }
             }
             Self::StepOutput { name, stream, line } => Self::StepOutput { name: t(name), stream, line: t(line) },
-            Self::StepFinished { index, total, name, outcome, seconds } => {
-                Self::StepFinished { index, total, name: t(name), outcome, seconds }
+            Self::StepFinished { index, total, name, outcome, seconds, exit_code } => {
+                Self::StepFinished { index, total, name: t(name), outcome, seconds, exit_code }
             }
             Self::Progress { phase, message, fraction } => Self::Progress { phase, message: t(message), fraction },
             Self::Note { message } => Self::Note { message: t(message) },
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_commands_no_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(text("\x1b[2J\x1b]0;title\x07 ok\r"), "\\x1b[2J\\x1b]0;title\\x07 ok\\x0d");
         assert_eq!(text("\u{9b}31m and \u{202e}txt.exe"), "\\x9b31m and \\u{202e}txt.exe");
         assert_eq!(text("a\tb\nc ä →"), "a\tb\nc ä →");

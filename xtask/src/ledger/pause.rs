@@ -1,14 +1,14 @@
-//! Stopping at a call, so that a test can kill the process exactly there. Without the variable it costs a comparison.
+//! Stops the process at a call, so that a test can kill it there. Does nothing unless the environment variable is set.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Signal, getpid, kill_process};
 
-/// `before:3` stops the process when its third intent is written down and the call is not made yet, `after:3` when the call was made
-/// and its outcome is not written down. SIGSTOP, so that whoever set it can look and send what it likes.
+/// `before:3` stops the process when its third intent is written and the call is not yet made; `after:3` when the call is made and its
+/// outcome is not yet written. The process stops by SIGSTOP, so that the test can inspect it and send another signal.
 const VARIABLE: &str = "LEDGER_PAUSE_AT";
 
-/// Where to stop, if anywhere.
+/// The position at which to stop, and counters of the calls.
 #[derive(Debug, Default)]
 pub(super) struct Pause {
     at: Option<(bool, u64)>,
@@ -23,12 +23,12 @@ impl Pause {
         Self { at, ..Self::default() }
     }
 
-    /// An intent was written down.
+    /// Call it after an intent was written.
     pub(super) fn before(&self) {
         self.count(false, &self.intents);
     }
 
-    /// A call was made.
+    /// Call it before an outcome is written.
     pub(super) fn after(&self) {
         self.count(true, &self.outcomes);
     }
@@ -36,7 +36,7 @@ impl Pause {
     fn count(&self, after: bool, counter: &AtomicU64) {
         let n = counter.fetch_add(1, Ordering::SeqCst) + 1;
         if self.at == Some((after, n)) {
-            // It cannot fail on oneself.
+            // A signal to the own process cannot fail.
             let _ = kill_process(getpid(), Signal::STOP);
         }
     }

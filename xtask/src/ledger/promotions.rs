@@ -1,48 +1,49 @@
-//! What channels were pointed at: who, what, when, why. A promotion without an end was cut off in the middle.
+//! The history of channels: each promotion and rollback with its user, time and reason. One without an end was interrupted.
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use rusqlite::{Row, params};
 
 use super::{Ledger, now};
 use crate::error::Result;
 
-/// A channel made to point at an image.
+/// A change of the image that a channel points at.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Promotion {
-    /// The run that did it.
+    /// The run that made the change.
     pub run: String,
-    /// Where the run was at work.
+    /// The provider: `local` or `aws`.
     pub on: String,
     /// The channel.
     pub channel: String,
-    /// The image's name in ami.toml. A channel points at one image of each.
+    /// The image's name in ami.toml. A channel has one pointer for each such name.
     pub of: String,
     /// The account that owns the image; `None` where there are no accounts, and in rows that are older than this column.
     pub account: Option<String>,
-    /// Forward or back.
+    /// Promotion or rollback.
     pub kind: PromotionKind,
-    /// The image's name.
+    /// The name of the new image.
     pub image: String,
-    /// The name of the image that the channel pointed at before; empty if it pointed at none that is known.
-    pub instead_of: String,
-    /// Its version.
+    /// The name of the image that the channel pointed at before; `None` if it is unknown or there was none.
+    pub instead_of: Option<String>,
+    /// The version of the new image.
     pub version: String,
-    /// Its id in each region.
+    /// The id of the new image in each region.
     pub ids: BTreeMap<String, String>,
-    /// Who asked for it.
+    /// The user who ran the command.
     pub who: String,
-    /// Why, in a person's words; what was overridden and why.
+    /// The reason that the user gave, and what was overridden.
     pub why: String,
-    /// When it began, RFC 3339.
-    pub at: String,
-    /// When all was written and read back.
-    pub ended: Option<String>,
-    /// The run that moved the channel after this promotion was interrupted: it must not be finished any more.
+    /// When it began.
+    pub at: Timestamp,
+    /// When everything was written and read back.
+    pub ended: Option<Timestamp>,
+    /// The run that changed the channel after this promotion was interrupted. The promotion must not be finished any more.
     pub superseded: Option<String>,
 }
 
-/// Which way a channel was moved.
+/// The direction of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PromotionKind {
@@ -53,7 +54,7 @@ pub enum PromotionKind {
 }
 
 impl PromotionKind {
-    /// Its name in the journal and in tables.
+    /// Its name in the ledger and in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Promote => "promote",
@@ -63,19 +64,19 @@ impl PromotionKind {
 }
 
 impl Promotion {
-    /// True if it was interrupted and nothing has moved the channel since.
+    /// True if it was interrupted and the channel has not been changed since.
     pub fn is_half_done(&self) -> bool {
         self.ended.is_none() && self.superseded.is_none()
     }
 
-    /// True if it moves this channel of this image.
+    /// True if it is a change of this channel's pointer for the image `of`.
     pub fn moves(&self, channel: &str, of: &str) -> bool {
         self.channel == channel && self.of == of
     }
 }
 
 impl Ledger {
-    /// Writes down that a channel is about to be pointed elsewhere. The same run doing the same again goes on with what it began.
+    /// Writes the beginning of a change. Nothing is added if the run has begun the same change before and not ended it.
     pub fn begin_promotion(&self, promotion: &Promotion) -> Result<()> {
         let Promotion { run, channel, of, account, kind, image, instead_of, version, ids, who, why, at, .. } =
             promotion;
@@ -85,12 +86,25 @@ impl Ledger {
                 (run, channel, kind, image, version, ids, who, why, at, instead_of, kind_of_image, account)
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
              WHERE NOT EXISTS (SELECT 1 FROM promotion WHERE run = ?1 AND channel = ?2 AND image = ?4 AND ended IS NULL)",
-            params![run, channel, kind.name(), image, version, ids, who, why, at, instead_of, of, account],
+            params![
+                run,
+                channel,
+                kind.name(),
+                image,
+                version,
+                ids,
+                who,
+                why,
+                at.to_string(),
+                instead_of.as_deref().unwrap_or_default(),
+                of,
+                account
+            ],
         )
     }
 
-    /// Writes down that the channel points there now, in every region, and that earlier promotions of the same image in it, which were
-    /// interrupted, must not be finished any more.
+    /// Writes the end of a change: the channel points at the image in every region. Earlier changes of the same pointer that were
+    /// interrupted are marked as superseded, so that they are not finished any more.
     pub fn end_promotion(&self, run: &str, channel: &str, of: &str) -> Result<()> {
         self.write(
             "UPDATE promotion SET superseded = ?1
@@ -116,6 +130,13 @@ impl Ledger {
     }
 }
 
+/// A time of a row, which the ledger stores as text (RFC 3339).
+fn timestamp(column: usize, text: &str) -> rusqlite::Result<Timestamp> {
+    let wrong =
+        |e: jiff::Error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e));
+    text.parse().map_err(wrong)
+}
+
 fn promotion(row: &Row<'_>) -> rusqlite::Result<Promotion> {
     let (kind, ids): (String, String) = (row.get(3)?, row.get(6)?);
     let wrong =
@@ -126,13 +147,13 @@ fn promotion(row: &Row<'_>) -> rusqlite::Result<Promotion> {
         channel: row.get(2)?,
         kind: if kind == PromotionKind::Rollback.name() { PromotionKind::Rollback } else { PromotionKind::Promote },
         image: row.get(4)?,
-        instead_of: row.get(11)?,
+        instead_of: Some(row.get::<_, String>(11)?).filter(|name| !name.is_empty()),
         version: row.get(5)?,
         ids: serde_json::from_str(&ids).map_err(wrong)?,
         who: row.get(7)?,
         why: row.get(8)?,
-        at: row.get(9)?,
-        ended: row.get(10)?,
+        at: timestamp(9, &row.get::<_, String>(9)?)?,
+        ended: row.get::<_, Option<String>>(10)?.map(|text| timestamp(10, &text)).transpose()?,
         superseded: row.get(12)?,
         account: row.get(13)?,
         of: row.get(14)?,

@@ -1,4 +1,4 @@
-//! Tables, their versions, and what to do with a file that is not a journal any more.
+//! The tables of the ledger, their versions, and the handling of damaged files.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use fs_err as fs;
 use rusqlite::{Connection, ErrorCode};
 
-/// One batch for each version of the layout, in order; a journal of version n has seen the first n.
+/// The statements that upgrade the schema, one batch for each version. Version n is the result of the first n batches.
 const VERSIONS: &[&str] = &[
     "
     CREATE TABLE run (
@@ -71,14 +71,14 @@ const VERSIONS: &[&str] = &[
 ",
 ];
 
-/// Opens a journal and brings it to the newest layout.
+/// Opens a ledger and upgrades it to the newest schema version.
 pub(super) fn open(file: &Path) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(file)?;
-    // Command lines may hold what is nobody else's business. Where modes mean nothing, nothing is lost.
+    // Command lines are private. Errors are ignored, because some file systems have no modes.
     let _ = fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600));
-    // Commands run side by side; each writes a line at a time.
+    // Concurrent commands wait for each other's writes, which are one row each.
     connection.busy_timeout(Duration::from_secs(20))?;
-    // Readers do not wait for writers, and a line that was written survives power loss.
+    // WAL: readers do not wait for writers. FULL: a committed row survives a power loss.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -97,10 +97,10 @@ fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    // Somebody else may have been faster.
+    // Another process may have upgraded it in the meantime.
     let seen = version(&transaction)?;
     if seen > VERSIONS.len() {
-        let message = format!("its layout {seen} is newer than this program, which knows {}", VERSIONS.len());
+        let message = format!("its schema version {seen} is newer than version {} of this program", VERSIONS.len());
         return Err(rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
             Some(message),
@@ -118,26 +118,26 @@ fn damaged(outcome: &str) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(code, Some(outcome.to_owned()))
 }
 
-/// True if the file cannot be read as a journal, now or ever.
+/// True if the file is damaged, so that retrying cannot succeed.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
-/// Moves a damaged journal and its side files out of the way.
+/// Renames a damaged ledger and its WAL files. Returns the new path.
 pub(super) fn set_aside(file: &Path) -> std::io::Result<PathBuf> {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S-%3f");
-    let beside = |ending: &str| {
+    let with_suffix = |suffix: &str| {
         let mut name = file.as_os_str().to_owned();
-        name.push(ending);
+        name.push(suffix);
         PathBuf::from(name)
     };
-    let aside = beside(&format!(".damaged-{now}"));
+    let aside = with_suffix(&format!(".damaged-{now}"));
     fs::rename(file, &aside)?;
-    for ending in ["-wal", "-shm"] {
-        // A log that belongs to another file must not be replayed into the new one.
+    for suffix in ["-wal", "-shm"] {
+        // The write-ahead log of the old file must not be replayed into the new one.
         let mut to = aside.as_os_str().to_owned();
-        to.push(ending);
-        match fs::rename(beside(ending), to) {
+        to.push(suffix);
+        match fs::rename(with_suffix(suffix), to) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

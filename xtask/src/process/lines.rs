@@ -1,4 +1,4 @@
-//! Output by lines, of which a guest may write as many and as long ones as it likes.
+//! Reads output line by line. Lengths are limited, because a guest may write any number of lines of any length.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,19 +6,20 @@ use std::io::{BufRead, BufReader, Read};
 
 use super::TAIL;
 
-/// A longer line is cut: a guest that writes no line feed must not fill the memory. A smoke report, of some 20 KiB, is one line.
+/// Maximum length of a line in bytes; the rest is discarded. A guest that writes no line feed must not fill the memory. A smoke report of
+/// about 20 KiB is one line.
 const LINE: usize = 1 << 20;
-/// So much of a line an error carries.
+/// Maximum length in characters of a line in an error message.
 const TAIL_LINE: usize = 2000;
 
-/// The last lines of an output, however long it is.
+/// The last [`TAIL`] lines of an output.
 #[derive(Clone, Debug, Default)]
 pub struct Tail {
     lines: VecDeque<String>,
 }
 
 impl Tail {
-    /// Takes a line; the oldest goes.
+    /// Adds a line. Removes the oldest one if there are [`TAIL`] already.
     pub fn push(&mut self, line: &str) {
         if self.lines.len() == TAIL {
             self.lines.pop_front();
@@ -26,7 +27,7 @@ impl Tail {
         self.lines.push_back(line.chars().take(TAIL_LINE).collect());
     }
 
-    /// Forgets them all.
+    /// Removes all lines.
     pub fn clear(&mut self) {
         self.lines.clear();
     }
@@ -41,7 +42,7 @@ impl fmt::Display for Tail {
     }
 }
 
-/// Splits bytes into lines; `\r` ends one too, because that is how progress bars in the guest draw over themselves.
+/// Calls `each` for each line. Of a line with `\r`, with which progress bars overwrite themselves, only the last part is passed.
 pub(super) fn for_each_line(pipe: impl Read, mut each: impl FnMut(String)) {
     let mut reader = BufReader::new(pipe);
     let mut buffer = Vec::new();
@@ -53,7 +54,7 @@ pub(super) fn for_each_line(pipe: impl Read, mut each: impl FnMut(String)) {
     }
 }
 
-/// Reads up to the next line feed, but keeps no more than [`LINE`] bytes. False at the end.
+/// Reads up to the next line feed into `line`, at most [`LINE`] bytes; the rest is discarded. False at the end of the output.
 fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
     let mut read = false;
     loop {
@@ -67,8 +68,8 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<b
         read = true;
         let end = bytes.iter().position(|b| *b == b'\n').map(|at| at + 1);
         let part = &bytes[..end.unwrap_or(bytes.len())];
-        let room = LINE.saturating_sub(line.len());
-        line.extend_from_slice(&part[..room.min(part.len())]);
+        let capacity = LINE.saturating_sub(line.len());
+        line.extend_from_slice(&part[..capacity.min(part.len())]);
         let length = part.len();
         reader.consume(length);
         if end.is_some() {
@@ -88,15 +89,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_is_cut_and_the_next_is_whole() {
+    fn a_long_line_is_truncated_and_the_next_is_complete() {
         let mut bytes = vec![b'x'; 3 * LINE];
-        bytes.extend_from_slice(b"\nnext\rdrawn over\r\nlast");
+        bytes.extend_from_slice(b"\nnext\roverwritten\r\nlast");
         let lines = lines(&bytes);
-        assert_eq!((lines[0].len(), &lines[1..]), (LINE, &["drawn over".to_owned(), "last".to_owned()][..]));
+        assert_eq!((lines[0].len(), &lines[1..]), (LINE, &["overwritten".to_owned(), "last".to_owned()][..]));
     }
 
     #[test]
-    fn an_error_carries_the_last_lines_and_no_long_ones() {
+    fn a_tail_has_the_last_lines_truncated() {
         let mut tail = Tail::default();
         (0..1000).for_each(|n| tail.push(&format!("{n} {}", "y".repeat(10_000))));
         let text = tail.to_string();

@@ -1,5 +1,5 @@
-//! What is wrong, as GitHub shows it beside the code: workflow commands (docs.github.com, "Workflow commands for GitHub Actions").
-//! On standard error, which the runner reads as well, so that standard output stays what was asked for.
+//! Annotations of GitHub Actions for findings, failed checks, warnings and errors, by workflow commands (docs.github.com, "Workflow
+//! commands for GitHub Actions"). They are printed on standard error, which the runner reads as well, to keep standard output free of them.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::event::{Event, Events, Observer, Phase};
 
-/// Writes annotations and passes every event on.
+/// Prints annotations, and passes every event to the next observer.
 pub struct Annotations {
     tests: AtomicBool,
     next: Events,
 }
 
 impl Annotations {
-    /// In front of another observer.
+    /// Prints annotations before `next` receives the event.
     pub fn new(next: Events) -> Self {
         Self { tests: AtomicBool::new(false), next }
     }
@@ -22,7 +22,7 @@ impl Annotations {
 
 impl Observer for Annotations {
     fn event(&self, event: Event) {
-        // Only what the tests run is a command of ours that may have annotations; a step of a build is a guest.
+        // Only the test suite runs commands of this program, whose annotations are passed on. Steps of a build run in a guest.
         if let Event::PhaseStarted { phase, .. } = &event {
             self.tests.store(*phase == Phase::Test, Ordering::Relaxed);
         }
@@ -30,14 +30,14 @@ impl Observer for Annotations {
             line(&event).filter(|_| self.tests.load(Ordering::Relaxed) || !matches!(event, Event::StepOutput { .. }));
         self.next.event(event);
         if let Some(line) = line {
-            // A reader that went away is no reason to stop a build.
+            // A closed pipe must not stop a build.
             let _ = writeln!(std::io::stderr().lock(), "{line}");
         }
     }
 }
 
-/// Text in which the runner finds no command of its own: it takes every line that begins with `::` or `##[`, after blanks, for one
-/// (actions/runner, `ActionCommand.cs`), and `::set-output` of a guest would name another image.
+/// Changes lines that the runner would execute as a workflow command: those that begin with `::` or `##[` after optional whitespace
+/// (actions/runner, `ActionCommand.cs`). Otherwise a guest could print `::set-output` and replace the image's id.
 pub(super) fn inert(text: &str) -> Cow<'_, str> {
     let is_command = |line: &str| line.trim_start().starts_with("::") || line.trim_start().starts_with("##[");
     if !text.lines().any(is_command) {
@@ -49,7 +49,7 @@ pub(super) fn inert(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.split_inclusive('\n').map(inert).collect())
 }
 
-/// The workflow command for an event, if it is one that somebody must see.
+/// The annotation for an event, if it has one.
 fn line(event: &Event) -> Option<String> {
     match event {
         Event::Finding { severity, check, file, line, message, hint, .. } => {
@@ -62,7 +62,7 @@ fn line(event: &Event) -> Option<String> {
             Some(command("error", &[("title", format!("{name}, {pass}"))], message))
         }
         Event::Warning { message, hint } => Some(command("warning", &[], &format!("{message}\n{hint}"))),
-        // A command of ours that this one runs (`test` does) has told it already, behind a margin where the runner does not see it.
+        // An annotation of a command that `test` runs. The runner does not recognize it after the margin of a step's output.
         Event::StepOutput { line, .. } if line.starts_with("::error") || line.starts_with("::warning") => {
             Some(line.clone())
         }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_stands_at_its_line_and_nothing_in_it_ends_the_command() {
+    fn a_finding_has_its_line_and_its_texts_are_escaped() {
         let finding = Event::Finding {
             severity: "error".into(),
             check: "lock: a, b".into(),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_within_tells_is_told_and_no_other_command_of_the_runner() {
+    fn annotations_of_a_nested_command_are_passed_on_but_no_other_workflow_commands() {
         let output = |line: &str| Event::StepOutput {
             name: "pipeline".into(),
             stream: crate::event::Stream::Stderr,
@@ -114,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_commands_no_runner() {
+    fn workflow_commands_of_a_guest_are_made_inert() {
         let text = "fine\n  ::set-output name=ami_id::ami-evil\n##[add-path]/tmp\na::b\n";
         assert_eq!(inert(text), "fine\n  : :set-output name=ami_id::ami-evil\n# #[add-path]/tmp\na::b\n");
         assert!(matches!(inert("a::b"), Cow::Borrowed(_)));
     }
 
     #[test]
-    fn what_went_well_is_no_annotation() {
+    fn a_passed_check_has_no_annotation() {
         let check = |outcome: &str| Event::Check {
             pass: "first boot".into(),
             name: "ufw".into(),

@@ -1,11 +1,11 @@
-//! Boots side by side, as rows: what page and summary have in common.
+//! The table of boot times, which the page and the summary share.
 
 use smoke::boot::Boot;
 
-/// So many of the slowest units are shown.
+/// Number of slowest units of each boot that are shown.
 const UNITS: usize = 5;
 
-/// Rows of name and time in each boot: the parts of a boot, then the slowest units of any of them.
+/// The rows: a name, and its time in each boot. First the parts of a boot, then the slowest units of each boot.
 pub(super) fn table(boots: &[(&str, &Boot)]) -> Vec<(String, Vec<Option<f64>>)> {
     let parts: Vec<Vec<(&str, f64)>> = boots.iter().map(|(_, boot)| boot.parts()).collect();
     let units: Vec<Vec<(&str, f64)>> = boots
@@ -17,7 +17,7 @@ pub(super) fn table(boots: &[(&str, &Boot)]) -> Vec<(String, Vec<Option<f64>>)> 
     rows
 }
 
-/// A row for each name among the first `most` of any column.
+/// A row for each name that is among the first `most` of a column.
 fn rows(columns: &[Vec<(&str, f64)>], most: usize) -> Vec<(String, Vec<Option<f64>>)> {
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in columns.iter().flat_map(|column| column.iter().take(most)) {
@@ -29,7 +29,7 @@ fn rows(columns: &[Vec<(&str, f64)>], most: usize) -> Vec<(String, Vec<Option<f6
     names.iter().map(|name| ((*name).to_owned(), columns.iter().map(|c| time(c, *name)).collect())).collect()
 }
 
-/// A time in its cell.
+/// The text of a table cell.
 pub(super) fn time(seconds: Option<f64>) -> String {
     seconds.map_or("–".to_owned(), |seconds| format!("{seconds:.1} s"))
 }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_has_a_time_for_each_boot_that_knows_it() {
+    fn a_row_has_a_cell_for_each_boot() {
         let unit = |name: &str| Unit { name: name.to_owned(), seconds: 1.0 };
         let first = Boot { kernel: Some(6.1), slowest: vec![unit("cloud-init.service")], ..Boot::default() };
         let second =

@@ -1,4 +1,4 @@
-//! Events as lines for a person, with a progress line below them on a terminal.
+//! Prints events as lines of text. On a terminal there is a progress line below them.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
@@ -10,10 +10,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{annotations, clock, title};
 use crate::event::{Event, Observer, Outcome, Phase};
 
-/// How often a line says how far the work is where no terminal can redraw one.
+/// Time between two progress lines without a terminal.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// How much is told.
+/// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Warnings, diffs and the result.
@@ -24,7 +24,7 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// The reporter.
+/// Prints events as text on standard error, and documents on standard output.
 #[derive(Debug)]
 pub struct Human {
     verbosity: Verbosity,
@@ -42,7 +42,7 @@ struct State {
 }
 
 impl Human {
-    /// A reporter on standard error.
+    /// A reporter that shows a progress line if standard error is a terminal.
     pub fn new(verbosity: Verbosity) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let target = if terminal && verbosity > Verbosity::Quiet {
@@ -59,7 +59,7 @@ impl Human {
         Self { verbosity, terminal, on_runner: false, state: Mutex::new(state) }
     }
 
-    /// For a job of GitHub's, whose runner reads what is printed: a line of a guest's must not be one of its commands.
+    /// Makes workflow commands in texts inert, for jobs of GitHub Actions: the runner would execute those that a guest prints.
     #[must_use]
     pub fn on_runner(self) -> Self {
         Self { on_runner: true, ..self }
@@ -75,7 +75,7 @@ impl Human {
 
     fn line(&self, state: &State, text: &str) {
         state.bar.suspend(|| {
-            // A reader that went away is no reason to stop a build.
+            // A closed pipe must not stop a build.
             let _ = writeln!(std::io::stderr().lock(), "{}", self.shown(text));
         });
     }
@@ -96,7 +96,7 @@ impl Human {
         state.bar.set_message(String::new());
     }
 
-    /// Work goes on: redraw the progress line, or say so now and then.
+    /// Redraws the progress line; without a terminal, prints one from time to time.
     fn progress(&self, state: &mut State, detail: &str) {
         let text = format!("{} [{}] {detail}", state.doing, clock(state.since.elapsed().as_secs_f64()));
         if self.terminal {
@@ -135,13 +135,13 @@ impl Observer for Human {
     fn event(&self, event: Event) {
         let mut guard = self.state();
         let state = &mut *guard;
-        let tells = self.verbosity > Verbosity::Quiet;
+        let not_quiet = self.verbosity > Verbosity::Quiet;
         match event {
             Event::RunStarted { run, .. } if self.verbosity == Verbosity::Verbose => {
                 self.line(state, &format!("run {run}"));
             }
             Event::PhaseStarted { phase, subject } => {
-                if tells && !self.terminal {
+                if not_quiet && !self.terminal {
                     self.line(state, format!("→ {} {subject}", title(phase)).trim_end());
                 }
                 self.begin(state, format!("{} {subject}", title(phase)).trim_end().to_owned());
@@ -160,7 +160,7 @@ impl Observer for Human {
                     self.progress(state, &line);
                 }
             }
-            Event::StepFinished { index, total, name, outcome, seconds } => {
+            Event::StepFinished { index, total, name, outcome, seconds, .. } => {
                 self.step_finished(state, (index, total), &name, outcome, seconds);
             }
             Event::Progress { message, fraction, .. } => {
@@ -168,7 +168,7 @@ impl Observer for Human {
                     fraction.filter(|f| f.1 > 0).map_or(String::new(), |(done, all)| format!(" {}%", done * 100 / all));
                 self.progress(state, &format!("{message}{share}"));
             }
-            Event::Note { message } if tells => self.line(state, &format!("  {}", message.replace('\n', "\n  "))),
+            Event::Note { message } if not_quiet => self.line(state, &format!("  {}", message.replace('\n', "\n  "))),
             Event::Warning { message, hint } => self.line(state, &format!("warning: {message}\n  help: {hint}")),
             Event::Finding { severity, check, file, line, column, message, hint } => {
                 let place = file.map_or(String::new(), |f| {

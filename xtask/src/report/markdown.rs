@@ -1,4 +1,4 @@
-//! A story as GitHub-flavoured Markdown, for a job's summary (docs.github.com, "Adding a job summary").
+//! Renders a run report as GitHub Flavored Markdown, for the summary of a job (docs.github.com, "Adding a job summary").
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,12 @@ use crate::event::Outcome;
 use crate::run_report::{Episode, RunReport, Since};
 use crate::stage::smoke::Record;
 
-/// GitHub takes 1 MiB a step; what is longer is refused whole.
-const MOST: usize = 900_000;
-/// So many changed packages are listed; the rest is counted.
+/// Size limit in bytes. GitHub accepts 1 MiB per step, and refuses a longer summary completely.
+const SIZE_LIMIT: usize = 900_000;
+/// The most changed packages that are listed; the others are counted.
 const PACKAGES: usize = 100;
 
-/// Renders a story. Nothing if there is nothing to tell.
+/// Renders a run report. The text is empty if the command succeeded without phases, findings and output.
 pub fn render(run_report: &RunReport) -> String {
     let empty = run_report.phases.is_empty() && run_report.documents.is_empty() && run_report.findings.is_empty();
     if empty && run_report.well() {
@@ -26,7 +26,7 @@ pub fn render(run_report: &RunReport) -> String {
     if let Some(since) = &run_report.about.since {
         changes(&mut text, since);
     }
-    complaints(&mut text, run_report);
+    problems(&mut text, run_report);
     phases(&mut text, &run_report.phases);
     for (kind, document) in &run_report.documents {
         let _ = writeln!(text, "<details open><summary>{}</summary>\n\n{}</details>\n", cell(kind), fenced(document));
@@ -39,10 +39,10 @@ pub fn render(run_report: &RunReport) -> String {
             fenced(diff)
         );
     }
-    if text.len() > MOST {
-        let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    if text.len() > SIZE_LIMIT {
+        let end = (0..=SIZE_LIMIT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
-        text.push_str("\n\n… and more: see the job's log\n");
+        text.push_str("\n\n… truncated; see the job's log\n");
     }
     text
 }
@@ -94,7 +94,7 @@ fn images(text: &mut String, run_report: &RunReport) {
     boots(text, run_report);
 }
 
-/// How long the boots took: one column a boot, one row a part.
+/// The boot times: one column for each boot, one row for each part of it.
 fn boots(text: &mut String, run_report: &RunReport) {
     let boots: Vec<(&str, &Boot)> = run_report.about.smoke.iter().flat_map(Record::boots).collect();
     if boots.is_empty() {
@@ -116,7 +116,7 @@ fn changes(text: &mut String, since: &Since) {
     let rows: Vec<_> =
         few.iter().flat_map(|(kind, changes)| changes.iter().map(move |change| (kind, change))).collect();
     if rows.is_empty() && difference.packages.is_empty() {
-        let _ = writeln!(text, "Nothing in it differs.\n");
+        let _ = writeln!(text, "No differences.\n");
         return;
     }
     if !rows.is_empty() {
@@ -139,15 +139,15 @@ fn changes(text: &mut String, since: &Since) {
     text.push('\n');
 }
 
-fn complaints(text: &mut String, run_report: &RunReport) {
+fn problems(text: &mut String, run_report: &RunReport) {
     let failed = run_report.checks.iter().filter(|check| check.outcome != "pass");
     let failed = failed
         .map(|c| format!("**{}** ({}, {}): {}", cell(&c.name), cell(&c.pass), cell(&c.outcome), cell(&c.message)));
     let findings = run_report.findings.iter().map(|finding| cell(finding));
     let warnings = run_report.warnings.iter().map(|(message, hint)| format!("{} ({})", cell(message), cell(hint)));
     let all: Vec<String> = failed.chain(findings).chain(warnings).collect();
-    for complaint in &all {
-        let _ = writeln!(text, "- {complaint}");
+    for problem in &all {
+        let _ = writeln!(text, "- {problem}");
     }
     if !all.is_empty() {
         text.push('\n');
@@ -195,12 +195,12 @@ fn mark(outcome: Option<Outcome>) -> &'static str {
     }
 }
 
-/// One side of a change; nothing is a dash.
+/// One side of a change: the version, or a dash.
 fn side(version: &Option<String>) -> String {
     version.as_deref().map_or("–".to_owned(), cell)
 }
 
-/// Text that stays in its cell and is nothing but text.
+/// Escapes text for a table cell, so that it cannot end the cell and contains no markup.
 fn cell(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -216,11 +216,11 @@ fn cell(text: &str) -> String {
             c => safe.push(c),
         }
     }
-    // GitHub makes a link of whatever looks like one.
+    // GitHub turns text that looks like a URL into a link.
     safe.replace("://", "&#58;//").replace("www.", "www&#46;")
 }
 
-/// A code block that its text cannot end.
+/// A code block with a fence that is longer than any in its text.
 fn fenced(text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);

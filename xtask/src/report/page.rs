@@ -1,4 +1,4 @@
-//! A story as one HTML file that needs no network and runs no script: what a person opens after a release.
+//! Renders a run report as one HTML file without scripts and external resources.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use smoke::boot::Boot;
@@ -9,15 +9,14 @@ use crate::event::Outcome;
 use crate::run_report::{CheckResult, Episode, RunReport, Since, Step};
 use crate::stage::smoke::Record;
 
-/// The page's style.
 const STYLE: &str = include_str!("page/style.css");
 
-/// Renders a story.
+/// Renders a run report as an HTML page.
 pub fn render(run_report: &RunReport) -> String {
     let outcome = match &run_report.end {
         Some(end) if end.exit == 0 => ("well", "done"),
         Some(_) => ("bad", "failed"),
-        None => ("bad", "cut off"),
+        None => ("bad", "interrupted"),
     };
     let page = html! {
         (DOCTYPE)
@@ -25,14 +24,14 @@ pub fn render(run_report: &RunReport) -> String {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                // Whatever a log line holds: nothing is run and nothing is fetched.
+                // Texts in the report come from guests and tools; the policy forbids scripts and external resources.
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
                 title { (run_report.title()) ": " (outcome.1) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 (head(run_report, outcome))
-                (complaints(run_report))
+                (problems(run_report))
                 (regions(run_report))
                 (timeline(run_report))
                 (boots(run_report))
@@ -76,15 +75,15 @@ fn fact(name: &str, value: &str) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }
 
-/// What went wrong and what should be changed, before anything else.
-fn complaints(run_report: &RunReport) -> Markup {
+/// The error, failed checks, findings and warnings, at the top of the page.
+fn problems(run_report: &RunReport) -> Markup {
     let end = run_report.end.as_ref().filter(|end| end.exit != 0);
     let failed: Vec<&CheckResult> = run_report.checks.iter().filter(|c| c.outcome != "pass").collect();
     if end.is_none() && failed.is_empty() && run_report.warnings.is_empty() && run_report.findings.is_empty() {
         return html! {};
     }
     html! {
-        section.complaints {
+        section.problems {
             @if let Some(end) = end { h2 { "Exit code " (end.exit) } pre { (end.summary) } }
             ul {
                 @for check in failed {
@@ -105,7 +104,7 @@ fn regions(run_report: &RunReport) -> Markup {
         section {
             h2 { "Regions" }
             table {
-                tr { th { "region" } th { "image" } th { "copied from" } th { "made" } }
+                tr { th { "region" } th { "image" } th { "copied from" } th { "created" } }
                 @for image in &run_report.about.images {
                     tr {
                         td { (image.region) }
@@ -144,10 +143,10 @@ fn step_row(step: &Step, whole: f64) -> Markup {
 fn row(name: &str, at: f64, seconds: f64, outcome: Option<Outcome>, whole: f64, kind: &str, summary: &str) -> Markup {
     let (class, time) = match outcome {
         Some(Outcome::Done) => ("ran", clock(seconds)),
-        // What took a moment to find there is cached all the same; a phase says in its summary what was there.
+        // The time to find a cached result is not shown.
         Some(Outcome::UpToDate) => ("cached", "cached".to_owned()),
         Some(Outcome::Failed) => ("failed", clock(seconds)),
-        None => ("failed", "cut off".to_owned()),
+        None => ("failed", "interrupted".to_owned()),
     };
     let share = |part: f64| (part / whole * 100.0).clamp(0.0, 100.0);
     let place = format!("left:{:.2}%;width:{:.2}%", share(at), share(seconds).max(0.15));
@@ -160,12 +159,12 @@ fn row(name: &str, at: f64, seconds: f64, outcome: Option<Outcome>, whole: f64, 
     }
 }
 
-/// The phase and what it works on.
+/// A phase with its subject.
 fn subject_line(phase: &Episode) -> String {
     format!("{} {}", title(phase.phase), phase.subject).trim_end().to_owned()
 }
 
-/// How long the boots took: one column a boot, one row a part.
+/// The boot times: one column for each boot, one row for each part of it.
 fn boots(run_report: &RunReport) -> Markup {
     let boots: Vec<(&str, &Boot)> = run_report.about.smoke.iter().flat_map(Record::boots).collect();
     if boots.is_empty() {
@@ -182,7 +181,7 @@ fn boots(run_report: &RunReport) -> Markup {
             @let chains = boots.iter().filter(|(_, boot)| !boot.ssh_chain.is_empty());
             @for (pass, boot) in chains {
                 details {
-                    summary { "what sshd waited for, " (pass) }
+                    summary { "units that sshd waited for, " (pass) }
                     table {
                         tr { th { "unit" } th { "active after" } th { "took" } }
                         @for link in &boot.ssh_chain {
@@ -211,9 +210,9 @@ fn checks(run_report: &RunReport) -> Markup {
         section {
             h2 { "Smoke test" }
             details open[failed > 0] {
-                summary { (rows.len()) " checks in " (passes.len()) " boots, " (failed) " not passed" }
+                summary { (rows.len()) " checks in " (passes.len()) " passes, " (failed) " not passed" }
                 table {
-                    tr { th { "check" } @for pass in &passes { th { (pass) } } th { "what was found" } }
+                    tr { th { "check" } @for pass in &passes { th { (pass) } } th { "message" } }
                     @for (name, outcomes) in &rows {
                         tr {
                             td { (name) }
@@ -240,7 +239,7 @@ fn changes(since: &Since) -> Markup {
         section {
             h2 { "Since " (since.name) }
             @if difference.system.is_empty() && difference.tools.is_empty() && difference.packages.is_empty() {
-                p { "Nothing in it differs." }
+                p { "No differences." }
             } @else {
                 ul { @for (level, why) in &since.reasons { li { strong { (level.name()) } " " (why) } } }
                 (table("system", &difference.system))

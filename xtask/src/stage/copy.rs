@@ -1,15 +1,15 @@
-//! Copy: the image goes to the other regions; what a region has already is not copied again.
+//! Copies an image and its documents to other regions. A region that already has a copy keeps it.
 
 use crate::cloud::{Cloud, Copied, Fraction, Image};
 use crate::contents::{MANIFEST, SBOM};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase};
 
-/// The documents that travel with an image.
+/// The documents that are copied with an image.
 const DOCUMENTS: [&str; 3] = [super::smoke::DOCUMENT, MANIFEST, SBOM];
 
-/// Copies an image to `regions` and returns it in every region, its own first. Every region is tried; the error names those
-/// that failed and the copies that were made. A failure in one of `best_effort` is a warning.
+/// Copies an image to `regions` and returns the image and its copies, the image first. All regions are tried; the error names those
+/// that failed and the copies that exist. A failure in a region of `best_effort` is a warning.
 pub fn run<C: Cloud>(
     cloud: &C,
     image: &Image,
@@ -23,7 +23,7 @@ pub fn run<C: Cloud>(
     for region in &targets {
         events.event(Event::PhaseStarted { phase: Phase::Copy, subject: region.clone() });
     }
-    let told = |region: &str, what: &str, fraction: Fraction| {
+    let on_progress = |region: &str, what: &str, fraction: Fraction| {
         let message = format!("{region}: copying {}: {what}", image.name);
         events.event(Event::Progress { phase: Phase::Copy, message, fraction });
     };
@@ -47,21 +47,21 @@ pub fn run<C: Cloud>(
             Ok((copy, _)) => everywhere.push(copy),
             Err(error) if error.exit() == Exit::Interrupted => return Err(error),
             Err(error) if best_effort.contains(&region) => events.event(Event::Warning {
-                message: format!("{} was not copied to {region}, which may fail: {error}", image.id),
-                hint: format!("`cargo xtask ami copy {} --region {region}` tries again", image.id),
+                message: format!("{} was not copied to {region}, a best-effort region: {error}", image.id),
+                hint: format!("run `cargo xtask ami copy {} --region {region}` to try again", image.id),
             }),
             Err(error) => failed.push((region, error)),
         }
         Ok(())
     };
-    cloud.copy(image, &targets, &told, &mut done)?;
+    cloud.copy(image, &targets, &on_progress, &mut done)?;
     match failed.len() {
         0 => Ok(everywhere),
         _ => {
             let names: Vec<&str> = failed.iter().map(|(region, _)| region.as_str()).collect();
             let made: Vec<String> = everywhere.iter().map(|i| format!("{} in {}", i.id, i.region)).collect();
             let message =
-                format!("{} could not be copied to {}; there are {}", image.id, names.join(", "), made.join(", "));
+                format!("{} was not copied to {}; it exists as {}", image.id, names.join(", "), made.join(", "));
             let (_, first) = failed.swap_remove(0);
             Err(first.context(message))
         }

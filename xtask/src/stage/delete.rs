@@ -1,10 +1,10 @@
-//! Deletion of one image, and what may refer to it.
+//! Deletes one image, and finds what refers to it.
 
 use crate::channel::{self, Target};
 use crate::cloud::{Cloud, Image, ImageId};
 use crate::error::Result;
 
-/// What refers to an image: channels, parameters, instances, launch templates.
+/// Everything that refers to an image: channels, parameters, instances, launch templates.
 pub fn users<C: Cloud>(cloud: &C, targets: &[Target], image: &Image) -> Result<Vec<String>> {
     let mut users = cloud.users(image)?;
     users.extend(references(cloud, targets, &image.region, &image.id)?);
@@ -17,8 +17,7 @@ pub fn references<C: Cloud>(cloud: &C, targets: &[Target], region: &str, id: &Im
     Ok(all.get(id).cloned().unwrap_or_default())
 }
 
-/// Deletes the parameters that name an image's version, then the image. A process that is killed in between leaves an image that can still be
-/// deleted.
+/// Deletes the parameters of the image's version, then the image. If the process is killed in between, the image can still be deleted.
 pub fn delete<C: Cloud>(cloud: &C, targets: &[Target], image: &Image) -> Result<()> {
     channel::forget(cloud, targets, image)?;
     cloud.delete(image)

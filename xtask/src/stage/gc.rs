@@ -1,4 +1,4 @@
-//! Retirement: which images and leftovers go, which stay, and why. Pure: facts come in, decisions with reasons go out.
+//! Decides which images are deprecated, disabled or removed, which orphaned resources are removed, and why. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,87 +9,87 @@ use crate::cloud::{Image, Kind, Orphan};
 
 pub mod layers;
 
-/// What ami.toml says below `[retention]`.
+/// The settings below `[retention]` in ami.toml.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// How long an image is kept after it was replaced.
     pub keep: SignedDuration,
-    /// How long an image is deprecated before it is disabled.
+    /// How long an image is deprecated before it is disabled or removed.
     pub deprecated: SignedDuration,
-    /// How long an image is disabled before it goes; `None` where images cannot be disabled, or are not to be.
+    /// How long an image is disabled before it is removed; `None` if images are not disabled.
     pub disabled: Option<SignedDuration>,
-    /// How many versions of an image are kept whatever their age.
+    /// How many versions of an image are kept regardless of their age.
     pub keep_last: usize,
-    /// How many things are removed at once, at most.
+    /// The most removals of one plan.
     pub max_removals: usize,
-    /// How long something temporary is left alone when nobody knows its run.
+    /// How long a resource without an expiry is kept if its run is unknown.
     pub grace: SignedDuration,
 }
 
-/// What is known.
+/// What the decisions depend on, apart from the policy and the time.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// All images, of all regions.
     pub images: Vec<Image>,
-    /// By image id, who refers to it: channels, instances, launch templates.
+    /// By image id, everything that refers to the image: channels, instances, launch templates.
     pub users: BTreeMap<String, Vec<String>>,
-    /// By image name, why it is under quarantine.
+    /// By image name, the reason of its quarantine.
     pub quarantined: BTreeMap<String, String>,
-    /// By image name, when a channel last pointed at it; RFC 3339, the channel.
+    /// By image name, the channels that were pointed at the image, and when.
     pub promoted: BTreeMap<String, Vec<(String, Timestamp)>>,
-    /// By image id, since when it has been deprecated.
+    /// By image id, since when the image has been deprecated.
     pub deprecated: BTreeMap<String, Timestamp>,
-    /// By image id, since when it has been disabled.
+    /// By image id, since when the image has been disabled.
     pub disabled: BTreeMap<String, Timestamp>,
-    /// What runs left.
+    /// Resources of runs that are not part of a finished image.
     pub orphans: Vec<Orphan>,
-    /// Runs that are under way, here or, as far as one can tell, elsewhere.
+    /// The runs whose process is alive.
     pub living: BTreeSet<String>,
-    /// Runs that this machine's ledger knows.
+    /// The other runs in this machine's ledger.
     pub known: BTreeSet<String>,
 }
 
-/// What is to be done with one thing.
+/// What happens to an image, a layer or an orphaned resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// It stays.
+    /// It is kept.
     Keep,
-    /// An image that nobody should start with any more; those who do still can.
+    /// The image is marked as deprecated. Instances of it can still be launched.
     Deprecate,
-    /// An image that nobody can start any more, until somebody enables it again.
+    /// The image is disabled. No instance of it can be launched until it is enabled again.
     Disable,
-    /// It goes.
+    /// It is removed.
     Remove,
 }
 
-/// A decision about one thing.
+/// The decision about an image, a layer or an orphaned resource.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Decision {
-    /// What is to be done.
+    /// What happens to it.
     pub action: Action,
-    /// `image`, `layer`, or what kind of leftover.
+    /// `image`, `layer`, or the kind of orphaned resource.
     pub what: &'static str,
     /// Its id.
     pub id: String,
     /// Its region.
     pub region: String,
-    /// The image's name, the layer's step, or the run that left it.
+    /// The image's name, the layer's step, or the run that the resource belongs to.
     pub of: String,
-    /// Why.
+    /// The reason for the action, for display.
     pub reason: String,
-    /// US dollars a month, where a price is known.
+    /// Its cost in US dollars per month, if a price is known.
     pub monthly: Option<f64>,
-    /// How large it is, where that is known.
+    /// Its size, if known.
     pub bytes: Option<u64>,
 }
 
-/// US dollars a GiB and month of a snapshot (Amazon EBS pricing, standard tier, us-east-1; most regions are dearer).
+/// US dollars per GiB and month of a snapshot (Amazon EBS pricing, standard tier, us-east-1; most regions cost more).
 const SNAPSHOT: f64 = 0.05;
-/// Of a gp3 volume (the same page).
+/// US dollars per GiB and month of a gp3 volume (Amazon EBS pricing, us-east-1).
 const VOLUME: f64 = 0.08;
 
-/// Decides about everything. `local` images cost disk, not money.
+/// Decides about all images and orphaned resources. `local` is true for a provider whose storage costs no money.
 pub fn plan(facts: &Facts, policy: &Policy, now: Timestamp, local: bool) -> Vec<Decision> {
     let mut decisions: Vec<Decision> = facts.images.iter().map(|i| image(facts, policy, i, now, local)).collect();
     decisions.extend(facts.orphans.iter().map(|l| orphan(facts, policy, l, now, local)));
@@ -100,7 +100,7 @@ pub fn plan(facts: &Facts, policy: &Policy, now: Timestamp, local: bool) -> Vec<
             None => {
                 decision.action = Action::Keep;
                 decision.reason = format!(
-                    "no more than {} removals at once (max_removals); next time: {}",
+                    "at most {} removals per command (max_removals); next time: {}",
                     policy.max_removals, decision.reason
                 );
             }
@@ -111,7 +111,7 @@ pub fn plan(facts: &Facts, policy: &Policy, now: Timestamp, local: bool) -> Vec<
 
 fn image(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp, local: bool) -> Decision {
     let (action, reason) = decide(facts, policy, image, now);
-    // What a snapshot really holds is not told by EC2; this is the most it can be.
+    // EC2 does not report how much data a snapshot has; the size of the disk is its upper bound.
     let gib = image.disk_bytes as f64 / f64::from(1 << 30);
     Decision {
         action,
@@ -127,7 +127,7 @@ fn image(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp, local: b
 
 fn decide(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp) -> (Action, String) {
     let keep = |reason: String| (Action::Keep, reason);
-    // One region's user keeps the copies of the others too: a channel moves all of them together.
+    // A user of one copy keeps all copies: a channel moves them together.
     let family = || facts.images.iter().filter(|i| i.name == image.name);
     let users: BTreeSet<&str> =
         family().flat_map(|i| facts.users.get(&i.id.0).into_iter().flatten()).map(String::as_str).collect();
@@ -135,17 +135,17 @@ fn decide(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp) -> (Act
         return keep(format!("in use: {}", users.into_iter().collect::<Vec<_>>().join(", ")));
     }
     if let Some(why) = facts.quarantined.get(&image.name) {
-        return keep(format!("under quarantine ({why}): delete it by name when nobody needs it to look at"));
+        return keep(format!("quarantined ({why}): delete it by name when it is not needed any more"));
     }
     if family().any(|i| facts.living.contains(&i.run)) {
-        return keep(format!("{} is under way", image.run));
+        return keep(format!("{} is still running", image.run));
     }
     let newer = newer(facts, image);
     if newer.len() < policy.keep_last {
         return keep(format!("one of the last {} of {}", policy.keep_last, image.image));
     }
     let Some(replaced) = replaced(facts, image, &newer) else {
-        return keep("nothing has replaced it".to_owned());
+        return keep("no image has replaced it".to_owned());
     };
     let age = now.duration_since(replaced);
     let days = policy.keep.as_hours() / 24;
@@ -153,46 +153,44 @@ fn decide(facts: &Facts, policy: &Policy, image: &Image, now: Timestamp) -> (Act
         return keep(format!("replaced {} days ago, kept for {days}", age.as_hours() / 24));
     }
     let (age, notice) = (age.as_hours() / 24, policy.deprecated.as_hours() / 24);
-    let next = if policy.disabled.is_some() { "is disabled" } else { "goes" };
+    let next = if policy.disabled.is_some() { "disabled" } else { "removed" };
     let Some(since) = facts.deprecated.get(&image.id.0) else {
-        let reason = format!("replaced {age} days ago; it {next} when it has been deprecated for {notice} days");
+        let reason = format!("replaced {age} days ago; {next} after {notice} days of deprecation");
         return (Action::Deprecate, reason);
     };
     if now.duration_since(*since) < policy.deprecated {
-        return keep(format!("deprecated since {since}, it {next} after {notice} days"));
+        return keep(format!("deprecated since {since}; {next} after {notice} days"));
     }
     let Some(disabled) = policy.disabled else {
-        let reason = format!("replaced {age} days ago, deprecated for {notice} and more, nobody refers to it");
+        let reason = format!("replaced {age} days ago, deprecated for at least {notice} days, not in use");
         return (Action::Remove, reason);
     };
     let rest = disabled.as_hours() / 24;
     match facts.disabled.get(&image.id.0) {
         None => (
             Action::Disable,
-            format!("deprecated for {notice} days and more; it goes when it has been disabled for {rest} days"),
+            format!("deprecated for at least {notice} days; removed after {rest} days of being disabled"),
         ),
         Some(since) if now.duration_since(*since) < disabled => {
-            keep(format!("disabled since {since}, it goes after {rest} days"))
+            keep(format!("disabled since {since}; removed after {rest} days"))
         }
-        Some(_) => {
-            (Action::Remove, format!("replaced {age} days ago, disabled for {rest} days and more, nobody refers to it"))
-        }
+        Some(_) => (Action::Remove, format!("replaced {age} days ago, disabled for at least {rest} days, not in use")),
     }
 }
 
-/// True for two images of one image of ami.toml, for one architecture; an old record does not say for which.
+/// True if both images were built from one image of ami.toml and for one architecture. Old records have no architecture; they match any.
 fn same_kind(one: &Image, other: &Image) -> bool {
     one.image == other.image && (one.arch == other.arch || one.arch.is_none() || other.arch.is_none())
 }
 
-/// The names of newer images of the same kind, with the time of their making.
+/// The names of newer images of the same kind, with the creation time of their first copy.
 fn newer<'a>(facts: &'a Facts, image: &Image) -> BTreeMap<&'a str, Timestamp> {
     let made = |i: &Image| i.created.parse::<Timestamp>().ok();
     let mine = facts.images.iter().filter(|i| i.name == image.name).filter_map(made).min();
     let others = facts.images.iter().filter(|i| same_kind(i, image) && i.name != image.name);
     let mut newer = BTreeMap::new();
     for (other, at) in others.filter_map(|i| Some((i, made(i)?))) {
-        // An image of which nobody knows when it was made is older than none.
+        // An image without a creation time is not replaced by any.
         if mine.is_some_and(|mine| at > mine) {
             let first = newer.entry(other.name.as_str()).or_insert(at);
             *first = at.min(*first);
@@ -201,7 +199,8 @@ fn newer<'a>(facts: &'a Facts, image: &Image) -> BTreeMap<&'a str, Timestamp> {
     newer
 }
 
-/// When an image was replaced: in the last of the channels that pointed at it, or, if none did, by the next one that was made.
+/// When an image was replaced: when the last of its channels was pointed at another image, or, if it was in no channel, when the next image
+/// was created.
 fn replaced(facts: &Facts, image: &Image, newer: &BTreeMap<&str, Timestamp>) -> Option<Timestamp> {
     let Some(promoted) = facts.promoted.get(&image.name).filter(|p| !p.is_empty()) else {
         return newer.values().min().copied();
@@ -219,15 +218,15 @@ fn orphan(facts: &Facts, policy: &Policy, orphan: &Orphan, now: Timestamp, local
     let run = orphan.run.clone().unwrap_or_default();
     let expired = orphan.expires.as_deref().and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at < now);
     let (action, reason) = if facts.living.contains(&run) {
-        (Action::Keep, format!("{run} is under way"))
+        (Action::Keep, format!("{run} is still running"))
     } else if facts.known.contains(&run) {
-        (Action::Remove, format!("{run} is over and left it"))
+        (Action::Remove, format!("{run} has ended"))
     } else if expired {
-        (Action::Remove, "its time is over".to_owned())
+        (Action::Remove, "expired".to_owned())
     } else if orphan.expires.is_none() && began(&run).is_some_and(|at| now.duration_since(at) > policy.grace) {
         (Action::Remove, format!("{run} began more than {} hours ago", policy.grace.as_hours()))
     } else {
-        (Action::Keep, "another machine's run may still need it".to_owned())
+        (Action::Keep, "a run on another machine may still use it".to_owned())
     };
     let price = match orphan.kind {
         Kind::Volume => Some(VOLUME),
@@ -248,7 +247,7 @@ fn orphan(facts: &Facts, policy: &Policy, orphan: &Orphan, now: Timestamp, local
     }
 }
 
-/// When a run began, as its id tells: `run-20261121-100000-abcdef`.
+/// When a run began. A run's id contains it: `run-20261121-100000-abcdef`.
 fn began(run: &str) -> Option<Timestamp> {
     let digits: String = run.strip_prefix("run-")?.chars().take(15).collect();
     let at = jiff::civil::DateTime::strptime("%Y%m%d-%H%M%S", digits).ok()?;
@@ -315,24 +314,24 @@ mod tests {
     }
 
     #[test]
-    fn where_images_can_be_disabled_one_is_before_it_goes() {
+    fn an_image_is_disabled_before_it_is_removed_if_the_policy_has_that() {
         let policy = Policy { disabled: Some(SignedDuration::from_hours(3 * 24)), ..POLICY };
         let first = |facts: &Facts, on: i64| {
             let decision = plan(facts, &policy, day(on), false).swap_remove(0);
             (decision.action, decision.reason)
         };
         let mut facts = facts();
-        assert!(first(&facts, 41).1.ends_with("it is disabled when it has been deprecated for 7 days"));
+        assert!(first(&facts, 41).1.ends_with("disabled after 7 days of deprecation"));
         facts.deprecated.insert("ami-v1".to_owned(), day(41));
         assert_eq!(first(&facts, 47).0, Action::Keep);
         assert_eq!(first(&facts, 48).0, Action::Disable);
         facts.disabled.insert("ami-v1".to_owned(), day(48));
-        assert_eq!(first(&facts, 50), (Action::Keep, format!("disabled since {}, it goes after 3 days", day(48))));
+        assert_eq!(first(&facts, 50), (Action::Keep, format!("disabled since {}; removed after 3 days", day(48))));
         assert_eq!(first(&facts, 51).0, Action::Remove);
     }
 
     #[test]
-    fn an_image_for_another_architecture_replaces_none() {
+    fn an_image_is_not_replaced_by_one_of_another_architecture() {
         let of = |name: &str, on: i64, arch: &str| Image { arch: Some(arch.to_owned()), ..made(name, on) };
         let mut facts = Facts { images: vec![of("x", 0, "x86_64"), of("arm", 20, "arm64")], ..Facts::default() };
         assert_eq!(actions(&facts, 400)[0].1, "one of the last 1 of locus-agent");
@@ -342,16 +341,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_referred_to_quarantined_or_young_stays() {
+    fn images_in_use_quarantined_or_of_a_running_run_are_kept() {
         let mut facts = facts();
         facts.deprecated.insert("ami-v1".to_owned(), day(41));
         facts.quarantined.insert("v1".to_owned(), "boots no more".to_owned());
-        assert!(actions(&facts, 400)[0].1.contains("under quarantine (boots no more)"));
+        assert!(actions(&facts, 400)[0].1.contains("quarantined (boots no more)"));
         facts.quarantined.clear();
         facts.living.insert("run-v1".to_owned());
         assert_eq!(actions(&facts, 400)[0].0, Action::Keep);
         facts.living.clear();
-        // A copy in use elsewhere keeps them all.
+        // A copy that is in use keeps all the others.
         let copy = Image { id: ImageId("ami-copy".to_owned()), region: "eu-west-1".to_owned(), ..made("v1", 0) };
         facts.images.push(copy);
         facts.users.insert("ami-copy".to_owned(), vec!["instance i-1".to_owned()]);
@@ -359,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_go_with_their_run_or_their_time() {
+    fn orphans_are_removed_when_their_run_has_ended_or_they_expired() {
         let orphan = |run: &str, expires: Option<Timestamp>| Orphan {
             kind: Kind::Volume,
             id: "vol-1".to_owned(),
@@ -391,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_goes_at_once_than_the_policy_allows() {
+    fn a_plan_has_at_most_max_removals() {
         let mut facts = facts();
         facts.images = (0..5).map(|n| made(&format!("v{n}"), n)).collect();
         facts.promoted.clear();
@@ -400,6 +399,6 @@ mod tests {
         let policy = Policy { max_removals: 2, ..POLICY };
         let all = plan(&facts, &policy, day(400), false);
         assert_eq!(all.iter().filter(|d| d.action == Action::Remove).count(), 2);
-        assert!(all[2].reason.starts_with("no more than 2 removals at once"), "{}", all[2].reason);
+        assert!(all[2].reason.starts_with("at most 2 removals per command"), "{}", all[2].reason);
     }
 }

@@ -1,6 +1,6 @@
-//! Promote: the gate that an image must pass before a channel points at it.
+//! The conditions that an image must meet before a channel may point at it.
 //!
-//! Pure: what is known comes in, the verdict goes out.
+//! [`gate`] is pure: it decides by what its arguments contain.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,48 +13,49 @@ use crate::recipe::Digest;
 /// An image's smoke reports, and what a promotion requires of them.
 #[derive(Clone, Debug)]
 pub struct SmokeResult {
-    /// The last smoke test with all passes.
+    /// The record of the last smoke test with all passes.
     pub record: Option<Record>,
-    /// The last one without some.
+    /// The record of the last smoke test without some of the passes.
     pub partial: Option<Record>,
-    /// The smoke spec of today.
+    /// Digest of the current smoke spec.
     pub spec: Digest,
-    /// The passes that are wanted: each boot on each instance type.
+    /// The required passes: each boot on each instance type.
     pub passes: Vec<String>,
 }
 
-/// What is known of an image beyond its records.
+/// What decides whether an image may be promoted, apart from its copies.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// Why it must not be used any more.
+    /// The reason of its quarantine, if it is quarantined.
     pub quarantined: Option<String>,
-    /// Where its marks are, if they were damaged: it may be under quarantine.
+    /// If its marks could not be read: where they were moved. The image may be quarantined then.
     pub damaged: Option<String>,
     /// Its smoke reports.
     pub smoke: SmokeResult,
-    /// What the channel points at, if it is there.
+    /// The image that the channel points at now, if that image still exists.
     pub instead_of: Option<Image>,
-    /// What it must have gone through before.
+    /// The channel that must have pointed at the image before, if ami.toml requires one.
     pub before: Option<Before>,
 }
 
-/// The channel an image must have been in, and for how long.
+/// A channel that must have pointed at an image before another one may, and for how long.
 #[derive(Clone, Debug)]
 pub struct Before {
-    /// That channel.
+    /// The channel's name.
     pub channel: String,
-    /// For how long.
+    /// How long it must have pointed at the image.
     pub soak: SignedDuration,
-    /// Since when the channel has pointed at exactly these images; `None` if it does not.
+    /// Since when the channel has pointed at exactly these images; `None` if it points at others.
     pub since: Option<Timestamp>,
-    /// Now.
+    /// The current time.
     pub now: Timestamp,
-    /// Why it may be skipped, in a person's words.
+    /// The user's reason for skipping this condition.
     pub overridden: Option<String>,
 }
 
-/// An error unless an image may be promoted: it passed the whole smoke test of today with exactly this disk, every region has it, nobody
-/// put it under quarantine, it runs where the image runs that it replaces, and it was long enough where it had to be before.
+/// Returns an error unless the image may be promoted. It must not be quarantined; it must have passed the current smoke spec in all passes
+/// and with exactly this disk; every region must have a copy; it must have the architecture of the image that it replaces; and the channel
+/// before must have pointed at it for long enough.
 pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result<()> {
     let Some(home) = images.first() else {
         return Err(Exit::Usage.error("no image to promote", "build one with `cargo xtask ami build`"));
@@ -64,14 +65,14 @@ pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result
     };
     if let Some(why) = &standing.quarantined {
         return refuse(
-            format!("it is under quarantine: {why}"),
-            "promote another image: `cargo xtask ami list`".to_owned(),
+            format!("it is quarantined: {why}"),
+            "promote another image; `cargo xtask ami list` lists them".to_owned(),
         );
     }
     if let Some(damaged) = &standing.damaged {
         return refuse(
-            format!("its marks were damaged, so it may be under quarantine: {damaged}"),
-            "look at them; where none says that it is, remove marks.json beside the image's record".to_owned(),
+            format!("its marks were damaged, so it may be quarantined: {damaged}"),
+            "read them; if none is `quarantined`, delete marks.json beside the image's record".to_owned(),
         );
     }
     if let Err(what) = smoke_passed(home, &standing.smoke) {
@@ -88,7 +89,7 @@ pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result
     if let Some(other) = images.iter().find(|i| i.content != home.content) {
         return refuse(
             format!("{} in {} has another disk", other.id, other.region),
-            format!("delete {} and copy again", other.id),
+            format!("delete {}, then copy the image again", other.id),
         );
     }
     let other_arch = |i: &&Image| i.arch.is_some() && home.arch.is_some() && i.arch != home.arch;
@@ -96,7 +97,7 @@ pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result
         let arch = |i: &Image| i.arch.clone().unwrap_or_default();
         return refuse(
             format!("it is for {}, and {} in the channel is for {}", arch(home), other.name, arch(other)),
-            "give each architecture an image of its own in ami.toml".to_owned(),
+            "define a separate image in ami.toml for each architecture".to_owned(),
         );
     }
     match &standing.before {
@@ -105,14 +106,14 @@ pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result
     }
 }
 
-/// The regions that must have the image. One of `best_effort` that lacks it is left out, with a warning.
+/// The regions that must have the image. A region of `best_effort` that does not have it is left out, with a warning.
 pub fn required<C: Cloud>(cloud: &C, images: &[Image], best_effort: &[String], events: &dyn Observer) -> Vec<String> {
     let mut required = cloud.regions().to_vec();
     required.retain(|region| {
         let lacks = best_effort.contains(region) && !images.iter().any(|i| i.region == *region);
         if lacks {
-            let message = format!("{region} lacks the image and keeps what it had");
-            let hint = format!("`cargo xtask ami copy --region {region}`, then promote again");
+            let message = format!("{region} does not have the image, so its pointer is not changed");
+            let hint = format!("run `cargo xtask ami copy --region {region}`, then promote again");
             events.event(Event::Warning { message, hint });
         }
         !lacks
@@ -120,34 +121,34 @@ pub fn required<C: Cloud>(cloud: &C, images: &[Image], best_effort: &[String], e
     required
 }
 
-/// Why the smoke test does not speak for an image, if it does not.
+/// Returns an error if the smoke records do not show that the image passed the current spec.
 fn smoke_passed(image: &Image, smoke: &SmokeResult) -> std::result::Result<(), String> {
     let Some(record) = &smoke.record else {
         return Err(match smoke.partial {
-            Some(_) => "it has no smoke report of all passes, only one of `--no-reboot`".to_owned(),
+            Some(_) => "it has no smoke report with all passes, only one of `--no-reboot`".to_owned(),
             None => "it has no smoke report".to_owned(),
         });
     };
     if record.content != image.content {
-        return Err("its smoke report was made for another disk".to_owned());
+        return Err("its smoke report is of another disk".to_owned());
     }
     if !record.passed {
         return Err("its smoke test failed".to_owned());
     }
-    // A record that says `passed` over reports that do not is not believed.
+    // `passed` is not trusted if the reports contradict it.
     if record.reports.is_empty() || !record.reports.iter().all(::smoke::report::Report::passed) {
-        return Err("its smoke report holds a failed or empty pass".to_owned());
+        return Err("its smoke report has a failed or empty pass".to_owned());
     }
     if record.spec_sha256 != smoke.spec {
         return Err(format!(
-            "it was held against another smoke spec ({}) than today's ({})",
+            "it was tested with another smoke spec ({}) than the current one ({})",
             record.spec_sha256.short(),
             smoke.spec.short()
         ));
     }
     if !record.covers(image, smoke.spec, &smoke.passes) {
-        let lacking = smoke.passes.iter().filter(|pass| !record.passes.contains(pass)).cloned().collect::<Vec<_>>();
-        return Err(format!("its smoke report lacks passes: {}", lacking.join(", ")));
+        let missing = smoke.passes.iter().filter(|pass| !record.passes.contains(pass)).cloned().collect::<Vec<_>>();
+        return Err(format!("its smoke report has no pass {}", missing.join(", ")));
     }
     let at = |record: &Record| record.at.parse::<Timestamp>().ok();
     match &smoke.partial {
@@ -158,21 +159,21 @@ fn smoke_passed(image: &Image, smoke: &SmokeResult) -> std::result::Result<(), S
     }
 }
 
-/// Judges the time in the channel before; an override takes the place of both rules.
+/// Checks that the channel before points at the image, and for long enough. An override skips both checks.
 fn soak_over(before: &Before) -> std::result::Result<(), (String, String)> {
     let Before { channel, soak, since, now, overridden } = before;
     if overridden.is_some() {
         return Ok(());
     }
-    let hint = "or pass --override \"REASON\", which is written down";
+    let hint = "or pass --override \"REASON\", which is recorded";
     match since {
         None => {
             let what = format!("{channel} does not point at it");
-            Err((what, format!("`cargo xtask ami promote --channel {channel}` first, {hint}")))
+            Err((what, format!("run `cargo xtask ami promote --channel {channel}` first, {hint}")))
         }
         Some(since) if now.duration_since(*since) < *soak => {
             let left = *soak - now.duration_since(*since);
-            let what = format!("it has been in {channel} since {since}, and {} hours are wanted", soak.as_hours());
+            let what = format!("it has been in {channel} since {since}, and {} hours are required", soak.as_hours());
             Err((what, format!("wait {} h {} min more, {hint}", left.as_hours(), left.as_mins() % 60)))
         }
         Some(_) => Ok(()),
@@ -231,12 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_smoke_test_of_today_opens_the_gate() {
+    fn an_image_must_have_passed_all_passes_of_the_current_spec() {
         let good = record(&FULL, "2026-11-01T00:00:00Z", Outcome::Pass);
         gate(&[image()], &["a".to_owned()], &standing(Some(good.clone()))).unwrap();
         assert!(refused(&standing(None)).contains("no smoke report"));
         let first_only = record(&FULL[..1], "2026-11-01T00:00:00Z", Outcome::Pass);
-        assert!(refused(&standing(Some(first_only))).contains("lacks passes: after reboot"));
+        assert!(refused(&standing(Some(first_only))).contains("has no pass after reboot"));
         let of_old_spec = Record { spec_sha256: Digest::of(b"old"), ..good.clone() };
         assert!(refused(&standing(Some(of_old_spec))).contains("another smoke spec"));
         let mut later = standing(Some(good.clone()));
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_marks_and_another_architecture_close_it() {
+    fn damaged_marks_and_another_architecture_are_refused() {
         let good = record(&FULL, "2026-11-01T00:00:00Z", Outcome::Pass);
         let mut with = standing(Some(good));
         with.damaged = Some("they are in x".to_owned());

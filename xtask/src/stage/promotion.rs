@@ -1,18 +1,15 @@
-//! The transaction of `ami promote` and `ami rollback`: plan the changes of a channel, write them to the ledger, make each one and read it back.
+//! The transaction of `ami promote` and `ami rollback`: plans the changes of a channel, records them in the ledger, applies each one and
+//! reads it back.
 
 use std::collections::BTreeMap;
 
+use crate::channel::mark::{Promoted, promoted};
 use crate::channel::{self, Change, Target, claim};
 use crate::cloud::{Cloud, Image};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Observer, Outcome};
 use crate::ledger::{Intent, Promotion, PromotionKind};
 use crate::state::{Run, State};
-
-/// The mark that records when a channel was pointed at an image: `promoted:staging`.
-pub fn promoted(channel: &str) -> String {
-    format!("promoted:{channel}")
-}
 
 /// The mark that records why an image must not be used any more.
 pub const QUARANTINED: &str = "quarantined";
@@ -22,9 +19,9 @@ pub const QUARANTINED: &str = "quarantined";
 pub struct Move<'a> {
     /// The channel's sinks.
     pub target: &'a Target,
-    /// The images that it shall point at, the home region's first.
+    /// The images that the channel will point at, the home region's first.
     pub images: &'a [Image],
-    /// The name of the image that it points at now, if all regions agree.
+    /// The name of the image that the channel points at now, if all regions agree.
     pub instead_of: Option<&'a str>,
     /// Promotion or rollback.
     pub kind: PromotionKind,
@@ -34,18 +31,18 @@ pub struct Move<'a> {
     pub asked: bool,
 }
 
-/// What the transaction works with.
+/// Everything that a move needs, apart from the move.
 #[derive(Clone, Copy)]
 pub struct Transaction<'a, C> {
     /// The provider of images and parameters.
     pub cloud: &'a C,
-    /// Holds the ledger. The caller holds the channel's lock in it.
+    /// Contains the ledger. The caller holds the channel's lock in it.
     pub state: &'a State,
     /// The run that moves the channel.
     pub run: &'a Run,
     /// Receives diffs, notes and warnings.
     pub events: &'a dyn Observer,
-    /// Who moves the channel, for the history.
+    /// The user who moves the channel, for the history.
     pub who: &'a str,
     /// Print the diff and change nothing.
     pub dry_run: bool,
@@ -61,7 +58,7 @@ pub fn half_done<C: Cloud>(cloud: &C, state: &State, target: &Target, run: &str)
 }
 
 impl<C: Cloud> Transaction<'_, C> {
-    /// Shows what will change, asks, and moves the channel. Returns the outcome and a summary of it.
+    /// Reports the changes, asks for confirmation, and moves the channel. Returns the outcome and a summary of it.
     pub fn point(&self, step: &Move<'_>) -> Result<(Outcome, String)> {
         let (Move { target, images, .. }, run, ledger) = (step, self.run, self.state.ledger());
         let channel = &target.name;
@@ -73,7 +70,7 @@ impl<C: Cloud> Transaction<'_, C> {
         let unfinished = unfinished(&history, run.id(), channel)?;
         same_account(&history, target, images)?;
         if changes.is_empty() && !unfinished {
-            // A promotion that was begun and moved nothing must not move the channel when it is resumed later.
+            // A promotion that was begun and changed nothing must not move the channel when it is resumed later.
             if !self.dry_run {
                 ledger.end_promotion(run.id(), channel, &target.image)?;
             }
@@ -121,20 +118,20 @@ impl<C: Cloud> Transaction<'_, C> {
         let channel = &target.name;
         // Another process may have moved the channel between the plan and the claim.
         if channel::plan(self.cloud, target, images)? != changes {
-            let hint = "run the command again and look at the new diff";
+            let hint = "run the command again and review the new diff";
             return Err(Exit::Failed.error(format_args!("{channel} was moved by another process meanwhile"), hint));
         }
         self.state.ledger().begin_promotion(&self.promotion(step, ids))?;
         for change in changes {
             self.write(channel, change)?;
         }
-        let since = format!("{} by {} in {}", jiff::Timestamp::now(), self.who, self.run.id());
+        let since = Promoted { at: jiff::Timestamp::now(), run: self.run.id().to_owned(), who: self.who.to_owned() };
         for image in *images {
-            self.cloud.mark(image, &promoted(channel), &since)?;
-            // Protection is an addition to the channel's own check, so the channel is moved without it, too.
+            self.cloud.mark(image, &promoted(channel), &since.to_string())?;
+            // `ami delete` and `ami gc` keep the images of a channel anyway, so the channel is moved even if the protection fails.
             if let Err(error) = self.cloud.protect(image) {
                 let message = format!("{} is not protected from deregistration: {error}", image.id);
-                let hint = "`cargo xtask iam-policy` prints the permissions that this requires".to_owned();
+                let hint = "`cargo xtask iam-policy` prints the required permissions".to_owned();
                 self.events.event(Event::Warning { message, hint });
             }
         }
@@ -142,10 +139,10 @@ impl<C: Cloud> Transaction<'_, C> {
         match images.iter().find(|i| now.get(&i.region) != Some(&i.id)) {
             None => Ok(()),
             Some(image) => {
-                let holds = now.get(&image.region).map_or("nothing".to_owned(), ToString::to_string);
+                let found = now.get(&image.region).map_or("nothing".to_owned(), ToString::to_string);
                 Err(Exit::Failed.error(
-                    format_args!("{channel} was pointed at {} in {} and points at {holds}", image.id, image.region),
-                    "another process moves it, too; `cargo xtask ami history` shows what this machine did",
+                    format_args!("{channel} was pointed at {} in {} and points at {found}", image.id, image.region),
+                    "another process moves the channel; `cargo xtask ami history` lists the moves of this machine",
                 ))
             }
         }
@@ -161,19 +158,19 @@ impl<C: Cloud> Transaction<'_, C> {
             account: home.and_then(|i| i.account.clone()),
             kind: step.kind,
             image: home.map(|i| i.name.clone()).unwrap_or_default(),
-            instead_of: step.instead_of.unwrap_or_default().to_owned(),
+            instead_of: step.instead_of.map(str::to_owned),
             version: home.map(|i| i.version.clone()).unwrap_or_default(),
             ids,
             who: self.who.to_owned(),
             why: step.why.to_owned(),
-            at: jiff::Timestamp::now().to_string(),
+            at: jiff::Timestamp::now(),
             ended: None,
             superseded: None,
         }
     }
 
     fn write(&self, channel: &str, change: &Change) -> Result<()> {
-        // The provider writes its own calls to the ledger, and a parameter is written by one.
+        // A parameter is written by a call to the provider, which records its calls in the ledger itself.
         if matches!(change, Change::Parameter(_)) {
             channel::apply(self.cloud, change)?;
         } else {
@@ -197,14 +194,14 @@ fn unfinished(history: &[Promotion], run: &str, channel: &str) -> Result<bool> {
         return Err(Exit::Precondition.error(
             format_args!("{channel} was moved by {by} after {run} was interrupted"),
             format_args!(
-                "`cargo xtask ami history --channel {channel}` shows it; promote the image that you want again"
+                "`cargo xtask ami history --channel {channel}` lists its moves; to point it at another image, promote that image"
             ),
         ));
     }
     Ok(mine.is_some_and(Promotion::is_half_done))
 }
 
-/// Refuses to mix accounts in one channel: its env file is on this machine, and its readers expect ids of one account.
+/// Returns an error if the channel last pointed at images of another account: readers of its env file expect ids of one account.
 fn same_account(history: &[Promotion], target: &Target, images: &[Image]) -> Result<()> {
     let Some(account) = images.first().and_then(|i| i.account.as_deref()) else { return Ok(()) };
     let last = history.iter().rev().filter(|p| p.ended.is_some()).find_map(|p| p.account.as_deref());
@@ -236,13 +233,13 @@ mod tests {
             account: account.map(str::to_owned),
             kind: PromotionKind::Promote,
             image: "v1".to_owned(),
-            instead_of: String::new(),
+            instead_of: None,
             version: "1.0.0".to_owned(),
             ids: BTreeMap::new(),
             who: "ann".to_owned(),
             why: String::new(),
-            at: "2026-11-21T10:00:00Z".to_owned(),
-            ended: ended.then(|| "2026-11-21T10:00:01Z".to_owned()),
+            at: "2026-11-21T10:00:00Z".parse().unwrap(),
+            ended: ended.then(|| "2026-11-21T10:00:01Z".parse().unwrap()),
             superseded: None,
         }
     }
@@ -259,7 +256,7 @@ mod tests {
             error.to_string().contains("of account 111111111111, and these are of account 222222222222"),
             "{error}"
         );
-        // What was interrupted pointed the channel nowhere for good, and local images have no account.
+        // A promotion that was interrupted does not count, and local images have no account.
         same_account(&[promotion(Some("111111111111"), false)], &target, &[image("222222222222")]).unwrap();
         same_account(&history, &target, &[Image { account: None, ..Image::sample() }]).unwrap();
     }

@@ -1,6 +1,8 @@
-//! Rollback: which image a channel goes back to, and which one is put under quarantine. Pure.
+//! Decides which image a channel is rolled back to, and which images are quarantined. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
 
 use crate::cloud::{Cloud, Image, ImageId};
 use crate::error::{Error, Exit, Result};
@@ -8,30 +10,30 @@ use crate::error::{Error, Exit, Result};
 /// An image that a channel could point at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its name.
+    /// The image's name.
     pub name: String,
-    /// Its version.
+    /// The image's version.
     pub version: String,
-    /// Its id in each region.
+    /// The ids of the image and its copies.
     pub ids: Vec<String>,
-    /// The regions that have it.
+    /// The regions that have a copy.
     pub regions: Vec<String>,
-    /// When the channel was last pointed at it, RFC 3339, if ever.
-    pub promoted: Option<String>,
-    /// Why it must not be used any more.
+    /// When the channel was last pointed at the image, RFC 3339; `None` if it never was.
+    pub promoted: Option<Timestamp>,
+    /// The reason of its quarantine, if it is quarantined.
     pub quarantined: Option<String>,
-    /// Where its marks are, if they were damaged: whether it is under quarantine is not known then.
+    /// If its marks could not be read: where they were moved. The image may be quarantined then.
     pub damaged: Option<String>,
 }
 
-/// What a channel points at, by the names of images.
+/// What a channel points at, as names of images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stands {
-    /// At nothing, in no region.
+    /// The channel points at nothing, in any region.
     Nowhere,
-    /// At one image in all regions where it points at anything.
+    /// The channel points at this image in every region where it points at an image.
     At(String),
-    /// At different images: each with its regions. An id that no image has stands for itself.
+    /// The channel points at different images. Each has a list of its regions; an image that does not exist any more is named by its id.
     Split(BTreeMap<String, Vec<String>>),
 }
 
@@ -44,7 +46,7 @@ pub struct HalfDone {
     pub image: String,
 }
 
-/// What is known when a rollback is asked for.
+/// The state of the channel and its images before a rollback.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
     /// The images that the channel could point at.
@@ -57,27 +59,28 @@ pub struct Known<'a> {
     pub half_done: Option<&'a HalfDone>,
 }
 
-/// What a rollback was asked to do.
+/// The options of a rollback.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
-    /// Version, name or id of the image to go back to.
+    /// Version, name or id of the image to roll back to.
     pub to: Option<&'a str>,
-    /// Versions, names or ids of the images to put under quarantine.
+    /// Versions, names or ids of the images to quarantine.
     pub bad: &'a [String],
-    /// Put none under quarantine.
+    /// Quarantine no image.
     pub keep: bool,
 }
 
-/// What is done.
+/// The decision of [`decide`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Back {
     /// The name of the image that the channel will point at.
     pub to: String,
-    /// The names of the images that are put under quarantine.
+    /// The names of the images that will be quarantined.
     pub bad: Vec<String>,
 }
 
-/// Reads what a channel points at. `all` are the images that are there, `regions` those that must agree.
+/// Finds the names of the images that a channel points at. `now` has the id in each region, `all` the existing images; only `regions`
+/// are considered.
 pub fn stands(all: &[Image], now: &BTreeMap<String, ImageId>, regions: &[String]) -> Stands {
     let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (region, id) in now.iter().filter(|(region, _)| regions.contains(region)) {
@@ -91,14 +94,15 @@ pub fn stands(all: &[Image], now: &BTreeMap<String, ImageId>, regions: &[String]
     }
 }
 
-/// The same for the regions of a provider. Regions that may lack an image keep what they had, so they need not agree with the others.
+/// The same for the regions of a provider, without the best-effort ones: those keep the previous image if a copy fails, so they may
+/// point at another image than the others.
 pub fn channel_stands<C: Cloud>(cloud: &C, all: &[Image], now: &BTreeMap<String, ImageId>) -> Stands {
     let regions: Vec<String> = cloud.regions().iter().filter(|r| !cloud.best_effort().contains(r)).cloned().collect();
     stands(all, now, &regions)
 }
 
 impl Stands {
-    /// The image's name, where all regions agree.
+    /// The image's name, if all regions agree.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::At(name) => Some(name),
@@ -126,25 +130,27 @@ impl Stands {
     }
 }
 
-/// Decides where a channel goes back to and which image is bad. An error where that is not certain: quarantine on the wrong image takes
-/// away the good one.
-pub fn decide(channel: &str, known: Known<'_>, wanted: Wanted<'_>) -> Result<Back> {
+/// Decides which image a channel is rolled back to and which images are quarantined. Returns an error if that is ambiguous: quarantining
+/// the wrong image would make the good one unusable.
+pub fn decide(channel: &str, known: Known<'_>, options: Wanted<'_>) -> Result<Back> {
     let half_done = known.half_done.filter(|h| known.stands.name() != Some(h.image.as_str()));
     let uncertain = half_done.is_some() || matches!(known.stands, Stands::Split(_));
-    if wanted.to.is_none() && uncertain {
+    if options.to.is_none() && uncertain {
         return Err(undecided(channel, known.stands, half_done));
     }
-    let to = choose(known.candidates, known.regions, known.stands.name(), wanted.to)?;
+    let to = choose(known.candidates, known.regions, known.stands.name(), options.to)?;
     let mut suspects: BTreeSet<&str> = known.stands.names().into_iter().collect();
     suspects.extend(half_done.map(|h| h.image.as_str()));
     suspects.remove(to.as_str());
-    if wanted.keep {
+    if options.keep {
         return Ok(Back { to, bad: Vec::new() });
     }
-    if !wanted.bad.is_empty() {
-        let bad = named(known.candidates, wanted.bad)?;
+    if !options.bad.is_empty() {
+        let bad = named(known.candidates, options.bad)?;
         if bad.contains(&to) {
-            return Err(Exit::Usage.error(format_args!("--bad and --to both name {to}"), "name another one in --to"));
+            return Err(
+                Exit::Usage.error(format_args!("--bad and --to both name {to}"), "pass another image with --to")
+            );
         }
         return Ok(Back { to, bad });
     }
@@ -152,7 +158,7 @@ pub fn decide(channel: &str, known: Known<'_>, wanted: Wanted<'_>) -> Result<Bac
         let names = suspects.iter().copied().collect::<Vec<_>>().join(", ");
         return Err(Exit::Usage.error(
             format_args!("more than one image could be the bad one: {names}"),
-            "name those to put under quarantine with --bad NAME (repeatable), or pass --keep for none",
+            "pass --bad NAME (repeatable) for each image to quarantine, or --keep to quarantine none",
         ));
     }
     Ok(Back { to, bad: suspects.into_iter().map(str::to_owned).collect() })
@@ -164,52 +170,54 @@ fn undecided(channel: &str, stands: &Stands, half_done: Option<&HalfDone>) -> Er
         Some(HalfDone { run, image }) => Exit::Precondition.error(
             format_args!("{run} was interrupted while it moved {channel} to {image}: {shown}"),
             format_args!(
-                "to finish the promotion: `cargo xtask ami resume {run}`; to go back: add --to VERSION, the image that is good; \
-                 what else the channel points at and {image} are the bad ones then"
+                "run `cargo xtask ami resume {run}` to finish the promotion, or pass --to VERSION, the good image, to roll back; \
+                 that quarantines {image} and every other image that the channel points at"
             ),
         ),
         None => Exit::Precondition.error(
             format_args!("the regions of {channel} disagree: {shown}"),
-            "add --to VERSION, the image that is good; what else the channel points at is the bad one then",
+            "pass --to VERSION, the good image; that quarantines every other image that the channel points at",
         ),
     }
 }
 
-/// The image that a person named: the one that was in the channel last, if several are of one version.
-fn find<'a>(candidates: &'a [Candidate], wanted: &str) -> Result<&'a Candidate> {
-    let named = |c: &&Candidate| c.name == wanted || c.version == wanted || c.ids.iter().any(|id| id == wanted);
-    candidates.iter().filter(named).max_by(|a, b| a.promoted.cmp(&b.promoted)).ok_or_else(|| {
-        Exit::Usage.error(format_args!("no image `{wanted}`"), "`cargo xtask ami list` shows what is there")
-    })
+/// The image with this name, version or id. Of several images with the same version, the one that was last in the channel.
+fn find<'a>(candidates: &'a [Candidate], image: &str) -> Result<&'a Candidate> {
+    let named = |c: &&Candidate| c.name == image || c.version == image || c.ids.iter().any(|id| id == image);
+    candidates
+        .iter()
+        .filter(named)
+        .max_by(|a, b| a.promoted.cmp(&b.promoted))
+        .ok_or_else(|| Exit::Usage.error(format_args!("no image `{image}`"), "`cargo xtask ami list` lists the images"))
 }
 
-/// The names of the images that a person named.
-pub fn named(candidates: &[Candidate], wanted: &[String]) -> Result<Vec<String>> {
-    wanted.iter().map(|one| find(candidates, one).map(|candidate| candidate.name.clone())).collect()
+/// The names of the images that the user gave by name, version or id.
+pub fn named(candidates: &[Candidate], images: &[String]) -> Result<Vec<String>> {
+    images.iter().map(|one| find(candidates, one).map(|candidate| candidate.name.clone())).collect()
 }
 
-/// The image to go back to: the one that was asked for, or the last good one before the one that is there now.
+/// The image to roll back to: the one that `to` names, or the last good one that was in the channel before the current one.
 fn choose(candidates: &[Candidate], regions: &[String], now: Option<&str>, to: Option<&str>) -> Result<String> {
-    let lacking = |c: &Candidate| {
+    let missing = |c: &Candidate| {
         regions.iter().filter(|r| !c.regions.contains(r)).map(String::as_str).collect::<Vec<_>>().join(", ")
     };
     if let Some(to) = to {
-        let wanted = find(candidates, to)?;
-        if let Some(why) = &wanted.quarantined {
+        let image = find(candidates, to)?;
+        if let Some(why) = &image.quarantined {
             return Err(Exit::ImageFailed
-                .error(format_args!("{} is under quarantine: {why}", wanted.name), "go back to another one"));
+                .error(format_args!("{} is quarantined: {why}", image.name), "roll back to another image"));
         }
-        if !lacking(wanted).is_empty() {
+        if !missing(image).is_empty() {
             return Err(Exit::ImageFailed.error(
-                format_args!("{} is not in {}", wanted.name, lacking(wanted)),
-                format_args!("`cargo xtask ami copy {}`, then roll back", wanted.name),
+                format_args!("{} is not in {}", image.name, missing(image)),
+                format_args!("run `cargo xtask ami copy {}`, then roll back", image.name),
             ));
         }
-        return Ok(wanted.name.clone());
+        return Ok(image.name.clone());
     }
     let good = |c: &&Candidate| {
         let known_good = c.quarantined.is_none() && c.damaged.is_none();
-        c.promoted.is_some() && known_good && Some(c.name.as_str()) != now && lacking(c).is_empty()
+        c.promoted.is_some() && known_good && Some(c.name.as_str()) != now && missing(c).is_empty()
     };
     let last = candidates.iter().filter(good).max_by(|a, b| a.promoted.cmp(&b.promoted));
     last.map(|c| c.name.clone()).ok_or_else(|| {
@@ -217,10 +225,10 @@ fn choose(candidates: &[Candidate], regions: &[String], now: Option<&str>, to: O
             candidates.iter().filter_map(|c| Some(format!("; {}: {}", c.name, c.damaged.as_ref()?))).collect();
         Exit::ImageFailed.error(
             format_args!(
-                "there is no image to go back to: none that was in this channel, is in every region and is not under quarantine{}",
+                "no image to roll back to: no other image was in this channel, is in every region and is not quarantined{}",
                 damaged.concat()
             ),
-            "name one: --to VERSION; `cargo xtask ami list` shows what is there",
+            "name one with --to VERSION; `cargo xtask ami list` lists the images",
         )
     })
 }
@@ -235,7 +243,7 @@ mod tests {
             version: name.trim_start_matches('v').to_owned(),
             ids: vec![format!("ami-{name}")],
             regions: vec!["a".to_owned(), "b".to_owned()],
-            promoted: promoted.map(str::to_owned),
+            promoted: promoted.map(|day| format!("{day}T00:00:00Z").parse().unwrap()),
             quarantined: None,
             damaged: None,
         }
@@ -245,9 +253,9 @@ mod tests {
         vec![candidate("v1", Some("2026-01-01")), candidate("v2", Some("2026-02-01")), candidate("v3", None)]
     }
 
-    fn decided(stands: &Stands, half_done: Option<&HalfDone>, wanted: Wanted<'_>) -> Result<(String, Vec<String>)> {
+    fn decided(stands: &Stands, half_done: Option<&HalfDone>, options: Wanted<'_>) -> Result<(String, Vec<String>)> {
         let known = Known { candidates: &history(), regions: &regions(), stands, half_done };
-        decide("staging", known, wanted).map(|back| (back.to, back.bad))
+        decide("staging", known, options).map(|back| (back.to, back.bad))
     }
 
     /// v3 in region a, v2 still in region b.
@@ -260,14 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn a_half_moved_channel_needs_to_know_which_image_is_good() {
+    fn a_half_moved_channel_requires_the_good_image_to_be_named() {
         let half = HalfDone { run: "run-1".to_owned(), image: "v3".to_owned() };
         for stands in [split(), Stands::At("v2".to_owned())] {
             let error = decided(&stands, Some(&half), Wanted::default()).unwrap_err();
             assert_eq!(error.exit(), Exit::Precondition);
             let text = crate::error::plain(&error);
             assert!(text.contains("ami resume run-1") && text.contains("--to VERSION"), "{text}");
-            // The tried fault: v2, which is good, was put under quarantine and the channel went back to v1.
+            // The opposite would quarantine v2, which is good, and roll the channel back to v1.
             assert_eq!(decided(&stands, Some(&half), to("2")).unwrap(), ("v2".to_owned(), vec!["v3".to_owned()]));
             let error = decided(&stands, Some(&half), to("1")).unwrap_err();
             assert!(error.to_string().contains("v2, v3"), "{error}");
@@ -280,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn regions_that_disagree_without_a_promotion_of_this_machine_are_named() {
+    fn regions_that_disagree_without_a_known_promotion_are_reported() {
         let error = decided(&split(), None, Wanted::default()).unwrap_err();
         assert!(error.to_string().contains("v2 in b and at v3 in a"), "{error}");
         assert_eq!(decided(&split(), None, to("v2")).unwrap(), ("v2".to_owned(), vec!["v3".to_owned()]));
     }
 
     #[test]
-    fn a_promotion_that_was_interrupted_after_its_last_write_is_gone_back_from() {
+    fn a_promotion_that_was_interrupted_after_its_last_write_is_rolled_back() {
         let half = HalfDone { run: "run-1".to_owned(), image: "v3".to_owned() };
         let moved = Stands::At("v3".to_owned());
         let back = decided(&moved, Some(&half), Wanted::default()).unwrap();
@@ -298,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_whose_marks_are_lost_is_gone_back_to_only_by_name() {
+    fn an_image_with_damaged_marks_must_be_named() {
         let mut all = history();
         all[1].damaged = Some("the marks are in x".to_owned());
         assert_eq!(choose(&all, &regions(), Some("v3"), None).unwrap(), "v1");
@@ -312,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_back_to_the_last_good_one() {
+    fn the_last_good_image_is_chosen() {
         let mut all = vec![
             candidate("v1", Some("2026-01-01")),
             candidate("v2", Some("2026-02-01")),
@@ -328,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_named_must_be_there_whole_and_good() {
+    fn a_named_image_must_be_in_every_region_and_not_quarantined() {
         let mut all = vec![candidate("v1", None), candidate("v2", Some("2026-02-01"))];
         assert_eq!(choose(&all, &regions(), Some("v2"), Some("1")).unwrap(), "v1");
         assert_eq!(choose(&all, &regions(), None, Some("ami-v2")).unwrap(), "v2");
@@ -336,6 +344,6 @@ mod tests {
         all[0].regions.pop();
         assert!(choose(&all, &regions(), None, Some("v1")).unwrap_err().to_string().contains("is not in b"));
         all[0].quarantined = Some("leaks".to_owned());
-        assert!(choose(&all, &regions(), None, Some("v1")).unwrap_err().to_string().contains("quarantine: leaks"));
+        assert!(choose(&all, &regions(), None, Some("v1")).unwrap_err().to_string().contains("quarantined: leaks"));
     }
 }

@@ -1,4 +1,4 @@
-//! Smoke: a fresh instance of the image is booted, judged, restarted and judged again.
+//! The smoke test: boots a new instance of an image, runs the smoke binary on it, restarts the instance and runs the binary again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,61 +16,61 @@ use crate::process::{Cmd, Ended, Tail};
 use crate::recipe::Digest;
 use crate::remote::Remote;
 
-/// Where binary, spec and fixtures lie on the instance. Not `/tmp`, which a restart empties.
+/// Directory of the smoke binary, its spec and its fixtures on the instance. Not below `/tmp`, which a restart empties.
 pub const FOLDER: &str = "/var/tmp/agent-ami-smoke";
-/// Every check has a time-out of its own, so a judge that takes longer than this is lost.
-const PATIENCE: Duration = Duration::from_secs(900);
-/// A longer report is none: the instance writes it.
-const MOST: usize = 4 << 20;
-/// The passes in order.
+/// Timeout of one run of the smoke binary. Each check has its own, shorter timeout, so a longer run means that the binary hangs.
+const TIMEOUT: Duration = Duration::from_secs(900);
+/// Size limit of a report in bytes. The instance writes the report, so its size cannot be trusted.
+const REPORT_LIMIT: usize = 4 << 20;
+/// The boots after which the smoke binary runs, in order.
 const PASSES: [&str; 2] = ["first boot", "after reboot"];
-/// The document beside an image that holds its last smoke report of all passes.
+/// Name of the document with an image's last smoke record, where all passes were run.
 pub const DOCUMENT: &str = "smoke.json";
-/// The same for a run that left passes out: it says something, but never replaces a whole verdict.
+/// Name of the document with the last smoke record of a run without some of the passes. It does not replace a record with all passes.
 pub const PARTIAL: &str = "smoke-partial.json";
 
-/// What is uploaded to the instance.
+/// The files that are uploaded to the instance.
 #[derive(Clone, Debug)]
 pub struct Kit {
     /// The smoke binary.
     pub binary: PathBuf,
     /// The smoke spec.
     pub spec: PathBuf,
-    /// CA certificates that were trusted at build time and must be gone.
+    /// CA certificates that the builder trusted during the build. The image must not trust them.
     pub build_ca: Vec<String>,
 }
 
-/// What is asked beyond the kit.
+/// How the smoke test is carried out.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Restart the instance and judge it again.
+    /// Restart the instance and run the smoke binary again.
     pub reboot: bool,
-    /// Leave the instance up when it is judged bad.
+    /// Keep the instance running if the smoke test fails.
     pub keep_on_failure: bool,
 }
 
-/// How an image was judged; `promote` asks it.
+/// The result of an image's smoke test. `promote` requires one that passed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Version of this record's layout.
     pub schema: u32,
-    /// The disk that was judged; copies with the same disk were judged with it.
+    /// Digest of the disk that was tested. The result is valid for every copy with the same disk.
     pub content: Digest,
-    /// The spec it was held against.
+    /// Digest of the smoke spec.
     pub spec_sha256: Digest,
-    /// True if every pass passed.
+    /// True if every check of every pass passed, and the passes agree with each other.
     pub passed: bool,
-    /// When, RFC 3339.
+    /// Time of the test, RFC 3339.
     pub at: String,
-    /// The passes by name: `first boot`, or `first boot on t3.micro` where there are types.
+    /// Names of the passes: `first boot`, or `first boot on t3.micro` if the provider has instance types.
     #[serde(default)]
     pub passes: Vec<String>,
-    /// One report a pass.
+    /// The report of each pass.
     pub reports: Vec<Report>,
 }
 
 impl Record {
-    /// True if this image was judged good by this spec, in all these passes: it need not be judged again.
+    /// True if the image's disk passed this spec in all of these passes, so that it need not be tested again.
     pub fn covers(&self, image: &Image, spec: Digest, passes: &[String]) -> bool {
         let same = self.content == image.content && self.spec_sha256 == spec;
         self.passed && same && passes.iter().all(|pass| self.passes.contains(pass))
@@ -78,7 +78,7 @@ impl Record {
 }
 
 impl Record {
-    /// The boots that were measured, by the name of the pass.
+    /// The passes that measured their boot, by name.
     pub fn boots(&self) -> impl Iterator<Item = (&str, &Boot)> {
         let passes = self.passes.iter().zip(&self.reports);
         passes.filter_map(|(pass, report)| Some((pass.as_str(), report.boot.as_ref()?)))
@@ -105,7 +105,7 @@ impl Record {
     }
 }
 
-/// The passes over one instance type, or over all of them.
+/// The names of the passes on these instance types; an empty type stands for a provider without types.
 pub fn passes(instance_types: &[String], reboot: bool) -> Vec<String> {
     let boots = &PASSES[..if reboot { 2 } else { 1 }];
     instance_types.iter().flat_map(|kind| boots.iter().map(move |boot| pass_name(boot, kind))).collect()
@@ -115,8 +115,8 @@ fn pass_name(boot: &str, instance_type: &str) -> String {
     if instance_type.is_empty() { boot.to_owned() } else { format!("{boot} on {instance_type}") }
 }
 
-/// Judges an image on an instance of each type. The instances are gone afterwards whatever happened. The record says how it went;
-/// an error means that the image could not be judged.
+/// Tests an image on a new instance of each instance type. Failed checks are in the returned record; an error means that the test could
+/// not be carried out. The instances are removed in both cases, except one that `options` keeps; `keep` is called before that.
 pub fn run<C: Cloud>(
     cloud: &C,
     image: &Image,
@@ -126,19 +126,19 @@ pub fn run<C: Cloud>(
     keep: &dyn Fn() -> Result<()>,
 ) -> Result<Record> {
     let spec = Digest::of(&fs::read(&kit.spec)?);
-    let (mut reports, mut complaints) = (Vec::new(), Vec::new());
+    let (mut reports, mut problems) = (Vec::new(), Vec::new());
     let instance_types = cloud.instance_types();
     for instance_type in &instance_types {
-        let (run_pass, complained) = run_on(cloud, image, instance_type, kit, options, events, keep)?;
-        reports.extend(run_pass);
-        complaints.extend(complained);
+        let (of_passes, found) = run_on(cloud, image, instance_type, kit, options, events, keep)?;
+        reports.extend(of_passes);
+        problems.extend(found);
     }
-    let passed = complaints.is_empty() && !reports.is_empty() && reports.iter().all(Report::passed);
+    let passed = problems.is_empty() && !reports.is_empty() && reports.iter().all(Report::passed);
     let (at, passes) = (jiff::Timestamp::now().to_string(), passes(&instance_types, options.reboot));
     Ok(Record { schema: 1, content: image.content, spec_sha256: spec, passed, at, passes, reports })
 }
 
-/// Judges an image on one instance; returns what the passes reported, and what only they together show.
+/// Tests an image on one instance. Returns the report of each pass, and the problems that a comparison of the reports shows.
 fn run_on<C: Cloud>(
     cloud: &C,
     image: &Image,
@@ -148,50 +148,51 @@ fn run_on<C: Cloud>(
     events: &dyn Observer,
     keep: &dyn Fn() -> Result<()>,
 ) -> Result<(Vec<Report>, Vec<String>)> {
-    let told = |message: &str| {
+    let on_progress = |message: &str| {
         events.event(Event::Progress { phase: Phase::Boot, message: message.to_owned(), fraction: None });
     };
     let what = pass_name(&format!("a fresh instance of {}", image.id), instance_type);
     let mut machine = phase(events, Phase::Boot, what, || {
-        let mut machine = cloud.launch(image, instance_type, &told)?;
+        let mut machine = cloud.launch(image, instance_type, &on_progress)?;
         second_try(events, machine.second_try().as_deref());
         let summary = format!("instance of {} is up{}", image.id, to_ssh(&machine));
         Ok::<_, Error>((machine, Outcome::Done, summary))
     })?;
-    bring_home(cloud, image, machine.remote())?;
+    save_documents(cloud, image, machine.remote())?;
     upload(machine.remote(), image, kit)?;
     let mut reports = vec![pass(&machine, &pass_name(PASSES[0], instance_type), events)?];
     if options.reboot {
         phase(events, Phase::Boot, "the instance again", || {
-            machine.reboot(&told)?;
+            machine.reboot(&on_progress)?;
             second_try(events, machine.second_try().as_deref());
             Ok::<_, Error>(((), Outcome::Done, format!("instance restarted{}", to_ssh(&machine))))
         })?;
         reports.push(pass(&machine, &pass_name(PASSES[1], instance_type), events)?);
     }
-    let complaints = compare(&reports, &image.builder.host_keys);
-    for message in &complaints {
-        events.event(Event::Warning { message: message.clone(), hint: "the image is judged bad for it".to_owned() });
+    let problems = compare(&reports, &image.builder.host_keys);
+    for message in &problems {
+        events
+            .event(Event::Warning { message: message.clone(), hint: "the smoke test fails because of it".to_owned() });
     }
-    let passed = complaints.is_empty() && reports.iter().all(Report::passed);
+    let passed = problems.is_empty() && reports.iter().all(Report::passed);
     if !passed && options.keep_on_failure {
         keep()?;
         let login = machine.keep()?;
         let message = format!(
-            "the instance is kept: {login}\nit goes when you power it off (`sudo poweroff`) and run the next command"
+            "the instance is kept: {login}\nto remove it, power it off (`sudo poweroff`) and run another command"
         );
         events.event(Event::Note { message });
     }
-    Ok((reports, complaints))
+    Ok((reports, problems))
 }
 
-/// How long the last boot took, for the line that ends its phase.
+/// The time from machine start to SSH at the last boot, as the end of a phase's summary.
 fn to_ssh(machine: &dyn Machine) -> String {
     machine.boot_seconds().map_or(String::new(), |seconds| format!(", SSH after {seconds:.1} s"))
 }
 
-/// Keeps what the image says is in it beside its record. Whether it says so, and truly, is for the checks `manifest` and `sbom`.
-fn bring_home<C: Cloud>(cloud: &C, image: &Image, remote: &dyn Remote) -> Result<()> {
+/// Stores the image's manifest and SBOM with its record. The smoke checks `manifest` and `sbom` fail if one is missing or wrong.
+fn save_documents<C: Cloud>(cloud: &C, image: &Image, remote: &dyn Remote) -> Result<()> {
     for name in [MANIFEST, SBOM] {
         let finished = remote.output(&format!("cat /etc/agent-ami/{name}"), b"")?;
         if finished.code == 0 {
@@ -201,7 +202,7 @@ fn bring_home<C: Cloud>(cloud: &C, image: &Image, remote: &dyn Remote) -> Result
     Ok(())
 }
 
-/// Puts everything on the instance in one go.
+/// Uploads the kit and the fixtures, as one directory.
 pub fn upload(remote: &dyn Remote, image: &Image, kit: &Kit) -> Result<()> {
     let staging = tempfile::tempdir()?;
     let root = staging.path().join("agent-ami-smoke");
@@ -217,11 +218,12 @@ pub fn upload(remote: &dyn Remote, image: &Image, kit: &Kit) -> Result<()> {
         fs::write(fixtures.join(format!("build-ca/{i}.crt")), certificate)?;
     }
     bundle(&fixtures.join("repo.bundle"))?;
-    remote.read(&format!("rm -rf {FOLDER}"))?;
+    let dir = FOLDER;
+    remote.read(&format!("rm -rf {dir}"))?;
     remote.upload(&root, "/var/tmp/")
 }
 
-/// A repository to clone without a network.
+/// Writes a git bundle, from which a check clones a repository without a network.
 fn bundle(to: &Path) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let git = |args: &[&str]| {
@@ -241,21 +243,21 @@ fn bundle(to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The judge's command line on the instance; `enter` stands before it.
+/// The command line of the smoke binary on the instance. `enter` is a command that runs it, such as `nsenter`, or empty.
 pub fn command(enter: &str) -> String {
-    let now = jiff::Timestamp::now().as_second();
+    let (dir, now) = (FOLDER, jiff::Timestamp::now().as_second());
     format!(
-        "sudo {enter} {FOLDER}/smoke run --spec {FOLDER}/spec.toml --fixtures {FOLDER}/fixtures --now {now} --format json --progress"
+        "sudo {enter} {dir}/smoke run --spec {dir}/spec.toml --fixtures {dir}/fixtures --now {now} --format json --progress"
     )
 }
 
-/// The judge's `12/57 tool-git` on standard error.
+/// Parses a progress line, which the smoke binary prints on standard error: `12/57 tool-git`.
 fn progress(line: &str) -> Option<(u64, u64)> {
     let (done, all) = line.split_once(' ')?.0.split_once('/')?;
     Some((done.parse().ok()?, all.parse().ok()?))
 }
 
-/// Runs the judge once and brings its report home.
+/// Runs the smoke binary once and adds the time from machine start to SSH to its report.
 fn pass(machine: &dyn Machine, name: &str, events: &dyn Observer) -> Result<Report> {
     let report = run_pass(machine.remote(), name, events)?;
     let to_ssh = machine.boot_seconds();
@@ -269,25 +271,28 @@ fn pass(machine: &dyn Machine, name: &str, events: &dyn Observer) -> Result<Repo
 
 fn run_pass(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Report> {
     phase(events, Phase::Smoke, name, || {
-        let (mut json, mut said) = (String::new(), Tail::default());
-        let ended =
-            remote.stream(&command(""), Some(PATIENCE), &mut |stream, line| match (stream, progress(line)) {
-                (Stream::Stdout, _) if json.len() < MOST => json.push_str(line),
-                (Stream::Stdout, _) => {}
-                (Stream::Stderr, Some(fraction)) => {
-                    let message = line.to_owned();
-                    events.event(Event::Progress { phase: Phase::Smoke, message, fraction: Some(fraction) });
-                }
-                (Stream::Stderr, None) => said.push(line),
-            })?;
-        // 1 is a verdict; anything else means that the judge could not do its work.
+        let (mut json, mut stderr) = (String::new(), Tail::default());
+        let ended = remote.stream(&command(""), Some(TIMEOUT), &mut |stream, line| match (stream, progress(line)) {
+            (Stream::Stdout, _) if json.len() < REPORT_LIMIT => json.push_str(line),
+            (Stream::Stdout, _) => {}
+            (Stream::Stderr, Some(fraction)) => {
+                let message = line.to_owned();
+                events.event(Event::Progress { phase: Phase::Smoke, message, fraction: Some(fraction) });
+            }
+            (Stream::Stderr, None) => stderr.push(line),
+        })?;
+        // Exit code 1 means that checks failed; every other code but 0, that the smoke binary could not run them.
         if !matches!(ended, Some(Ended::Code(0 | 1))) {
-            let how = ended.map_or("with a lost connection".to_owned(), |e| format!("with {e:?}"));
-            let message = format!("the smoke binary ended {how}: {said}");
+            let how = match ended {
+                Some(Ended::Code(code)) => format!("ended with exit code {code}"),
+                Some(Ended::TimedOut) => format!("timed out after {} s", TIMEOUT.as_secs()),
+                None => "lost its connection".to_owned(),
+            };
+            let message = format!("the smoke binary {how}: {stderr}");
             let exit = if matches!(ended, Some(Ended::Code(2))) { Exit::Usage } else { Exit::Failed };
             return Err(exit.error(message, "check the smoke spec with `cargo xtask validate`"));
         }
-        // The instance wrote it: what it says is data.
+        // The instance wrote the report, so its texts are cleaned before anything shows them.
         let report = serde_json::from_str(&json).map(clean::json).and_then(serde_json::from_value::<Report>);
         let report = report.map_err(|e| {
             let message = format!("the smoke report cannot be read: {e}");
@@ -310,26 +315,27 @@ fn run_pass(remote: &dyn Remote, name: &str, events: &dyn Observer) -> Result<Re
     })
 }
 
-/// What only two boots together can show.
+/// Problems that no single report shows: a builder's host key, a restart that did not happen, host keys that changed.
 fn compare(reports: &[Report], builder_host_keys: &[String]) -> Vec<String> {
-    let mut complaints = Vec::new();
-    let Some(first) = reports.first() else { return vec!["nothing was judged".to_owned()] };
+    let mut problems = Vec::new();
+    let Some(first) = reports.first() else { return vec!["no pass was run".to_owned()] };
     if first.host_keys.is_empty() {
-        complaints.push("the instance shows no SSH host key".to_owned());
+        problems.push("the instance has no SSH host key".to_owned());
     }
     if first.host_keys.iter().any(|key| builder_host_keys.contains(key)) {
-        complaints
-            .push("the instance shows the builder's SSH host key: two boots of the image share an identity".to_owned());
+        problems.push(
+            "the instance has the builder's SSH host key, which all instances of the image would share".to_owned(),
+        );
     }
     if let Some(second) = reports.get(1) {
         if second.boot_id == first.boot_id {
-            complaints.push("the boot id did not change: the instance was not restarted".to_owned());
+            problems.push("the boot id did not change: the instance was not restarted".to_owned());
         }
         if second.host_keys != first.host_keys {
-            complaints.push("the SSH host keys changed across the restart: clients would refuse to connect".to_owned());
+            problems.push("the SSH host keys changed with the restart: clients would refuse to connect".to_owned());
         }
     }
-    complaints
+    problems
 }
 
 #[cfg(test)]
@@ -351,16 +357,16 @@ mod tests {
     }
 
     #[test]
-    fn two_boots_together_show_more_than_one() {
+    fn reports_of_two_boots_are_compared() {
         let builder = ["builder".to_owned()];
-        let told = |reports: &[Report]| compare(reports, &builder).join("; ");
+        let problems = |reports: &[Report]| compare(reports, &builder).join("; ");
         let good = report("1", &["own"], CheckOutcome::Pass);
-        assert_eq!(told(&[good.clone(), report("2", &["own"], CheckOutcome::Pass)]), "");
-        assert!(told(&[good.clone(), report("1", &["own"], CheckOutcome::Pass)]).contains("was not restarted"));
-        assert!(told(&[good, report("2", &["other"], CheckOutcome::Pass)]).contains("changed across the restart"));
-        assert!(told(&[report("1", &["builder"], CheckOutcome::Pass)]).contains("share an identity"));
-        assert!(told(&[report("1", &[], CheckOutcome::Pass)]).contains("no SSH host key"));
-        assert!(told(&[]).contains("nothing was judged"));
+        assert_eq!(problems(&[good.clone(), report("2", &["own"], CheckOutcome::Pass)]), "");
+        assert!(problems(&[good.clone(), report("1", &["own"], CheckOutcome::Pass)]).contains("was not restarted"));
+        assert!(problems(&[good, report("2", &["other"], CheckOutcome::Pass)]).contains("changed with the restart"));
+        assert!(problems(&[report("1", &["builder"], CheckOutcome::Pass)]).contains("the builder's SSH host key"));
+        assert!(problems(&[report("1", &[], CheckOutcome::Pass)]).contains("no SSH host key"));
+        assert!(problems(&[]).contains("no pass was run"));
     }
 
     #[test]
@@ -382,7 +388,7 @@ mod tests {
         assert_eq!(merged.failed(), ["after-reboot/os"]);
     }
 
-    /// A machine whose smoke binary prints this, and which was in after 33.2 s.
+    /// A machine whose smoke binary prints this text, and that accepted SSH after 33.24 s.
     #[derive(Debug)]
     struct Instance(String);
 
@@ -451,24 +457,24 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_has_the_boot_as_instance_and_starter_measured_it() {
+    fn a_pass_has_the_boot_times_of_the_instance_and_of_the_provider() {
         let own = Boot { kernel: Some(6.1), ..Boot::default() };
-        for (measured, wanted) in [
+        for (measured, expected) in [
             (Some(own.clone()), "first boot: machine start to SSH 33.2 s, kernel 6.1 s"),
             (None, "first boot: machine start to SSH 33.2 s"),
         ] {
-            let said = Report { boot: measured.clone(), ..report("1", &["own"], CheckOutcome::Pass) };
+            let printed = Report { boot: measured.clone(), ..report("1", &["own"], CheckOutcome::Pass) };
             let notes = Notes::default();
-            let machine = Instance(said.render("json").unwrap());
+            let machine = Instance(printed.render("json").unwrap());
             let found = pass(&machine, "first boot", &notes).unwrap();
             assert_eq!(found.boot, Some(Boot { to_ssh: Some(33.24), ..measured.unwrap_or_default() }));
-            assert_eq!(*notes.0.lock().unwrap(), [wanted]);
+            assert_eq!(*notes.0.lock().unwrap(), [expected]);
             assert_eq!(to_ssh(&machine), ", SSH after 33.2 s");
         }
     }
 
     #[test]
-    fn the_judges_progress_is_read() {
+    fn progress_lines_are_parsed() {
         assert_eq!(progress("12/57 tool-git"), Some((12, 57)));
         assert_eq!(progress("error: no spec"), None);
     }

@@ -1,4 +1,5 @@
-//! Versions: which part of `MAJOR.MINOR.PATCH` has to be raised for what really changed, by the guide's rules (section 8). Pure.
+//! The next version of an image: the part of `MAJOR.MINOR.PATCH` that its changes require to be raised, by the rules in
+//! `docs/src/reference-image.md#versioning`. Pure.
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -9,25 +10,25 @@ use crate::contents::{Change, Difference};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Security patches, minor version bumps, bug fixes.
+    /// Changed packages, minor updates of tools, a newer base image of the same release.
     Patch,
-    /// A new dependency, a significant bump of one.
+    /// A new tool, or a new major version of one.
     Minor,
-    /// Another base system, another Node.js major version, something that is gone.
+    /// Another base release or architecture, another major version of Node.js, a removed tool.
     Major,
 }
 
-/// What the changes ask for; `None` where nothing in the image changed.
+/// The part of a version that the changes require to be raised, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Required {
-    /// The part to raise.
+    /// The part to raise; `None` if no change requires a new version.
     pub level: Option<Level>,
-    /// Why: those of the highest level first.
+    /// Each change with the part that it requires to be raised, the highest first.
     pub reasons: Vec<(Level, String)>,
 }
 
 impl Level {
-    /// Its name in a version.
+    /// The part's name in Semantic Versioning: `MAJOR`, `MINOR` or `PATCH`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Patch => "PATCH",
@@ -37,7 +38,7 @@ impl Level {
     }
 }
 
-/// Judges what differs between the last release and an image.
+/// Derives the part to raise from the differences between the last release and an image.
 pub fn required(difference: &Difference) -> Required {
     let mut reasons: Vec<(Level, String)> = Vec::new();
     reasons.extend(difference.system.iter().filter_map(system));
@@ -50,7 +51,7 @@ pub fn required(difference: &Difference) -> Required {
     Required { level: reasons.iter().map(|(level, _)| *level).max(), reasons }
 }
 
-/// The lowest version that may follow `last`.
+/// `last` with this part raised by one and the lower parts set to 0.
 pub fn next(last: &Version, level: Level) -> Version {
     match level {
         Level::Patch => Version::new(last.major, last.minor, last.patch + 1),
@@ -59,21 +60,21 @@ pub fn next(last: &Version, level: Level) -> Version {
     }
 }
 
-fn told(change: &Change) -> String {
+fn describe(change: &Change) -> String {
     let Change { name, from, to } = change;
     match (from, to) {
         (Some(from), Some(to)) => format!("{name} {from} -> {to}"),
-        (None, Some(to)) => format!("{name} {to} is new"),
-        (Some(from), None) => format!("{name} {from} is gone"),
+        (None, Some(to)) => format!("{name} {to} added"),
+        (Some(from), None) => format!("{name} {from} removed"),
         (None, None) => name.clone(),
     }
 }
 
 fn system(change: &Change) -> Option<(Level, String)> {
     match change.name.as_str() {
-        "id" | "version_id" | "arch" => Some((Level::Major, format!("base system: {}", told(change)))),
-        "base" => Some((Level::Patch, format!("another base image: {}", told(change)))),
-        // The kernel is the base image's; the pretty name says what the id says.
+        "id" | "version_id" | "arch" => Some((Level::Major, format!("base system: {}", describe(change)))),
+        "base" => Some((Level::Patch, format!("another base image: {}", describe(change)))),
+        // The kernel comes with the base image, and the pretty name repeats the id.
         _ => None,
     }
 }
@@ -82,7 +83,7 @@ fn tool(change: &Change) -> (Level, String) {
     let major = |version: &Option<String>| -> Option<Vec<u64>> {
         let mut parts = version.as_deref()?.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
         let major = parts.next()?;
-        // Of a version below 1 the second number is what breaks (Semantic Versioning, item 4).
+        // Below version 1.0.0 each minor version may break compatibility (Semantic Versioning 2.0.0, item 4).
         Some(if major == 0 { vec![0, parts.next().unwrap_or(0)] } else { vec![major] })
     };
     let level = match (&change.from, &change.to) {
@@ -92,7 +93,7 @@ fn tool(change: &Change) -> (Level, String) {
         _ if change.name == "node" => Level::Major,
         _ => Level::Minor,
     };
-    (level, told(change))
+    (level, describe(change))
 }
 
 #[cfg(test)]
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guides_rules_are_applied() {
+    fn each_change_requires_the_documented_part() {
         assert_eq!(level(&[change("version_id", "22.04", "24.04")], &[]), Some(Level::Major));
         assert_eq!(level(&[], &[change("node", "24.1.0", "26.0.0")]), Some(Level::Major));
         assert_eq!(level(&[], &[change("locus", "1.0.0", "")]), Some(Level::Major));
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_parts_begin_again() {
+    fn lower_parts_are_reset() {
         let last = Version::new(1, 2, 3);
         let next = |level| next(&last, level).to_string();
         assert_eq!([Level::Patch, Level::Minor, Level::Major].map(next), ["1.2.4", "1.3.0", "2.0.0"]);

@@ -1,5 +1,5 @@
-//! What a container can leave when it is killed: its control group (cgroups(7)), a folder that stays when nothing is in it any more, and
-//! for an instant at the start a loop device. Everything else goes with its namespaces.
+//! Removes what a killed container can leave: its control group (cgroups(7)), which the kernel does not remove when it is empty, and a
+//! loop device, which exists briefly at the start. The kernel releases everything else with the namespaces.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use fs_err as fs;
 
 use crate::process::Cmd;
 
-/// Mounts cgroup2 out of sight, whether or not the host has it mounted, ends what is left in the group and removes it. A process that
-/// was just killed is in it until it is reaped, so it is tried for a while.
+/// Mounts cgroup2 in a private mount namespace, because the host may not have it mounted, kills the processes in the group and removes it.
+/// A killed process is in the group until it is reaped, so the removal is retried for 5 s.
 const REMOVE: &str = r#"
 set -eu
 mount -t cgroup2 cgroup2 /mnt
@@ -19,7 +19,7 @@ n=0
 until find "$1" -depth -type d -exec rmdir {} + 2>/dev/null; do n=$((n + 1)); [ $n -lt 100 ]; sleep 0.05; done
 "#;
 
-/// Removes what the containers of a dead run left.
+/// Removes the control groups and loop devices of a dead run's containers.
 pub(super) fn remove_orphans(dir: &Path, run: &str) {
     let machines = fs::read_dir(dir).into_iter().flatten().flatten();
     for machine in machines.filter(|entry| entry.path().join("container.sh").exists()) {
@@ -30,12 +30,12 @@ pub(super) fn remove_orphans(dir: &Path, run: &str) {
     }
 }
 
-/// Detaches the loop devices on files in a folder.
+/// Detaches the loop devices on files in a directory.
 fn detach_loops(dir: &Path) {
     for device in std::fs::read_dir("/sys/block").into_iter().flatten().flatten() {
         let file = std::fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
         if Path::new(file.trim()).starts_with(dir) {
-            // Gone already is as good as detached.
+            // Fails if it was detached in the meantime.
             let _ = Cmd::new("losetup").arg("--detach").arg(Path::new("/dev").join(device.file_name())).output();
         }
     }
@@ -46,7 +46,7 @@ pub fn control_group(run: &str, machine: &str) -> String {
     format!("agent-ami-{run}-{machine}")
 }
 
-/// Removes a control group; one that is not there is no failure, and one that stays does no harm.
+/// Removes a control group. Errors are ignored: it may not exist, and an empty one that remains has no effect.
 pub fn remove_control_group(name: &str) {
     let _ = Cmd::new("unshare").args(["--mount", "sh", "-c", REMOVE, "remove", name]).output();
 }

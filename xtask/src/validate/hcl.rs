@@ -1,6 +1,5 @@
-//! How templates are laid out: what `packer fmt` would change. Where Packer is there it is asked, and whether it takes the
-//! template at all; these rules find what a person gets wrong by hand everywhere: tabs, indentation, trailing blanks, `=` that
-//! do not stand below each other.
+//! Checks the formatting of templates. Rules find the common deviations from `packer fmt` without Packer: tabs, wrong indentation, trailing
+//! spaces, `=` that are not aligned. If Packer is installed, `packer fmt` and `packer validate` are run as well.
 
 use std::path::Path;
 
@@ -10,15 +9,15 @@ use super::{Clean, Finding};
 use crate::error::Result;
 use crate::process::Cmd;
 
-const HINT: &str = "`packer fmt` lays it out";
+const HINT: &str = "format it with `packer fmt`";
 
-/// Checks every `*.pkr.hcl` and `*.pkrvars.hcl` of a template, and asks Packer where it is there.
+/// Checks every `*.pkr.hcl` and `*.pkrvars.hcl` file of a template, and runs Packer on it if it is installed.
 pub fn check(root: &Path, template: &Path, packer: &str, clean: &Clean) -> Result<Vec<Finding>> {
-    let folder = root.join(template);
-    let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or(root).to_owned() };
+    let dir = root.join(template);
+    let dir = if dir.is_dir() { dir } else { dir.parent().unwrap_or(root).to_owned() };
     let mut texts: Vec<(String, String)> = Vec::new();
-    if folder.is_dir() {
-        for entry in fs::read_dir(&folder)? {
+    if dir.is_dir() {
+        for entry in fs::read_dir(&dir)? {
             let path = entry?.path();
             let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             if name.ends_with(".pkr.hcl") || name.ends_with(".pkrvars.hcl") {
@@ -35,12 +34,12 @@ pub fn check(root: &Path, template: &Path, packer: &str, clean: &Clean) -> Resul
     if let Some(version) = version(packer) {
         let parts = texts.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
         let parts = parts.chain([("packer", version.as_bytes())]);
-        findings.extend(clean.unless_known(parts, || ask_packer(packer, root, &root.join(template)))?);
+        findings.extend(clean.unless_known(parts, || run_packer(packer, root, &root.join(template)))?);
     }
     Ok(findings)
 }
 
-/// What tells one Packer from another without starting it, which takes longer than all our own checks.
+/// Identifies the installed Packer by path, size and time: `packer version` takes longer than all the rules.
 fn version(packer: &str) -> Option<String> {
     let found = Cmd::new("sh").args(["-c", "command -v \"$1\"", "sh", packer]).output().ok()?;
     let path = found.stdout.trim();
@@ -48,37 +47,37 @@ fn version(packer: &str) -> Option<String> {
     Some(format!("{path} {} {:?}", file.len(), file.modified().ok()?))
 }
 
-/// `packer fmt`, and `packer validate`: of the syntax alone where the template's plugins are not installed.
-fn ask_packer(packer: &str, root: &Path, template: &Path) -> Result<Vec<Finding>> {
+/// Runs `packer fmt` and `packer validate`; without the template's plugins, only the syntax is validated.
+fn run_packer(packer: &str, root: &Path, template: &Path) -> Result<Vec<Finding>> {
     let name = template.strip_prefix(root).unwrap_or(template);
     let mut findings = Vec::new();
     let format = Cmd::new(packer).args(["fmt", "-check", "-diff", "-recursive"]).arg(template).dir(root).output()?;
     if format.code != 0 {
-        let told = format!("packer fmt would change it:\n{}", format.stdout.trim());
-        findings.push(Finding::error("packer", name, None, told, HINT));
+        let message = format!("packer fmt would change it:\n{}", format.stdout.trim());
+        findings.push(Finding::error("packer", name, None, message, HINT));
     }
     let installed = Cmd::new(packer).args(["plugins", "installed"]).output()?.stdout;
     let whole = ["packer-plugin-amazon", "packer-plugin-qemu"].iter().all(|plugin| installed.contains(plugin));
     let syntax: &[&str] = if whole { &[] } else { &["-syntax-only"] };
     let valid = Cmd::new(packer).arg("validate").args(syntax).arg(template).dir(root).output()?;
     if valid.code != 0 {
-        let told = format!("packer validate refuses it:\n{}{}", valid.stdout.trim(), valid.stderr.trim());
-        findings.push(Finding::error("packer", name, None, told, "Packer's own words stand above"));
+        let message = format!("packer validate failed:\n{}{}", valid.stdout.trim(), valid.stderr.trim());
+        findings.push(Finding::error("packer", name, None, message, "fix what Packer's output above reports"));
     }
     Ok(findings)
 }
 
-/// A line `name = value`, with where its `=` stands and where a single blank would put it.
+/// A line `name = value`: the column of its `=`, and what the expected column depends on.
 struct Attribute {
     line: usize,
     indent: usize,
     name: usize,
     equals: usize,
-    /// It opens a bracket that another line closes: alignment ends with it.
+    /// True if it opens a bracket that a later line closes. The alignment of a group ends with such a line.
     opens: bool,
 }
 
-/// What is wrong, with its line from 1.
+/// The deviations from `packer fmt`, each with its line from 1.
 fn layout(text: &str) -> Vec<(usize, String)> {
     let mut wrong = Vec::new();
     let mut depth: usize = 0;
@@ -92,10 +91,10 @@ fn layout(text: &str) -> Vec<(usize, String)> {
             continue;
         }
         if line.ends_with([' ', '\t']) {
-            wrong.push((number, "blanks at the end of the line".to_owned()));
+            wrong.push((number, "trailing whitespace".to_owned()));
         }
         if line.contains('\t') {
-            wrong.push((number, "a tab; indentation is two blanks".to_owned()));
+            wrong.push((number, "a tab; indent with two spaces".to_owned()));
         }
         let code = without_strings_and_comments(line);
         let trimmed = code.trim();
@@ -103,7 +102,7 @@ fn layout(text: &str) -> Vec<(usize, String)> {
         let indent = line.len() - line.trim_start().len();
         let expected = 2 * depth.saturating_sub(usize::from(closes_first));
         if !line.trim().is_empty() && indent != expected {
-            wrong.push((number, format!("indented by {indent} blanks, wanted {expected}")));
+            wrong.push((number, format!("indented by {indent} spaces, expected {expected}")));
         }
         let (opened, closed) = (count(&code, &['{', '[', '(']), count(&code, &['}', ']', ')']));
         depth = (depth + opened).saturating_sub(closed);
@@ -125,7 +124,7 @@ fn layout(text: &str) -> Vec<(usize, String)> {
     }
     wrong.extend(misaligned(&group));
     if !text.is_empty() && !text.ends_with('\n') {
-        wrong.push((text.lines().count(), "no line end at the end of the file".to_owned()));
+        wrong.push((text.lines().count(), "no newline at the end of the file".to_owned()));
     }
     wrong.sort();
     wrong
@@ -143,17 +142,17 @@ fn attribute(code: &str, line: usize, indent: usize, opens: bool) -> Option<Attr
     (plain && !compares).then_some(Attribute { line, indent, name: name.len(), equals, opens })
 }
 
-/// In consecutive lines the `=` stand below each other, one blank behind the longest name.
+/// The `=` of consecutive lines must be in one column, one space after the longest name.
 fn misaligned(group: &[Attribute]) -> Vec<(usize, String)> {
-    // A value that goes on in further lines is laid out by itself.
+    // A value of several lines is not aligned with the lines before it.
     let (many, alone): (Vec<&Attribute>, Vec<&Attribute>) = group.iter().partition(|a| !a.opens);
     let column = many.iter().map(|a| a.indent + a.name + 1).max().unwrap_or(0);
-    let wanted = many.into_iter().map(|a| (a, column)).chain(alone.into_iter().map(|a| (a, a.indent + a.name + 1)));
-    let wrong = wanted.filter(|(a, column)| a.equals != *column);
-    wrong.map(|(a, column)| (a.line, format!("`=` in column {}, wanted {}", a.equals + 1, column + 1))).collect()
+    let expected = many.into_iter().map(|a| (a, column)).chain(alone.into_iter().map(|a| (a, a.indent + a.name + 1)));
+    let wrong = expected.filter(|(a, column)| a.equals != *column);
+    wrong.map(|(a, column)| (a.line, format!("`=` in column {}, expected {}", a.equals + 1, column + 1))).collect()
 }
 
-/// The line with what strings and comments hold blanked out, so that brackets and `=` in them do not count.
+/// The line with the text of strings replaced and comments removed, so that brackets and `=` in them do not count.
 fn without_strings_and_comments(line: &str) -> String {
     let mut code = String::new();
     let (mut quoted, mut escaped) = (false, false);
@@ -179,31 +178,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_templates_are_well_laid_out() {
+    fn the_projects_templates_are_formatted() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let clean = Clean { dir: tempfile::tempdir().unwrap().path().join("clean") };
         let findings = check(root, Path::new("packer"), "packer", &clean).unwrap();
-        let told: Vec<String> = findings.iter().map(|f| format!("{:?} {:?} {}", f.file, f.line, f.message)).collect();
-        assert!(told.is_empty(), "{told:#?}");
+        let messages: Vec<String> =
+            findings.iter().map(|f| format!("{:?} {:?} {}", f.file, f.line, f.message)).collect();
+        assert!(messages.is_empty(), "{messages:#?}");
     }
 
     #[test]
-    fn what_packer_fmt_would_change_is_found() {
-        for (text, wanted) in [
-            ("a = 1\nlong = 2\n", "1: `=` in column 3, wanted 6"),
-            ("build {\n    a = 1\n}\n", "2: indented by 4 blanks, wanted 2"),
-            ("a = 1 \n", "1: blanks at the end of the line"),
-            ("build {\n\ta = 1\n}\n", "2: a tab; indentation is two blanks"),
-            ("a = 1", "1: no line end at the end of the file"),
-            ("a  = {\n  b = 1\n}\n", "1: `=` in column 4, wanted 3"),
+    fn deviations_from_packer_fmt_are_found() {
+        for (text, expected) in [
+            ("a = 1\nlong = 2\n", "1: `=` in column 3, expected 6"),
+            ("build {\n    a = 1\n}\n", "2: indented by 4 spaces, expected 2"),
+            ("a = 1 \n", "1: trailing whitespace"),
+            ("build {\n\ta = 1\n}\n", "2: a tab; indent with two spaces"),
+            ("a = 1", "1: no newline at the end of the file"),
+            ("a  = {\n  b = 1\n}\n", "1: `=` in column 4, expected 3"),
         ] {
             let found: Vec<String> = layout(text).into_iter().map(|(line, what)| format!("{line}: {what}")).collect();
-            assert!(found.contains(&wanted.to_owned()), "{text:?}: {found:?}");
+            assert!(found.contains(&expected.to_owned()), "{text:?}: {found:?}");
         }
     }
 
     #[test]
-    fn what_is_laid_out_well_is_left_alone() {
+    fn formatted_text_has_no_findings() {
         let text = "locals {\n  a      = \"x = {\" # a = [\n  longer = [1, 2]\n\n  b = {\n    c = 1\n  }\n}\n\
                     x = <<EOT\n   anything = goes\n EOT\nd = a == b ? 1 : 2\n";
         assert_eq!(layout(text), []);

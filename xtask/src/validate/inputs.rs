@@ -1,4 +1,4 @@
-//! Inputs of a build that would stay in the image: they are refused before anything is made.
+//! Refuses inputs of a build with credentials, which would stay in the image.
 
 use regex_lite::Regex;
 
@@ -6,10 +6,10 @@ use crate::error::{Exit, Result};
 use crate::recipe::{Action, Recipe};
 use crate::sensitive;
 
-/// Variables of our own scripts with the name of a package, which npm writes down in files that everybody reads.
+/// Environment variables of the provisioning scripts with an npm package. npm writes its URL to world-readable files.
 const PACKAGES: [&str; 1] = ["LOCUS_PACKAGE"];
 
-/// Refuses a package's URL with a user or a password in it.
+/// Returns an error if the URL of a package has a user or a password.
 pub fn refuse_credentials(recipe: &Recipe) -> Result<()> {
     for step in &recipe.steps {
         let Action::Shell(shell) = &step.action else { continue };
@@ -19,8 +19,7 @@ pub fn refuse_credentials(recipe: &Recipe) -> Result<()> {
                 let place = format!("{}:{}", step.place.file.display(), step.place.line);
                 let message =
                     format!("{name} has a user or a password in its URL, which would stay in the image ({place})");
-                let hint =
-                    "upload the package with a file provisioner before this step, and name its path on the machine";
+                let hint = "upload the package with a file provisioner before this step, and set the variable to its path on the machine";
                 return Err(Exit::Usage.error(message, hint));
             }
         }
@@ -28,14 +27,14 @@ pub fn refuse_credentials(recipe: &Recipe) -> Result<()> {
     Ok(())
 }
 
-/// Hides the passwords in the URLs of a command line, refused or not.
+/// Marks the password in a URL of the command line as sensitive, so that no output shows it.
 pub fn hide_credentials(word: &str) {
     if let Some(secret) = credentials(word) {
         sensitive::hide(secret);
     }
 }
 
-/// The password in a URL, or the user of one that names a user only: with HTTPS that is a token. `git@host` of SSH is neither.
+/// The password in a URL. In an HTTP URL with only a user, the user is a token, so it is returned; the user of an SSH URL is not.
 fn credentials(text: &str) -> Option<&str> {
     let with_password = Regex::new(r"://[^/@:]*:([^/@]*)@").ok()?;
     let with_token = Regex::new(r"https?://([^/@:]+)@").ok()?;
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_and_tokens_are_found_and_ssh_users_are_none() {
+    fn passwords_and_tokens_are_found_but_not_ssh_users() {
         assert_eq!(credentials("http://deploy:SECRET-PW@127.0.0.1:8765/locus.tgz"), Some("SECRET-PW"));
         assert_eq!(credentials("git+https://ghp_abc@github.com/a/b.git"), Some("ghp_abc"));
         for good in

@@ -1,4 +1,4 @@
-//! Pins: end-of-life and review dates, the npm lock file, and the smoke spec against both.
+//! Checks pins: end-of-life and review dates, lock files, and whether the smoke spec requires the pinned versions.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,46 +12,45 @@ use super::{Finding, line_of};
 use crate::error::{Exit, Result};
 use crate::recipe::Digest;
 
-/// The one place for versions.
+/// The file with the pinned versions that no lock file contains.
 pub const PINS: &str = "scripts/pins.json";
-/// npm's.
 const PACKAGE: &str = "scripts/npm/package.json";
 const LOCK: &str = "scripts/npm/package-lock.json";
-/// Aider's wheels.
+/// The lock file of Aider's Python packages.
 const WHEELS: &str = "scripts/pip/aider/requirements.txt";
-/// How long before the end of life a warning begins.
+/// Days before its end of life from which a version causes a warning.
 const NOTICE_DAYS: i32 = 90;
 
 /// One pinned version.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
-    /// The exact version, or the series where a distribution decides the rest.
+    /// The exact version, or a release series whose exact versions the distribution determines.
     pub version: String,
-    /// When somebody must look whether it is still right.
+    /// The date after which `validate` warns that the pin must be reviewed.
     pub review_at: Date,
-    /// When upstream ends support.
+    /// The date on which upstream support ends.
     #[serde(default)]
     pub eol: Option<Date>,
-    /// Why this version.
+    /// The reason for this version.
     pub reason: String,
-    /// Its hash, where no lock file holds it.
+    /// SHA-256 digest of the download, if no lock file has it.
     #[serde(default)]
     pub sha256: Option<Digest>,
 }
 
-/// Reads the pins.
+/// Reads [`PINS`].
 pub fn read(root: &Path) -> Result<BTreeMap<String, Pin>> {
     let text = fs::read_to_string(root.join(PINS))?;
     serde_json::from_str(&text).map_err(|e| {
         Exit::Usage.error(
             format_args!("{PINS}:{}: {e}", e.line()),
-            "a pin has version, review_at, reason and perhaps eol and sha256; dates are YYYY-MM-DD",
+            "give each pin version, review_at and reason, optionally eol and sha256; write dates as YYYY-MM-DD",
         )
     })
 }
 
-/// Judges the dates.
+/// Checks the dates of [`PINS`].
 pub fn check(root: &Path, today: Date) -> Result<Vec<Finding>> {
     let text = fs::read_to_string(root.join(PINS))?;
     Ok(dates(&read(root)?, &text, today))
@@ -88,19 +87,19 @@ fn dates(pins: &BTreeMap<String, Pin>, text: &str, today: Date) -> Vec<Finding> 
                 PINS,
                 line,
                 message,
-                "look for a newer version, then move review_at",
+                "check for a newer version, then move review_at",
             ));
         }
     }
     findings
 }
 
-/// Judges package.json and its lock file.
+/// Checks that package.json has exact versions, and that its lock file has the same ones with hashes.
 pub fn lock(root: &Path) -> Result<Vec<Finding>> {
     let read = |name: &str| -> Result<Value> {
         let text = fs::read_to_string(root.join(name))?;
         serde_json::from_str(&text).map_err(|e| {
-            Exit::Usage.error(format_args!("{name}: {e}"), "`npm install --package-lock-only` writes it anew")
+            Exit::Usage.error(format_args!("{name}: {e}"), "run `npm install --package-lock-only` to write it again")
         })
     };
     Ok(lock_findings(&read(PACKAGE)?, &read(LOCK)?))
@@ -116,7 +115,7 @@ fn lock_findings(package: &Value, lock: &Value) -> Vec<Finding> {
     for (name, version) in package["dependencies"].as_object().into_iter().flatten() {
         let version = version.as_str().unwrap_or_default();
         if semver::Version::parse(version).is_err() {
-            error(PACKAGE, format!("{name}: `{version}` is no exact version"));
+            error(PACKAGE, format!("{name}: `{version}` is not an exact version"));
         }
         let locked = entries.get(&format!("node_modules/{name}")).and_then(|e| e["version"].as_str());
         if locked != Some(version) {
@@ -131,13 +130,13 @@ fn lock_findings(package: &Value, lock: &Value) -> Vec<Finding> {
             error(LOCK, format!("{path} has no sha512 integrity hash"));
         }
         if entry["resolved"].as_str().is_some_and(|r| !r.starts_with("https://")) {
-            error(LOCK, format!("{path} does not come from a registry over HTTPS"));
+            error(LOCK, format!("{path} is not downloaded from a registry over HTTPS"));
         }
     }
     findings
 }
 
-/// Judges pip's requirements: every package an exact version with hashes, and Aider's the pinned one.
+/// Checks that pip's requirements have exact versions with hashes, and the pinned version of Aider.
 pub fn wheels(root: &Path) -> Result<Vec<Finding>> {
     let pinned = read(root)?.get("aider").map(|pin| pin.version.clone());
     Ok(wheel_findings(&fs::read_to_string(root.join(WHEELS))?, pinned.as_deref()))
@@ -146,16 +145,16 @@ pub fn wheels(root: &Path) -> Result<Vec<Finding>> {
 fn wheel_findings(text: &str, pinned: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut error = |line: usize, message: String| {
-        let hint = "the head of the file says how it is made";
+        let hint = "write the file again as the comment at its top describes";
         findings.push(Finding::error("lock", WHEELS, Some(line), message, hint));
     };
-    // A requirement and its hashes are one line that goes on with backslashes.
+    // A requirement and its hashes are one logical line: backslashes continue it.
     let lines: Vec<(usize, &str)> = text.lines().enumerate().map(|(n, l)| (n + 1, l.trim_end())).collect();
     let starts = lines.iter().filter(|(_, l)| !l.is_empty() && !l.starts_with(['#', ' ']));
     for (number, line) in starts {
         let requirement = line.trim_end_matches(['\\', ' ']);
         let Some((name, version)) = requirement.split_once("==") else {
-            error(*number, format!("`{requirement}` is no exact version"));
+            error(*number, format!("`{requirement}` is not an exact version"));
             continue;
         };
         let hashed = lines.get(*number).is_some_and(|(_, next)| next.trim_start().starts_with("--hash=sha256:"));
@@ -169,7 +168,8 @@ fn wheel_findings(text: &str, pinned: Option<&str>) -> Vec<Finding> {
     findings
 }
 
-/// Holds the smoke spec's tool requirements against the pins: a spec that accepts what is not pinned, or refuses what is, drifted.
+/// Compares the version requirements of the smoke spec's tools with the pins. The pinned version must satisfy them, and a pinned tool must
+/// have one.
 pub fn spec(root: &Path, spec: &Path) -> Result<Vec<Finding>> {
     let pins = read(root)?;
     let package: Value = serde_json::from_str(&fs::read_to_string(root.join(PACKAGE))?).unwrap_or_default();
@@ -182,7 +182,7 @@ pub fn spec(root: &Path, spec: &Path) -> Result<Vec<Finding>> {
                 spec,
                 error.line,
                 error.message,
-                "`smoke --help` describes the spec",
+                "see `smoke --help` for the format of the spec",
             )]);
         }
     };
@@ -204,13 +204,13 @@ pub fn spec(root: &Path, spec: &Path) -> Result<Vec<Finding>> {
             continue;
         };
         if !smoke::version::satisfies(&pinned, requirement) {
-            let message = format!("the spec wants {} {requirement}, but {pinned} is pinned", tool.name);
+            let message = format!("the spec requires {} {requirement}, but {pinned} is pinned", tool.name);
             findings.push(Finding::error(
                 "smoke",
                 spec,
                 line_of(&text, &format!("name = \"{}\"", tool.name)),
                 message,
-                "change the spec with the pin",
+                "change the requirement together with the pin",
             ));
         }
     }
@@ -223,32 +223,32 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn dates_are_judged_against_today() {
+    fn dates_are_compared_with_today() {
         let text = r#"{"node": {"version": "20", "review_at": "2026-10-01", "eol": "2026-04-30", "reason": "x"}, "npm": {"version": "11", "review_at": "2027-01-01", "eol": "2026-12-31", "reason": "x"}}"#;
         let pins = serde_json::from_str(text).unwrap();
         let messages: Vec<String> =
             dates(&pins, text, "2026-11-21".parse().unwrap()).into_iter().map(|f| f.message).collect();
-        let want = [
+        let expected = [
             "node 20 is past its end of life (2026-04-30)",
             "the review of node 20 was due on 2026-10-01",
             "npm 11 reaches its end of life in 40 days (2026-12-31)",
         ];
-        assert_eq!(messages, want);
+        assert_eq!(messages, expected);
     }
 
     #[test]
-    fn wheels_are_exact_and_hashed_and_aiders_is_the_pinned_one() {
+    fn wheels_need_exact_versions_hashes_and_the_pinned_aider() {
         let good = "# Made by.\naider-chat==1.0.0 \\\n    --hash=sha256:aa\nnumpy==2.0 ; python_version < '3.13' \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n";
         assert!(wheel_findings(good, Some("1.0.0")).is_empty());
         let messages = |text: &str| {
             wheel_findings(text, Some("1.0.1")).into_iter().map(|f| (f.line, f.message)).collect::<Vec<_>>()
         };
-        let want = [
+        let expected = [
             (Some(2), "aider-chat is 1.0.0 here and 1.0.1 in scripts/pins.json".to_owned()),
             (Some(7), "loose has no sha256 hash".to_owned()),
-            (Some(8), "`any` is no exact version".to_owned()),
+            (Some(8), "`any` is not an exact version".to_owned()),
         ];
-        assert_eq!(messages(&format!("{good}loose==1.0\nany\n")), want);
+        assert_eq!(messages(&format!("{good}loose==1.0\nany\n")), expected);
     }
 
     #[test]
@@ -261,12 +261,12 @@ mod tests {
             "node_modules/c": { "version": "3.0.0", "resolved": "git+ssh://x" },
         } });
         let messages: Vec<String> = lock_findings(&package, &lock).into_iter().map(|f| f.message).collect();
-        let want = [
-            "b: `^2.0.0` is no exact version",
+        let expected = [
+            "b: `^2.0.0` is not an exact version",
             "b is ^2.0.0 in package.json and 2.1.0 in the lock file",
             "node_modules/c has no sha512 integrity hash",
-            "node_modules/c does not come from a registry over HTTPS",
+            "node_modules/c is not downloaded from a registry over HTTPS",
         ];
-        assert_eq!(messages, want);
+        assert_eq!(messages, expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Scripts: strict mode, one purpose, shellcheck-clean.
+//! Checks scripts: strict mode, length, a comment with their purpose, exit codes, and shellcheck's findings.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use super::{Clean, Finding};
 use crate::error::Result;
 use crate::process::Cmd;
 
-/// Longest script; beyond it, it has more than one purpose.
+/// The most lines of a script. A longer one must be split.
 const MAX_LINES: usize = 99;
 
-/// Checks every `*.sh` below `scripts/`; their tests, `*.bats`, are for shellcheck alone.
+/// Checks every `*.sh` below `scripts/`. Other shell files, such as the tests in `*.bats`, are checked by shellcheck only.
 pub fn check(root: &Path, clean: &Clean) -> Result<Vec<Finding>> {
     let mut files = Vec::new();
     collect(&root.join("scripts"), &mut files)?;
@@ -37,11 +37,11 @@ pub fn check(root: &Path, clean: &Clean) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// What can be said from the text alone. Files in a `lib` folder are sourced: they set no options of their caller. Those in `agent`
-/// are run by root as they lie on an instance: by the shell that no PATH chooses and no variable enters (bash(1), `-p`).
+/// Checks the text of a script. Files in a `lib` directory are sourced, so they must not set options. Files in `agent` run as root on an
+/// instance; their shebang names the shell by its path, and `-p` makes it ignore `BASH_ENV` and exported functions (bash(1)).
 fn rules(name: &Path, text: &str, executable: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let within = |folder: &str| name.components().any(|c| c.as_os_str() == folder);
+    let within = |dir: &str| name.components().any(|c| c.as_os_str() == dir);
     let library = within("lib");
     let shebang = if within("agent") { "#!/bin/bash -p" } else { "#!/usr/bin/env bash" };
     let lines = text.lines().count();
@@ -51,45 +51,44 @@ fn rules(name: &Path, text: &str, executable: bool) -> Vec<Finding> {
         error(None, format!("{lines} lines, more than {MAX_LINES}"), "split it by purpose");
     }
     if text.lines().next() != Some(shebang) && !library {
-        error(Some(1), format!("the first line is not {shebang}"), "every script says what runs it");
+        error(Some(1), format!("the first line is not {shebang}"), "begin the script with that line");
     }
     if !text.lines().any(|l| l == "set -euo pipefail") && !library {
-        error(None, "no `set -euo pipefail`".to_owned(), "add it below the head comment");
+        error(None, "no `set -euo pipefail`".to_owned(), "add it below the comment at the top");
     }
     if !text.lines().nth(1).is_some_and(|l| l.starts_with("# ")) {
-        error(Some(2), "the second line does not say what it is for".to_owned(), "write it as a comment");
+        error(Some(2), "the second line is not a comment".to_owned(), "describe what the script does in a comment");
     }
     for (number, line) in text.lines().enumerate() {
         let program = |part: &str| part.split_whitespace().find(|w| *w != "sudo").map(str::to_owned);
         if line.split('|').skip(1).any(|part| matches!(program(part).as_deref(), Some("sh" | "bash"))) {
-            let what = "what comes from elsewhere is piped into a shell".to_owned();
-            error(Some(number + 1), what, "fetch it, check its hash or signature, then run it");
+            let what = "the output of a command is piped into a shell".to_owned();
+            error(Some(number + 1), what, "download it, verify its hash or signature, then run it");
         }
     }
     if within("provision") {
         for (number, line) in text.lines().enumerate() {
-            if let Some((what, hint)) = exit_code_lies(line) {
+            if let Some((what, hint)) = unreliable_exit_code(line) {
                 error(Some(number + 1), what.to_owned(), hint);
             }
         }
     }
     if !executable && !library {
-        error(None, "not executable".to_owned(), "chmod +x");
+        error(None, "not executable".to_owned(), "run `chmod +x` on it");
     }
     findings
 }
 
-/// Commands whose exit code does not say whether they did what they are for.
-fn exit_code_lies(line: &str) -> Option<(&'static str, &'static str)> {
+/// Finds commands that exit with 0 although they failed, or fail although nothing is wrong.
+fn unreliable_exit_code(line: &str) -> Option<(&'static str, &'static str)> {
     let mut words = line.split_whitespace();
     match (words.next()?, words.find(|word| !word.starts_with('-'))?) {
-        ("systemctl", "reload" | "reload-or-restart") => Some((
-            "a unit that is not running cannot be reloaded, and need not be",
-            "write `systemctl try-reload-or-restart UNIT`",
-        )),
+        ("systemctl", "reload" | "reload-or-restart") => {
+            Some(("`systemctl reload` fails if the unit is not running", "use `systemctl try-reload-or-restart UNIT`"))
+        }
         ("apt-get", "update" | "upgrade" | "dist-upgrade" | "install") => Some((
-            "apt-get ends with 0 though an archive could not be read or an update was kept back",
-            "write `apt_get`, `apt_upgrade` or `apt_install` of scripts/lib/common.sh",
+            "apt-get exits with 0 although an archive could not be read or an update was kept back",
+            "use `apt_get`, `apt_upgrade` or `apt_install` of scripts/lib/common.sh",
         )),
         _ => None,
     }
@@ -108,12 +107,12 @@ fn shellcheck(root: &Path, files: &[PathBuf], texts: &[(String, String)], clean:
         return Ok(Vec::new());
     }
     let Ok(version) = Cmd::new("shellcheck").arg("--version").output() else {
-        let hint = "`cargo xtask doctor --install` brings it";
+        let hint = "install it with `cargo xtask doctor --install`";
         return Ok(vec![Finding::warning(
             "scripts",
             "scripts",
             None,
-            "shellcheck is not here: the scripts were not looked at by it",
+            "shellcheck is not installed, so it did not check the scripts",
             hint,
         )]);
     };
@@ -124,9 +123,9 @@ fn shellcheck(root: &Path, files: &[PathBuf], texts: &[(String, String)], clean:
             .args(files)
             .output()?;
         if output.code > 1 {
-            // 1 means findings; more, that it could not do its work.
-            let said = output.stderr.trim().to_owned();
-            return Ok(vec![Finding::error("shellcheck", "scripts", None, said, "run shellcheck by hand")]);
+            // Exit code 1 means findings; a higher one, that shellcheck failed.
+            let message = output.stderr.trim().to_owned();
+            return Ok(vec![Finding::error("shellcheck", "scripts", None, message, "run shellcheck by hand")]);
         }
         Ok(parse(root, &output.stdout))
     })
@@ -188,7 +187,7 @@ mod tests {
                 "101 lines, more than 99",
                 "the first line is not #!/usr/bin/env bash",
                 "no `set -euo pipefail`",
-                "the second line does not say what it is for",
+                "the second line is not a comment",
                 "not executable"
             ]
         );
@@ -201,11 +200,11 @@ mod tests {
         let hashed = "#!/usr/bin/env bash\n# Why.\nset -euo pipefail\ncat a | sha256sum\n";
         assert_eq!(messages("scripts/a.sh", hashed, true), [""; 0]);
         let piped = "#!/usr/bin/env bash\n# Why.\nset -euo pipefail\ncurl https://example.org | sudo bash\n";
-        assert_eq!(messages("scripts/a.sh", piped, true), ["what comes from elsewhere is piped into a shell"]);
+        assert_eq!(messages("scripts/a.sh", piped, true), ["the output of a command is piped into a shell"]);
     }
 
     #[test]
-    fn shellchecks_answer_becomes_findings() {
+    fn shellcheck_output_is_parsed() {
         let json = r#"[{"file":"/p/scripts/a.sh","line":3,"endLine":3,"column":1,"endColumn":2,"level":"info","code":2086,"message":"Double quote","fix":null}]"#;
         let finding = &parse(Path::new("/p"), json)[0];
         assert_eq!(
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_whose_exit_code_says_nothing_are_found() {
+    fn commands_with_an_unreliable_exit_code_are_found() {
         let head = "#!/usr/bin/env bash\n# X.\nset -euo pipefail\n";
         let found = |line: &str| rules(Path::new("scripts/provision/x.sh"), &format!("{head}{line}\n"), true).len();
         for line in ["systemctl reload ssh.service", "apt-get -q update", "  apt-get install -y jq"] {

@@ -1,5 +1,5 @@
-//! GitHub Actions workflows: every line that they run is a command of this program, every action is pinned, no job may more than it says;
-//! and what actionlint and zizmor find, where they are installed.
+//! Checks GitHub Actions workflows: each `run` line is one command of this program, each action is pinned, each job declares its
+//! permissions and a timeout. Runs actionlint and zizmor if they are installed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,47 +17,47 @@ use crate::process::Cmd;
 
 mod aws;
 
-/// Where GitHub looks for them.
+/// The directory with the workflows.
 pub const FOLDER: &str = ".github/workflows";
 const CHECK: &str = "workflows";
 
-/// Judges a command line, its words after `cargo xtask`: an error says what is wrong with it.
+/// Parses the words of a command line after `cargo xtask`. Returns the parser's message if it is not valid.
 pub type Commands<'a> = &'a dyn Fn(&[String]) -> std::result::Result<(), String>;
 
-/// The part of a workflow that is judged or run here (docs.github.com, "Workflow syntax for GitHub Actions").
+/// The part of a workflow that the checks and tests use (docs.github.com, "Workflow syntax for GitHub Actions").
 #[derive(Debug, Deserialize)]
 pub struct Workflow {
-    /// What every job may; nothing.
+    /// The default permissions of the jobs' tokens; must be empty.
     #[serde(default)]
     pub permissions: Option<Value>,
     /// Environment of all jobs.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// What may not run at the same time as the whole workflow.
+    /// The concurrency group of the whole workflow.
     #[serde(default)]
     pub concurrency: Option<Concurrency>,
     /// The jobs by id.
     pub jobs: BTreeMap<String, Job>,
 }
 
-/// A concurrency group: its name alone, or with how it is waited for.
+/// A concurrency group.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Concurrency {
-    /// The name. One run waits, and a further one replaces it.
+    /// The group's name. One run is pending; a later one cancels it.
     Name(String),
-    /// The name and more.
+    /// The group's name and options.
     Group {
-        /// The name.
+        /// The group's name.
         group: String,
-        /// `max`: up to a hundred wait. Else one waits, and a further one replaces it.
+        /// With `max`, up to 100 runs are pending. By default one is, and a later one cancels it.
         #[serde(default)]
         queue: Option<String>,
     },
 }
 
 impl Concurrency {
-    /// The group's name. GitHub compares it without regard to case.
+    /// The group's name. GitHub ignores its case.
     pub fn group(&self) -> &str {
         match self {
             Self::Name(group) | Self::Group { group, .. } => group,
@@ -65,35 +65,35 @@ impl Concurrency {
     }
 }
 
-/// A job.
+/// A job of a workflow.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Job {
-    /// What it may.
+    /// The permissions of the job's token.
     #[serde(default)]
     pub permissions: Option<Value>,
-    /// When it is stopped.
+    /// Minutes after which GitHub stops the job; 360 by default.
     #[serde(default)]
     pub timeout_minutes: Option<u32>,
-    /// The environment whose rules it obeys; part of the identity that AWS sees.
+    /// The environment, whose protection rules apply to the job. It is part of the subject of the job's OIDC token.
     #[serde(default)]
     pub environment: Option<String>,
-    /// What may not run at the same time.
+    /// The job's concurrency group.
     #[serde(default)]
     pub concurrency: Option<Concurrency>,
-    /// Environment of its steps.
+    /// Environment of the job's steps.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Its steps in order.
+    /// The steps in order.
     #[serde(default)]
     pub steps: Vec<Step>,
 }
 
-/// A step.
+/// A step of a job.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Step {
-    /// What other steps call it.
+    /// The id by which other steps refer to this one.
     #[serde(default)]
     pub id: Option<String>,
     /// The command line.
@@ -105,23 +105,23 @@ pub struct Step {
     /// The action's inputs.
     #[serde(default)]
     pub with: BTreeMap<String, Value>,
-    /// Whether the job goes on when it fails: a bool, or an expression.
+    /// Whether the job continues if the step fails: a bool, or an expression.
     #[serde(default)]
     pub continue_on_error: Option<Value>,
-    /// Its environment.
+    /// The step's environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }
 
-/// Judges all workflows of the project.
+/// Checks all workflows of the project.
 pub fn check(root: &Path, config: &Config, clean: &Clean, commands: Commands<'_>) -> Result<Vec<Finding>> {
-    let folder = root.join(FOLDER);
-    if !folder.exists() {
+    let dir = root.join(FOLDER);
+    if !dir.exists() {
         return Ok(Vec::new());
     }
     let mut findings = Vec::new();
     let mut files = Vec::new();
-    for entry in fs::read_dir(&folder)? {
+    for entry in fs::read_dir(&dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|ending| ending == "yml" || ending == "yaml") {
             let text = fs::read_to_string(&path)?;
@@ -133,72 +133,78 @@ pub fn check(root: &Path, config: &Config, clean: &Clean, commands: Commands<'_>
     files.sort();
     findings.extend(aws::check(&files, config));
     for linter in LINTERS {
-        findings.extend(linter.ask(root, clean, &files)?);
+        findings.extend(linter.run(root, clean, &files)?);
     }
     Ok(findings)
 }
 
-/// Judges one workflow by its text.
+/// Checks one workflow, given its text.
 pub fn validate_text(file: &Path, text: &str, commands: Commands<'_>) -> Vec<Finding> {
     let workflow: Workflow = match serde_saphyr::from_str(text) {
         Ok(workflow) => workflow,
         Err(error) => {
             let line = error.location().and_then(|at| usize::try_from(at.line()).ok());
-            let hint = "docs.github.com, \"Workflow syntax for GitHub Actions\"";
+            let hint = "see docs.github.com, \"Workflow syntax for GitHub Actions\"";
             return vec![Finding::error(CHECK, file, line, error.to_string(), hint)];
         }
     };
     let mut findings = Vec::new();
     if workflow.permissions != Some(Value::Object(serde_json::Map::new())) {
-        let message = "the token of every job may more than nothing";
+        let message = "the default permissions of the jobs' tokens are not empty";
         findings.push(Finding::error(
             CHECK,
             file,
             None,
             message,
-            "`permissions: {}` at the top; each job says what it needs",
+            "add `permissions: {}` at the top level, and the required permissions to each job",
         ));
     }
     for (id, job) in &workflow.jobs {
         let line = super::line_of(text, &format!("\n  {id}:")).map(|line| line + 1);
         if job.permissions.is_none() {
-            let message = format!("job {id} does not say what its token may");
-            findings.push(Finding::error(CHECK, file, line, message, "add `permissions:`, with as little as it needs"));
+            let message = format!("job {id} does not declare the permissions of its token");
+            findings.push(Finding::error(
+                CHECK,
+                file,
+                line,
+                message,
+                "add `permissions:` with those that the job needs",
+            ));
         }
         if job.timeout_minutes.is_none() {
-            let message = format!("job {id} may hang for six hours");
+            let message = format!("job {id} has no timeout; GitHub's default is 6 hours");
             findings.push(Finding::error(CHECK, file, line, message, "add `timeout-minutes:`"));
         }
         for step in &job.steps {
-            findings.extend(step.run.as_ref().and_then(|run| ran(file, run, commands)));
-            findings.extend(step.uses.as_ref().into_iter().flat_map(|uses| used(file, text, uses, step)));
+            findings.extend(step.run.as_ref().and_then(|run| check_run(file, run, commands)));
+            findings.extend(step.uses.as_ref().into_iter().flat_map(|uses| check_action(file, text, uses, step)));
         }
     }
     findings
 }
 
-/// A line that a contributor cannot run, or that does not exist.
-fn ran(file: &Path, run: &Spanned<String>, commands: Commands<'_>) -> Option<Finding> {
+/// Finds a `run` line that is not one valid command of this program, which a contributor could run, too.
+fn check_run(file: &Path, run: &Spanned<String>, commands: Commands<'_>) -> Option<Finding> {
     let line = usize::try_from(run.referenced.line()).ok();
     let text = run.value.trim();
     let wrong = |message: String, hint: &str| Some(Finding::error(CHECK, file, line, message, hint));
     if text.contains("${{") {
         return wrong(
-            format!("`{text}`: GitHub puts the expression's value into the script"),
-            "hand it over by `env:`",
+            format!("`{text}`: GitHub inserts the expression's value into the script"),
+            "pass the value by `env:`",
         );
     }
     let Some(words) = words(text) else {
         return wrong(
-            format!("`{text}` is no single `cargo xtask` command"),
-            "what a workflow does, a contributor must be able to do: make it a command",
+            format!("`{text}` is not a single `cargo xtask` command"),
+            "make it a command of xtask, so that a contributor can run it without the workflow",
         );
     };
     let message = commands(&words).err()?;
-    wrong(format!("`{text}`: {message}"), "`cargo xtask --help` lists the commands")
+    wrong(format!("`{text}`: {message}"), "see `cargo xtask --help` for the commands")
 }
 
-/// The words after `cargo xtask`, if the line is one such command. A variable stays as it is written.
+/// The words after `cargo xtask` if the line is a single such command; else `None`. Variables are not expanded.
 pub fn words(line: &str) -> Option<Vec<String>> {
     if line.contains(['\n', ';', '|', '&', '<', '>', '`', '(']) {
         return None;
@@ -211,12 +217,12 @@ pub fn words(line: &str) -> Option<Vec<String>> {
     }
 }
 
-/// What is wrong with an action that is called.
-fn used(file: &Path, text: &str, uses: &Spanned<String>, step: &Step) -> Vec<Finding> {
+/// Finds an action that is not pinned to a commit, and a checkout that keeps its token.
+fn check_action(file: &Path, text: &str, uses: &Spanned<String>, step: &Step) -> Vec<Finding> {
     let mut findings = Vec::new();
     let line = usize::try_from(uses.referenced.line()).ok();
     let whole = line.and_then(|n| text.lines().nth(n.saturating_sub(1))).unwrap_or_default();
-    // A pattern of our own, so it is one.
+    // `Err` is impossible: the pattern is a valid regular expression.
     let pinned = Regex::new(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$");
     if !uses.value.starts_with("./") && !pinned.is_ok_and(|pattern| pattern.is_match(whole)) {
         let message = format!("{} is not pinned", uses.value);
@@ -225,18 +231,18 @@ fn used(file: &Path, text: &str, uses: &Spanned<String>, step: &Step) -> Vec<Fin
             file,
             line,
             message,
-            "write the commit's 40 digits, and the version as a comment: `@0123… # v1.2.3`",
+            "pin it to the 40 digits of a commit, with the version as a comment: `@0123… # v1.2.3`",
         ));
     }
     let keeps = step.with.get("persist-credentials").and_then(Value::as_bool) != Some(false);
     if uses.value.starts_with("actions/checkout@") && keeps {
-        let message = "the checkout leaves its token in .git, for every later step";
-        findings.push(Finding::error(CHECK, file, line, message, "`persist-credentials: false`"));
+        let message = "the checkout leaves its token in .git, where every later step can read it";
+        findings.push(Finding::error(CHECK, file, line, message, "add `persist-credentials: false`"));
     }
     findings
 }
 
-/// A program that knows workflows better than we do.
+/// An external linter for workflows.
 struct Linter {
     program: &'static str,
     args: &'static [&'static str],
@@ -248,26 +254,29 @@ const LINTERS: [Linter; 2] = [
 ];
 
 impl Linter {
-    /// What it finds; nothing where it is not installed, which `doctor` tells.
-    fn ask(&self, root: &Path, clean: &Clean, files: &[(PathBuf, String)]) -> Result<Vec<Finding>> {
+    /// Runs the linter. No findings if it is not installed, which `doctor` reports.
+    fn run(&self, root: &Path, clean: &Clean, files: &[(PathBuf, String)]) -> Result<Vec<Finding>> {
         let Ok(version) = Cmd::new(self.program).arg("--version").output() else { return Ok(Vec::new()) };
         let texts = files.iter().map(|(file, text)| (file.to_str().unwrap_or_default(), text.as_bytes()));
         let parts = [(self.program, version.stdout.as_bytes())].into_iter().chain(texts);
         clean.unless_known(parts, || {
             let paths = files.iter().map(|(file, _)| file.display().to_string());
-            let said = Cmd::new(self.program).args(self.args.iter().copied()).args(paths).dir(root).output()?;
-            let mut findings: Vec<Finding> = said.stdout.lines().filter_map(|line| self.finding(line)).collect();
-            if said.code != 0 && findings.is_empty() {
-                let told = format!("{} ended with {}: {}", self.program, said.code, said.stderr.trim());
-                findings.push(Finding::error(self.program, FOLDER, None, told, "run it by hand"));
+            let output = Cmd::new(self.program).args(self.args.iter().copied()).args(paths).dir(root).output()?;
+            let mut findings: Vec<Finding> = output.stdout.lines().filter_map(|line| self.finding(line)).collect();
+            if output.code != 0 && findings.is_empty() {
+                let message =
+                    format!("{} failed with exit code {}: {}", self.program, output.code, output.stderr.trim());
+                let hint = format!("run `{}` by hand", self.program);
+                findings.push(Finding::error(self.program, FOLDER, None, message, hint));
             }
             Ok(findings)
         })
     }
 
-    /// A line of its output as a finding.
+    /// Parses a line of the linter's output.
     fn finding(&self, line: &str) -> Option<Finding> {
-        let hint = format!("`{} {FOLDER}` tells more", self.program);
+        let dir = FOLDER;
+        let hint = format!("run `{} {dir}` for details", self.program);
         if self.program == "actionlint" {
             // FILE:LINE:COLUMN: message
             let mut parts = line.splitn(4, ':');
@@ -315,50 +324,58 @@ jobs:
 ";
 
     #[test]
-    fn a_good_workflow_has_nothing_to_find() {
+    fn a_good_workflow_has_no_findings() {
         assert!(found(GOOD).is_empty(), "{:?}", found(GOOD));
     }
 
     #[test]
-    fn each_rule_finds_its_breach_and_its_line() {
+    fn each_check_finds_its_problem_and_the_line() {
         let cases = [
-            ("permissions: {}\n", "", "0: the token of every job may more than nothing"),
-            ("    timeout-minutes: 5\n", "", "4: job one may hang for six hours"),
-            ("    permissions:\n      contents: read\n", "", "4: job one does not say what its token may"),
+            ("permissions: {}\n", "", "0: the default permissions of the jobs' tokens are not empty"),
+            ("    timeout-minutes: 5\n", "", "4: job one has no timeout; GitHub's default is 6 hours"),
+            (
+                "    permissions:\n      contents: read\n",
+                "",
+                "4: job one does not declare the permissions of its token",
+            ),
             (" # v5.0.0", "", "9: actions/checkout@0123456789012345678901234567890123456789 is not pinned"),
             ("@0123456789012345678901234567890123456789", "@v5", "9: actions/checkout@v5 is not pinned"),
             (
                 "credentials: false",
                 "credentials: true",
-                "9: the checkout leaves its token in .git, for every later step",
+                "9: the checkout leaves its token in .git, where every later step can read it",
             ),
             ("exec cargo xtask ami", "cargo xtask amy", "12: `cargo xtask amy build \"$IMAGE\"`: no such command"),
-            ("exec cargo xtask ami", "make ami", "12: `make ami build \"$IMAGE\"` is no single `cargo xtask` command"),
+            (
+                "exec cargo xtask ami",
+                "make ami",
+                "12: `make ami build \"$IMAGE\"` is not a single `cargo xtask` command",
+            ),
             (
                 "\"$IMAGE\"",
                 "x && rm -r y",
-                "12: `exec cargo xtask ami build x && rm -r y` is no single `cargo xtask` command",
+                "12: `exec cargo xtask ami build x && rm -r y` is not a single `cargo xtask` command",
             ),
             (
                 "\"$IMAGE\"",
                 "${{ inputs.x }}",
-                "12: `exec cargo xtask ami build ${{ inputs.x }}`: GitHub puts the expression's value into the script",
+                "12: `exec cargo xtask ami build ${{ inputs.x }}`: GitHub inserts the expression's value into the script",
             ),
         ];
-        for (from, to, want) in cases {
+        for (from, to, expected) in cases {
             assert!(GOOD.contains(from), "{from}");
-            assert_eq!(found(&GOOD.replacen(from, to, 1)), [want]);
+            assert_eq!(found(&GOOD.replacen(from, to, 1)), [expected]);
         }
     }
 
     #[test]
-    fn what_is_no_yaml_is_told_with_its_line() {
+    fn invalid_yaml_is_reported_with_its_line() {
         let found = found("on: push\njobs:\n  - [\n");
         assert!(found.len() == 1 && !found[0].starts_with("0:"), "{found:?}");
     }
 
     #[test]
-    fn the_linters_lines_become_findings() {
+    fn linter_output_is_parsed() {
         let [actionlint, zizmor] = LINTERS;
         let one = actionlint.finding(".github/workflows/a.yml:7:3: unknown key: x [syntax-check]").unwrap();
         assert_eq!((one.line, one.message.as_str()), (Some(7), "unknown key: x [syntax-check]"));

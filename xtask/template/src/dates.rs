@@ -1,6 +1,6 @@
-//! `formatdate`: Terraform's and Packer's own date letters (developer.hashicorp.com/packer/docs/templates/hcl_templates/functions/datetime/formatdate).
+//! The function `formatdate` (developer.hashicorp.com/packer/docs/templates/hcl_templates/functions/datetime/formatdate).
 
-/// Formats an RFC 3339 time. Letters are repeated to choose a form; text in single quotes stands for itself.
+/// Formats an RFC 3339 time. A sequence of the same letter is one directive; text in single quotes is copied.
 pub(super) fn format(spec: &str, time: &str) -> Result<String, String> {
     let stamp: jiff::Timestamp = time.parse().map_err(|e| format!("`{time}` is not an RFC 3339 time: {e}"))?;
     let zoned = stamp.to_zoned(jiff::tz::TimeZone::UTC);
@@ -47,7 +47,7 @@ pub(super) fn format(spec: &str, time: &str) -> Result<String, String> {
                 }
             }
             _ if c.is_ascii_alphabetic() => {
-                return Err(format!("`{word}` is no date letter; put text in single quotes"));
+                return Err(format!("`{word}` is not a date directive; put text in single quotes"));
             }
             _ => {
                 out.push_str(word);
@@ -64,11 +64,11 @@ mod tests {
     use super::format;
 
     #[test]
-    fn letters_quotes_and_mistakes() {
+    fn directives_quotes_and_errors() {
         let at = "2026-02-03T04:05:06Z";
         assert_eq!(format("YYYY-MM-DD'T'hh:mm:ssZ", at).unwrap(), "2026-02-03T04:05:06Z");
         assert_eq!(format("EEE, D MMM YY", at).unwrap(), "Tue, 3 Feb 26");
-        assert!(format("QQ", at).unwrap_err().contains("no date letter"));
+        assert!(format("QQ", at).unwrap_err().contains("not a date directive"));
         assert!(format("YYYY", "yesterday").is_err());
     }
 }

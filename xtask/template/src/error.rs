@@ -1,23 +1,23 @@
-//! The one error type that leaves a module: what went wrong, how to fix it, and which exit code it means.
+//! The error type of all modules: a diagnostic with its cause and a hint, and an exit code.
 //!
-//! A module that a caller must tell apart defines its own typed error (with `thiserror` and `miette::Diagnostic`, so that
-//! it can carry source spans and a `help` line) and converts it here with [`Exit::because`]. Nothing in this file prints.
+//! A module whose callers distinguish errors defines its own type (with `thiserror` and `miette::Diagnostic`, so that it has source spans and a
+//! `help` line) and converts it with [`Exit::because`].
 
 use std::fmt;
 
-/// The process exit codes, a stable interface for scripts and workflows.
+/// The exit codes of the process. Scripts and workflows may rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Exit {
-    /// Everything asked for was done.
+    /// The command did what it was asked to.
     Done = 0,
-    /// The image was judged bad: a smoke check failed, or it may not be promoted.
+    /// A check failed: a smoke check, a condition for promotion, a part of the test suite.
     ImageFailed = 1,
     /// Usage or configuration: the command line, `ami.toml`, a template, a spec.
     Usage = 2,
     /// A precondition is missing: a tool, a credential, a permission, disk space, a lock.
     Precondition = 3,
-    /// The cloud or a tool failed.
+    /// AWS or a tool failed.
     Failed = 4,
     /// Interrupted by SIGINT or SIGTERM and cleaned up.
     Interrupted = 130,
@@ -26,16 +26,37 @@ pub enum Exit {
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failure that is ready to be shown: the diagnostic and the exit code it stands for.
+/// A diagnostic and the exit code that it results in.
 pub struct Error {
     exit: Exit,
+    /// The exit code of the command that failed.
+    command: Option<i32>,
     report: miette::Report,
 }
 
 impl Exit {
+    /// All codes, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Done, Self::ImageFailed, Self::Usage, Self::Precondition, Self::Failed, Self::Interrupted];
+
+    /// What the code means, for the reference.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "The command did what it was asked to, or had nothing to do.",
+            Self::ImageFailed => {
+                "A check failed: a smoke check, a condition for promotion, a node that is not online, generated files that are out of date, a \
+                 part of the test suite."
+            }
+            Self::Usage => "The command line, ami.toml, a template or a smoke spec is wrong.",
+            Self::Precondition => "A precondition is missing: a tool, a credential, a permission, disk space, a lock.",
+            Self::Failed => "AWS or a tool failed.",
+            Self::Interrupted => "SIGINT or SIGTERM interrupted the command; it cleaned up.",
+        }
+    }
+
     /// An error with this exit code from a diagnostic (a typed error with spans, or `miette::miette!(help = "...", "...")`).
     pub fn because(self, report: impl Into<miette::Report>) -> Error {
-        Error { exit: self, report: report.into() }
+        Error { exit: self, command: None, report: report.into() }
     }
 
     /// An error with this exit code from one message and the hint that fixes it.
@@ -45,15 +66,26 @@ impl Exit {
 }
 
 impl Error {
-    /// The exit code this error stands for.
+    /// The exit code that the error results in.
     pub fn exit(&self) -> Exit {
         self.exit
     }
 
-    /// The same error with another exit code: who catches it may know better what it means.
+    /// The same error with another exit code, for a caller that knows the cause better.
     #[must_use]
     pub fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
+    }
+
+    /// The same error, caused by a command that ended with this exit code.
+    #[must_use]
+    pub fn of_command(self, code: i32) -> Self {
+        Self { command: Some(code), ..self }
+    }
+
+    /// The exit code of the command that caused the error, if one did.
+    pub fn command_exit(&self) -> Option<i32> {
+        self.command
     }
 
     /// The diagnostic, for a reporter to render.
@@ -61,12 +93,12 @@ impl Error {
         &self.report
     }
 
-    /// The same error told from one step further out: `message` first, this error as its cause. Exit code and hint stay.
+    /// The error `message`, with this error as its cause. Exit code and hint stay.
     #[must_use]
     pub fn context(self, message: impl fmt::Display) -> Self {
         let help = self.report.help().map(|h| h.to_string());
         let wrapped = Wrapped { message: message.to_string(), help, inner: self.report };
-        Self { exit: self.exit, report: wrapped.into() }
+        Self { exit: self.exit, command: self.command, report: wrapped.into() }
     }
 }
 
@@ -82,7 +114,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// A file that could not be read or written is a failed tool, unless the caller knows better.
+/// A file that could not be read or written; a caller that knows the cause better sets another exit code.
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         let hint = match error.kind() {
@@ -90,7 +122,7 @@ impl From<std::io::Error> for Error {
             std::io::ErrorKind::PermissionDenied => {
                 "check who owns the path, or set another state directory in ami.toml"
             }
-            _ => "run the same command again; if it stays, the path in the message is where to look",
+            _ => "run the same command again; if the error stays, check the path in the message",
         };
         let exit = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::PermissionDenied => Exit::Precondition,

@@ -1,4 +1,4 @@
-//! The template's files, parsed, and errors that point into them.
+//! Parses the template's files, and creates errors with a location in them.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use crate::recipe::Place;
 /// One parsed file.
 #[derive(Debug)]
 pub(super) struct File {
-    /// Path as a person would name it.
+    /// Path for messages, relative to the project.
     pub(super) name: String,
     pub(super) text: Arc<str>,
     pub(super) body: Body,
 }
 
-/// Something in the template that we cannot take, with the place.
+/// An error in a template, with its location.
 #[derive(Debug, ThisError, Diagnostic)]
 #[error("{message}")]
 pub(super) struct Refused {
@@ -37,7 +37,6 @@ pub(super) struct Refused {
 }
 
 impl File {
-    /// Parses a file.
     pub(super) fn parse(name: String, text: String) -> Result<Self> {
         let text: Arc<str> = text.into();
         match hcl_edit::parser::parse_body(&text) {
@@ -45,7 +44,7 @@ impl File {
             Err(error) => {
                 let at = error.location().offset().min(text.len());
                 let refused = Refused {
-                    message: format!("{name}:{}: this is not HCL: {}", error.location().line(), error.message()),
+                    message: format!("{name}:{}: invalid HCL: {}", error.location().line(), error.message()),
                     code: NamedSource::new(&name, Arc::clone(&text)),
                     span: (at, 0).into(),
                     label: "here".to_owned(),
@@ -57,7 +56,7 @@ impl File {
         }
     }
 
-    /// An error that points at `span`.
+    /// An error at `span`; without a span, at the start of the file.
     pub(super) fn refuse(
         &self,
         span: Option<Range<usize>>,
@@ -75,11 +74,11 @@ impl File {
         })
     }
 
-    /// An unknown word: refused with the nearest known one.
+    /// An error for an unknown word. Its help names the most similar known word, or all known words.
     pub(super) fn unknown(&self, span: Option<Range<usize>>, what: &str, word: &str, known: &[&str]) -> Error {
         let help = match nearest(word, known) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known here: {}", known.join(", ")),
+            None => format!("expected one of: {}", known.join(", ")),
         };
         self.refuse(span, format!("unknown {what} `{word}`"), help)
     }
@@ -89,23 +88,22 @@ impl File {
         self.text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1)
     }
 
-    /// Where a block stands.
+    /// The location of a block.
     pub(super) fn place(&self, block: &Block) -> Place {
         Place { file: PathBuf::from(&self.name), line: self.line(span_of(block).map_or(0, |s| s.start)) }
     }
 }
 
-/// Where a block's head stands: pointing at its whole body would hide the line that matters.
+/// The span of a block's identifier. An error at the whole block would not show which line is wrong.
 pub(super) fn span_of(block: &Block) -> Option<Range<usize>> {
     block.ident.span()
 }
 
-/// Where an attribute stands.
 pub(super) fn span_of_attribute(attribute: &Attribute) -> Option<Range<usize>> {
     attribute.span()
 }
 
-/// Reads a template: a file, or every `*.pkr.hcl` of a folder in order of name.
+/// Reads a template: a file, or every `*.pkr.hcl` file of a directory in order of name.
 pub(super) fn read(path: &Path, root: &Path) -> Result<Vec<File>> {
     let mut paths = Vec::new();
     if path.is_dir() {
@@ -118,8 +116,8 @@ pub(super) fn read(path: &Path, root: &Path) -> Result<Vec<File>> {
         paths.sort();
         if paths.is_empty() {
             return Err(Exit::Usage.error(
-                format_args!("no template in {}: it has no file that ends in .pkr.hcl", path.display()),
-                "set `template` in ami.toml to a *.pkr.hcl file or a folder of them",
+                format_args!("no file in {} ends in .pkr.hcl", path.display()),
+                "set `template` in ami.toml to a *.pkr.hcl file, or to a directory with such files",
             ));
         }
     } else {
@@ -131,7 +129,7 @@ pub(super) fn read(path: &Path, root: &Path) -> Result<Vec<File>> {
             let text = fs::read_to_string(&file).map_err(|e| {
                 Exit::Usage.error(
                     format_args!("cannot read the template: {e}"),
-                    "set `template` in ami.toml to an existing file or folder",
+                    "set `template` in ami.toml to an existing file or directory",
                 )
             })?;
             File::parse(shown(&file, root), text)
@@ -139,12 +137,12 @@ pub(super) fn read(path: &Path, root: &Path) -> Result<Vec<File>> {
         .collect()
 }
 
-/// A path as a person would name it: relative to the project where it lies in it.
+/// A path for messages: relative to the project if it is inside.
 pub(super) fn shown(path: &Path, root: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).display().to_string()
 }
 
-/// The known word that is near enough to be meant.
+/// The most similar known word, if one is similar enough.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let scored = known.iter().map(|k| (strsim::jaro_winkler(word, k), *k));
     scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)

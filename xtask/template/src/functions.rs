@@ -1,14 +1,14 @@
-//! Packer's functions (developer.hashicorp.com/packer/docs/templates/hcl_templates/functions), those that templates use.
+//! The supported functions of Packer (developer.hashicorp.com/packer/docs/templates/hcl_templates/functions). A call of another function is
+//! an error.
 //!
-//! All are pure, but for the ones that read files and the clock's, whose value is given when the scope is made. A function that
-//! is not here is refused by name where it is called.
+//! All are pure except `file` and `fileexists`, which read files. `timestamp`, `env`, `can` and `try` are evaluated in `scope`.
 
 use hcl::Value;
 use hcl::eval::{Context, FuncArgs, FuncDef, ParamType};
 
 type Answer = Result<Value, String>;
 
-/// Names of all functions, for suggestions.
+/// The names of all functions, for the help of an error.
 pub(super) const NAMES: &[&str] = &[
     "abs",
     "abspath",
@@ -68,7 +68,6 @@ pub(super) const NAMES: &[&str] = &[
     "zipmap",
 ];
 
-/// Declares every function.
 pub(super) fn declare(context: &mut Context<'_>) {
     use ParamType::{Any, String as S};
     let any_array = || ParamType::array_of(Any);
@@ -90,7 +89,10 @@ pub(super) fn declare(context: &mut Context<'_>) {
         ("strrev", one(|a| text(&a, |s| s.chars().rev().collect()), S)),
         ("basename", one(|a| text(&a, |s| path_part(s, std::path::Path::file_name)), S)),
         ("dirname", one(|a| text(&a, |s| path_part(s, |p| p.parent().map(std::path::Path::as_os_str))), S)),
-        ("abspath", one(|a| text(&a, |path| FOLDERS.with_borrow(|f| f.working.join(path)).display().to_string()), S)),
+        (
+            "abspath",
+            one(|a| text(&a, |path| DIRS.with_borrow(|dirs| dirs.working.join(path)).display().to_string()), S),
+        ),
         ("sha256", one(|a| text(&a, |s| crate::recipe::Digest::of(s.as_bytes()).to_string()), S)),
         ("base64encode", one(|a| text(&a, |s| base64::encode(s.as_bytes())), S)),
         ("base64decode", one(|a| base64::decode(str_at(&a, 0)?).map(Value::from), S)),
@@ -152,12 +154,12 @@ fn num_at(args: &FuncArgs, i: usize) -> Result<f64, String> {
     args.get(i).and_then(Value::as_f64).ok_or_else(|| format!("argument {} must be a number", i + 1))
 }
 
-/// A position: a whole number that is not negative.
+/// A position in a list: a non-negative integer.
 fn place_at(args: &FuncArgs, i: usize) -> Result<usize, String> {
     let n = args
         .get(i)
         .and_then(Value::as_u64)
-        .ok_or_else(|| format!("argument {} must be a whole number from 0", i + 1))?;
+        .ok_or_else(|| format!("argument {} must be a non-negative integer", i + 1))?;
     usize::try_from(n).map_err(|e| e.to_string())
 }
 
@@ -210,28 +212,28 @@ fn read_file(path: &str) -> Result<String, String> {
     std::fs::read_to_string(&full).map_err(|e| format!("{}: {e}", full.display()))
 }
 
-/// Where functions look for files. hcl-rs's functions are plain function pointers, which can carry nothing along.
+/// The directories that the paths of functions start from. hcl-rs's functions are function pointers, so they cannot capture them.
 #[derive(Default)]
-struct Folders {
+struct Dirs {
     template: std::path::PathBuf,
     working: std::path::PathBuf,
 }
 
 thread_local! {
-    static FOLDERS: std::cell::RefCell<Folders> = std::cell::RefCell::default();
+    static DIRS: std::cell::RefCell<Dirs> = std::cell::RefCell::default();
 }
 
-/// Says where the template of the evaluation that begins stands, and where Packer would be started.
-pub(super) fn set_folders(template: &std::path::Path, working: &std::path::Path) {
-    FOLDERS.set(Folders { template: template.to_owned(), working: working.to_owned() });
+/// Sets the template's directory and Packer's working directory for the following evaluation on this thread.
+pub(super) fn set_dirs(template: &std::path::Path, working: &std::path::Path) {
+    DIRS.set(Dirs { template: template.to_owned(), working: working.to_owned() });
 }
 
-/// Packer's `file` and `fileexists` start from the template's folder, wherever it is started.
+/// A path of `file` or `fileexists`. Packer resolves them from the template's directory, not from its working directory.
 fn in_template(path: &str) -> std::path::PathBuf {
-    FOLDERS.with_borrow(|folders| folders.template.join(path))
+    DIRS.with_borrow(|dirs| dirs.template.join(path))
 }
 
-/// Strings are joined; numbers and booleans too, as HCL converts them.
+/// Joins strings; numbers and bools are converted to strings, as HCL does.
 fn join(args: FuncArgs) -> Answer {
     let parts = array(&args, 1)?.iter().map(|v| super::types::convert(v, &super::types::Type::String));
     let parts: Vec<Value> = parts.collect::<Result<_, _>>()?;
@@ -239,7 +241,7 @@ fn join(args: FuncArgs) -> Answer {
     Ok(parts.join(str_at(&args, 0)?).into())
 }
 
-/// A pattern between slashes is a regular expression, as in Terraform and Packer.
+/// Replaces text. A pattern between slashes is a regular expression.
 fn replace(args: FuncArgs) -> Answer {
     let (s, from, to) = (str_at(&args, 0)?, str_at(&args, 1)?, str_at(&args, 2)?);
     match from.strip_prefix('/').and_then(|f| f.strip_suffix('/')) {
@@ -257,7 +259,7 @@ fn compile(pattern: &str) -> Result<regex_lite::Regex, String> {
     regex_lite::Regex::new(pattern).map_err(|e| format!("`{pattern}` is not a regular expression: {e}"))
 }
 
-/// The first match: the whole of it, or its groups as a list. No match is an error, which `can` turns into false.
+/// The first match, or its groups as a list if the pattern has groups. No match is an error, for which `can` returns false.
 pub(super) fn regex(pattern: &str, s: &str) -> Answer {
     let regex = compile(pattern)?;
     let captures = regex.captures(s).ok_or_else(|| format!("`{pattern}` does not match `{s}`"))?;
@@ -278,7 +280,7 @@ fn substr(args: FuncArgs) -> Answer {
     Ok(s[start..end].iter().collect::<String>().into())
 }
 
-/// Go's verbs as templates use them: `%s %d %f %q %v %t %%`, with width, `-`, `0` and precision.
+/// Formats values by Go's verbs `%s %d %f %q %v %t %x %%`, with width, `-`, `0` and precision.
 fn format(args: FuncArgs) -> Answer {
     let mut values = args.iter().skip(1);
     let mut out = String::new();
@@ -407,7 +409,7 @@ fn range(args: FuncArgs) -> Answer {
         [end] => (0.0, end, 1.0),
         [start, end] => (start, end, 1.0),
         [start, end, step] if step != 0.0 => (start, end, step),
-        _ => return Err("takes an end, a start and an end, or those and a step that is not 0".to_owned()),
+        _ => return Err("expected an end; a start and an end; or a start, an end and a step that is not 0".to_owned()),
     };
     let count = ((end - start) / step).ceil().clamp(0.0, 1024.0) as usize;
     let values: Vec<Value> = (0..count).map(|i| to_number(start + step * i as f64)).collect::<Result<_, _>>()?;
@@ -441,7 +443,7 @@ fn lookup(args: FuncArgs) -> Answer {
     found.cloned().ok_or_else(|| format!("the map has no key `{key}` and no default is given"))
 }
 
-/// Base64 as RFC 4648, section 4. Twenty lines, where a crate would bring its own traits and features.
+/// Base64 (RFC 4648, section 4).
 mod base64 {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -494,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_packers() {
+    fn results_are_those_of_packer() {
         let table = [
             (r#"join(",", ["a", 1, true])"#, r#""a,1,true""#),
             (r#"format("%s-%03d-%.1f%%", "x", 7, 1.25)"#, r#""x-007-1.2%""#),
@@ -516,8 +518,8 @@ mod tests {
             (r#"title("hello world")"#, r#""Hello World""#),
             (r#"max(1, 5, 3)"#, "5"),
         ];
-        for (input, want) in table {
-            assert_eq!(eval(input).as_deref(), Ok(want), "{input}");
+        for (input, expected) in table {
+            assert_eq!(eval(input).as_deref(), Ok(expected), "{input}");
         }
         assert!(eval(r#"regex("a", "b")"#).is_err());
         assert!(eval(r#"format("%s")"#).is_err());

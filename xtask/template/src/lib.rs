@@ -1,7 +1,7 @@
-//! HCL2 templates -> recipe. Reads files, runs nothing.
+//! Evaluates Packer's HCL2 templates to recipes. Reads files and runs nothing.
 //!
-//! What Packer's templates really use is evaluated with Packer's meaning; what is not known is refused by name and line, never
-//! skipped, because a step that is silently left out makes an image that looks right.
+//! The supported part of the language has Packer's semantics. Everything else is an error with its name and line and is never skipped:
+//! an image in which a step was silently left out looks like a correct one.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,9 +19,9 @@ pub mod sensitive;
 
 mod dates;
 mod files;
-#[expect(clippy::needless_pass_by_value, reason = "hcl-rs gives a function its arguments by value")]
+#[expect(clippy::needless_pass_by_value, reason = "hcl-rs passes arguments by value")]
 mod functions;
-#[expect(clippy::result_large_err, reason = "hcl-rs's error kind is large; it is looked at once and told")]
+#[expect(clippy::result_large_err, reason = "hcl-rs's error kind is large, and is converted to a report at once")]
 mod scope;
 mod steps;
 mod types;
@@ -31,24 +31,24 @@ mod versions;
 use files::{File, span_of};
 use scope::Scope;
 
-/// The Packer whose language this reader speaks.
+/// The version of Packer whose language is implemented.
 const LANGUAGE: &str = "1.16.0";
-/// The blocks a template may have at the top.
+/// The blocks at the top level of a template.
 const ROOT: &[&str] = &["packer", "variable", "locals", "local", "source", "build", "data"];
-/// The blocks a `build` may have.
+/// The blocks in a `build` block.
 const BUILD: &[&str] = &["source", "provisioner", "error-cleanup-provisioner", "post-processor", "post-processors"];
 
 /// The attributes of a `local` block.
 const LOCAL: &[&str] = &["expression", "sensitive"];
 
-/// What to evaluate.
+/// The input of an evaluation.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// A `*.pkr.hcl` file or a folder of them.
+    /// A `*.pkr.hcl` file, or a directory with such files.
     pub path: PathBuf,
-    /// The source: `qemu.locus`.
+    /// The source, as `kind.name`: `qemu.locus`.
     pub source: String,
-    /// What `ami.toml` sets: just above the template's own defaults.
+    /// Variables that `ami.toml` sets. They override only the template's defaults.
     pub settings: Vec<Setting>,
     /// `--var`, in order.
     pub vars: Vec<(String, String)>,
@@ -58,20 +58,20 @@ pub struct Request {
     pub env: BTreeMap<String, String>,
     /// What `timestamp()` returns.
     pub now: jiff::Timestamp,
-    /// Folder that relative paths start from; Packer's working folder.
+    /// The directory that relative paths start from: Packer's working directory.
     pub root: PathBuf,
 }
 
 /// A variable that `ami.toml` sets.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// Its name.
+    /// The variable's name.
     pub name: String,
-    /// Its value, written as for `--var`.
+    /// The value, in the syntax of `--var`.
     pub value: String,
-    /// Where it stands, for a person.
+    /// Where the value is set, for messages.
     pub origin: String,
-    /// Pass it by if the template declares no such variable.
+    /// Ignore the setting if the template does not declare the variable.
     pub optional: bool,
 }
 
@@ -88,15 +88,15 @@ struct Blocks<'a> {
 pub fn evaluate(request: &Request) -> Result<Recipe> {
     let files = files::read(&request.path, &request.root)?;
     let blocks = sort(&files)?;
-    let folder = if request.path.is_dir() {
+    let dir = if request.path.is_dir() {
         request.path.clone()
     } else {
         request.path.parent().unwrap_or(&request.root).to_owned()
     };
-    functions::set_folders(&folder, &request.root);
-    // As Packer has it when it is started in the project's folder: `packer`, not its absolute path.
-    let shown = folder.strip_prefix(&request.root).unwrap_or(&folder);
-    let mut scope = Scope::new(shown, &request.root, request.now);
+    functions::set_dirs(&dir, &request.root);
+    // `path.root` is relative, as for a Packer that is started in the project's directory.
+    let relative = dir.strip_prefix(&request.root).unwrap_or(&dir);
+    let mut scope = Scope::new(relative, &request.root, request.now);
     let variables = variables::resolve(&blocks.variables, request, &mut scope)?;
     locals(&blocks.locals, &mut scope)?;
     blocks.sensitive_locals.iter().for_each(|name| hide_local(name, &scope));
@@ -114,7 +114,7 @@ pub fn evaluate(request: &Request) -> Result<Recipe> {
     }
     if !found {
         let hint = "add it to the `sources` of the build block";
-        return Err(Exit::Usage.error(format_args!("no build block uses the source {}", request.source), hint));
+        return Err(Exit::Usage.error(format_args!("no build block has the source {}", request.source), hint));
     }
     steps::make_unique(&mut recipe.steps);
     Ok(recipe)
@@ -143,8 +143,8 @@ fn sort(files: &[File]) -> Result<Blocks<'_>> {
                 Structure::Attribute(a) => {
                     return Err(file.refuse(
                         a.span(),
-                        format!("`{}` stands outside of every block", a.key.as_str()),
-                        "a template holds blocks only",
+                        format!("the attribute `{}` is not in a block", a.key.as_str()),
+                        "move it into a block",
                     ));
                 }
             };
@@ -164,7 +164,7 @@ fn sort(files: &[File]) -> Result<Blocks<'_>> {
                     _ => {
                         return Err(file.refuse(
                             span_of(block),
-                            "a local needs a name and `expression`",
+                            "a local without name or `expression`",
                             "write local \"name\" { expression = … }",
                         ));
                     }
@@ -173,12 +173,12 @@ fn sort(files: &[File]) -> Result<Blocks<'_>> {
                 "source" => {
                     return Err(file.refuse(
                         span_of(block),
-                        "a source has two labels",
+                        "a source without exactly two labels",
                         "write source \"type\" \"name\" { … }",
                     ));
                 }
                 "build" => blocks.builds.push((file, block)),
-                // Evaluated by AWS only; a reference to it is refused where it is needed.
+                // Data sources query AWS, so they are not evaluated. An expression that refers to one is an error.
                 "data" => {}
                 other => return Err(file.unknown(span_of(block), "block", other, ROOT)),
             }
@@ -204,12 +204,16 @@ fn check_packer(file: &File, block: &Block) -> Result<()> {
             match versions::admits(constraint, LANGUAGE) {
                 Some(true) => {}
                 Some(false) => {
-                    let message = format!("the template wants Packer {constraint}; what is spoken here is {LANGUAGE}");
-                    return Err(file.refuse(span, message, "widen required_version, or build with that Packer"));
+                    let message = format!("the template requires Packer {constraint}, but xtask implements {LANGUAGE}");
+                    return Err(file.refuse(
+                        span,
+                        message,
+                        "widen required_version, or build with that version of Packer",
+                    ));
                 }
                 None => {
-                    let message = format!("`{constraint}` is no version constraint");
-                    return Err(file.refuse(span, message, "write it like \">= 1.9.0, < 2.0.0\""));
+                    let message = format!("`{constraint}` is not a version constraint");
+                    return Err(file.refuse(span, message, "write a constraint like \">= 1.9.0, < 2.0.0\""));
                 }
             }
         }
@@ -217,7 +221,7 @@ fn check_packer(file: &File, block: &Block) -> Result<()> {
     Ok(())
 }
 
-/// Evaluates locals in the order their references ask for.
+/// Evaluates locals in the order of their dependencies.
 fn locals(pending: &[(&File, String, &Attribute)], scope: &mut Scope) -> Result<()> {
     let mut pending: Vec<_> = pending.iter().collect();
     while !pending.is_empty() {
@@ -235,14 +239,14 @@ fn locals(pending: &[(&File, String, &Attribute)], scope: &mut Scope) -> Result<
             }
         }
         if waiting.len() == before {
-            // Nobody got further: a missing name, or a circle.
+            // No local could be evaluated: a name is missing, or the locals form a cycle.
             let names: Vec<&str> = waiting.iter().map(|((_, name, _), _)| name.as_str()).collect();
-            let circle = waiting.len() > 1;
+            let cycle = waiting.len() > 1;
             let ((file, _, attribute), result) = waiting.swap_remove(0);
             let own = attribute.value.to_string().contains(&format!("local.{}", names[0]));
-            if circle && names[1..].iter().any(|n| attribute.value.to_string().contains(&format!("local.{n}"))) || own {
-                let message = format!("these locals refer to each other in a circle: {}", names.join(", "));
-                return Err(file.refuse(attribute.span(), message, "break the circle"));
+            if cycle && names[1..].iter().any(|n| attribute.value.to_string().contains(&format!("local.{n}"))) || own {
+                let message = format!("locals refer to each other in a cycle: {}", names.join(", "));
+                return Err(file.refuse(attribute.span(), message, "break the cycle"));
             }
             return result.map(drop);
         }
@@ -251,7 +255,7 @@ fn locals(pending: &[(&File, String, &Attribute)], scope: &mut Scope) -> Result<
     Ok(())
 }
 
-/// Hides the value of a local that its template declares as sensitive.
+/// Marks the value of a local as sensitive, so that no output shows it.
 fn hide_local(name: &str, scope: &Scope) {
     let value = format!("local.{name}").parse::<Expression>().ok().and_then(|e| scope.evaluate(&e).ok());
     if let Some(value) = value {
@@ -263,13 +267,15 @@ fn source_name(block: &Block) -> String {
     block.labels.iter().map(hcl_edit::structure::BlockLabel::as_str).collect::<Vec<_>>().join(".")
 }
 
-/// Only the source that is asked for is evaluated: the others may need what is not here.
+/// Evaluates the requested source only: the other sources may need variables that have no value.
 fn source(blocks: &Blocks<'_>, request: &Request, scope: &Scope) -> Result<Source> {
     let found = blocks.sources.iter().find(|(_, block)| source_name(block) == request.source);
     let Some((file, block)) = found else {
         let names: Vec<String> = blocks.sources.iter().map(|(_, b)| source_name(b)).collect();
-        let hint = format!("it declares: {}", names.join(", "));
-        return Err(Exit::Usage.error(format_args!("the template declares no source {}", request.source), hint));
+        let hint = format!("use one that it declares: {}", names.join(", "));
+        return Err(
+            Exit::Usage.error(format_args!("the template does not declare the source {}", request.source), hint)
+        );
     };
     let settings = scope.object(file, block)?.into_iter().map(|(k, v)| (k, json(&v))).collect();
     let mut labels = block.labels.iter().map(|l| l.as_str().to_owned());
@@ -319,8 +325,8 @@ fn build(file: &File, block: &Block, scope: &Scope, request: &Request, recipe: &
                 "source" => {
                     return Err(file.refuse(
                         span_of(inner),
-                        "a source block in a build that changes settings is not supported",
-                        "write the settings into the source block at the top",
+                        "settings in the source block of a build are not supported",
+                        "move the settings to the source block at the top level",
                     ));
                 }
                 other => return Err(file.unknown(span_of(inner), "block", other, BUILD)),
@@ -334,7 +340,6 @@ fn cleanup(step: Step) -> Step {
     Step { name: format!("error cleanup: {}", step.name), ..step }
 }
 
-/// An HCL value as JSON.
 fn json(value: &hcl::Value) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or(serde_json::Value::Null)
 }

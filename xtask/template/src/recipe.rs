@@ -1,7 +1,6 @@
-//! The recipe: a template evaluated. Pure data and the hashes over it; reads no file, knows no engine.
+//! The recipe: an evaluated template, as data, with hashes.
 //!
-//! `template` makes it, `plan` compares it with what was built before, an engine carries it out. Every byte that can
-//! change what a step does to an image is in the step, so that its hash says whether the step must run again.
+//! A step contains every byte that can change what the step does to an image, so its hash determines whether the step must run again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,14 +10,14 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256 digest, shown and stored as 64 hexadecimal digits.
+/// A SHA-256 digest. Its text form is 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
-/// Where in the template something was written.
+/// A location in a template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// The template file, relative to the template's folder.
+    /// The template file, relative to the project.
     pub file: PathBuf,
     /// Line, from 1.
     pub line: usize,
@@ -29,7 +28,7 @@ pub struct Place {
 pub struct Recipe {
     /// `name` of the `build` block, if it has one.
     pub build_name: Option<String>,
-    /// Every input variable with the value that won and where it came from, in order of declaration.
+    /// All input variables with their values and what set them, in the order of their declaration.
     pub variables: Vec<Variable>,
     /// The source the recipe was evaluated for.
     pub source: Source,
@@ -44,13 +43,13 @@ pub struct Recipe {
 /// An input variable after evaluation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Variable {
-    /// Its name.
+    /// The variable's name.
     pub name: String,
-    /// Its value as JSON; `null` and `sensitive` true for a sensitive variable, whose value is never shown.
+    /// The value as JSON; `null` for a sensitive variable.
     pub value: serde_json::Value,
     /// True if the value must not be shown.
     pub sensitive: bool,
-    /// What set it, for a person: `default`, `PKR_VAR_x`, a var-file's name, `-var`.
+    /// What set the value: `default`, `PKR_VAR_x`, the name of a var-file, `--var`.
     pub origin: String,
 }
 
@@ -59,46 +58,46 @@ pub struct Variable {
 pub struct Source {
     /// The builder type: `amazon-ebs`, `qemu`.
     pub kind: String,
-    /// Its name.
+    /// The source's name.
     pub name: String,
-    /// Its attributes, and its nested blocks as arrays of objects.
+    /// The attributes, and the nested blocks as arrays of objects.
     pub settings: BTreeMap<String, serde_json::Value>,
 }
 
-/// One provisioner, evaluated: every byte it will send to the machine.
+/// An evaluated provisioner, with every byte that it sends to the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// A name for people, unique in the recipe: the script's stem, `file lib`, `shell 3`.
+    /// A name that is unique in the recipe: the script's stem, `file lib`, `shell 3`.
     pub name: String,
-    /// Where it stands in the template.
+    /// Location of the provisioner in the template.
     pub place: Place,
-    /// What it does.
+    /// The action, with its arguments.
     pub action: Action,
-    /// Wait this long before it starts.
+    /// Pause before the step starts.
     #[serde(serialize_with = "seconds")]
     pub pause_before: Duration,
-    /// Give up after this long.
+    /// Timeout of the step.
     #[serde(serialize_with = "opt_seconds")]
     pub timeout: Option<Duration>,
-    /// Run it again this many times when it fails.
+    /// How many times the step is repeated if it fails.
     pub max_retries: u32,
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Action {
-    /// Upload scripts and run them one after the other.
+    /// Upload scripts and run them in order.
     Shell(Shell),
     /// Upload files.
     Upload(Upload),
-    /// Run a command on the building host.
+    /// Run scripts on the host.
     ShellLocal(ShellLocal),
-    /// Stop and wait for a person, unless `disabled`.
+    /// Pause until the user continues, unless `disabled`.
     Breakpoint {
-        /// What to tell the person.
+        /// The message for the user.
         note: String,
-        /// True if it is to be passed by.
+        /// True if the step does nothing.
         disabled: bool,
     },
 }
@@ -108,22 +107,22 @@ pub enum Action {
 pub struct Shell {
     /// The scripts in order; an `inline` list is one script.
     pub scripts: Vec<Script>,
-    /// Environment for the scripts, in order of `environment_vars`.
+    /// Environment of the scripts, in the order of `environment_vars`.
     pub env: Vec<(String, String)>,
-    /// Packer's `execute_command` with `{{ .Vars }}`, `{{ .Path }}` and `{{ .EnvVarFile }}` still in it.
+    /// Packer's `execute_command`, with the placeholders `{{ .Vars }}`, `{{ .Path }}` and `{{ .EnvVarFile }}`.
     pub execute_command: String,
-    /// True if the script may end the connection (a reboot).
+    /// True if the script may close the connection, for example by a reboot.
     pub expect_disconnect: bool,
     /// Exit codes that mean success.
     pub valid_exit_codes: Vec<i32>,
 }
 
-/// One script's bytes.
+/// A script.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Script {
-    /// The file's path as a person would name it, or `inline`.
+    /// The file's path relative to the project, or `inline`.
     pub name: String,
-    /// What is uploaded, byte for byte.
+    /// The bytes that are uploaded or run.
     #[serde(serialize_with = "lossy")]
     pub content: Vec<u8>,
 }
@@ -131,25 +130,25 @@ pub struct Script {
 /// A `file` provisioner with `direction = "upload"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Upload {
-    /// The local path or `content`, for people.
+    /// The local path, or `content`, for display.
     pub source: String,
-    /// Where it goes on the machine, Packer's rules: a trailing `/` means a folder that must exist.
+    /// The path on the machine. As in Packer, a trailing `/` means a directory, which must exist.
     pub destination: String,
     /// The files, sorted by path.
     pub files: Vec<UploadFile>,
-    /// True when `source` is a folder given without a trailing `/`: its own name is made below `destination`.
+    /// True if `source` is a directory given without a trailing `/`. It is then created below `destination` with its name.
     pub keep_folder_name: bool,
 }
 
 /// One file of an upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UploadFile {
-    /// Path relative to the source folder; the file name for a single file.
+    /// Path relative to the source directory; the file name for a single file.
     pub path: PathBuf,
-    /// Its bytes.
+    /// The file's bytes.
     #[serde(serialize_with = "lossy")]
     pub content: Vec<u8>,
-    /// True if its owner may execute it.
+    /// True if the file's owner may execute it.
     pub executable: bool,
 }
 
@@ -158,7 +157,7 @@ pub struct UploadFile {
 pub struct ShellLocal {
     /// The scripts in order; an `inline` list is one script.
     pub scripts: Vec<Script>,
-    /// Environment for them.
+    /// Environment of the scripts.
     pub env: Vec<(String, String)>,
 }
 
@@ -168,31 +167,32 @@ pub struct ShellLocal {
 pub enum PostProcessor {
     /// Append the build to a JSON manifest.
     Manifest {
-        /// The file, relative to the working folder.
+        /// The file, relative to the working directory.
         output: PathBuf,
-        /// Write file names without their folders.
+        /// Write file names without their directories.
         strip_path: bool,
-        /// Free-form data put into the entry.
+        /// Additional data for the entry.
         custom_data: BTreeMap<String, String>,
     },
     /// Write checksums of the artifact's files.
     Checksum {
-        /// `sha256`, `sha512`, ...
+        /// The algorithms: `sha256`, `sha512`, ...
         types: Vec<String>,
-        /// Output file, a Packer template with `{{.BuildName}}`, `{{.ChecksumType}}`.
+        /// The output file, with placeholders like `{{.BuildName}}` and `{{.ChecksumType}}`.
         output: String,
     },
-    /// Run a command on the building host.
+    /// Run scripts on the host.
     ShellLocal(ShellLocal),
 }
 
 impl Digest {
-    /// The digest of some bytes.
+    /// Computes the digest of bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest of labelled parts. Lengths are hashed too, so that no two lists of parts collide by moving a boundary.
+    /// Computes the digest of labelled parts. Their lengths are hashed as well, so lists that differ only in the boundaries of their parts
+    /// have different digests.
     pub fn of_parts<'a>(parts: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut hash = Sha256::new();
         for (label, bytes) in parts {
@@ -204,12 +204,12 @@ impl Digest {
         Self(hash.finalize().into())
     }
 
-    /// The first 12 digits, for names and for people.
+    /// The first 12 digits, for names and for display.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }
 
-    /// The raw bytes.
+    /// The 32 bytes of the digest.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -256,10 +256,10 @@ impl<'de> serde::Deserialize<'de> for Digest {
 }
 
 impl Step {
-    /// What the step's effect depends on, each input under a label a person can act on (`script scripts/provision/30-node.sh`,
-    /// `env NODE_VERSION`). `ami plan` compares these with the last build's to say why a step runs again.
+    /// The inputs that the step's effect depends on, by label (`script scripts/provision/30-node.sh`, `env NODE_VERSION`). `ami plan`
+    /// compares them with those of the last build to show why a step runs again.
     ///
-    /// Waiting, retrying and time-outs change when a step ends, not what it leaves behind, so they are not inputs.
+    /// Pauses, retries and timeouts do not change the effect of a step, so they are not inputs.
     pub fn inputs(&self) -> BTreeMap<String, Digest> {
         let mut inputs = BTreeMap::new();
         match &self.action {
@@ -270,15 +270,15 @@ impl Step {
             }
             Action::Upload(upload) => {
                 inputs.insert("destination".to_owned(), Digest::of(upload.destination.as_bytes()));
-                inputs.insert("folder name".to_owned(), Digest::of(&[u8::from(upload.keep_folder_name)]));
+                inputs.insert("directory name".to_owned(), Digest::of(&[u8::from(upload.keep_folder_name)]));
                 for file in &upload.files {
                     let mode: &[u8] = if file.executable { b"755" } else { b"644" };
                     let digest = Digest::of_parts([("mode", mode), ("content", &file.content)]);
                     inputs.insert(format!("file {}", file.path.display()), digest);
                 }
             }
-            // What runs on the host cannot change the machine except through later steps' own inputs; its text still
-            // counts, because a person who edits it expects it to run.
+            // A script on the host can change the machine only through the inputs of later steps. Its text is an input anyway: a user who
+            // edits the script expects it to run.
             Action::ShellLocal(local) => {
                 add_scripts(&mut inputs, &local.scripts);
                 add_env(&mut inputs, &local.env);
@@ -288,7 +288,7 @@ impl Step {
         inputs
     }
 
-    /// One digest over [`Step::inputs`] and the kind of step.
+    /// The digest of [`Step::inputs`] and the kind of step.
     pub fn hash(&self) -> Digest {
         let kind = match &self.action {
             Action::Shell(_) => "shell",
@@ -303,9 +303,9 @@ impl Step {
 }
 
 impl Recipe {
-    /// The layer keys: entry `i` is the state of the disk after step `i`, entry 0's parent is `base`.
+    /// The layer keys. Entry `i` identifies the state of the disk after step `i`; the parent of entry 0 is `base`.
     ///
-    /// A key is hash(parent key, step), so a change in one step changes its own key and every later one, and nothing before.
+    /// A key is hash(parent key, step), so a change of a step changes its key and all later ones, but none before it.
     pub fn layer_keys(&self, base: Digest) -> Vec<Digest> {
         let mut parent = base;
         let mut keys = Vec::with_capacity(self.steps.len());
@@ -316,13 +316,13 @@ impl Recipe {
         keys
     }
 
-    /// The recipe hash: the last layer key. Two builds with the same recipe hash did the same to the same base.
+    /// The recipe's hash: the last layer key. Builds with the same hash ran the same steps on the same base.
     pub fn hash(&self, base: Digest) -> Digest {
         self.layer_keys(base).last().copied().unwrap_or(base)
     }
 }
 
-/// A list is hashed with its order, but each script under a label of its own, so that the plan can name the one that changed.
+/// Adds each script with its own label, so that a plan can name the one that changed. The labels of several scripts contain their order.
 fn add_scripts(inputs: &mut BTreeMap<String, Digest>, scripts: &[Script]) {
     for (i, script) in scripts.iter().enumerate() {
         let label = if scripts.len() == 1 {

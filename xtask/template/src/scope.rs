@@ -1,4 +1,4 @@
-//! What names mean while expressions are evaluated, and errors that tell which name was wrong.
+//! Evaluates expressions with the values of names, and reports errors with their location and the most similar name.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,17 +14,17 @@ use super::files::{File, nearest, span_of, span_of_attribute};
 use super::functions;
 use crate::error::{Error, Result};
 
-/// Values by name: `var`, `local`, `path`, `source`, `packer`.
+/// The values of names by root: `var`, `local`, `path`, `source`, `packer`.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     roots: BTreeMap<String, Map<String, Value>>,
     /// The time `timestamp()` returns.
     now: String,
-    /// The environment, while variable defaults are evaluated: only there Packer allows `env()`.
+    /// The environment. Set only for the defaults of variables, because Packer allows `env()` nowhere else.
     env: Option<BTreeMap<String, String>>,
 }
 
-/// A block's attributes, evaluated, each with its place.
+/// The evaluated attributes of a block, each with its span.
 #[derive(Debug)]
 pub(super) struct Attributes<'a> {
     file: &'a File,
@@ -33,7 +33,7 @@ pub(super) struct Attributes<'a> {
 }
 
 impl Scope {
-    /// A scope with `path.root`, `path.cwd` and the clock.
+    /// A scope with `path.root`, `path.cwd` and the time that `timestamp()` returns.
     pub(super) fn new(root: &std::path::Path, cwd: &std::path::Path, now: jiff::Timestamp) -> Self {
         let mut scope = Self { roots: BTreeMap::new(), now: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), env: None };
         for (name, path) in [("root", root), ("cwd", cwd)] {
@@ -50,12 +50,11 @@ impl Scope {
         self.roots.entry(root.to_owned()).or_default().insert(name.to_owned(), value);
     }
 
-    /// The same scope in which `env()` may be called.
+    /// A copy of the scope in which `env()` may be called.
     pub(super) fn with_env(&self, env: &BTreeMap<String, String>) -> Self {
         Self { env: Some(env.clone()), ..self.clone() }
     }
 
-    /// Evaluates an expression.
     pub(super) fn evaluate(&self, expression: &Expression) -> std::result::Result<Value, ErrorKind> {
         let mut context = Context::new();
         functions::declare(&mut context);
@@ -66,14 +65,14 @@ impl Scope {
         expression.evaluate(&context).map_err(hcl::eval::Error::into_kind)
     }
 
-    /// Evaluates an attribute's value, with errors that point at it.
+    /// Evaluates the value of an attribute. An error has the attribute's location.
     pub(super) fn attribute(&self, file: &File, attribute: &Attribute) -> Result<Value> {
         let span = attribute.value.span();
         let expression: Expression = attribute.value.clone().into();
         self.evaluate(&expression).map_err(|kind| self.explain(file, span, &kind))
     }
 
-    /// Evaluates every attribute of a block. One that is not in `known` is refused; nested blocks must be in `blocks`.
+    /// Evaluates all attributes of a block. An attribute that is not in `known` is an error, and a nested block that is not in `blocks`.
     pub(super) fn attributes<'a>(
         &self,
         file: &'a File,
@@ -101,7 +100,7 @@ impl Scope {
         Ok(Attributes { file, head: span_of(block), values })
     }
 
-    /// A block as data: attributes by name, nested blocks as lists of objects.
+    /// Evaluates a block to an object: attributes by name, nested blocks as lists of objects.
     pub(super) fn object(&self, file: &File, block: &Block) -> Result<Map<String, Value>> {
         let mut out = Map::new();
         for structure in &block.body {
@@ -110,7 +109,7 @@ impl Scope {
                     out.insert(attribute.key.as_str().to_owned(), self.attribute(file, attribute)?);
                 }
                 Structure::Block(inner) if inner.ident.as_str() == "dynamic" => {
-                    let help = "write the blocks out; they are few in a machine image's template";
+                    let help = "write the blocks without `dynamic`";
                     return Err(file.refuse(span_of(inner), "`dynamic` blocks are not supported", help));
                 }
                 Structure::Block(inner) => {
@@ -125,20 +124,16 @@ impl Scope {
         Ok(out)
     }
 
-    /// Turns an evaluation error into one with a place and a remedy.
+    /// Converts an evaluation error to an error with location and help.
     fn explain(&self, file: &File, span: Option<Range<usize>>, kind: &ErrorKind) -> Error {
         match kind {
             ErrorKind::UndefinedVar(name) => match name.as_str() {
                 "data" => file.refuse(
                     span,
-                    "`data` sources need an AWS account, so they cannot be evaluated here",
-                    "take the value from a variable, or use the data source in the amazon-ebs source only",
+                    "data sources cannot be evaluated: they need an AWS account",
+                    "use a variable, or refer to the data source only in the amazon-ebs source",
                 ),
-                "build" => file.refuse(
-                    span,
-                    "`build.…` is known only while Packer runs",
-                    "take the value from a variable or a local",
-                ),
+                "build" => file.refuse(span, "`build` is defined only while Packer runs", "use a variable or a local"),
                 name => {
                     let known: Vec<&str> = self.roots.keys().map(String::as_str).collect();
                     file.unknown(span, "name", name, &known)
@@ -151,13 +146,13 @@ impl Scope {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "declare it with a `variable` or `locals` block".to_owned(),
                 };
-                file.refuse(span, format!("there is no `{key}`"), help)
+                file.refuse(span, format!("unknown name `{key}`"), help)
             }
             other => file.refuse(span, other.to_string(), "fix the expression"),
         }
     }
 
-    /// Evaluates what must not be evaluated eagerly: `can`, `try`, and the functions that need the world.
+    /// Replaces calls by their values that hcl-rs cannot evaluate: `can` and `try`, whose arguments may fail, `timestamp` and `env`.
     fn rewrite(&self, expression: Expression) -> std::result::Result<Expression, ErrorKind> {
         Ok(match expression {
             Expression::FuncCall(call) => self.rewrite_call(*call)?,
@@ -195,12 +190,12 @@ impl Scope {
         })
     }
 
-    /// The same inside `"…${…}…"`.
+    /// The same for the interpolations in a string.
     fn rewrite_template(&self, template: &TemplateExpr) -> std::result::Result<Expression, ErrorKind> {
-        const OURS: [&str; 4] = ["timestamp(", "try(", "can(", "env("];
-        let untouched = Expression::TemplateExpr(Box::new(template.clone()));
-        if !OURS.iter().any(|call| template.to_string().contains(call)) {
-            return Ok(untouched);
+        const REPLACED: [&str; 4] = ["timestamp(", "try(", "can(", "env("];
+        let unchanged = Expression::TemplateExpr(Box::new(template.clone()));
+        if !REPLACED.iter().any(|call| template.to_string().contains(call)) {
+            return Ok(unchanged);
         }
         let parsed = Template::from_expr(template).map_err(|e| ErrorKind::from(e.to_string()))?;
         // A template that is one interpolation has the value's type (HCL syntax specification, "Template Interpolation Unwrapping").
@@ -214,10 +209,10 @@ impl Scope {
                 Element::Interpolation(part) if part.strip == Strip::None => match self.evaluate(&part.expr)? {
                     Value::String(value) => text.push_str(&value),
                     value @ (Value::Number(_) | Value::Bool(_)) => text.push_str(&value.to_string()),
-                    _ => return Err("only a string, a number or a bool can stand inside a string".into()),
+                    _ => return Err("only strings, numbers and bools can be interpolated".into()),
                 },
-                // Directives and `~` are the evaluator's, which then tells that it does not know the function.
-                _ => return Ok(untouched),
+                // Directives and `~` are not supported with these functions: hcl-rs then reports the function as unknown.
+                _ => return Ok(unchanged),
             }
         }
         Ok(Expression::String(text))
@@ -226,20 +221,20 @@ impl Scope {
     fn rewrite_call(&self, mut call: FuncCall) -> std::result::Result<Expression, ErrorKind> {
         match call.name.to_string().as_str() {
             "can" => {
-                let inner = call.args.first().ok_or("`can` takes one expression")?;
+                let inner = call.args.first().ok_or("`can` needs an argument")?;
                 Ok(Expression::Bool(self.evaluate(inner).is_ok()))
             }
             "try" => {
                 let found = call.args.iter().find_map(|e| self.evaluate(e).ok());
-                found.map(Expression::from).ok_or_else(|| "every alternative of `try` fails".into())
+                found.map(Expression::from).ok_or_else(|| "all arguments of `try` failed".into())
             }
             "timestamp" => Ok(Expression::String(self.now.clone())),
             "env" => {
                 let Some(env) = &self.env else {
-                    return Err("`env` may be called in a variable's default only".into());
+                    return Err("`env` can be called only in the default of a variable".into());
                 };
                 let Some(name) = call.args.first().map(|e| self.evaluate(e)).transpose()? else {
-                    return Err("`env` takes the name of a variable".into());
+                    return Err("`env` needs the name of an environment variable".into());
                 };
                 let value = name.as_str().and_then(|name| env.get(name)).cloned();
                 Ok(Expression::String(value.unwrap_or_default()))
@@ -253,17 +248,17 @@ impl Scope {
 }
 
 impl Attributes<'_> {
-    /// A value that may be missing.
+    /// The attribute's value; `None` if the attribute is missing or null.
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.values.get(name).map(|(value, _)| value).filter(|v| !v.is_null())
     }
 
-    /// True if it is set.
+    /// True if the attribute is set to a value other than null.
     pub(super) fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
-    /// An error at an attribute, or at the block's head where it is missing.
+    /// An error at an attribute, or at the block's identifier if the attribute is missing.
     pub(super) fn refuse(&self, name: &str, message: impl Into<String>, help: impl Into<String>) -> Error {
         let span = self.values.get(name).and_then(|(_, span)| span.clone()).or_else(|| self.head.clone());
         self.file.refuse(span, message, help)
@@ -276,17 +271,17 @@ impl Attributes<'_> {
             .map_err(|e| self.refuse(name, format!("`{name}` {e}"), "see Packer's documentation of this block"))
     }
 
-    /// A string.
+    /// The attribute as a string.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
         Ok(self.convert(name, &super::types::Type::String)?.and_then(|v| v.as_str().map(str::to_owned)))
     }
 
-    /// A bool, false when it is missing.
+    /// The attribute as a bool; false if it is missing.
     pub(super) fn flag(&self, name: &str) -> Result<bool> {
         Ok(self.convert(name, &super::types::Type::Bool)?.and_then(|v| v.as_bool()).unwrap_or(false))
     }
 
-    /// A whole number.
+    /// The attribute as a non-negative integer.
     pub(super) fn whole(&self, name: &str) -> Result<Option<u64>> {
         let value = self.convert(name, &super::types::Type::Number)?;
         value
@@ -294,15 +289,15 @@ impl Attributes<'_> {
                 v.as_u64().ok_or_else(|| {
                     self.refuse(
                         name,
-                        format!("`{name}` must be a whole number from 0"),
-                        "write it without sign and point",
+                        format!("`{name}` must be a non-negative integer"),
+                        "write it without a sign and without a fraction",
                     )
                 })
             })
             .transpose()
     }
 
-    /// A list of strings, empty when it is missing.
+    /// The attribute as a list of strings; empty if it is missing.
     pub(super) fn texts(&self, name: &str) -> Result<Vec<String>> {
         let to = super::types::Type::List(Box::new(super::types::Type::String));
         let list = self.convert(name, &to)?;
@@ -310,7 +305,7 @@ impl Attributes<'_> {
         Ok(items.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect())
     }
 
-    /// A map of strings, empty when it is missing.
+    /// The attribute as a map of strings; empty if it is missing.
     pub(super) fn map(&self, name: &str) -> Result<BTreeMap<String, String>> {
         let to = super::types::Type::Map(Box::new(super::types::Type::String));
         let map = self.convert(name, &to)?;
@@ -318,11 +313,15 @@ impl Attributes<'_> {
         Ok(pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect())
     }
 
-    /// A duration as Go writes it: `5s`, `1h30m`; a bare number is refused as Packer refuses it.
+    /// The attribute as a duration in Go's syntax: `5s`, `1h30m`. As in Packer, a number without a unit is an error.
     pub(super) fn duration(&self, name: &str) -> Result<Option<std::time::Duration>> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         go_duration(&text).map(Some).ok_or_else(|| {
-            self.refuse(name, format!("`{text}` is no duration"), "write a number with a unit: 500ms, 30s, 5m, 1h30m")
+            self.refuse(
+                name,
+                format!("`{text}` is not a duration"),
+                "write a number with a unit: 500ms, 30s, 5m, 1h30m",
+            )
         })
     }
 }
@@ -359,7 +358,7 @@ mod tests {
     use super::go_duration;
 
     #[test]
-    fn durations_are_gos() {
+    fn durations_have_gos_syntax() {
         let seconds = |t: &str| go_duration(t).map(|d| d.as_secs_f64());
         assert_eq!(seconds("1h30m"), Some(5400.0));
         assert_eq!(seconds("500ms"), Some(0.5));

@@ -1,31 +1,31 @@
-//! Values that nobody may read: found in every text before it is printed, stored or sent, wherever it comes from.
+//! Sensitive values: they are replaced in every text before it is printed or stored.
 //!
-//! As Packer does, which replaces them by the same word (developer.hashicorp.com/packer/docs/templates/hcl_templates/variables, "A variable
-//! can be sensitive"). The values are the process's: a text that holds one may come from a template, a guest, a tool or an error.
+//! Packer replaces them by the same word (developer.hashicorp.com/packer/docs/templates/hcl_templates/variables, "A variable can be
+//! sensitive"). The values are global to the process, because a text with one may come from a template, a guest, a program or an error.
 
 use std::borrow::Cow;
 use std::sync::{PoisonError, RwLock};
 
-/// What stands in the place of a sensitive value.
+/// The text that replaces a sensitive value.
 pub const HIDDEN: &str = "<sensitive>";
 
-/// A shorter value is not looked for: it would be found in every other word, and nobody keeps a secret in two characters.
-const LEAST: usize = 3;
-/// A line of a longer value is looked for alone, because output comes by lines. Shorter ones (`}`, `EOF`) are no secret.
-const LEAST_LINE: usize = 8;
+/// Length from which a value is replaced. A shorter one occurs in many other words, and is too short for a secret.
+const MIN_LENGTH: usize = 3;
+/// Length from which a single line of a longer value is replaced: output is processed by line. Shorter lines (`}`, `EOF`) are not secret.
+const MIN_LINE: usize = 8;
 
 static VALUES: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
-/// From now on nobody reads this value, however it is written.
+/// Adds a sensitive value. From now on [`redacted`] replaces it, in all of its forms.
 pub fn hide(value: &str) {
     let mut values = VALUES.write().unwrap_or_else(PoisonError::into_inner);
     values.extend(forms(value));
-    // The longest first: a value may be a part of another.
+    // The longest first: a value may contain another one.
     values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     values.dedup();
 }
 
-/// Every text in a value: a list or an object has many.
+/// Adds every string and number in a JSON value.
 pub fn hide_all(value: &serde_json::Value) {
     match value {
         serde_json::Value::String(text) => hide(text),
@@ -36,7 +36,7 @@ pub fn hide_all(value: &serde_json::Value) {
     }
 }
 
-/// The text without sensitive values.
+/// Replaces all sensitive values in a text.
 pub fn redacted(text: &str) -> Cow<'_, str> {
     let values = VALUES.read().unwrap_or_else(PoisonError::into_inner);
     let mut text = Cow::Borrowed(text);
@@ -48,7 +48,7 @@ pub fn redacted(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// The ways in which a value is written: as it is, in JSON, in a shell's single quotes, in a URL, and its lines one by one.
+/// The forms of a value: plain, in JSON, in single quotes of a shell, in a URL, and each of its lines.
 fn forms(value: &str) -> Vec<String> {
     let value = value.trim_matches(['\n', '\r']);
     let json = serde_json::Value::from(value).to_string();
@@ -56,13 +56,13 @@ fn forms(value: &str) -> Vec<String> {
     let packer = value.replace('\'', r#"'"'"'"#);
     let mut forms = vec![value.to_owned(), json.trim_matches('"').to_owned(), shell, packer, percent(value)];
     if value.contains('\n') {
-        forms.extend(value.lines().map(str::trim).filter(|line| line.len() >= LEAST_LINE).map(str::to_owned));
+        forms.extend(value.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE).map(str::to_owned));
     }
-    forms.retain(|form| form.trim().len() >= LEAST);
+    forms.retain(|form| form.trim().len() >= MIN_LENGTH);
     forms
 }
 
-/// RFC 3986, section 2.1: everything but the unreserved characters.
+/// Percent-encodes all characters except the unreserved ones (RFC 3986, section 2.1).
 fn percent(value: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     value.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_found_however_it_is_written() {
+    fn a_value_is_replaced_in_all_of_its_forms() {
         hide("p4ss'wo\"rd & more");
         for text in [
             "the password is p4ss'wo\"rd & more.",
@@ -89,20 +89,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_several_lines_is_found_by_line() {
+    fn the_lines_of_a_value_are_replaced() {
         hide("-----BEGIN THING-----\nQ0FGRUJBQkU5OTk5\n}\n-----END THING-----\n");
         assert_eq!(redacted("step: Q0FGRUJBQkU5OTk5"), "step: <sensitive>");
         assert_eq!(redacted("fn x() { }"), "fn x() { }");
     }
 
     #[test]
-    fn the_texts_of_a_list_are_values_and_short_ones_are_not() {
+    fn strings_and_numbers_of_a_json_value_are_replaced_unless_short() {
         hide_all(&serde_json::json!({ "a": ["first-of-a-list", "x"], "b": 424_242, "c": true }));
         assert_eq!(redacted("first-of-a-list, 424242, x, true"), "<sensitive>, <sensitive>, x, true");
     }
 
     #[test]
-    fn a_value_that_is_a_part_of_another_does_not_show_the_rest() {
+    fn the_longest_value_is_replaced_first() {
         hide("part-of-it");
         hide("part-of-it-and-more");
         assert_eq!(redacted("part-of-it-and-more"), HIDDEN);

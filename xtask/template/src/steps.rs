@@ -1,4 +1,4 @@
-//! `provisioner` and `post-processor` blocks: from HCL to steps with every byte they will send.
+//! Reads `provisioner` and `post-processor` blocks, and the files that they refer to.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::scope::{Attributes, Scope};
 use crate::error::Result;
 use crate::recipe::{Action, PostProcessor, Script, Shell, ShellLocal, Step, Upload, UploadFile};
 
-/// Attributes that every provisioner has.
+/// Attributes of all provisioners.
 const COMMON: &[&str] = &["only", "except", "pause_before", "timeout", "max_retries"];
-/// Packer's default (developer.hashicorp.com/packer/docs/provisioners/shell#execute_command).
+/// Packer's default for `execute_command` (developer.hashicorp.com/packer/docs/provisioners/shell#execute_command).
 const EXECUTE_COMMAND: &str = "chmod +x {{ .Path }}; {{ .Vars }} {{ .Path }}";
-/// Known to Packer, refused here because an engine of ours would not honour them.
+/// Attributes of Packer's provisioners that are refused because the native engine does not implement them.
 const UNSUPPORTED: &[&str] = &[
     "binary",
     "remote_path",
@@ -29,10 +29,10 @@ const UNSUPPORTED: &[&str] = &[
     "override",
 ];
 
-/// Reads a provisioner; `None` if `only` or `except` keep it from this source.
+/// Reads a provisioner; `None` if `only` or `except` excludes the source.
 pub(super) fn step(file: &File, block: &Block, scope: &Scope, request: &Request) -> Result<Option<Step>> {
     let Some(kind) = block.labels.first().map(hcl_edit::structure::BlockLabel::as_str) else {
-        return Err(file.refuse(span_of(block), "a provisioner needs its type", "write provisioner \"shell\" { … }"));
+        return Err(file.refuse(span_of(block), "a provisioner without a type", "write provisioner \"shell\" { … }"));
     };
     let own: &[&str] = match kind {
         "shell" => &[
@@ -86,7 +86,7 @@ pub(super) fn step(file: &File, block: &Block, scope: &Scope, request: &Request)
     }))
 }
 
-/// Reads a post-processor; `None` if `only` or `except` keep it from this source.
+/// Reads a post-processor; `None` if `only` or `except` excludes the source.
 pub(super) fn post(file: &File, block: &Block, scope: &Scope, request: &Request) -> Result<Option<PostProcessor>> {
     let kind = block.labels.first().map(hcl_edit::structure::BlockLabel::as_str).unwrap_or_default();
     let own: &[&str] = match kind {
@@ -125,7 +125,7 @@ pub(super) fn post(file: &File, block: &Block, scope: &Scope, request: &Request)
     }))
 }
 
-/// Gives steps of the same name a number.
+/// Appends a number to the names of steps that have the same name as an earlier one.
 pub(super) fn make_unique(steps: &mut [Step]) {
     let names: Vec<String> = steps.iter().map(|s| s.name.clone()).collect();
     for (i, step) in steps.iter_mut().enumerate() {
@@ -140,10 +140,10 @@ fn refuse_unsupported(file: &File, block: &Block) -> Result<()> {
     for attribute in block.body.attributes() {
         let name = attribute.key.as_str();
         if UNSUPPORTED.contains(&name) {
-            let help = "remove it: a recipe must mean the same to every engine";
+            let help = "remove it: not every engine implements it";
             return Err(file.refuse(
                 hcl_edit::Span::span(attribute),
-                format!("Packer's `{name}` is not supported here"),
+                format!("Packer's `{name}` is not supported"),
                 help,
             ));
         }
@@ -151,12 +151,12 @@ fn refuse_unsupported(file: &File, block: &Block) -> Result<()> {
     Ok(())
 }
 
-/// Packer's `only` and `except` name sources as `kind.name`.
+/// True if `only` and `except` include the source, which they name as `kind.name`.
 fn applies(a: &Attributes<'_>, source: &str) -> Result<bool> {
     let (only, except) = (a.texts("only")?, a.texts("except")?);
     let names = |list: &[String]| list.iter().any(|n| n.trim_start_matches("source.") == source);
     if a.has("only") && a.has("except") {
-        return Err(a.refuse("except", "`only` and `except` exclude each other", "keep one of them"));
+        return Err(a.refuse("except", "`only` and `except` cannot be combined", "remove one of them"));
     }
     Ok(if a.has("only") { names(&only) } else { !names(&except) })
 }
@@ -181,7 +181,7 @@ fn shell_local(a: &Attributes<'_>, request: &Request) -> Result<(String, ShellLo
     Ok((name, ShellLocal { scripts, env: environment(a)? }))
 }
 
-/// The scripts and the step's name. `shebang` heads an inline list where the machine runs it as a file.
+/// The scripts, and the step's name. `shebang` is the interpreter for an `inline` list that is uploaded as a file.
 fn scripts(a: &Attributes<'_>, request: &Request, shebang: Option<&str>) -> Result<(String, Vec<Script>)> {
     let mut paths = a.texts("scripts")?;
     paths.extend(a.text("script")?);
@@ -190,8 +190,8 @@ fn scripts(a: &Attributes<'_>, request: &Request, shebang: Option<&str>) -> Resu
     if given != 1 {
         return Err(a.refuse(
             "inline",
-            "give exactly one of `inline`, `script` and `scripts`",
-            "a provisioner does one thing",
+            "not exactly one of `inline`, `script` and `scripts`",
+            "set one of them; use a provisioner for each if you need several",
         ));
     }
     if !inline.is_empty() {
@@ -207,7 +207,7 @@ fn scripts(a: &Attributes<'_>, request: &Request, shebang: Option<&str>) -> Resu
             a.refuse(
                 at,
                 format!("cannot read the script: {e}"),
-                "paths are relative to the project, or start with ${path.root}",
+                "set a path relative to the project, or one that starts with ${path.root}",
             )
         })?;
         scripts.push(Script { name: super::files::shown(&full, &request.root), content });
@@ -216,7 +216,7 @@ fn scripts(a: &Attributes<'_>, request: &Request, shebang: Option<&str>) -> Resu
     Ok((stem.unwrap_or_else(|| "shell".to_owned()), scripts))
 }
 
-/// `environment_vars = ["A=1"]` and `env = { A = "1" }`.
+/// The environment of `environment_vars = ["A=1"]`, then that of `env = { A = "1" }`.
 fn environment(a: &Attributes<'_>) -> Result<Vec<(String, String)>> {
     let mut env = Vec::new();
     for entry in a.texts("environment_vars")? {
@@ -231,17 +231,13 @@ fn environment(a: &Attributes<'_>) -> Result<Vec<(String, String)>> {
 
 fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
     let Some(destination) = a.text("destination")? else {
-        return Err(a.refuse(
-            "destination",
-            "a file provisioner needs `destination`",
-            "say where the file goes on the machine",
-        ));
+        return Err(a.refuse("destination", "a file provisioner without `destination`", "set the path on the machine"));
     };
     if let Some(direction) = a.text("direction")?.filter(|d| d != "upload") {
         return Err(a.refuse(
             "direction",
-            format!("direction `{direction}` is not supported here"),
-            "only files that go to the machine change an image",
+            format!("direction `{direction}` is not supported"),
+            "remove the provisioner: only uploads change an image",
         ));
     }
     if let Some(content) = a.text("content")? {
@@ -253,7 +249,11 @@ fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
     let mut sources = a.texts("sources")?;
     sources.extend(a.text("source")?);
     let [source] = sources.as_slice() else {
-        return Err(a.refuse("sources", "give one `source` (or `content`)", "use a folder for several files"));
+        return Err(a.refuse(
+            "sources",
+            "not exactly one `source`, and no `content`",
+            "set one; to upload several files, set a directory",
+        ));
     };
     let full = normal(&request.root.join(source));
     let name = full.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -261,23 +261,23 @@ fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
         a.refuse(
             "source",
             format!("cannot read {}: {e}", full.display()),
-            "paths are relative to the project, or start with ${path.root}",
+            "set a path relative to the project, or one that starts with ${path.root}",
         )
     };
     let mut files = Vec::new();
-    let folder = fs::metadata(&full).map_err(unreadable)?.is_dir();
-    if folder {
+    let is_dir = fs::metadata(&full).map_err(unreadable)?.is_dir();
+    if is_dir {
         collect(&full, &full, &mut files).map_err(unreadable)?;
         files.sort_by(|x, y| x.path.cmp(&y.path));
     } else {
         files.push(read_file(&full, PathBuf::from(&name)).map_err(unreadable)?);
     }
-    let keep_folder_name = folder && !source.ends_with('/');
+    let keep_folder_name = is_dir && !source.ends_with('/');
     let upload = Upload { source: super::files::shown(&full, &request.root), destination, files, keep_folder_name };
     Ok((format!("file {name}"), Action::Upload(upload)))
 }
 
-/// Takes `.` and `..` out of a path by text, so that a script's name reads as a person would write it.
+/// Removes `.` and `..` from a path without resolving links, so that the names of scripts are short.
 fn normal(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {

@@ -1,4 +1,4 @@
-//! Variable types and conversion between them, as HCL converts (cty's conversion rules).
+//! The types of variables, and conversion between them by the rules of HCL (cty's conversions).
 
 use hcl::{Expression, Number, Value};
 
@@ -15,7 +15,7 @@ pub(super) enum Type {
 }
 
 impl Type {
-    /// Reads `string`, `list(string)`, `object({a = number})`.
+    /// Parses a type constraint: `string`, `list(string)`, `object({a = number})`.
     pub(super) fn parse(expression: &Expression) -> Result<Self, String> {
         match expression {
             Expression::Variable(name) => match name.as_str() {
@@ -26,7 +26,7 @@ impl Type {
                 "list" | "set" | "tuple" => Ok(Self::List(Box::new(Self::Any))),
                 "map" | "object" => Ok(Self::Map(Box::new(Self::Any))),
                 other => Err(format!(
-                    "`{other}` is no type: use string, number, bool, any, list(…), set(…), map(…) or object({{…}})"
+                    "`{other}` is not a type: use string, number, bool, any, list(…), set(…), map(…) or object({{…}})"
                 )),
             },
             Expression::FuncCall(call) => {
@@ -41,24 +41,24 @@ impl Type {
                             };
                             fields.iter().map(field).collect::<Result<_, String>>().map(Self::Object)
                         }
-                        _ => Err("object takes a map of types in braces".to_owned()),
+                        _ => Err("the argument of object must be a map of types in braces".to_owned()),
                     },
-                    other => Err(format!("`{other}` is no type")),
+                    other => Err(format!("`{other}` is not a type")),
                 }
             }
-            // `type = "string"` is the old way to write it and still accepted.
+            // `type = "string"` is an old syntax that Packer still accepts.
             Expression::String(name) => {
-                let expression: Expression = name.parse().map_err(|_| "this is no type".to_owned())?;
+                let expression: Expression = name.parse().map_err(|_| "not a type constraint".to_owned())?;
                 match expression {
-                    Expression::String(_) => Err("this is no type".to_owned()),
+                    Expression::String(_) => Err("not a type constraint".to_owned()),
                     expression => Self::parse(&expression),
                 }
             }
-            _ => Err("this is no type".to_owned()),
+            _ => Err("not a type constraint".to_owned()),
         }
     }
 
-    /// True if text from outside is taken as it is, not parsed as an expression.
+    /// True if the value of `--var` or an environment variable is used as it is; false if it is parsed as an expression.
     pub(super) fn is_text(&self) -> bool {
         matches!(self, Self::String | Self::Any)
     }
@@ -76,7 +76,7 @@ impl Type {
     }
 }
 
-/// Converts a value; what is wrong with it otherwise. The message never holds the value: it may be sensitive.
+/// Converts a value. The error message does not contain the value, which may be sensitive.
 pub(super) fn convert(value: &Value, to: &Type) -> Result<Value, String> {
     let wrong = || Err(format!("must be {}", to.name()));
     match (to, value) {
@@ -116,7 +116,7 @@ pub(super) fn convert(value: &Value, to: &Type) -> Result<Value, String> {
     }
 }
 
-/// A number, whole where it is whole.
+/// A number; an integer if it has no fraction.
 pub(super) fn number(n: f64) -> Result<Number, String> {
     if n.fract() == 0.0 && n.abs() < 9e15 {
         return Ok(Number::from(n as i64));
@@ -134,15 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn types_are_read_and_mistakes_named() {
+    fn types_are_parsed_and_unknown_ones_are_errors() {
         assert_eq!(ty("list(map(string))"), Type::List(Box::new(Type::Map(Box::new(Type::String)))));
         assert_eq!(ty("object({ a = number })"), Type::Object(vec![("a".to_owned(), Type::Number)]));
-        assert!(Type::parse(&"strng".parse().unwrap()).unwrap_err().contains("no type"));
+        assert!(Type::parse(&"strng".parse().unwrap()).unwrap_err().contains("not a type"));
     }
 
     proptest! {
         #[test]
-        fn numbers_and_bools_survive_the_way_through_text(n in -1_000_000i64..1_000_000, b: bool) {
+        fn numbers_and_bools_survive_conversion_to_text(n in -1_000_000i64..1_000_000, b: bool) {
             for (value, to) in [(Value::from(n), Type::Number), (Value::from(b), Type::Bool)] {
                 let text = convert(&value, &Type::String).unwrap();
                 prop_assert_eq!(convert(&text, &to).unwrap(), value);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_does_not_show_the_value() {
+    fn an_error_does_not_contain_the_value() {
         let error = convert(&"s3cret".into(), &Type::Number).unwrap_err();
         assert_eq!(error, "must be a number");
     }

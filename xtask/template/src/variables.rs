@@ -1,7 +1,7 @@
-//! Input variables: declared, set from everywhere Packer lets them be set, converted, validated.
+//! Input variables: reads their declarations, determines their values, converts and validates them.
 //!
-//! Precedence, lowest first: default, ours from `ami.toml`, then Packer's: `PKR_VAR_x`, `*.auto.pkrvars.hcl` in order of name, `-var-file` in order, `-var`
-//! (developer.hashicorp.com/packer/docs/templates/hcl_templates/variables).
+//! Precedence, lowest first: default, `ami.toml`, then as in Packer `PKR_VAR_x`, `*.auto.pkrvars.hcl` in order of name, `--var-file` in
+//! order, `--var` (developer.hashicorp.com/packer/docs/templates/hcl_templates/variables).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,13 +30,13 @@ struct Declared<'a> {
     default: Option<Value>,
 }
 
-/// A value and where it came from.
+/// A value, and what set it.
 struct Set {
     value: Value,
     origin: String,
 }
 
-/// Evaluates every variable, puts it into the scope and returns what `ami plan` shows.
+/// Evaluates all variables and adds them to the scope. Returns them without the values of sensitive ones, for `ami plan`.
 pub(super) fn resolve(blocks: &[(&File, &Block)], request: &Request, scope: &mut Scope) -> Result<Vec<Variable>> {
     let declared: Vec<Declared<'_>> =
         blocks.iter().map(|(file, block)| declare(file, block, request, scope)).collect::<Result<_>>()?;
@@ -56,7 +56,7 @@ pub(super) fn resolve(blocks: &[(&File, &Block)], request: &Request, scope: &mut
             (Some(set), _) => (set.value, set.origin),
             (None, Some(default)) => (default.clone(), "default".to_owned()),
             (None, None) => {
-                let help = format!("set it: `--var {}=…`, a var-file, or PKR_VAR_{}", variable.name, variable.name);
+                let help = format!("set it with `--var {}=…`, a var-file, or PKR_VAR_{}", variable.name, variable.name);
                 return Err(variable.file.refuse(
                     span_of(variable.block),
                     format!("variable `{}` has no value", variable.name),
@@ -65,8 +65,8 @@ pub(super) fn resolve(blocks: &[(&File, &Block)], request: &Request, scope: &mut
             }
         };
         let value = convert(&value, &variable.kind).map_err(|e| {
-            let message = format!("variable `{}` {e} (it comes from {origin})", variable.name);
-            variable.file.refuse(span_of(variable.block), message, "give it a value of its type")
+            let message = format!("variable `{}` {e} (set by {origin})", variable.name);
+            variable.file.refuse(span_of(variable.block), message, "set a value of the variable's type")
         })?;
         scope.set("var", &variable.name, value.clone());
         validate(variable, scope)?;
@@ -81,17 +81,21 @@ pub(super) fn resolve(blocks: &[(&File, &Block)], request: &Request, scope: &mut
     Ok(out)
 }
 
-/// The variable's name, if its block says that it is sensitive, or says something else than true or false.
+/// The variable's name, if `sensitive` in its block is true, or an expression instead of true or false.
 pub(super) fn sensitive_name(block: &Block) -> Option<String> {
     let attribute = block.body.get_attribute("sensitive")?;
-    let plainly_not = attribute.value.as_bool() == Some(false);
-    block.labels.first().filter(|_| !plainly_not).map(|label| label.as_str().to_owned())
+    let is_false = attribute.value.as_bool() == Some(false);
+    block.labels.first().filter(|_| !is_false).map(|label| label.as_str().to_owned())
 }
 
 fn declare<'a>(file: &'a File, block: &'a Block, request: &Request, scope: &Scope) -> Result<Declared<'a>> {
     const KNOWN: &[&str] = &["type", "default", "description", "sensitive", "validation"];
     let [label] = block.labels.as_slice() else {
-        return Err(file.refuse(span_of(block), "a variable has one label, its name", "write variable \"name\" { … }"));
+        return Err(file.refuse(
+            span_of(block),
+            "a variable without exactly one label",
+            "write variable \"name\" { … }",
+        ));
     };
     let mut declared =
         Declared { file, block, name: label.as_str().to_owned(), kind: Type::Any, sensitive: false, default: None };
@@ -121,7 +125,7 @@ fn validate(variable: &Declared<'_>, scope: &Scope) -> Result<()> {
         let attributes = scope.attributes(variable.file, block, &["condition", "error_message"], &[])?;
         if !attributes.flag("condition")? {
             let message = attributes.text("error_message")?.unwrap_or_default();
-            let help = format!("the rule stands in {}", variable.file.name);
+            let help = format!("see the validation block in {}", variable.file.name);
             return Err(attributes.refuse("condition", format!("variable `{}`: {message}", variable.name), help));
         }
     }
@@ -145,9 +149,8 @@ fn from_settings(declared: &[Declared<'_>], request: &Request, set: &mut BTreeMa
 fn undeclared(declared: &[Declared<'_>], name: &str, origin: &str) -> Error {
     let known: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
     let near = super::files::nearest(name, &known);
-    let hint =
-        near.map_or_else(|| format!("it declares: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
-    Exit::Usage.error(format_args!("the template declares no variable `{name}` (given with {origin})"), hint)
+    let hint = near.map_or_else(|| format!("declared: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+    Exit::Usage.error(format_args!("the template does not declare the variable `{name}` (set by {origin})"), hint)
 }
 
 fn from_environment(declared: &[Declared<'_>], request: &Request, set: &mut BTreeMap<String, Set>) -> Result<()> {
@@ -172,27 +175,27 @@ fn from_flags(declared: &[Declared<'_>], request: &Request, set: &mut BTreeMap<S
     Ok(())
 }
 
-/// Text is taken as it is for a string and parsed as an expression for everything else, as Packer does.
+/// The value of a text: for a string the text itself, for other types the text as an expression. Packer does the same.
 fn from_text(variable: &Declared<'_>, text: &str, origin: &str) -> Result<Value> {
     if variable.kind.is_text() {
         return Ok(text.into());
     }
     let wrong = || {
-        let message = format!("the value of `{}` from {origin} is no HCL expression", variable.name);
+        let message = format!("the value of `{}` from {origin} is not an HCL expression", variable.name);
         Exit::Usage.error(message, "quote strings inside lists and maps: --var 'names=[\"a\", \"b\"]'")
     };
     let expression: Expression = text.parse().map_err(|_| wrong())?;
     match expression {
-        // `--var flag=true` is fine, and so is a bare word that only conversion can judge.
+        // A bare word, as in `--var flag=true`. The conversion to the variable's type accepts or rejects it.
         Expression::Variable(_) => Ok(text.into()),
         expression => hcl::eval::Evaluate::evaluate(&expression, &hcl::eval::Context::new()).map_err(|_| wrong()),
     }
 }
 
 fn auto_files(path: &Path) -> Result<Vec<PathBuf>> {
-    let folder = if path.is_dir() { path } else { return Ok(Vec::new()) };
+    let dir = if path.is_dir() { path } else { return Ok(Vec::new()) };
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(dir)? {
         let file = entry?.path();
         if file.to_string_lossy().ends_with(".auto.pkrvars.hcl") {
             files.push(file);
@@ -212,7 +215,7 @@ fn from_file(declared: &[Declared<'_>], path: &Path, request: &Request, set: &mu
     let scope = Scope::new(&request.root, &request.root, request.now);
     for structure in &file.body {
         let Structure::Attribute(attribute) = structure else {
-            return Err(file.refuse(structure.span(), "a var-file holds values only", "write name = value"));
+            return Err(file.refuse(structure.span(), "a block in a var-file", "write name = value"));
         };
         let name = attribute.key.as_str();
         if !known.contains(&name) {

@@ -1,7 +1,7 @@
 //! Packer's version constraints: `>= 1.9, < 2.0`, `~> 1.9.1`, `!= 1.10.0`
 //! (developer.hashicorp.com/packer/docs/templates/hcl_templates/blocks/packer#version-constraints).
 
-/// Whether the constraint admits the version; `None` if it is no constraint.
+/// Whether the version satisfies the constraint; `None` if the constraint is invalid.
 pub(super) fn admits(constraint: &str, version: &str) -> Option<bool> {
     let version = numbers(version)?;
     let parts = constraint.split(',').map(|part| admits_one(part.trim(), &version)).collect::<Option<Vec<bool>>>()?;
@@ -10,8 +10,8 @@ pub(super) fn admits(constraint: &str, version: &str) -> Option<bool> {
 
 fn admits_one(part: &str, version: &[u64; 3]) -> Option<bool> {
     let digits = part.find(|c: char| c.is_ascii_digit())?;
-    let (operator, wanted) = (part[..digits].trim(), part[digits..].trim());
-    let least = numbers(wanted)?;
+    let (operator, operand) = (part[..digits].trim(), part[digits..].trim());
+    let least = numbers(operand)?;
     Some(match operator {
         "" | "=" => *version == least,
         "!=" => *version != least,
@@ -19,9 +19,9 @@ fn admits_one(part: &str, version: &[u64; 3]) -> Option<bool> {
         ">=" => *version >= least,
         "<" => *version < least,
         "<=" => *version <= least,
-        // The last number given may grow, those before it may not.
+        // Only the last given number of the operand may be greater in the version.
         "~>" => {
-            let fixed = wanted.split('.').count().max(2) - 1;
+            let fixed = operand.split('.').count().max(2) - 1;
             *version >= least && version[..fixed] == least[..fixed]
         }
         _ => return None,
@@ -45,8 +45,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn constraints_mean_what_packer_means() {
-        for (constraint, wanted) in [
+    fn constraints_have_packers_semantics() {
+        for (constraint, expected) in [
             (">= 1.9.0", Some(true)),
             (">= 1.9, < 2.0.0", Some(true)),
             ("~> 1.9", Some(true)),
@@ -62,7 +62,7 @@ mod tests {
             ("1.2.3.4", None),
             ("", None),
         ] {
-            assert_eq!(admits(constraint, "1.16.0"), wanted, "{constraint}");
+            assert_eq!(admits(constraint, "1.16.0"), expected, "{constraint}");
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Templates from outside: what wins over what, what a template becomes, what is refused and where it is said to stand.
+//! Tests of the evaluation through the public API: precedence of variables, recipes of templates, errors and their locations.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use proptest::prelude::*;
 use packer_template::error::plain;
 use packer_template::recipe::{Action, Digest, Place, PostProcessor, Recipe, Script, Shell, Source, Step};
 use packer_template::{Request, Setting, evaluate};
+use proptest::prelude::*;
 
-/// Evaluates a template of one file for `qemu.x`.
+/// A request for a template with this file and the source `qemu.x`.
 fn request(dir: &Path, hcl: &str) -> Request {
     fs::write(dir.join("t.pkr.hcl"), hcl).unwrap();
     Request {
@@ -47,7 +47,7 @@ fn build(inner: &str) -> String {
 }
 
 #[test]
-fn functions_that_need_the_world_work_inside_strings_too() {
+fn timestamp_try_and_can_work_inside_strings() {
     let inline = r#"inline = ["at ${formatdate("YYYY", timestamp())}\\n${try(nothing.there, 7)}", "${can(nothing) ? "a" : "b"}", "~${upper("c")}"]"#;
     let recipe = recipe(&build(&format!("provisioner \"shell\" {{\n{inline}\n}}")));
     let Action::Shell(shell) = &recipe.steps[0].action else { panic!("{recipe:#?}") };
@@ -56,7 +56,7 @@ fn functions_that_need_the_world_work_inside_strings_too() {
 }
 
 #[test]
-fn variables_are_set_in_packers_order_of_precedence() {
+fn variables_have_packers_order_of_precedence() {
     let dir = tempfile::tempdir().unwrap();
     let hcl = format!("variable \"v\" {{\n  type    = string\n  default = \"default\"\n}}\n{}", build(""));
     let mut request = request(dir.path(), &hcl);
@@ -91,7 +91,7 @@ fn variables_are_set_in_packers_order_of_precedence() {
 }
 
 #[test]
-fn a_sensitive_value_is_used_and_never_shown() {
+fn a_sensitive_value_is_used_but_not_returned() {
     let hcl = "variable \"token\" {\n  default   = \"s3cr3t\"\n  sensitive = true\n}\n".to_owned()
         + &build(
             "  provisioner \"shell\" {\n    inline           = [\"true\"]\n    environment_vars = [\"T=${var.token}\"]\n  }",
@@ -103,7 +103,7 @@ fn a_sensitive_value_is_used_and_never_shown() {
 }
 
 #[test]
-fn provisioners_become_steps_with_all_they_say() {
+fn provisioners_become_steps_with_all_attributes() {
     let recipe = recipe(&build(
         r#"
   provisioner "shell" {
@@ -152,9 +152,9 @@ fn provisioners_become_steps_with_all_they_say() {
     assert!(matches!(&recipe.post[0], PostProcessor::Checksum { types, .. } if types == &["sha512"]));
 }
 
-/// Seen with Packer 1.16.0: `file` starts from the template's folder, scripts from where Packer is started.
+/// As observed with Packer 1.16.0: `file` resolves paths from the template's directory, provisioners from the working directory.
 #[test]
-fn paths_start_where_packers_do() {
+fn paths_are_resolved_as_in_packer() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("t")).unwrap();
     fs::write(dir.path().join("pins.json"), r#"{"v": "1"}"#).unwrap();
@@ -172,7 +172,7 @@ fn paths_start_where_packers_do() {
 }
 
 #[test]
-fn what_is_not_known_is_refused_by_name_and_line() {
+fn what_is_not_supported_is_refused_by_name_and_line() {
     let long = |text: &str| build(&format!("  provisioner \"shell\" {{\n    inline = [\"x\"]\n    {text}\n  }}"));
     for (hcl, words) in [
         (build("  provisioner \"ansible\" {}"), &["t.pkr.hcl:4", "ansible", "shell-local"][..]),
@@ -201,15 +201,15 @@ fn what_is_not_known_is_refused_by_name_and_line() {
         ),
         ("source \"qemu\" \"x\" {".to_owned(), &["t.pkr.hcl:1"]),
     ] {
-        let told = refusal(&hcl);
+        let message = refusal(&hcl);
         for word in words {
-            assert!(told.contains(word), "`{word}` is not in:\n{told}\nfor:\n{hcl}");
+            assert!(message.contains(word), "`{word}` is not in:\n{message}\nfor:\n{hcl}");
         }
     }
 }
 
 #[test]
-fn our_own_template_gives_the_same_steps_everywhere() {
+fn the_projects_template_has_the_same_steps_for_both_sources() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let steps = |source: &str, vars: &[(&str, &str)]| {
         let request = Request {
@@ -225,7 +225,7 @@ fn our_own_template_gives_the_same_steps_everywhere() {
         evaluate(&request).unwrap_or_else(|e| panic!("{}", plain(&e))).steps
     };
     let local = steps("qemu.locus", &[]);
-    assert_eq!(local, steps("amazon-ebs.locus", &[]), "what is tested locally is not what is shipped");
+    assert_eq!(local, steps("amazon-ebs.locus", &[]), "the steps that are tested locally differ from those on EC2");
     let names: Vec<&str> = local.iter().map(|s| s.name.as_str()).collect();
     insta::assert_snapshot!(names.join("\n"), @r"
     shell
@@ -250,7 +250,7 @@ fn our_own_template_gives_the_same_steps_everywhere() {
     80-manifest
     90-cleanup
     ");
-    // The guide's original.
+    // Node.js 20, the version of the original requirements, can still be selected.
     assert!(steps("qemu.locus", &[("node_version", "20")]).iter().any(|s| s.name == "file node-20"));
 }
 
@@ -280,7 +280,7 @@ fn keys(contents: &[String]) -> Vec<Digest> {
 }
 
 proptest! {
-    /// A change runs its own step and all after it again, and none before it; the same input always gives the same keys.
+    /// A changed step and all later ones run again, but none before it. The same input always has the same keys.
     #[test]
     fn a_changed_step_changes_its_key_and_those_after_it(
         contents in prop::collection::vec("[a-z\n ]{0,12}", 1..8),
@@ -296,7 +296,7 @@ proptest! {
         prop_assert!(before[at..].iter().zip(&after[at..]).all(|(x, y)| x != y));
     }
 
-    /// Where one step ends and the next begins counts.
+    /// The boundary between two steps is part of the keys.
     #[test]
     fn moving_a_line_to_the_next_step_is_a_change(a in "[a-z]{1,5}", b in "[a-z]{1,5}") {
         let (left, right) = (keys(&[format!("{a}{b}"), String::new()]), keys(&[a, b]));

@@ -1,11 +1,11 @@
-//! A long command followed by its JSON events: a test says what became of phases and steps while they come, and keeps the result.
+//! Runs a long command and reads its JSON events: prints each finished phase, finished step and failed check, and keeps the result.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Runs the command to its end; returns its exit code and its last event, the result.
+/// Runs the command; returns its exit code and its last event, which is the result.
 pub(crate) fn follow(command: &mut Command) -> (Option<i32>, Value) {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut last = Value::Null;

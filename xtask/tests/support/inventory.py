@@ -1,8 +1,8 @@
-"""Prints every file of an image's root file system, a JSON array a line: path, type, mode, uid, gid, capability, content.
+"""Prints every file of an image's root file system, one JSON array per line: path, type, mode, uid, gid, capability, content.
 
 unshare --mount --pid --fork --kill-child --mount-proc python3 inventory.py DISK DIR
 
-DISK is a qcow2 file, DIR an empty folder. The content is a SHA-256, the target of a link or the numbers of a device. Nothing is written.
+DISK is a qcow2 file, DIR an empty directory. The content is a SHA-256, the target of a link or the numbers of a device. The disk is not changed.
 """
 
 import hashlib
@@ -57,13 +57,13 @@ def content(path: str, info: os.stat_result) -> str:
 
 
 def kind(mode: int) -> str:
-    return {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}.get(stat.S_IFMT(mode), "special")
+    return {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}.get(stat.S_IFMT(mode), "special")
 
 
-for folder, folders, files in os.walk(root):
-    folders.sort()
-    for name in sorted(folders + files):
-        path = os.path.join(folder, name)
+for directory, directories, files in os.walk(root):
+    directories.sort()
+    for name in sorted(directories + files):
+        path = os.path.join(directory, name)
         info = os.lstat(path)
         shown = "/" + os.path.relpath(path, root)
         mode = oct(stat.S_IMODE(info.st_mode))

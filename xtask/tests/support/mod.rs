@@ -1,5 +1,5 @@
-//! A small project to build: three short scripts, so that machines are what takes time, not packages. Shared by the rebuild test
-//! and the benchmark.
+//! A small project to build: three short scripts and no packages, so that most of the time is spent on machines. Shared by the rebuild
+//! and container tests.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -63,13 +63,12 @@ env_file = "staging.env"
 build_gib = 2
 "#;
 
-/// See the module.
 pub(crate) struct Project {
     dir: TempDir,
 }
 
 impl Project {
-    /// A project of its own, with a state folder of its own whose base image is the repository's. It builds in `builder`.
+    /// Creates a project in a temporary directory. Its state directory links to the repository's base images; it builds in `builder`.
     pub(crate) fn new(builder: &str) -> Self {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let state = std::env::var_os("AGENT_AMI_LOCAL_STATE_DIR").map_or(repository.join(".agent-ami"), PathBuf::from);
@@ -108,8 +107,11 @@ impl Project {
         self.start_paused(more, "")
     }
 
-    /// Starts a build that stops itself at `pause`, as `LEDGER_PAUSE_AT` has it, unless that is empty.
-    #[expect(clippy::disallowed_methods, reason = "a child that is killed, which the library's commands hide")]
+    /// Starts a build that stops itself (SIGSTOP) at `pause`, a value of `LEDGER_PAUSE_AT`; if it is empty, the build does not stop.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test kills the child, which the library's commands do not support"
+    )]
     pub(crate) fn start_paused(&self, more: &[&str], pause: &str) -> Build {
         let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(["ami", "build", "--format", "json", "--state", "state"])
@@ -127,7 +129,7 @@ impl Project {
         Build { child, events: Box::new(events), seen: Vec::new(), started: Instant::now() }
     }
 
-    /// Ids and command lines of processes that belong to this project.
+    /// Ids and command lines of the processes that have the project's path on their command line.
     fn found(&self) -> Vec<(Pid, String)> {
         let mark = self.dir.path().to_string_lossy().into_owned();
         let process = |entry: fs::DirEntry| {
@@ -138,17 +140,17 @@ impl Project {
         fs::read_dir("/proc").unwrap().flatten().filter_map(process).filter(|(_, line)| line.contains(&mark)).collect()
     }
 
-    /// Command lines of processes that belong to this project.
+    /// Command lines of the processes that have the project's path on their command line.
     pub(crate) fn processes(&self) -> Vec<String> {
         self.found().into_iter().map(|(_, line)| line).collect()
     }
 
-    /// Ends this project's QEMU as a crash would, as soon as it runs.
+    /// Waits for this project's QEMU and kills it with SIGKILL, as in a crash.
     pub(crate) fn kill_machine(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             if let Some((pid, _)) = self.found().into_iter().find(|(_, line)| line.starts_with("qemu-system")) {
-                // Past its first moments, in which an end means that it was started wrongly.
+                // If QEMU exits within its first 400 ms, the build reports a failed start instead of a crash.
                 std::thread::sleep(Duration::from_secs(3));
                 return kill_process(pid, Signal::KILL).unwrap();
             }
@@ -157,7 +159,7 @@ impl Project {
         panic!("no machine was started");
     }
 
-    /// What commands have left behind.
+    /// Processes, run directories, unfinished layers and unfinished images.
     pub(crate) fn orphans(&self) -> Vec<String> {
         let mut found = self.processes();
         let names =
@@ -179,10 +181,10 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    /// Reads events up to the first that fits.
-    pub(crate) fn until(&mut self, what: &str, mut fits: impl FnMut(&Value) -> bool) {
+    /// Reads events up to the first one for which `matches` returns true.
+    pub(crate) fn until(&mut self, what: &str, mut matches: impl FnMut(&Value) -> bool) {
         for event in self.events.by_ref() {
-            let found = fits(&event);
+            let found = matches(&event);
             self.seen.push(event);
             if found {
                 println!("{:6.1} s  {what}", self.started.elapsed().as_secs_f64());
@@ -193,7 +195,7 @@ impl Build {
         panic!("the build ended before {what}:\n{result}");
     }
 
-    /// The event that was read last.
+    /// The last event that was read.
     pub(crate) fn last(&self) -> &Value {
         self.seen.last().unwrap()
     }
@@ -206,13 +208,13 @@ impl Build {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the end; returns the exit code and what became of each step.
+    /// Waits until the build exits; returns its exit code, the outcome of each step, and the result.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>, Value) {
         self.seen.extend(self.events.by_ref());
         let code = self.child.wait().unwrap().code();
         let steps = self.seen.iter().filter(|e| e["event"] == "step-finished");
         let steps = steps.map(|e| e["outcome"].as_str().unwrap().to_owned()).collect();
-        println!("{:6.1} s  ended with {code:?}, steps {steps:?}", self.started.elapsed().as_secs_f64());
+        println!("{:6.1} s  exited with {code:?}, steps {steps:?}", self.started.elapsed().as_secs_f64());
         (code, steps, self.seen.pop().unwrap_or_default())
     }
 }

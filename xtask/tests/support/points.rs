@@ -1,6 +1,6 @@
-//! What the kill tests share: a small image, a process that stops itself, and the way through all points at which one can be killed.
+//! Shared by the kill tests: the smoke spec of a small image, and a loop that kills a command before and after each of its changes.
 
-#![expect(clippy::print_stdout, reason = "the table of all points is what the test is run for")]
+#![expect(clippy::print_stdout, reason = "the test prints a table of all points")]
 
 use std::collections::BTreeMap;
 use std::process::Child;
@@ -11,12 +11,12 @@ use xtask::process::Cmd;
 
 #[path = "stop.rs"]
 mod stop;
-use stop::comes_to_a_stop;
+use stop::stops;
 
-/// How long a release may take to come to a point.
-const PATIENCE: Duration = Duration::from_secs(1200);
+/// Time that a release may take until it stops at a point.
+const TIMEOUT: Duration = Duration::from_secs(1200);
 
-/// What the small image is judged by: it boots, and it is an image.
+/// Smoke spec of the small image: it boots and has Python.
 pub(crate) const SPEC: &str = r#"
 schema = 1
 
@@ -30,71 +30,71 @@ name = "python3"
 version = ">=3.10"
 "#;
 
-/// By what it is, how many there are or what it says: the same after every release, whenever that was killed.
+/// Number or content of resources, by name. Must be the same after every release, wherever it was killed.
 pub(crate) type EndState = BTreeMap<String, String>;
 
-/// A fresh place for one release.
+/// A new environment for one release.
 pub(crate) trait Stage: Sized {
-    /// Starts a command; it stops itself at `pause`, as `LEDGER_PAUSE_AT` has it, unless that is empty.
+    /// Starts a command that stops itself (SIGSTOP) at `pause`, a value of `LEDGER_PAUSE_AT`; if it is empty, the command does not stop.
     fn start(&self, args: &[&str], pause: &str) -> Child;
-    /// Runs a command to its end, which must be a good one; its result's data.
+    /// Runs a command, which must succeed; returns the data of its result.
     fn run(&self, args: &[&str]) -> Value;
-    /// What is there.
+    /// The resources that exist.
     fn end_state(&self) -> EndState;
 }
 
-/// Kills `release` before and after each of its changes, finishes it, and holds the end against an undisturbed release's. Prints a line a point.
-/// `KILL_FROM=7` begins at the seventh change: the whole takes more than an hour. Ends at the change, if there is one, of which `enough` says that
-/// it is another series' affair.
+/// Kills `release` before and after each of its changes, resumes it, and compares the end state with that of an uninterrupted release.
+/// Prints one line per point. `KILL_FROM=7` begins at the seventh change, because all of them take more than an hour. Stops before the
+/// first change for which `enough` returns true, if there is one.
 pub(crate) fn kill_everywhere<S: Stage>(
     release: &[&str],
-    fewest: usize,
+    at_least: usize,
     enough: impl Fn(&Value) -> bool,
-    place: impl Fn() -> S,
+    new_stage: impl Fn() -> S,
 ) {
-    let (undisturbed, calls) = {
-        let (stage, started) = (place(), Instant::now());
+    let (uninterrupted, calls) = {
+        let (stage, started) = (new_stage(), Instant::now());
         stage.run(release);
-        println!("an undisturbed release takes {:.0} s", started.elapsed().as_secs_f64());
+        println!("an uninterrupted release takes {:.0} s", started.elapsed().as_secs_f64());
         (stage.end_state(), changes(&stage, &first_run(&stage)))
     };
-    println!("undisturbed: {undisturbed:#?}");
+    println!("uninterrupted: {uninterrupted:#?}");
     let from: usize = std::env::var("KILL_FROM").map_or(1, |n| n.parse().unwrap());
     let last = calls.iter().position(enough).unwrap_or(calls.len());
-    assert!(last >= fewest, "a release changes more than {last} things: {calls:#?}");
+    assert!(last >= at_least, "{last} changes, expected at least {at_least}: {calls:#?}");
     let mut wrong = Vec::new();
     for n in from..=last {
         for when in ["before", "after"] {
-            wrong.extend(kill(&place(), release, &format!("{when}:{n}"), &undisturbed));
+            wrong.extend(kill(&new_stage(), release, &format!("{when}:{n}"), &uninterrupted));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The id of a place's first run: the release.
+/// The id of the stage's first run, which is the release.
 fn first_run<S: Stage>(stage: &S) -> String {
     stage.run(&["ami", "runs"])["runs"][0]["run"]["id"].as_str().unwrap().to_owned()
 }
 
-/// What a run changed, in order.
+/// The changes of a run, in order.
 fn changes<S: Stage>(stage: &S, run: &str) -> Vec<Value> {
     stage.run(&["ami", "show", run])["calls"].as_array().unwrap().clone()
 }
 
-/// What is wrong after it was killed and finished, if anything is.
-fn kill<S: Stage>(stage: &S, release: &[&str], point: &str, undisturbed: &EndState) -> Option<String> {
+/// Kills the release at `point` and resumes it. Returns the end state if it differs from that of an uninterrupted release.
+fn kill<S: Stage>(stage: &S, release: &[&str], point: &str, uninterrupted: &EndState) -> Option<String> {
     let started = Instant::now();
     let mut child = stage.start(release, point);
-    assert!(comes_to_a_stop(&mut child, PATIENCE), "it never came to {point}");
+    assert!(stops(&mut child, TIMEOUT), "it did not stop at {point}");
     Cmd::new("kill").args(["-KILL", &child.id().to_string()]).read().unwrap();
     child.wait().unwrap();
     let run = first_run(stage);
     let last = changes(stage, &run).pop().unwrap();
     stage.run(&["ami", "resume", &run]);
     let ended = stage.end_state();
-    let right = ended == *undisturbed;
+    let right = ended == *uninterrupted;
     let (action, subject) = (last["action"].as_str().unwrap(), last["subject"].as_str().unwrap());
-    let (seconds, outcome) = (started.elapsed().as_secs_f64(), if right { "as undisturbed" } else { "WRONG" });
+    let (seconds, outcome) = (started.elapsed().as_secs_f64(), if right { "as uninterrupted" } else { "WRONG" });
     println!("{point:10} {action:36} {subject:48} {seconds:6.1} s  {outcome}");
     (!right).then(|| format!("{point} {action} {subject}: {ended:#?}"))
 }

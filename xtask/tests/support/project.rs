@@ -1,6 +1,6 @@
-//! A project of a test's own: a copy of ours, with images in its store that hold a few bytes. No machine is started.
+//! A copy of this project in a temporary directory, with images of a few bytes in its store. No machine is started.
 
-#![allow(dead_code, reason = "shared by tests of which none needs all of it")]
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +12,11 @@ use xtask::cloud::{BaseRecord, Identity, Image, ImageId};
 use xtask::process::Cmd;
 use xtask::recipe::Digest;
 
-/// The project.
 pub(crate) struct Project {
     dir: TempDir,
 }
 
-/// How a command ended.
+/// Exit code and output of a command.
 pub(crate) struct Ended {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -25,14 +24,14 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Checks the exit code and that every word is said.
+    /// Checks the exit code, and that standard error contains each of the words.
     #[track_caller]
-    pub(crate) fn says(&self, code: i32, words: &[&str]) {
-        // Wrapped by miette to the terminal's width.
-        let said: String = self.stderr.split_whitespace().filter(|w| *w != "│").collect::<Vec<_>>().join(" ");
+    pub(crate) fn assert_exit(&self, code: i32, words: &[&str]) {
+        // Undo the line wrapping by miette.
+        let stderr: String = self.stderr.split_whitespace().filter(|w| *w != "│").collect::<Vec<_>>().join(" ");
         assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
         for word in words {
-            assert!(said.contains(word), "`{word}` is not in: {}", self.stderr);
+            assert!(stderr.contains(word), "`{word}` is not in: {}", self.stderr);
         }
     }
 }
@@ -45,9 +44,9 @@ impl Project {
             copy(&root.join(part), &dir.path().join(part));
         }
         let project = Self { dir };
-        // No machine is started, so none needs room.
+        // No machine is started, so no disk space is needed.
         project.edit("ami.toml", "build_gib = 12", "build_gib = 1");
-        // Channels are files alone, unless a test sets more.
+        // Channels are only env files, unless a test configures parameters.
         project.edit("ami.toml", "ssm_prefix = \"/agent-ami\"", "ssm_prefix = \"\"");
         project
     }
@@ -56,7 +55,7 @@ impl Project {
         self.dir.path().join(name)
     }
 
-    /// Replaces text that must be there.
+    /// Replaces text in a file; panics if the file does not contain it.
     pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.path(name)).unwrap();
         assert!(text.contains(from), "{name} has no {from}");
@@ -66,7 +65,7 @@ impl Project {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.args(args).env("CARGO_MANIFEST_DIR", self.path("xtask")).current_dir(self.dir.path());
-        undisturbed(&mut command);
+        clean_environment(&mut command);
         command
     }
 
@@ -74,7 +73,7 @@ impl Project {
         ended(&mut self.command(args))
     }
 
-    /// The data of a command's result, which must succeed.
+    /// Runs a command, which must succeed; returns the data of its result.
     #[track_caller]
     pub(crate) fn data(&self, args: &[&str]) -> serde_json::Value {
         let ended = self.run(&[args, &["--format", "json"]].concat());
@@ -83,7 +82,7 @@ impl Project {
         last["data"].clone()
     }
 
-    /// Puts an image with this content into the store.
+    /// Adds an image with this content to the store.
     pub(crate) fn image(&self, region: &str, content: &str) -> Image {
         let image = Image {
             schema: 1,
@@ -94,7 +93,7 @@ impl Project {
             arch: None,
             account: None,
             version: "1.0.0".to_owned(),
-            // The later the name, the later it was made.
+            // The last two digits of the content are the minute of creation.
             created: match content.get(content.len().saturating_sub(2)..).and_then(|n| n.parse::<u32>().ok()) {
                 Some(n) if n < 60 => format!("2026-11-21T00:{n:02}:00Z"),
                 _ => "2026-11-21T00:00:00Z".to_owned(),
@@ -117,12 +116,12 @@ impl Project {
         image
     }
 
-    /// Gives an image the smoke report of a good one.
+    /// Writes a passed smoke report for an image.
     pub(crate) fn mark_smoke_passed(&self, image: &Image) {
         self.report(image, image.content, "pass");
     }
 
-    /// Gives an image a smoke report.
+    /// Writes a smoke report with one check for an image.
     pub(crate) fn report(&self, image: &Image, disk: Digest, outcome: &str) {
         let check = serde_json::json!({ "name": "os", "outcome": outcome, "seconds": 0.1, "message": "" });
         let report = serde_json::json!({
@@ -138,7 +137,7 @@ impl Project {
         fs::write(dir.join("smoke.json"), record.to_string()).unwrap();
     }
 
-    /// Writes down what is in an image, as its smoke test would have brought it home.
+    /// Writes the manifest and SBOM of an image, which a smoke test would have downloaded from the instance.
     pub(crate) fn contents(&self, image: &Image, tools: &[(&str, &str)]) {
         let tools: BTreeMap<&str, &str> = tools.iter().copied().collect();
         let manifest = serde_json::json!({ "os": { "id": "debian", "version_id": "13" }, "tools": tools });
@@ -147,7 +146,7 @@ impl Project {
         fs::write(dir.join("sbom.cdx.json"), r#"{"components":[]}"#).unwrap();
     }
 
-    /// As [`Project::ready`], with a disk that QEMU would take.
+    /// As [`Project::ready`], with a valid qcow2 disk.
     pub(crate) fn disk(&self, content: &str) -> Image {
         let mut image = self.image("local-1", content);
         let dir = self.path(&format!(".agent-ami/regions/local-1/{}", image.id));
@@ -158,23 +157,23 @@ impl Project {
         (image.content, image.disk_bytes) = (Digest::of(&bytes), bytes.len() as u64);
         fs::write(dir.join("image.json"), serde_json::to_string(&image).unwrap()).unwrap();
         self.mark_smoke_passed(&image);
-        self.run(&["ami", "copy", &image.id.0]).says(0, &[]);
+        self.run(&["ami", "copy", &image.id.0]).assert_exit(0, &[]);
         image
     }
 
-    /// An image that is in all regions and may be promoted; the home region's.
+    /// Adds an image with a passed smoke report to all regions; returns the one in the home region.
     pub(crate) fn ready(&self, content: &str) -> Image {
         let image = self.image("local-1", content);
         self.mark_smoke_passed(&image);
-        self.run(&["ami", "copy", &image.id.0]).says(0, &[]);
+        self.run(&["ami", "copy", &image.id.0]).assert_exit(0, &[]);
         image
     }
 }
 
-/// Takes away what the environment of the tests, a workflow's perhaps, would tell the command.
-pub(crate) fn undisturbed(command: &mut Command) {
-    let ours = |name: &str| ["AGENT_AMI_", "PKR_VAR_", "GITHUB_"].iter().any(|start| name.starts_with(start));
-    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
+/// Removes variables that configure the command, which a workflow that runs the tests may have set.
+pub(crate) fn clean_environment(command: &mut Command) {
+    let configures = |name: &str| ["AGENT_AMI_", "PKR_VAR_", "GITHUB_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars().filter(|(name, _)| configures(name)) {
         command.env_remove(name);
     }
 }

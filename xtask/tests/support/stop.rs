@@ -1,14 +1,14 @@
-//! Waiting for a process that stops itself where `LEDGER_PAUSE_AT` says.
+//! Waits for a process that stops itself (SIGSTOP) because of `LEDGER_PAUSE_AT`.
 
 use std::fs;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// Waits until it has stopped; false if it ended without.
-pub(crate) fn comes_to_a_stop(child: &mut Child, within: Duration) -> bool {
+/// Waits until the process has stopped; false if it exited instead.
+pub(crate) fn stops(child: &mut Child, within: Duration) -> bool {
     let deadline = Instant::now() + within;
     loop {
-        // proc_pid_stat(5): the state stands after the name's closing bracket.
+        // The state follows the closing parenthesis of the name (proc_pid_stat(5)).
         let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
         if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
             return true;
@@ -16,7 +16,7 @@ pub(crate) fn comes_to_a_stop(child: &mut Child, within: Duration) -> bool {
         if child.try_wait().unwrap().is_some() {
             return false;
         }
-        assert!(Instant::now() < deadline, "it neither stops nor ends");
+        assert!(Instant::now() < deadline, "the process neither stopped nor exited");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,19 +1,19 @@
-//! A command that stops itself where `LEDGER_PAUSE_AT` says, to be killed there or let go on when the world has changed.
+//! A command that stops itself (SIGSTOP) because of `LEDGER_PAUSE_AT`. The test kills it there, or changes something and continues it.
 
-#![allow(dead_code, reason = "shared by tests of which none needs all of it")]
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::process::Stdio;
 use std::time::Duration;
 
 #[path = "stop.rs"]
 mod stop;
-use stop::comes_to_a_stop;
+use stop::stops;
 
-/// A command that stopped itself where it was told to.
+/// A stopped command.
 pub(crate) struct Stopped(std::process::Child);
 
 impl Stopped {
-    #[expect(clippy::disallowed_methods, reason = "a process that is watched while it runs")]
+    #[expect(clippy::disallowed_methods, reason = "the test observes the process while it runs")]
     pub(crate) fn start(command: &assert_cmd::Command) -> Self {
         let mut plain = std::process::Command::new(command.get_program());
         plain.args(command.get_args()).current_dir(command.get_current_dir().unwrap());
@@ -24,11 +24,11 @@ impl Stopped {
             };
         }
         let mut child = plain.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        if comes_to_a_stop(&mut child, Duration::from_secs(60)) {
+        if stops(&mut child, Duration::from_secs(60)) {
             return Self(child);
         }
-        let said = child.wait_with_output().unwrap().stderr;
-        panic!("it never came to where it should stop: {}", String::from_utf8_lossy(&said));
+        let stderr = child.wait_with_output().unwrap().stderr;
+        panic!("the command exited without stopping: {}", String::from_utf8_lossy(&stderr));
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
@@ -41,12 +41,12 @@ impl Stopped {
         self.0.wait().unwrap();
     }
 
-    /// Lets it go on to its end; returns what it said.
-    pub(crate) fn goes_on(self, code: i32) -> String {
+    /// Continues the command until it exits; returns its standard error, with each run of white space as one blank.
+    pub(crate) fn finish(self, code: i32) -> String {
         self.signal(rustix::process::Signal::CONT);
         let output = self.0.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{said}");
-        said.split_whitespace().collect::<Vec<_>>().join(" ")
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        stderr.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }

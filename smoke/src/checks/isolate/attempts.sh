@@ -1,19 +1,19 @@
 #!/bin/bash
-# An agent that wants out: run by the isolated dispatch in the place of claude, it tries ways to root, to other users, to the instance's
-# credentials and beyond its limits. A line for each: `refused NAME: ANSWER`, `escaped NAME: ANSWER`, or `works NAME: ANSWER` for what an
-# agent needs.
-# shellcheck disable=SC2016 # what is tried is a script in quotes
+# The agent of the check dispatch-isolates. An isolated dispatch runs it instead of claude. It attempts to become root, to reach other users
+# and the instance's credentials, and to exceed its limits. It prints a line for each attempt, `refused NAME: OUTPUT` or `escaped NAME: OUTPUT`,
+# and for each thing that an agent needs, `works NAME: OUTPUT` or `broken NAME: OUTPUT`.
+# shellcheck disable=SC2016 # the attempts are scripts in single quotes
 set -uo pipefail
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-# answer VERDICT NAME TEXT: the last line of TEXT.
-answer() { printf '%s %s: %s\n' "$1" "$2" "$(tail -n 1 <<<"$3" | tr -cd '[:print:]' | cut -c 1-120)"; }
+# result RESULT NAME TEXT: prints the result with the last line of TEXT.
+result() { printf '%s %s: %s\n' "$1" "$2" "$(tail -n 1 <<<"$3" | tr -cd '[:print:]' | cut -c 1-120)"; }
 
-# attempt NAME COMMAND...: it is an escape if it succeeds.
+# attempt NAME COMMAND...: success is an escape.
 attempt() {
-  local name=$1 said
+  local name=$1 output
   shift
-  if said=$(timeout 30 "$@" 2>&1 </dev/null); then answer escaped "$name" "$said"; else answer refused "$name" "$said"; fi
+  if output=$(timeout 30 "$@" 2>&1 </dev/null); then result escaped "$name" "$output"; else result refused "$name" "$output"; fi
 }
 
 # in_shell NAME SCRIPT
@@ -22,10 +22,10 @@ in_shell() { attempt "$1" bash -c "$2"; }
 # in_python NAME SCRIPT
 in_python() { attempt "$1" python3 -c "$2"; }
 
-# works NAME SCRIPT: what must still succeed, so that a refusal above says something.
+# works NAME SCRIPT: a control; it must succeed, else the refusals prove nothing.
 works() {
-  local said
-  if said=$(timeout 30 bash -c "$2" 2>&1 </dev/null); then answer works "$1" "$said"; else answer broken "$1" "$said"; fi
+  local output
+  if output=$(timeout 30 bash -c "$2" 2>&1 </dev/null); then result works "$1" "$output"; else result broken "$1" "$output"; fi
 }
 
 works user 'id -un'
@@ -50,11 +50,11 @@ in_shell disk 'for d in /dev/[svx]d[a-z] /dev/nvme*n1; do [[ -e $d ]] && head -c
 in_python raw-socket 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'
 in_python trace 'import ctypes; c = ctypes.CDLL(None); exit(0 if c.ptrace(16, 1, 0, 0) == 0 else "ptrace of process 1 refused")'
 
-# Files of others.
-for folder in /root /var/lib/amazon/ssm /var/lib/cloud/instance; do attempt "list-$folder" ls "$folder/"; done
+# Files of root and other users.
+for dir in /root /var/lib/amazon/ssm /var/lib/cloud/instance; do attempt "list-$dir" ls "$dir/"; done
 for file in /etc/shadow /etc/sudoers /var/lib/cloud/instance/user-data.txt; do attempt "read-$file" cat "$file"; done
-for folder in /etc /usr/local/bin /usr/local/lib/agent-ami/agent /var/spool/cron /etc/systemd/system /run /boot /opt /srv /var/tmp/..; do
-  in_shell "write-$folder" "echo x >$folder/agent-ami-escape"
+for dir in /etc /usr/local/bin /usr/local/lib/agent-ami/agent /var/spool/cron /etc/systemd/system /run /boot /opt /srv /var/tmp/..; do
+  in_shell "write-$dir" "echo x >$dir/agent-ami-escape"
 done
 attempt home-of-ubuntu ls /home/ubuntu
 in_shell pm2-of-ubuntu 'curl -sS --max-time 5 --unix-socket /home/ubuntu/.pm2/rpc.sock http://x/'
@@ -62,7 +62,7 @@ in_shell processes-of-others '[[ -n $(ps -e -o user= | grep -vx "$(id -un)") ]]'
 attempt signal-to-others kill -0 1
 in_shell environment-of-others 'tr "\0" "\n" </proc/1/environ'
 
-# Other programs' services, and what would go on without us.
+# Services of other programs, and jobs that would outlive the run.
 attempt ssh-to-ubuntu ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o ConnectTimeout=5 ubuntu@127.0.0.1 true
 for socket in /run/docker.sock /var/lib/lxd/unix.socket /var/snap/lxd/common/lxd/unix.socket /run/snapd.socket /run/containerd/containerd.sock; do
   attempt "socket-$socket" curl -sS --max-time 5 --unix-socket "$socket" http://x/
@@ -79,7 +79,7 @@ in_shell at 'echo id | at now'
 in_shell metadata-service 'timeout 5 bash -c ": </dev/tcp/169.254.169.254/80"'
 in_shell container-credentials 'timeout 5 bash -c ": </dev/tcp/169.254.170.2/80"'
 
-# The limits: 200 processes and 300 MiB were asked for.
+# The limits: the check sets 200 processes and 300 MiB.
 in_shell processes 'for n in {1..300}; do sleep 20 & done 2>&1; kill -- $(jobs -p); exit "$(($(jobs -p | wc -l) < 300))"'
 in_python memory 'bytearray(800 << 20)'
 setsid sleep 8642 >/dev/null 2>&1 &

@@ -1,4 +1,4 @@
-//! What was made a moment ago, read back: EC2's answers show it late (EC2 developer guide, "Eventual consistency in the Amazon EC2 API").
+//! Reads of recent changes, which EC2 shows with a delay (EC2 developer guide, "Eventual consistency in the Amazon EC2 API").
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,19 +12,22 @@ use xtask::ledger::Call;
 use super::Ec2;
 use crate::{image, record};
 
-/// How many pauses after a call EC2's answers are taken for complete: 20 seconds at the usual five.
-const CALM: u32 = 4;
+/// Number of pauses after a call until EC2's responses are taken as complete: 20 seconds with the default pause of five.
+const CONSISTENT_AFTER: u32 = 4;
 
 impl Ec2 {
-    /// An AMI as EC2 shows it now.
+    /// An AMI as EC2 returns it now.
     pub(super) fn ami(&self, region: &str, id: &str) -> Result<Ami> {
         let found = self.driver.wait(image::by_ids(&self.clients.ec2(region), &[id.to_owned()]))??;
         found.into_iter().next().ok_or_else(|| {
-            Exit::Failed.error(format_args!("{id} is gone again from {region}"), "somebody may have deleted it")
+            Exit::Failed.error(
+                format_args!("{id} does not exist in {region}"),
+                "check with `cargo xtask ami list --on aws` whether it was deleted",
+            )
         })
     }
 
-    /// The record of an image that was just made, read again as long as its tags are not all visible.
+    /// The record of a new image, read again until all its tags are visible.
     pub(super) fn read(&self, region: &str, id: &str) -> Result<Image> {
         let mut left = 12;
         loop {
@@ -34,7 +37,7 @@ impl Ec2 {
                 Listed::Corrupt(corrupt) => {
                     return Err(Exit::Failed.error(
                         format_args!("{}: {}", corrupt.place, corrupt.problem),
-                        format_args!("look at it, or remove it with `cargo xtask ami delete {id} --on aws`"),
+                        format_args!("inspect its tags, or remove it with `cargo xtask ami delete {id} --on aws`"),
                     ));
                 }
             }
@@ -42,7 +45,7 @@ impl Ec2 {
         }
     }
 
-    /// Waits until no image of this run is in progress any more, whatever became of it: a builder that was stopped for one must not go before.
+    /// Waits until no image of this run is in progress, whatever the result: the builder must not be terminated before.
     pub(super) fn captured(&self, region: &str) -> Result<()> {
         let (ec2, run) = (self.clients.ec2(region), self.run()?.id());
         let made = self.driver.wait(image::tagged(&ec2, record::RUN, Some(run)))??;
@@ -50,13 +53,13 @@ impl Ec2 {
         let is_copy = |ami: &&Ami| record::plain_tags(ami.tags()).contains_key(record::COPIED_FROM);
         for id in made.iter().filter(is_pending).filter(|ami| !is_copy(ami)).filter_map(Ami::image_id) {
             let waited = self.driver.wait(image::available(&ec2, id, self.settings.patience.image, &|_| {}))?;
-            // Whoever takes it up reports what is wrong with it.
+            // `take_up` reports a failed image.
             drop(waited);
         }
         Ok(())
     }
 
-    /// Tags an image, and waits until the tags can be read: another command, perhaps on another machine, decides by them.
+    /// Tags an image, and waits until the tags are visible: other commands, also on other machines, depend on them.
     pub(super) fn tag_visibly(&self, region: &str, ami: &Ami, tags: &BTreeMap<String, String>) -> Result<()> {
         let (ec2, id) = (self.clients.ec2(region), ami.image_id().unwrap_or_default());
         self.driver.finish(image::tag(&ec2, ami, tags))?;
@@ -69,26 +72,30 @@ impl Ec2 {
         }
         let names = tags.keys().cloned().collect::<Vec<_>>().join(", ");
         Err(Exit::Failed.error(
-            format_args!("{names} of {id} in {region} cannot be read back"),
-            "EC2 shows tags late, or somebody changed them; run the same command again",
+            format_args!("the tags {names} of {id} in {region} cannot be read back"),
+            "run the same command again; another process may have changed them",
         ))
     }
 
-    /// Waits until EC2's answers show what was done by this run before it was interrupted, and by other runs of this state folder that have
-    /// not ended: a look right after a call may miss what that made.
-    pub(super) fn calm(&self) -> Result<()> {
+    /// Waits until EC2 shows the results of the calls that this run made before it was interrupted, and of the calls of other unfinished
+    /// runs of this state directory.
+    pub(super) fn wait_until_consistent(&self) -> Result<()> {
         let ledger = self.state.ledger();
         let mut runs = ledger.runs()?;
         runs.retain(|run| run.on == "aws" && run.ended.is_none());
         let mut left = Duration::ZERO;
         for run in runs {
-            left = left.max(unseen(&ledger.calls(&run.id)?, self.settings.patience.pause * CALM, Timestamp::now()));
+            left = left.max(unseen(
+                &ledger.calls(&run.id)?,
+                self.settings.patience.pause * CONSISTENT_AFTER,
+                Timestamp::now(),
+            ));
         }
         if left.is_zero() { Ok(()) } else { self.driver.pause(left) }
     }
 }
 
-/// How long what some calls did may still be invisible.
+/// Remaining time for which the results of these calls may be invisible.
 fn unseen(calls: &[Call], visible: Duration, now: Timestamp) -> Duration {
     let at = |call: &Call| call.settled.as_ref().unwrap_or(&call.at).parse::<Timestamp>().ok();
     let Some(last) = calls.iter().filter_map(at).max() else { return Duration::ZERO };
@@ -101,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_done_a_moment_ago_may_be_invisible() {
+    fn results_of_recent_calls_may_be_invisible() {
         let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
         let call = |began: i64, settled: Option<i64>| Call {
             seq: 1,
@@ -117,7 +124,7 @@ mod tests {
         };
         let left = |calls: &[Call], now: i64| unseen(calls, Duration::from_secs(60), at(now)).as_secs();
         assert_eq!(left(&[], 0), 0);
-        assert_eq!(left(&[call(0, Some(10)), call(20, None)], 25), 55, "the answer was lost");
+        assert_eq!(left(&[call(0, Some(10)), call(20, None)], 25), 55, "the response was lost");
         assert_eq!(left(&[call(0, Some(10))], 25), 45);
         assert_eq!(left(&[call(0, Some(10))], 100), 0);
     }

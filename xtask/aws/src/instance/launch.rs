@@ -1,4 +1,4 @@
-//! How an instance comes to be: key pair, subnets, security group, RunInstances where there is room, an address.
+//! The start of an instance: key pair, subnets, security group, RunInstances where there is capacity, address.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::order::Order;
 use crate::record::{PURPOSE, RUN};
 use crate::request::{self, Owner};
-use crate::wait::{Look, retried, retried_not_found, until};
+use crate::wait::{Poll, retried, retried_not_found, until};
 
 impl Ec2Machine {
     fn owner(&self) -> Owner<'_> {
@@ -26,7 +26,7 @@ impl Ec2Machine {
         self.owner().tags(kind, tags)
     }
 
-    /// `agent-ami-run-20261121-100000-abcdef-builder`: the same for everything temporary.
+    /// The name of all temporary resources: `agent-ami-run-20261121-100000-abcdef-builder`.
     fn name(&self, order: &Order) -> String {
         format!("agent-ami-{}-{}", self.host.run.id(), order.purpose)
     }
@@ -41,7 +41,7 @@ impl Ec2Machine {
         Ok(())
     }
 
-    /// The subnets that may be tried: the one that is named, or the default ones of each zone.
+    /// The subnets to try: the one that the order names, or the default subnet of each zone.
     pub(super) fn subnets(&self, order: &Order) -> Result<Vec<Subnet>> {
         let call = request::subnets(&self.host.ec2, order);
         let found =
@@ -50,8 +50,8 @@ impl Ec2Machine {
         subnets.sort_by(|a, b| a.availability_zone().cmp(&b.availability_zone()));
         if subnets.is_empty() {
             return Err(Exit::Precondition.error(
-                "the account has no default subnet here",
-                "set `build_subnet_id` in ami.toml, or make a default VPC (`aws ec2 create-default-vpc`)",
+                "the account has no default subnet in this region",
+                "set `build_subnet_id` in ami.toml, or create a default VPC (`aws ec2 create-default-vpc`)",
             ));
         }
         Ok(subnets)
@@ -75,20 +75,20 @@ impl Ec2Machine {
         Ok(id)
     }
 
-    /// Starts the instance where there is room: each type in each zone, on to the next only when capacity is what is missing.
+    /// Starts the instance. Tries each type in each zone, and continues with the next only after a capacity error.
     pub(super) fn run(
         &mut self,
         order: &Order,
         subnets: &[Subnet],
         groups: &[String],
-        told: &dyn Fn(&str),
+        on_progress: &dyn Fn(&str),
     ) -> Result<()> {
         let mut tried = Vec::new();
         for kind in &order.types {
             for subnet in subnets {
                 signals::check()?;
                 let zone = subnet.availability_zone().unwrap_or_default();
-                told(&format!("starting a {kind} in {zone}"));
+                on_progress(&format!("starting a {kind} in {zone}"));
                 self.ordered = true;
                 match self.run_in(order, kind, subnet, groups) {
                     Ok(id) => {
@@ -105,7 +105,7 @@ impl Ec2Machine {
         }
         Err(Exit::Failed.error(
             format_args!("no capacity for an instance\n{}", tried.join("\n")),
-            "name further `build_instance_types` in ami.toml, or try later",
+            "add `build_instance_types` in ami.toml, or try again later",
         ))
     }
 
@@ -117,11 +117,11 @@ impl Ec2Machine {
         groups: &[String],
     ) -> std::result::Result<String, AwsError> {
         let subnet_id = subnet.subnet_id().unwrap_or_default();
-        // The same order is the same instance, however often it is sent (EC2 developer guide, "Ensuring idempotency").
+        // A repeated call with the same token returns the same instance (EC2 developer guide, "Ensuring idempotency").
         let token = xtask::recipe::Digest::of_parts([
             ("run", self.host.run.id().as_bytes()),
             ("purpose", order.purpose.as_bytes()),
-            // What was started before the run was cut off has been ended since.
+            // The instance from before an interruption was terminated, so a resumed run starts a new one.
             ("resumed", &self.host.run.resumed().to_be_bytes()),
             ("type", kind.as_bytes()),
             ("subnet", subnet_id.as_bytes()),
@@ -135,16 +135,16 @@ impl Ec2Machine {
     }
 
     /// Waits until the instance runs and has an address.
-    pub(super) fn find_address(&mut self, order: &Order, told: &dyn Fn(&str)) -> Result<()> {
+    pub(super) fn find_address(&mut self, order: &Order, on_progress: &dyn Fn(&str)) -> Result<()> {
         let interface = order.interface.as_str();
         let call = self.host.ec2.describe_instances().instance_ids(&self.id);
-        let looked = self.host.driver.wait(until(self.host.settings.patience.instance, told, async || {
+        let result = self.host.driver.wait(until(self.host.settings.patience.instance, on_progress, async || {
             let answer = match call.clone().send().await.called("ec2:DescribeInstances") {
-                Err(aws_error) if aws_error.kind == Kind::NotFound => return Ok(Look::Missing),
+                Err(aws_error) if aws_error.kind == Kind::NotFound => return Ok(Poll::Missing),
                 answer => answer?,
             };
             let Some(instance) = answer.reservations().iter().flat_map(Reservation::instances).next() else {
-                return Ok(Look::Missing);
+                return Ok(Poll::Missing);
             };
             let why = || instance.state_reason().and_then(|r| r.message()).unwrap_or("no reason given").to_owned();
             Ok(match instance.state().and_then(|s| s.name()) {
@@ -152,15 +152,15 @@ impl Ec2Machine {
                     let public = instance.public_ip_address().filter(|a| !a.is_empty() && interface != "private_ip");
                     let private = instance.private_ip_address().filter(|_| interface != "public_ip");
                     match public.or(private) {
-                        Some(address) => Look::Ready(address.to_owned()),
-                        None => Look::Pending("running, no address yet".to_owned()),
+                        Some(address) => Poll::Ready(address.to_owned()),
+                        None => Poll::Pending("running, no address yet".to_owned()),
                     }
                 }
-                Some(InstanceStateName::Pending) | None => Look::Pending("pending".to_owned()),
-                Some(state) => Look::Final(format!("it is {}: {}", state.as_str(), why())),
+                Some(InstanceStateName::Pending) | None => Poll::Pending("pending".to_owned()),
+                Some(state) => Poll::Final(format!("{}: {}", state.as_str(), why())),
             })
         }))?;
-        let address = looked.map_err(|gave_up| gave_up.told(&format!("instance {}", self.id)))?;
+        let address = result.map_err(|wait_error| wait_error.into_error(&format!("instance {}", self.id)))?;
         let settings = &self.host.settings;
         let host = settings.ssh_host.clone().or_else(|| Some(order.host.clone()).filter(|h| !h.is_empty()));
         self.target.host = host.unwrap_or(address);
@@ -179,14 +179,17 @@ impl Ec2Machine {
     }
 }
 
-/// The caller's public address as a network of one.
+/// The caller's public IPv4 address as a /32 network.
 fn own_address() -> Result<String> {
     const WHO: &str = "https://checkip.amazonaws.com/";
-    let hint = "set `ssh_cidrs` in ami.toml to the network you come from";
+    let hint = "set `ssh_cidrs` in ami.toml to your network";
     let text = Cmd::new("curl").args(["-fsS", "--max-time", "10", WHO]).hint(hint).read()?;
     match text.trim().parse::<std::net::IpAddr>() {
         Ok(std::net::IpAddr::V4(address)) => Ok(format!("{address}/32")),
-        _ => Err(Exit::Failed.error(format_args!("{WHO} answered `{}`, which is no IPv4 address", text.trim()), hint)),
+        _ => {
+            Err(Exit::Failed
+                .error(format_args!("{WHO} returned `{}`, which is not an IPv4 address", text.trim()), hint))
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What policies are limited to: partition, accounts, parameters, roles and keys, from ami.toml and the templates.
+//! The scope of the policies: partition, accounts, parameters, roles and keys, from ami.toml and the templates.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use xtask::recipe::Source;
 
 use crate::amazon_ebs_source::AmazonEbsSource;
 
-/// What policies are limited to.
+/// What the policies apply to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// The partition of all regions.
     pub partition: Partition,
-    /// Accounts that may be worked in; empty for any.
+    /// Allowed accounts; empty for any.
     pub accounts: Vec<String>,
-    /// What the names of the channels' parameters begin with, without slashes at both ends.
+    /// Prefixes of the channels' parameters, without leading and trailing slashes.
     pub prefixes: Vec<String>,
     /// Roles of the instance profiles that instances are started with, each with its path if it has one.
     pub roles: Vec<String>,
@@ -60,7 +60,7 @@ impl Scope {
         })
     }
 
-    /// A scope that has something of everything.
+    /// A scope with one prefix and one role, in any account.
     pub fn full(partition: Partition) -> Self {
         Self {
             partition,
@@ -71,8 +71,7 @@ impl Scope {
         }
     }
 
-    /// In place of an account: each that may be worked in, or any. A role or key of another account than the caller's is refused by IAM
-    /// and KMS themselves.
+    /// The account parts of ARNs: each allowed account, or `*`. IAM and KMS refuse roles and keys of accounts other than the caller's.
     fn accounts(&self) -> Vec<&str> {
         match self.accounts.as_slice() {
             [] => vec!["*"],
@@ -80,7 +79,6 @@ impl Scope {
         }
     }
 
-    /// The roles' ARNs.
     pub(super) fn role_arns(&self) -> Vec<String> {
         let of = |role: &String| {
             let role = role.trim_start_matches('/').to_owned();
@@ -90,7 +88,7 @@ impl Scope {
         all.map(|(account, role)| format!("arn:{}:iam::{account}:role/{role}", self.partition)).collect()
     }
 
-    /// The ARNs of keys, and aliases with the keys that may bear them: IAM knows a key by an alias only as a condition (KMS developer
+    /// The ARNs of keys, and pairs of an ARN pattern and an alias: a policy can name a key by its alias only in a condition (KMS developer
     /// guide, "Use aliases to control access to KMS keys").
     pub(super) fn keys(&self) -> (Vec<String>, Vec<(String, String)>) {
         let (mut arns, mut aliases) = (BTreeSet::new(), BTreeSet::new());
@@ -114,11 +112,11 @@ impl Scope {
     }
 }
 
-/// The role of each profile: the one that ami.toml names, or the one named alike, as the console makes it.
+/// The role of each profile: the one in `instance_profile_roles`, else the one with the profile's name, as the console creates it.
 fn roles(profiles: BTreeSet<String>, named: &BTreeMap<String, String>) -> Result<Vec<String>> {
     if let Some(unused) = named.keys().find(|profile| !profiles.contains(*profile)) {
         return Err(Exit::Usage.error(
-            format_args!("`instance_profile_roles` names the role of {unused}, and no instance is started with that profile"),
+            format_args!("`instance_profile_roles` has a role for {unused}, but no instance uses that profile"),
             "set it as `ssm_instance_profile` in ami.toml or as `iam_instance_profile` in the template, or remove the entry",
         ));
     }

@@ -1,4 +1,4 @@
-//! The documents as data: each way to take over the account that a policy could open is looked for and must be absent.
+//! Tests of the policy documents as data: no statement may allow a way to take over the account.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -36,7 +36,7 @@ fn texts(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Statements by id, each with its actions, resources and itself.
+/// Id, actions, resources and document of each statement.
 fn all(policy: &Value) -> Vec<(&str, Vec<&str>, Vec<&str>, &Value)> {
     let statements = policy["Statement"].as_array().unwrap();
     statements.iter().map(|s| (s["Sid"].as_str().unwrap(), texts(&s["Action"]), texts(&s["Resource"]), s)).collect()
@@ -48,7 +48,7 @@ fn reads(action: &str) -> bool {
 }
 
 #[test]
-fn no_role_is_passed_but_those_that_are_named() {
+fn only_named_roles_can_be_passed() {
     let policy = policy(&[Job::All], &full());
     for (sid, actions, resources, statement) in all(&policy) {
         if actions.contains(&"iam:PassRole") {
@@ -63,7 +63,7 @@ fn no_role_is_passed_but_those_that_are_named() {
 }
 
 #[test]
-fn values_of_parameters_are_read_and_written_below_prefixes_only() {
+fn parameter_values_are_read_and_written_only_below_prefixes() {
     let below = [
         "arn:aws:ssm:*:*:parameter/agent-ami/*",
         "arn:aws:ssm:*:*:parameter/locus/ami/*",
@@ -78,7 +78,7 @@ fn values_of_parameters_are_read_and_written_below_prefixes_only() {
         }
         seen += 1;
         match sid {
-            // Not for the role's own calls: only for what EC2 reads on behalf of DescribeImageReferences.
+            // Only for the calls that EC2 makes for DescribeImageReferences.
             "ReadReferences" => {
                 let via = &statement["Condition"]["ForAnyValue:StringEquals"]["aws:CalledVia"];
                 assert_eq!(texts(via), ["ec2-images.amazonaws.com"]);
@@ -93,7 +93,7 @@ fn values_of_parameters_are_read_and_written_below_prefixes_only() {
 }
 
 #[test]
-fn nothing_becomes_ours_that_was_not_made_by_us() {
+fn the_tag_cannot_be_added_to_an_existing_resource() {
     let policy = policy(&[Job::All], &full());
     let tagging = all(&policy).into_iter().filter(|(_, actions, ..)| actions.contains(&"ec2:CreateTags"));
     let mut sids = Vec::new();
@@ -111,13 +111,13 @@ fn nothing_becomes_ours_that_was_not_made_by_us() {
 }
 
 #[test]
-fn what_changes_something_is_limited_to_what_is_ours_or_becomes_it() {
-    // What a call uses without changing it, and what of CopyImage is new.
+fn mutating_actions_are_limited_to_resources_with_the_tag() {
+    // Resources that a call uses without changing them, and the new image of CopyImage.
     let used = ["UseImages", "UseNetworks", "CommandsAsShell", "PointChannels"];
     let policy = policy(&[Job::All], &full());
     for (sid, actions, resources, statement) in all(&policy) {
         for action in &actions {
-            assert!(!action.contains(['*', '?']), "{sid}: {action} is more than one action");
+            assert!(!action.contains(['*', '?']), "{sid}: {action} is a pattern");
         }
         if actions.iter().all(|action| reads(action)) || used.contains(&sid) || sid == "PassRole" {
             continue;
@@ -129,7 +129,7 @@ fn what_changes_something_is_limited_to_what_is_ours_or_becomes_it() {
     }
     let found: BTreeMap<&str, &Value> = all(&policy).into_iter().map(|(sid, _, _, s)| (sid, s)).collect();
     assert_eq!(found["MakeTagged"].pointer(NEW).unwrap(), "agent-ami");
-    // Without the tag no instance can be started and no image made, whatever is used for it.
+    // Without the tag no instance can be started and no image created.
     for (sid, actions, resources, _) in all(&policy) {
         let makes = actions.contains(&"ec2:RunInstances") || actions.contains(&"ec2:CreateImage");
         let made =
@@ -148,7 +148,7 @@ fn plan_and_watch_only_read() {
 }
 
 #[test]
-fn each_job_has_what_it_needs_and_no_more() {
+fn each_job_has_the_actions_that_it_needs_and_no_others() {
     let of = |jobs: &[Job]| -> BTreeSet<String> {
         let policy = policy(jobs, &full());
         all(&policy).into_iter().flat_map(|(_, actions, ..)| actions).map(str::to_owned).collect()
@@ -181,7 +181,7 @@ fn each_job_has_what_it_needs_and_no_more() {
             ],
             &["ec2:RunInstances", "ec2:CopyImage", "iam:PassRole"],
         ),
-        (Job::ManagedNodes, &["ssm:SendCommand", "ssm:GetCommandInvocation"], &["ec2:CreateTags", "ec2:StopInstances"]),
+        (Job::Fleet, &["ssm:SendCommand", "ssm:GetCommandInvocation"], &["ec2:CreateTags", "ec2:StopInstances"]),
     ];
     for (job, needed, others) in cases {
         let actions = of(&[job]);
@@ -193,13 +193,13 @@ fn each_job_has_what_it_needs_and_no_more() {
         }
     }
     let parts: BTreeSet<String> =
-        [Job::Plan, Job::Build, Job::Promote, Job::Gc, Job::ManagedNodes].iter().flat_map(|j| of(&[*j])).collect();
+        [Job::Plan, Job::Build, Job::Promote, Job::Gc, Job::Fleet].iter().flat_map(|j| of(&[*j])).collect();
     assert_eq!(of(&[Job::All]), parts);
     assert_eq!(of(&[Job::Promote, Job::Gc]), of(&[Job::Promote]).union(&of(&[Job::Gc])).cloned().collect());
 }
 
 #[test]
-fn every_arn_is_of_the_regions_partition() {
+fn every_arn_has_the_partition_of_the_regions() {
     for (partition, name) in [(Partition::GovCloud, "aws-us-gov"), (Partition::China, "aws-cn")] {
         let keys = vec![Key { region: "there-1".to_owned(), id: "alias/images".to_owned() }];
         let text = policy(&[Job::All], &Scope { partition, keys, ..full() }).to_string();
@@ -209,7 +209,7 @@ fn every_arn_is_of_the_regions_partition() {
 }
 
 #[test]
-fn keys_are_used_through_ec2_alone() {
+fn keys_are_used_only_through_ec2() {
     let policy = policy(&[Job::Build], &full());
     let found: BTreeMap<&str, &Value> =
         all(&policy).into_iter().map(|(sid, _, _, statement)| (sid, statement)).collect();
@@ -226,14 +226,14 @@ fn keys_are_used_through_ec2_alone() {
     let aliases = &found["UseKeysByAlias"]["Condition"]["ForAnyValue:StringEquals"]["kms:ResourceAliases"];
     assert_eq!(texts(aliases), ["alias/images"]);
     let without = super::policy(&[Job::All], &Scope { keys: Vec::new(), ..full() });
-    // Looking at a key uses none.
+    // DescribeKey needs no key in the scope.
     assert_eq!(without.to_string().matches("kms:").count(), 1, "{without}");
     assert!(without.to_string().contains("\"kms:DescribeKey\""), "{without}");
 }
 
 /// IAM and AWS STS quotas: 6,144 characters of a managed policy; ids are unique and alphanumeric.
 #[test]
-fn a_document_is_one_that_iam_takes() {
+fn a_document_is_within_the_limits_of_iam() {
     let policy = policy(&[Job::All], &full());
     assert!(policy.to_string().len() < 6144, "{} characters", policy.to_string().len());
     let sids: Vec<&str> = all(&policy).into_iter().map(|(sid, ..)| sid).collect();
@@ -270,7 +270,7 @@ fn source(settings: &Value) -> Source {
 }
 
 #[test]
-fn profiles_and_keys_of_ami_toml_and_of_the_template_reach_the_policy() {
+fn profiles_and_keys_of_ami_toml_and_of_the_template_are_in_the_scope() {
     let profile = ("ssm_instance_profile = \"\"", "ssm_instance_profile = \"ssm\"");
     let keys = ("kms_key_ids = {}", "kms_key_ids = { us-west-2 = \"alias/copies\" }");
     let roles = ("instance_profile_roles = {}", "instance_profile_roles = { builder = \"images/builder-role\" }");
@@ -284,7 +284,7 @@ fn profiles_and_keys_of_ami_toml_and_of_the_template_reach_the_policy() {
     assert_eq!(ids, [("us-east-1", "alias/builds"), ("us-west-2", "alias/copies")]);
     let unused = Scope::of(&config(&[roles]), &[]).unwrap_err();
     assert_eq!(unused.exit(), Exit::Usage);
-    assert!(plain(&unused).contains("the role of builder"), "{}", plain(&unused));
+    assert!(plain(&unused).contains("a role for builder"), "{}", plain(&unused));
 }
 
 #[test]

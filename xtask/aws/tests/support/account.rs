@@ -1,6 +1,6 @@
-//! An account at an endpoint of its own, a provider whose calls can be struck, and what is left in the end.
+//! An account at its own endpoint, a provider with injected faults, and an inventory of the remaining resources.
 
-#![allow(dead_code, reason = "shared by tests of which none needs all of it")]
+#![allow(dead_code, reason = "shared by tests that each use a part of it")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use super::support::{Moto, Plan, added, clients, inventory, owner};
 
 pub(crate) const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
 
-/// An account at an endpoint of its own, and a provider whose calls can be struck.
+/// An account at its own endpoint, with providers whose calls can have injected faults.
 pub(crate) struct Account {
     pub(crate) moto: Moto,
     pub(crate) driver: Arc<Driver>,
     pub(crate) dir: tempfile::TempDir,
-    /// What was there before the first call: moto makes the fixtures' snapshots the account's own.
+    /// The inventory before the first call: in moto, the account owns the snapshots of the fixtures.
     before: BTreeMap<String, usize>,
 }
 
@@ -32,7 +32,7 @@ impl Account {
         Self::at(Moto::start())
     }
 
-    /// One at this endpoint.
+    /// An account at this endpoint.
     pub(crate) fn at(moto: Moto) -> Self {
         let driver = Arc::new(Driver::new().unwrap());
         let mut account = Self { moto, driver, dir: tempfile::tempdir().unwrap(), before: BTreeMap::new() };
@@ -50,31 +50,31 @@ impl Account {
         Ec2::new(Arc::clone(&self.driver), &clients(&self.moto.url, plans), settings, &state, Some(run))
     }
 
-    /// A provider whose calls are the account owner's.
+    /// A provider with the access key of the account's owner.
     pub(crate) fn owners(&self) -> Ec2 {
         let state = State::open(self.dir.path().join("state")).unwrap();
         let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
         Ec2::new(Arc::clone(&self.driver), &owner(&self.moto.url), settings(&REGIONS), &state, Some(run))
     }
 
-    /// What is there now and was not before.
+    /// The resources that have been added since the start.
     pub(crate) fn left(&self) -> BTreeMap<String, usize> {
-        let untouched = owner(&self.moto.url);
+        let clients = owner(&self.moto.url);
         let regions = REGIONS.map(str::to_owned);
-        added(self.driver.finish(inventory(&untouched, &regions)), &self.before)
+        added(self.driver.finish(inventory(&clients, &regions)), &self.before)
     }
 
-    pub(crate) fn assert_left(&self, wanted: &[(&str, usize)]) {
-        let wanted: BTreeMap<String, usize> = wanted.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect();
-        assert_eq!(self.left(), wanted);
+    pub(crate) fn assert_left(&self, expected: &[(&str, usize)]) {
+        let expected: BTreeMap<String, usize> = expected.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect();
+        assert_eq!(self.left(), expected);
     }
 
-    /// Builds an image; the machine is not entered, because nobody is in it.
+    /// Builds an image. There is no machine behind the endpoint, so the builder is not connected to.
     pub(crate) fn build(&self, ec2: &Ec2) -> Result<Image> {
         self.build_of(ec2, &source())
     }
 
-    /// As [`Account::build`], with another name: a name is unique in an account.
+    /// As [`Account::build`], with another name, because names are unique in an account.
     pub(crate) fn build_as(&self, ec2: &Ec2, name: &str) -> Result<Image> {
         let mut source = source();
         source.settings.insert("ami_name".to_owned(), name.into());
@@ -100,7 +100,7 @@ impl Account {
     }
 }
 
-/// What a build of the project's own template would be.
+/// The capture of a build of the project's own template.
 pub(crate) fn capture(source: &Source) -> Capture {
     Capture {
         image: "locus-agent".to_owned(),

@@ -1,5 +1,5 @@
-//! A machine frozen after its boot (QEMU migration to a file): another like it is up in seconds, which a test that starts a hundred needs.
-//! What is on its disk is the base image, whatever image was asked for; such tests are about calls, not about contents.
+//! A machine that is saved after its boot (QEMU migration to a file), so that copies of it start in seconds: a test starts a hundred of
+//! them. Their disk is always the base image, whatever image the instance has: such tests check calls, not contents.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,19 +13,19 @@ use xtask::process::{Background, Cmd};
 
 use super::support::free_port;
 
-/// The frozen machine.
+/// The saved machine.
 pub(crate) struct Frozen {
     dir: PathBuf,
 }
 
-/// One that was thawed.
+/// A running copy of the saved machine.
 pub(crate) struct Thawed {
     _process: Background,
     _sockets: TempDir,
 }
 
 impl Frozen {
-    /// Boots the base image in `dir`, waits until it is through, and freezes it.
+    /// Boots the base image in `dir`, waits for cloud-init, and saves the machine.
     pub(crate) fn make(base_disk: &Path, dir: &Path) -> Self {
         let frozen = Self { dir: dir.to_owned() };
         std::fs::create_dir_all(dir.join("seed")).unwrap();
@@ -45,27 +45,27 @@ impl Frozen {
         qmp.execute("migrate", json!({ "uri": format!("exec:cat >{}", frozen.state().display()) }));
         let deadline = Instant::now() + Duration::from_secs(300);
         while qmp.execute("query-migrate", json!({}))["status"] != "completed" {
-            assert!(Instant::now() < deadline, "the machine cannot be frozen");
+            assert!(Instant::now() < deadline, "the machine was not saved in time");
             std::thread::sleep(Duration::from_millis(300));
         }
         frozen
     }
 
-    /// Another machine like it, with a key, host keys and a machine-id of its own, that answers on this port.
+    /// Starts a copy with its own login key, host keys and machine-id, whose sshd is reachable on this port.
     pub(crate) fn thaw(&self, dir: &Path, public: &str, port: u16) -> Thawed {
         std::fs::create_dir_all(dir).unwrap();
         overlay(&self.dir.join("disk.qcow2"), &dir.join("disk.qcow2"));
-        // Nobody comes in by the port that the world knows before it is another machine.
-        let back = free_port();
+        // The given port is forwarded only after the identity has changed.
+        let setup_port = free_port();
         let (vm, process, sockets) =
-            self.start(dir, back, &["-incoming", &format!("exec:cat {}", self.state().display())]);
+            self.start(dir, setup_port, &["-incoming", &format!("exec:cat {}", self.state().display())]);
         let mut qmp = Session::open(&vm.qmp);
         while qmp.execute("query-status", json!({}))["status"] == "inmigrate" {
             std::thread::sleep(Duration::from_millis(50));
         }
-        // It was stopped when it was frozen, so it is stopped now.
+        // The machine was saved in the stopped state.
         qmp.execute("cont", json!({}));
-        // Made here: two machines thawed from one state draw the same random numbers for a while.
+        // Created on the host: two copies of one state generate the same random numbers for some time.
         let identity = dir.join("ssh_host_ed25519_key");
         Cmd::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&identity).read().unwrap();
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
@@ -76,10 +76,10 @@ impl Frozen {
              echo \"{private}\" >ssh_host_ed25519_key; echo \"{shown}\" >ssh_host_ed25519_key.pub; \
              chmod 644 ssh_host_ed25519_key.pub; echo {machine_id} >/etc/machine-id; chmod 444 /etc/machine-id; systemctl restart ssh'"
         );
-        self.on(back, &another, Duration::from_secs(120));
+        self.on(setup_port, &another, Duration::from_secs(120));
         let line = format!("hostfwd_add tcp:127.0.0.1:{port}-:22");
-        let said = qmp.execute("human-monitor-command", json!({ "command-line": line }));
-        assert_eq!(said, "", "{said}");
+        let output = qmp.execute("human-monitor-command", json!({ "command-line": line }));
+        assert_eq!(output, "", "{output}");
         Thawed { _process: process, _sockets: sockets }
     }
 
@@ -111,7 +111,7 @@ impl Frozen {
         (vm, process, sockets)
     }
 
-    /// Runs a command on the machine as soon as it answers.
+    /// Runs a command on the machine as soon as its sshd responds.
     fn on(&self, port: u16, command: &str, patience: Duration) {
         let deadline = Instant::now() + patience;
         loop {
@@ -122,7 +122,7 @@ impl Frozen {
             if done.code == 0 {
                 return;
             }
-            assert!(Instant::now() < deadline, "the machine does not answer: {}", done.stderr);
+            assert!(Instant::now() < deadline, "the machine does not respond: {}", done.stderr);
             std::thread::sleep(Duration::from_millis(300));
         }
     }
@@ -133,7 +133,7 @@ fn overlay(below: &Path, disk: &Path) {
     create.arg(below).arg(disk).read().unwrap();
 }
 
-/// QEMU's control socket.
+/// A connection to QEMU's QMP socket.
 struct Session {
     socket: UnixStream,
     lines: std::io::Lines<BufReader<UnixStream>>,

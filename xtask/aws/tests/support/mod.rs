@@ -1,6 +1,6 @@
-//! An EC2 endpoint over HTTP (`moto_server`), and faults between it and the SDK.
+//! An EC2 endpoint over HTTP (`moto_server`), and injected faults between the SDK and the endpoint.
 
-#![allow(dead_code, reason = "shared by tests of which none needs all of it")]
+#![allow(dead_code, reason = "shared by tests that each use a part of it")]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -27,18 +27,18 @@ use xtask::process::{Background, Cmd};
 use xtask_aws::clients::{Clients, http_client, retries, timeouts};
 use xtask_aws::policy::{Scope, policy};
 
-/// Signs the calls of the pipeline that runs in this process. 20 characters, else moto does not see a key.
+/// Access key of the pipeline in this process. 20 characters, which moto requires of a key.
 pub(crate) const PIPELINE: &str = "AKIAPIPELINE00000000";
-/// Signs a test's own calls: the account owner's, whom no policy restricts.
+/// Access key of the account's owner, for calls of the test itself. No policy applies to it.
 pub(crate) const OWNER: &str = "AKIAOWNER00000000000";
 
-/// What the pipeline's calls are evaluated against: the policy of a role with all jobs, for the parameters that tests write.
+/// The policies for the pipeline's calls: that of a role with all jobs, with the prefixes of the parameters that tests write.
 pub(crate) fn policies() -> Vec<Value> {
     let prefixes = ["agent-ami", "locus", "tiny"].map(str::to_owned).to_vec();
     vec![policy(&[Job::All], &Scope { prefixes, ..Scope::full(Partition::Commercial) })]
 }
 
-/// Environment variables of `serve.py` that make the endpoint take the times that AWS takes, in tenths of a second.
+/// Environment variables of `serve.py` with the delays of AWS, shortened to tenths of a second.
 pub(crate) const AS_AWS: [(&str, &str); 5] = [
     ("CONSISTENCY_SECONDS", "0.3"),
     ("SSM_ASYNC_SECONDS", "0.3"),
@@ -47,34 +47,33 @@ pub(crate) const AS_AWS: [(&str, &str); 5] = [
     ("COOLDOWN_SECONDS", "0.6"),
 ];
 
-/// The repository.
+/// Root of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// A running `moto_server` that knows the images in `tests/fixtures/amis.json` and nothing else.
+/// A running `moto_server` that has only the images in `tests/fixtures/amis.json`.
 pub(crate) struct Moto {
     _process: Background,
-    /// Where it listens.
+    /// Its URL.
     pub(crate) url: String,
-    /// Where agents of Systems Manager ask for commands.
+    /// Port from which agents of Systems Manager get commands.
     pub(crate) agents_port: u16,
     dir: tempfile::TempDir,
 }
 
 impl Moto {
-    /// Starts one on a free loopback port, on which the calls of every key but the owner's are evaluated against [`policies`], and which takes
-    /// AWS's times.
+    /// Starts one on a free loopback port, with the delays of AWS. Calls of every key but the owner's are evaluated against [`policies`].
     pub(crate) fn start() -> Self {
         Self::start_with(&AS_AWS)
     }
 
-    /// Starts one with these variables of `serve.py`.
+    /// As [`Moto::start`], with these variables of `serve.py` instead.
     pub(crate) fn start_with(env: &[(&str, &str)]) -> Self {
         Self::under(&policies(), env)
     }
 
-    /// Starts one with other policies.
+    /// As [`Moto::start_with`], with these policies instead.
     pub(crate) fn under(policies: &[Value], env: &[(&str, &str)]) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         serde_json::to_writer(&file, policies).unwrap();
@@ -82,9 +81,9 @@ impl Moto {
         Self::unrestricted(&[&[("POLICY_FILE", path), ("OWNER_KEY", OWNER)], env].concat())
     }
 
-    /// Starts one on which everybody may do everything.
+    /// Starts one without policies.
     pub(crate) fn unrestricted(env: &[(&str, &str)]) -> Self {
-        // A port that was free may be taken until it is used.
+        // Another process may use the port before the endpoint does.
         (0..5).find_map(|_| Self::listening(env)).unwrap()
     }
 
@@ -108,11 +107,11 @@ impl Moto {
             .unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            if said.contains("Address already in use") {
+            let output = std::fs::read_to_string(&log).unwrap_or_default();
+            if output.contains("Address already in use") {
                 return None;
             }
-            assert!(process.ended().is_none() && Instant::now() < deadline, "moto_server does not listen: {said}");
+            assert!(process.ended().is_none() && Instant::now() < deadline, "moto_server does not listen: {output}");
             std::thread::sleep(Duration::from_millis(100));
         }
         Some(Self { _process: process, url: format!("http://127.0.0.1:{port}"), agents_port, dir })
@@ -120,7 +119,7 @@ impl Moto {
 }
 
 impl Moto {
-    /// The calls that were made with this access key, `ec2:RunInstances`, and how often.
+    /// The calls with this access key (`ec2:RunInstances`), and their numbers.
     pub(crate) fn calls(&self, access_key: &str) -> BTreeMap<String, usize> {
         let log = std::fs::read_to_string(self.dir.path().join("calls")).unwrap();
         let mut counts = BTreeMap::new();
@@ -139,7 +138,7 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// The programs of a virtual environment, installed once into the state folder from `.ci/NAME/requirements.txt`.
+/// The programs of a virtual environment, installed once to the state directory from `.ci/NAME/requirements.txt`.
 pub(crate) fn provided(name: &str) -> PathBuf {
     static ONCE: Mutex<()> = Mutex::new(());
     let _guard = ONCE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -156,36 +155,36 @@ pub(crate) fn provided(name: &str) -> PathBuf {
     venv.join("bin")
 }
 
-/// What happens to a call.
+/// A fault that is injected into a call.
 #[derive(Clone, Debug)]
-pub(crate) enum Strike {
-    /// The service refuses with this status and code.
+pub(crate) enum Fault {
+    /// The service returns an error with this status and code.
     Refuse(u16, &'static str),
     /// The connection breaks before the request arrives.
     HangUpBefore,
-    /// The request is carried out and the answer is lost.
+    /// The connection breaks after the request was executed; the response is lost.
     HangUpAfter,
-    /// The answer comes this late.
+    /// The request is delayed by this time.
     Slow(Duration),
-    /// The answer is changed: text, replacement.
+    /// The response is changed: regular expression, replacement.
     Rewrite(&'static str, &'static str),
 }
 
-/// Which calls are struck: this action, in this region if one is named, from call `first` on, so many times.
+/// The calls that get a fault: this action, in this region if there is one, `times` calls after the first `first`.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     action: &'static str,
     region: Option<&'static str>,
     first: usize,
     times: usize,
-    strike: Strike,
+    fault: Fault,
     seen: usize,
 }
 
 impl Plan {
-    /// Strikes the next `times` calls of an action.
-    pub(crate) fn next(action: &'static str, times: usize, strike: Strike) -> Self {
-        Self { action, region: None, first: 0, times, strike, seen: 0 }
+    /// A fault in the next `times` calls of an action.
+    pub(crate) fn next(action: &'static str, times: usize, fault: Fault) -> Self {
+        Self { action, region: None, first: 0, times, fault, seen: 0 }
     }
 
     /// Only in this region.
@@ -194,14 +193,14 @@ impl Plan {
         self
     }
 
-    /// Only from call `first` on, of those that no plan before this one strikes.
+    /// Only after `first` calls, without those that get the fault of an earlier plan.
     pub(crate) fn after(mut self, first: usize) -> Self {
         self.first = first;
         self
     }
 }
 
-/// The SDK's way out, with faults on it.
+/// The SDK's HTTP client, with injected faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
     inner: SharedHttpClient,
@@ -209,17 +208,17 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Faults before the network.
+    /// Faults in calls to the network.
     pub(crate) fn new(plans: Vec<Plan>) -> Self {
         Self::over(http_client(), plans)
     }
 
-    /// Faults before something else.
+    /// Faults in calls to another HTTP client.
     pub(crate) fn over(inner: SharedHttpClient, plans: Vec<Plan>) -> Self {
         Self { inner, plans: Arc::new(Mutex::new(plans)) }
     }
 
-    fn strike(&self, request: &HttpRequest) -> Option<Strike> {
+    fn due(&self, request: &HttpRequest) -> Option<Fault> {
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
         let target = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
         let action = target.or_else(|| body.split('&').find_map(|pair| pair.strip_prefix("Action=")))?;
@@ -232,7 +231,7 @@ impl Faults {
             }
             plan.seen += 1;
             let due = plan.seen > plan.first && plan.seen <= plan.first + plan.times;
-            due.then(|| plan.strike.clone())
+            due.then(|| plan.fault.clone())
         })
     }
 }
@@ -240,37 +239,37 @@ impl Faults {
 impl HttpClient for Faults {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         let inner = self.inner.http_connector(settings, components);
-        SharedHttpConnector::new(Struck { inner, faults: self.clone() })
+        SharedHttpConnector::new(FaultConnector { inner, faults: self.clone() })
     }
 }
 
 #[derive(Clone, Debug)]
-struct Struck {
+struct FaultConnector {
     inner: SharedHttpConnector,
     faults: Faults,
 }
 
-impl HttpConnector for Struck {
+impl HttpConnector for FaultConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let hang_up = || ConnectorError::io("the connection was dropped".into());
         let inner = self.inner.clone();
-        match self.faults.strike(&request) {
+        match self.faults.due(&request) {
             None => inner.call(request),
-            Some(Strike::Refuse(status, code)) if request.headers().contains_key("x-amz-target") => {
+            Some(Fault::Refuse(status, code)) if request.headers().contains_key("x-amz-target") => {
                 let body = serde_json::json!({ "__type": code, "message": "refused by the test" }).to_string();
                 HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))))
             }
-            Some(Strike::Refuse(status, code)) => HttpConnectorFuture::ready(Ok(refusal(status, code))),
-            Some(Strike::HangUpBefore) => HttpConnectorFuture::ready(Err(hang_up())),
-            Some(Strike::HangUpAfter) => HttpConnectorFuture::new(async move {
+            Some(Fault::Refuse(status, code)) => HttpConnectorFuture::ready(Ok(refusal(status, code))),
+            Some(Fault::HangUpBefore) => HttpConnectorFuture::ready(Err(hang_up())),
+            Some(Fault::HangUpAfter) => HttpConnectorFuture::new(async move {
                 inner.call(request).await?;
                 Err(hang_up())
             }),
-            Some(Strike::Slow(time)) => HttpConnectorFuture::new(async move {
+            Some(Fault::Slow(time)) => HttpConnectorFuture::new(async move {
                 tokio::time::sleep(time).await;
                 inner.call(request).await
             }),
-            Some(Strike::Rewrite(from, to)) => HttpConnectorFuture::new(async move {
+            Some(Fault::Rewrite(from, to)) => HttpConnectorFuture::new(async move {
                 let mut response = inner.call(request).await?;
                 let body = ByteStream::new(response.take_body()).collect().await;
                 let body = body.map_err(|e| ConnectorError::io(e.into()))?.to_vec();
@@ -284,7 +283,7 @@ impl HttpConnector for Struck {
     }
 }
 
-/// EC2's answer to a call that it does not carry out.
+/// An error response of EC2.
 pub(crate) fn refusal(status: u16, code: &str) -> HttpResponse {
     let body = format!(
         "<Response><Errors><Error><Code>{code}</Code><Message>refused by the test</Message></Error></Errors>\
@@ -293,7 +292,7 @@ pub(crate) fn refusal(status: u16, code: &str) -> HttpResponse {
     HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))
 }
 
-/// The pipeline's clients of an endpoint, with faults on the way and retries that do not wait.
+/// The pipeline's clients of an endpoint, with injected faults and retries without waits.
 pub(crate) fn clients(url: &str, plans: Vec<Plan>) -> Clients {
     clients_of(PIPELINE, url, plans)
 }
@@ -309,7 +308,7 @@ fn clients_of(key: &str, url: &str, plans: Vec<Plan>) -> Clients {
     Clients::new(config.retry_config(retries).build())
 }
 
-/// Clients of something in this process, with faults on the way, the retries of every day and tokio's clock.
+/// The pipeline's clients of a service in this process, with injected faults, the retries of production and tokio's clock.
 pub(crate) fn clients_over(inner: SharedHttpClient, plans: Vec<Plan>) -> Clients {
     let config = settings(PIPELINE, Faults::over(inner, plans)).into_builder().retry_config(retries());
     Clients::new(
@@ -317,7 +316,7 @@ pub(crate) fn clients_over(inner: SharedHttpClient, plans: Vec<Plan>) -> Clients
     )
 }
 
-/// Goes with tokio's clock: adaptive retries count how much time has passed since they were throttled.
+/// Time by tokio's clock: adaptive retries depend on the time since they were throttled.
 #[derive(Debug)]
 struct Clock(SystemTime, tokio::time::Instant);
 
@@ -340,7 +339,7 @@ fn settings(key: &str, faults: Faults) -> SdkConfig {
         .build()
 }
 
-/// Everything of ours that is there, by kind: what a test compares with what should be.
+/// The number of resources in the account by kind and region.
 pub(crate) async fn inventory(clients: &Clients, regions: &[String]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     let mut add = |kind: &str, region: &str, n: usize| {
@@ -369,7 +368,7 @@ pub(crate) async fn inventory(clients: &Clients, regions: &[String]) -> BTreeMap
     counts
 }
 
-/// What an inventory holds that an earlier one did not.
+/// The difference of an inventory to an earlier one.
 pub(crate) fn added(mut now: BTreeMap<String, usize>, before: &BTreeMap<String, usize>) -> BTreeMap<String, usize> {
     for (kind, n) in &mut now {
         *n -= before.get(kind).copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What tests tell the provider: nobody waits for anything that does not take time here.
+//! The provider's settings for tests, with short waits.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub(crate) fn settings(regions: &[&str]) -> Settings {
     }
 }
 
-/// The project's own template's source.
+/// The source of the project's own template.
 pub(crate) fn source() -> Source {
     let cidrs = ("ssh_cidrs".to_owned(), "[\"192.0.2.0/24\"]".to_owned());
     evaluate(&Request {

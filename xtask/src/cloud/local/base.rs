@@ -1,4 +1,4 @@
-//! Base images: Ubuntu's cloud image, fetched and checked, or a Debian made on this machine.
+//! Base images: Ubuntu's cloud image, downloaded and verified, or a Debian image that is built on this machine.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,15 +22,15 @@ const RECORD: &str = "base.json";
 /// A base image by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// The guide's base (section 3).
+    /// The required base (docs/src/reference-image.md#base).
     Ubuntu2204,
-    /// The next LTS.
+    /// The next LTS release.
     Ubuntu2404,
-    /// The fallback where Ubuntu's images cannot be fetched.
+    /// The fallback where Ubuntu's images cannot be downloaded.
     Debian13,
 }
 
-/// A base image that is at hand.
+/// A base image that exists on this machine.
 #[derive(Clone, Debug)]
 pub(super) struct Base {
     pub(super) record: BaseRecord,
@@ -39,7 +39,7 @@ pub(super) struct Base {
     pub(super) boot: Boot,
 }
 
-/// The part of `base.json` that is read back; the rest is for people.
+/// The fields of `base.json` that are read; it has more.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     files: std::collections::BTreeMap<String, RecordFile>,
@@ -53,7 +53,7 @@ struct RecordFile {
 }
 
 impl Name {
-    /// All, the most wanted first.
+    /// All, in order of preference.
     pub const ALL: [Self; 3] = [Self::Ubuntu2204, Self::Ubuntu2404, Self::Debian13];
 
     /// Its name in ami.toml.
@@ -65,7 +65,7 @@ impl Name {
         }
     }
 
-    /// Folder and file below [`UBUNTU_RELEASES`].
+    /// Directory and file below [`UBUNTU_RELEASES`].
     fn ubuntu_file(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Ubuntu2204 => Some(("jammy/release", "ubuntu-22.04-server-cloudimg-amd64.img")),
@@ -81,7 +81,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// Where bases lie and what makes them.
+/// The directory of base images, and how to obtain them.
 #[derive(Clone, Debug)]
 pub(super) struct Bases {
     /// `<state>/base`.
@@ -90,40 +90,40 @@ pub(super) struct Bases {
     pub(super) project: PathBuf,
     /// [`UBUNTU_RELEASES`] or a mirror of it.
     pub(super) ubuntu_releases: String,
-    /// The one ami.toml asks for; `None` is `auto`.
-    pub(super) wanted: Option<Name>,
+    /// The base that is set in ami.toml; `None` for `auto`.
+    pub(super) requested: Option<Name>,
 }
 
 impl Bases {
-    /// The base a build would use if nothing were fetched or made: the wanted one, or the best there is.
+    /// The base that a build uses if it exists already: the requested one, else the first of [`Name::ALL`].
     pub(super) fn at_hand(&self) -> Result<Option<Base>> {
-        match self.wanted {
+        match self.requested {
             Some(name) => self.read(name),
             None => Name::ALL.iter().find_map(|&name| self.read(name).transpose()).transpose(),
         }
     }
 
-    /// The base to use, fetched or made if need be.
-    pub(super) fn provide(&self, told: &dyn Fn(&str)) -> Result<Base> {
+    /// The base to use. Downloads or builds it if it does not exist.
+    pub(super) fn provide(&self, on_progress: &dyn Fn(&str)) -> Result<Base> {
         if let Some(base) = self.at_hand()? {
             return Ok(base);
         }
-        let name = match self.wanted {
+        let name = match self.requested {
             Some(name) => name,
             None if self.ubuntu_reachable() => Name::Ubuntu2204,
             None => {
-                told("Ubuntu's cloud images cannot be reached from here; making a Debian 13 base instead");
+                on_progress("Ubuntu's cloud images are not reachable; building a Debian 13 base instead");
                 Name::Debian13
             }
         };
         match name.ubuntu_file() {
-            Some((folder, file)) => self.fetch(name, folder, file, told)?,
-            None => self.make_debian(told)?,
+            Some((dir, file)) => self.fetch(name, dir, file, on_progress)?,
+            None => self.make_debian(on_progress)?,
         }
-        self.read(name)?.ok_or_else(|| damaged(&self.root.join(name.name()), "it was made but is not there"))
+        self.read(name)?.ok_or_else(|| damaged(&self.root.join(name.name()), "it was created but is missing"))
     }
 
-    /// A base by name, if it is complete.
+    /// A base by name; `None` if it does not exist, an error if it is damaged.
     fn read(&self, name: Name) -> Result<Option<Base>> {
         let dir = self.root.join(name.name());
         if !dir.exists() {
@@ -131,14 +131,16 @@ impl Bases {
         }
         let text = fs::read(dir.join(RECORD)).map_err(|e| damaged(&dir, &e.to_string()))?;
         let record: Record = serde_json::from_slice(&text).map_err(|e| damaged(&dir, &format!("{RECORD}: {e}")))?;
-        let Some(file) = record.files.get(DISK) else { return Err(damaged(&dir, "base.json names no disk")) };
+        let Some(file) = record.files.get(DISK) else {
+            return Err(damaged(&dir, "base.json has no entry for the disk"));
+        };
         let disk = dir.join(DISK);
         if !disk.exists() {
-            return Err(damaged(&dir, "the disk is not there"));
+            return Err(damaged(&dir, "the disk is missing"));
         }
         let (kernel, initrd) = (dir.join("vmlinuz"), dir.join("initrd.img"));
         let boot = match record.root_label {
-            // Loading the kernel ourselves saves the firmware's and the boot loader's time at every boot of a builder.
+            // Loading the kernel directly saves the time of firmware and boot loader at every boot of a builder.
             Some(label) if kernel.exists() && initrd.exists() => {
                 Boot::Direct { kernel, initrd, append: format!("root=LABEL={label} ro console=ttyS0") }
             }
@@ -149,35 +151,35 @@ impl Bases {
 
     fn ubuntu_reachable(&self) -> bool {
         let url = format!("{}/jammy/release/SHA256SUMS", self.ubuntu_releases);
-        let asked = Cmd::new("curl").args(["-fsSL", "--max-time", "8", "-o", "/dev/null", &url]).output();
-        asked.is_ok_and(|finished| finished.code == 0)
+        let download = Cmd::new("curl").args(["-fsSL", "--max-time", "8", "-o", "/dev/null", &url]).output();
+        download.is_ok_and(|finished| finished.code == 0)
     }
 
-    /// Downloads Ubuntu's image, checks it and gives it its place. A file with the wrong checksum is kept aside.
-    fn fetch(&self, name: Name, folder: &str, file: &str, told: &dyn Fn(&str)) -> Result<()> {
-        let from = format!("{}/{folder}", self.ubuntu_releases);
+    /// Downloads Ubuntu's image, verifies its checksum and installs it. A file with the wrong checksum is moved aside.
+    fn fetch(&self, name: Name, dir: &str, file: &str, on_progress: &dyn Fn(&str)) -> Result<()> {
+        let from = format!("{}/{dir}", self.ubuntu_releases);
         let sums = Cmd::new("curl")
             .args(["-fsSL", "--max-time", "30", &format!("{from}/SHA256SUMS")])
             .hint("check the network, or set `base = \"debian-13\"` below [local] in ami.toml")
             .read()?;
-        let wanted = digest_of(&sums, file).ok_or_else(|| {
+        let expected = digest_of(&sums, file).ok_or_else(|| {
             Exit::Failed
                 .error(format_args!("{from}/SHA256SUMS has no line for {file}"), "check `ubuntu_releases` in ami.toml")
         })?;
         let part = self.root.join(format!("{file}.part"));
-        told(&format!("fetching {file}"));
-        download(&format!("{from}/{file}"), &part, told)?;
-        told("checking its SHA-256");
+        on_progress(&format!("downloading {file}"));
+        download(&format!("{from}/{file}"), &part, on_progress)?;
+        on_progress("verifying its SHA-256");
         let found = sha256_file(&part)?;
-        if found != wanted {
+        if found != expected {
             let aside = self.root.join(format!("{file}.bad-{}", found.short()));
             fs::rename(&part, &aside)?;
             return Err(Exit::Failed.error(
                 format_args!(
-                    "{file} has SHA-256 {found}, but SHA256SUMS says {wanted}; kept aside as {}",
+                    "{file} has SHA-256 {found}, but SHA256SUMS has {expected}; the file is kept as {}",
                     aside.display()
                 ),
-                "run the command again to fetch it anew; if it stays, do not use this mirror",
+                "run the command again to repeat the download; if the error persists, use another mirror",
             ));
         }
         let staged = self.root.join(format!(".{name}"));
@@ -193,28 +195,28 @@ impl Bases {
         durable::rename(&staged, &self.root.join(name.name()))
     }
 
-    fn make_debian(&self, told: &dyn Fn(&str)) -> Result<()> {
+    fn make_debian(&self, on_progress: &dyn Fn(&str)) -> Result<()> {
         let script = self.project.join("scripts/local/make-debian-base.sh");
-        let mut said = Tail::default();
+        let mut output = Tail::default();
         let ended = Cmd::new("bash").arg(&script).arg(self.root.join(Name::Debian13.name())).stream(
             None,
             |_: Stream, line| {
-                told(line.trim_start_matches("==> "));
-                said.push(line);
+                on_progress(line.trim_start_matches("==> "));
+                output.push(line);
             },
         )?;
         if ended != Ended::Code(0) {
             return Err(Exit::Failed.error(
-                format_args!("the Debian base could not be made ({ended:?}):\n{said}"),
-                "`cargo xtask doctor` tells which tools it needs; the mirror must be reachable",
+                format_args!("building the Debian base failed ({ended:?}):\n{output}"),
+                "check the required tools with `cargo xtask doctor`, and that the mirror is reachable",
             ));
         }
         Ok(())
     }
 }
 
-/// Fetches with resume, so that an interrupted download goes on where it stopped.
-fn download(url: &str, to: &Path, told: &dyn Fn(&str)) -> Result<()> {
+/// Downloads a file. Resumes an interrupted download.
+fn download(url: &str, to: &Path, on_progress: &dyn Fn(&str)) -> Result<()> {
     let args = [
         "-fL",
         "--retry",
@@ -227,13 +229,14 @@ fn download(url: &str, to: &Path, told: &dyn Fn(&str)) -> Result<()> {
         "-",
         "--progress-bar",
     ];
-    let ended = Cmd::new("curl").args(args).arg("-o").arg(to).arg(url).stream(None, |_, line| told(line.trim()))?;
+    let ended =
+        Cmd::new("curl").args(args).arg("-o").arg(to).arg(url).stream(None, |_, line| on_progress(line.trim()))?;
     if ended == Ended::Code(0) {
         return Ok(());
     }
     Err(Exit::Failed.error(
-        format_args!("fetching {url} failed ({ended:?})"),
-        "check the network and run the command again: the download goes on where it stopped",
+        format_args!("downloading {url} failed ({ended:?})"),
+        "check the network, then run the command again; it resumes the download",
     ))
 }
 
@@ -247,7 +250,7 @@ fn digest_of(sums: &str, file: &str) -> Option<Digest> {
 fn damaged(dir: &Path, what: &str) -> Error {
     Exit::Failed.error(
         format_args!("the base image {} is damaged: {what}", dir.display()),
-        format_args!("remove it (`rm -r {}`); the next build brings it again", dir.display()),
+        format_args!("remove it with `rm -r {}`; the next build creates it again", dir.display()),
     )
 }
 
@@ -255,7 +258,7 @@ fn damaged(dir: &Path, what: &str) -> Error {
 mod tests {
     use super::*;
 
-    /// A mirror in a folder: curl reads file:// as it reads https://.
+    /// A mirror in a directory, which curl reads by file://.
     fn mirror(dir: &Path, image: &[u8], sum_of: &[u8]) -> Bases {
         let release = dir.join("mirror/jammy/release");
         fs::create_dir_all(&release).unwrap();
@@ -266,11 +269,11 @@ mod tests {
         let root = dir.join("base");
         fs::create_dir_all(&root).unwrap();
         let ubuntu_releases = format!("file://{}/mirror", dir.display());
-        Bases { root, project: dir.to_owned(), ubuntu_releases, wanted: None }
+        Bases { root, project: dir.to_owned(), ubuntu_releases, requested: None }
     }
 
     #[test]
-    fn ubuntu_is_fetched_checked_and_then_at_hand() {
+    fn ubuntu_is_downloaded_and_verified_once() {
         let dir = tempfile::tempdir().unwrap();
         let bases = mirror(dir.path(), b"disk", b"disk");
         assert!(bases.at_hand().unwrap().is_none());
@@ -279,23 +282,23 @@ mod tests {
         assert_eq!(base.boot, Boot::Firmware);
         assert!(base.record.may_leave_local());
         fs::remove_dir_all(dir.path().join("mirror")).unwrap();
-        assert_eq!(bases.provide(&|_| {}).unwrap().record, base.record, "the second time needs no network");
+        assert_eq!(bases.provide(&|_| {}).unwrap().record, base.record, "the second call uses the network");
     }
 
     #[test]
-    fn a_wrong_checksum_is_refused_and_the_file_kept_aside() {
+    fn a_file_with_a_wrong_checksum_is_rejected_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let bases = mirror(dir.path(), b"tampered", b"disk");
         let error = bases.provide(&|_| {}).unwrap_err();
         assert_eq!(error.exit(), Exit::Failed);
-        assert!(error.to_string().contains("SHA256SUMS says"), "{error}");
+        assert!(error.to_string().contains("but SHA256SUMS has"), "{error}");
         let aside = format!("{}.bad-{}", Name::Ubuntu2204.ubuntu_file().unwrap().1, Digest::of(b"tampered").short());
         assert_eq!(fs::read(bases.root.join(aside)).unwrap(), b"tampered");
         assert!(bases.at_hand().unwrap().is_none());
     }
 
     #[test]
-    fn a_damaged_base_is_named() {
+    fn the_error_for_a_damaged_base_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let bases = mirror(dir.path(), b"disk", b"disk");
         bases.provide(&|_| {}).unwrap();

@@ -1,5 +1,5 @@
-//! What a recipe is built in on this machine: a virtual machine or a container. The choice is a pure function of what is asked for,
-//! what works here and what the recipe does.
+//! Chooses the builder on this machine: a virtual machine or a container. The choice is a pure function of the settings, the host's
+//! capabilities and the recipe.
 
 use fs_err as fs;
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,23 +11,23 @@ use super::qemu::{self, Acceleration, ProbeResult};
 use crate::error::{Exit, Result, plain};
 use crate::recipe::{Action, Recipe};
 
-/// What the choice depends on.
+/// The inputs of the choice.
 #[derive(Clone, Debug)]
 pub(super) struct Facts<'a> {
-    /// The builder that was asked for, or `None` for the fastest that works.
-    pub(super) wanted: Option<BuilderKind>,
-    /// What accelerates virtual machines, and why it is that.
+    /// The requested builder, or `None` for the fastest that works.
+    pub(super) requested: Option<BuilderKind>,
+    /// The accelerator of virtual machines, and the reason for it.
     pub(super) acceleration: (Acceleration, &'a str),
-    /// Why no container can be started here, if that is so.
+    /// Why no container can be started on this host; `None` if one can.
     pub(super) obstacle: Option<&'a Obstacle>,
-    /// What the recipe does that a container cannot do.
-    pub(super) beyond: Option<&'a str>,
+    /// Why the build requires a virtual machine; `None` if it does not.
+    pub(super) needs_vm: Option<&'a str>,
 }
 
-/// What a recipe does that a container cannot do: the first such step, by name and line.
-pub(super) fn beyond_a_container(recipe: &Recipe, engine: &str) -> Option<String> {
+/// Why a build requires a virtual machine: Packer, or the first step that restarts the machine, with file and line.
+pub(super) fn needs_vm(recipe: &Recipe, engine: &str) -> Option<String> {
     if engine == "packer" {
-        return Some("Packer starts a virtual machine of its own".to_owned());
+        return Some("Packer starts its own virtual machine".to_owned());
     }
     let restarts = |action: &Action| matches!(action, Action::Shell(shell) if shell.expect_disconnect);
     let step = recipe.steps.iter().find(|step| restarts(&step.action))?;
@@ -35,25 +35,26 @@ pub(super) fn beyond_a_container(recipe: &Recipe, engine: &str) -> Option<String
     Some(format!("step {} restarts the machine ({place}: expect_disconnect)", step.name))
 }
 
-/// Chooses.
 pub(super) fn choose(facts: &Facts<'_>) -> Result<Builder> {
     let builder = |kind, why: String| Ok(Builder { kind, why });
     let (acceleration, why) = facts.acceleration;
     let emulated = acceleration == Acceleration::Tcg;
-    match (facts.wanted, facts.beyond, facts.obstacle) {
+    match (facts.requested, facts.needs_vm, facts.obstacle) {
         (Some(BuilderKind::Container), None, Some(Obstacle { what, remedy })) => {
-            Err(Exit::Precondition.error(format_args!("a container cannot be started here: {what}"), remedy))
+            Err(Exit::Precondition.error(format_args!("a container cannot be started on this host: {what}"), remedy))
         }
-        (Some(BuilderKind::Container), None, None) => builder(BuilderKind::Container, "asked for".to_owned()),
-        (Some(BuilderKind::Container), Some(beyond), _) => {
-            builder(BuilderKind::Vm, format!("instead of the container that was asked for: {beyond}"))
+        (Some(BuilderKind::Container), None, None) => builder(BuilderKind::Container, "requested".to_owned()),
+        (Some(BuilderKind::Container), Some(reason), _) => {
+            builder(BuilderKind::Vm, format!("instead of the requested container: {reason}"))
         }
-        (Some(_), ..) => builder(BuilderKind::Vm, "asked for".to_owned()),
+        (Some(_), ..) => builder(BuilderKind::Vm, "requested".to_owned()),
         (None, ..) if !emulated => {
-            builder(BuilderKind::Vm, format!("{} accelerates it", acceleration.name().to_uppercase()))
+            builder(BuilderKind::Vm, format!("accelerated by {}", acceleration.name().to_uppercase()))
         }
-        (None, Some(beyond), _) => builder(BuilderKind::Vm, format!("{beyond}, which a container cannot do")),
-        (None, None, None) => builder(BuilderKind::Container, format!("virtual machines are emulated here ({why})")),
+        (None, Some(reason), _) => builder(BuilderKind::Vm, format!("{reason}, which a container cannot do")),
+        (None, None, None) => {
+            builder(BuilderKind::Container, format!("virtual machines are emulated on this host ({why})"))
+        }
         (None, None, Some(Obstacle { what, remedy })) => {
             builder(BuilderKind::Vm, format!("emulated ({why}); a container would be faster, but {what}; {remedy}"))
         }
@@ -61,52 +62,52 @@ pub(super) fn choose(facts: &Facts<'_>) -> Result<Builder> {
 }
 
 impl Local {
-    /// What accelerates machines here; found once and remembered.
+    /// The accelerator of virtual machines. The result of the probe is cached in the state directory.
     pub fn acceleration(&self) -> Result<ProbeResult> {
-        let wanted = self.settings.acceleration;
-        self.remembered("acceleration.json", |known| qemu::probe(wanted, known), |_| wanted.is_none())
+        let requested = self.settings.acceleration;
+        self.cached("acceleration.json", |known| qemu::probe(requested, known), |_| requested.is_none())
     }
 
-    /// Whether containers can be started here; found once and remembered.
+    /// Whether containers can be started on this host. The result of the probe is cached in the state directory.
     pub fn containers(&self) -> Result<probe::ProbeResult> {
-        self.remembered("containers.json", probe::probe, |result| !result.host.is_empty())
+        self.cached("containers.json", probe::probe, |result| !result.host.is_empty())
     }
 
-    /// What `find` finds, given what it found the last time; kept in a file of the state folder if it is `lasting`.
-    fn remembered<T: Serialize + DeserializeOwned + PartialEq>(
+    /// Calls `find` with the content of `file` in the state directory, and stores its result there if `cacheable` returns true.
+    fn cached<T: Serialize + DeserializeOwned + PartialEq>(
         &self,
         file: &str,
         find: impl FnOnce(Option<&T>) -> Result<T>,
-        lasting: impl FnOnce(&T) -> bool,
+        cacheable: impl FnOnce(&T) -> bool,
     ) -> Result<T> {
         let path = self.state.path(file);
         let known: Option<T> = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
         let found = find(known.as_ref())?;
-        if lasting(&found) && known.as_ref() != Some(&found) {
+        if cacheable(&found) && known.as_ref() != Some(&found) {
             fs::write(path, serde_json::to_vec_pretty(&found).unwrap_or_default())?;
         }
         Ok(found)
     }
 
-    /// What this machine builds in, if the recipe does nothing that asks for another one (`beyond` says what).
-    pub fn builder_here(&self, beyond: Option<&str>) -> Result<Builder> {
-        let wanted = self.settings.builder;
+    /// The builder on this machine. `needs_vm` is why the build requires a virtual machine; `None` if it does not.
+    pub fn builder_here(&self, needs_vm: Option<&str>) -> Result<Builder> {
+        let requested = self.settings.builder;
         let acceleration = match self.acceleration() {
-            // A plan needs no QEMU; a build meets the same error where it needs it.
-            Err(error) if error.exit() == Exit::Precondition && wanted != Some(BuilderKind::Container) => {
+            // QEMU is missing. That is no error for a plan; a build fails later, where it starts QEMU.
+            Err(error) if error.exit() == Exit::Precondition && requested != Some(BuilderKind::Container) => {
                 return Ok(Builder { kind: BuilderKind::Vm, why: plain(&error) });
             }
             acceleration => acceleration?,
         };
-        // A container is out of the question where a virtual machine is as fast, or asked for.
-        let useful = wanted.unwrap_or(BuilderKind::Container) == BuilderKind::Container
-            && (wanted.is_some() || acceleration.acceleration == Acceleration::Tcg);
+        // The probe for containers is skipped where a virtual machine is as fast or requested.
+        let useful = requested.unwrap_or(BuilderKind::Container) == BuilderKind::Container
+            && (requested.is_some() || acceleration.acceleration == Acceleration::Tcg);
         let obstacle = if useful { self.containers()?.obstacle } else { None };
         choose(&Facts {
-            wanted,
+            requested,
             acceleration: (acceleration.acceleration, &acceleration.why),
             obstacle: obstacle.as_ref(),
-            beyond,
+            needs_vm,
         })
     }
 }
@@ -119,8 +120,8 @@ mod tests {
     fn the_choice_and_its_reason() {
         let obstacle =
             Obstacle { what: "containers need root".to_owned(), remedy: "run the command as root".to_owned() };
-        let show = |wanted, acceleration, obstacle: Option<&Obstacle>, beyond: Option<&str>| {
-            let facts = Facts { wanted, acceleration: (acceleration, "kvm does not work"), obstacle, beyond };
+        let show = |requested, acceleration, obstacle: Option<&Obstacle>, needs_vm: Option<&str>| {
+            let facts = Facts { requested, acceleration: (acceleration, "kvm does not work"), obstacle, needs_vm };
             match choose(&facts) {
                 Ok(builder) => format!("{}: {}", builder.kind.name(), builder.why),
                 Err(error) => format!("error: {error}"),
@@ -139,14 +140,14 @@ mod tests {
             show(container, Acceleration::Kvm, Some(&obstacle), None),
         ];
         insta::assert_snapshot!(rows.join("\n"), @"
-        vm: KVM accelerates it
-        container: virtual machines are emulated here (kvm does not work)
+        vm: accelerated by KVM
+        container: virtual machines are emulated on this host (kvm does not work)
         vm: emulated (kvm does not work); a container would be faster, but containers need root; run the command as root
         vm: step reboot restarts the machine (build.pkr.hcl:7: expect_disconnect), which a container cannot do
-        vm: asked for
-        container: asked for
-        vm: instead of the container that was asked for: step reboot restarts the machine (build.pkr.hcl:7: expect_disconnect)
-        error: a container cannot be started here: containers need root
+        vm: requested
+        container: requested
+        vm: instead of the requested container: step reboot restarts the machine (build.pkr.hcl:7: expect_disconnect)
+        error: a container cannot be started on this host: containers need root
         ");
     }
 }

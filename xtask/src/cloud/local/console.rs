@@ -1,19 +1,19 @@
-//! What a machine writes to its console: a file that the machine cannot make as long as it likes.
+//! The console output of a machine: a file whose size is limited, because the guest may write any amount.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// A longer console is emptied. A boot writes some 50 KiB.
-const MOST: u64 = 64 << 20;
-/// So much of its end is read.
+/// Size in bytes above which the file is truncated to zero. A boot writes about 50 KiB.
+const MAX_LENGTH: u64 = 64 << 20;
+/// Maximum number of bytes that are read, from the end of the file.
 const READ: u64 = 1 << 20;
-/// How often its length is looked at.
+/// Interval between checks of the file's size.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// A console's file, and the thread that watches its length as long as this lives. Who writes to the file must append (open(2),
-/// `O_APPEND`): then it goes on at the beginning when the file has been emptied.
+/// The file of a console, and a thread that limits its size until this is dropped. The writer must open the file with `O_APPEND`
+/// (open(2)), so that it continues at the beginning after the file was truncated.
 #[derive(Debug)]
 pub(super) struct Console {
     file: PathBuf,
@@ -26,8 +26,8 @@ impl Console {
         let watched = file.clone();
         std::thread::Builder::new().name("console".to_owned()).spawn(move || {
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                if length(&watched) > MOST {
-                    // A console that cannot be emptied is only longer than it should be.
+                if length(&watched) > MAX_LENGTH {
+                    // Best effort: if truncating fails, the file is only longer than intended.
                     let _ = std::fs::OpenOptions::new().write(true).open(&watched).and_then(|file| file.set_len(0));
                 }
             }
@@ -35,27 +35,27 @@ impl Console {
         Ok(Self { file, _stop: stop })
     }
 
-    /// Its length in bytes: where what comes next begins.
+    /// The current length in bytes, to be passed to [`Console::since`] later.
     pub(super) fn length(&self) -> u64 {
         length(&self.file)
     }
 
-    /// The end of it.
+    /// The last [`READ`] bytes.
     pub(super) fn text(&self) -> String {
         self.since(0)
     }
 
-    /// The end of what was written since it had this length.
+    /// The last [`READ`] bytes of what was written since the file had the length `begin`.
     pub(super) fn since(&self, begin: u64) -> String {
         let length = self.length();
-        // It has been emptied since.
+        // A shorter file was truncated in the meantime.
         let begin = if begin > length { 0 } else { begin };
         let mut bytes = Vec::new();
         let read = std::fs::File::open(&self.file).and_then(|mut file| {
             file.seek(SeekFrom::Start(begin.max(length.saturating_sub(READ))))?;
             file.take(READ).read_to_end(&mut bytes)
         });
-        // The guest may write anything to its console.
+        // The guest's output need not be UTF-8.
         read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_on_the_console_fills_no_disk() {
+    fn the_console_file_is_truncated_when_a_guest_floods_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console.log");
         let mut guest = std::fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
@@ -84,7 +84,7 @@ mod tests {
         let flood = vec![b'y'; 8 << 20];
         (0..9).for_each(|_| guest.write_all(&flood).unwrap());
         let began = Instant::now();
-        while console.length() > MOST {
+        while console.length() > MAX_LENGTH {
             assert!(began.elapsed() < Duration::from_secs(20), "{} bytes", console.length());
             std::thread::sleep(PERIOD);
         }

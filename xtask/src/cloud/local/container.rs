@@ -1,8 +1,8 @@
-//! A builder that is a container: the disk's own systemd on the host's kernel, so that nothing is emulated.
+//! The container builder: boots the disk's systemd on the host's kernel, so that nothing is emulated.
 //!
-//! `scripts/local/container.sh` runs in namespaces of its own and holds everything: qemu-storage-daemon presents the qcow2 chain as a raw
-//! file (FUSE), a loop device mounts its root file system, systemd-nspawn boots it in a user namespace, slirp4netns gives it a network
-//! of its own. It is entered by SSH, as a virtual machine is. Layers are the same QMP snapshots.
+//! `scripts/local/container.sh` runs in new namespaces and starts all parts: qemu-storage-daemon exports the qcow2 chain as a raw file
+//! (FUSE), a loop device mounts its root file system, systemd-nspawn boots it in a user namespace, and slirp4netns provides its network.
+//! The connection is SSH and layers are QMP snapshots, as for a virtual machine.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -25,33 +25,33 @@ use crate::state::{Run, control_group, remove_control_group};
 pub mod probe;
 mod slirp;
 
-/// What the first process of the namespaces runs.
+/// The script of the first process in the namespaces.
 const SCRIPT: &str = include_str!("../../../../scripts/local/container.sh");
-/// How long mounting the disk and starting the guest's first process may take.
+/// Timeout for mounting the disk and starting the guest's first process.
 const START: Duration = Duration::from_secs(60);
-/// How long a guest may take to power off, with the check of its file system.
+/// Timeout for powering off the guest, including the check of its file system.
 const POWER_OFF: Duration = Duration::from_secs(180);
-/// How often another port is tried because another process was faster.
+/// Maximum number of ports that are tried when other processes bind the chosen one first.
 const PORT_TRIES: u32 = 5;
 
-/// Files below the guest's `/run`, by path. The disk itself carries nothing that is only a container's.
+/// Files below the guest's `/run`, by path. They are not on the disk, because only a container needs them.
 const RUN_FILES: [(&str, &str); 2] = [
-    // The address that slirp4netns gives; its gateway and name server (slirp4netns(1)).
+    // The address that slirp4netns assigns, its gateway and its name server (slirp4netns(1)).
     (
         "systemd/network/10-agent-ami.network",
         "[Match]\nName=host0\n\n[Network]\nAddress=10.0.2.100/24\nGateway=10.0.2.2\nDNS=10.0.2.3\n",
     ),
-    // There is no device to mount again; in a container without a user namespace systemd skips it by itself.
+    // A container has no root device to remount. systemd skips the unit by itself only in a container without a user namespace.
     ("systemd/system/systemd-remount-fs.service.d/agent-ami.conf", "[Unit]\nConditionVirtualization=!container\n"),
 ];
 
-/// A container that lets us in.
+/// A running container.
 #[derive(Debug)]
 pub struct Container {
     ssh: Option<Ssh>,
     target: Target,
     console: Console,
-    // Before the control group in the order of dropping, by `Drop`.
+    // `Drop` ends it before it removes the control group.
     process: Option<Background>,
     dir: PathBuf,
     disk: LiveDisk,
@@ -60,12 +60,12 @@ pub struct Container {
 }
 
 impl Container {
-    /// Starts the container; nobody has been let in yet. `grow` is the size in GiB that the root file system is grown to.
+    /// Starts the container, without connecting to it. `grow` is the size in GiB to which the root file system is grown.
     pub(super) fn start(run: &Run, (name, purpose): (&str, Purpose), disk: &Path, grow: Option<u64>) -> Result<Self> {
         let dir = run.path(name);
         fs::create_dir_all(&dir)?;
         let key = key_and_seed(run, name, purpose)?;
-        // The guest's network is configured below, not by cloud-init.
+        // `RUN_FILES` configure the guest's network, not cloud-init.
         fs::write(dir.join("seed/network-config"), "{\"network\": {\"config\": \"disabled\"}}\n")?;
         for (path, text) in RUN_FILES {
             let file = dir.join("run").join(path);
@@ -120,40 +120,40 @@ impl Container {
     fn ended(&self, what: &str) -> Error {
         Exit::Failed.error(
             format_args!("{what}\n{}", tail(&self.console.text(), 15)),
-            "`cargo xtask doctor` says whether containers work here; `--builder vm` builds in a virtual machine",
+            "check with `cargo xtask doctor` whether containers work on this host, or pass `--builder vm`",
         )
     }
 
-    /// Waits for SSH and cloud-init, `patience` for each.
-    pub(super) fn enter(&mut self, patience: Duration, on_progress: &dyn Fn(&str)) -> Result<()> {
+    /// Waits for SSH and cloud-init, at most `timeout` for each.
+    pub(super) fn enter(&mut self, timeout: Duration, on_progress: &dyn Fn(&str)) -> Result<()> {
         let waited = |so_far: Duration| on_progress(&format!("booting, {} s", so_far.as_secs()));
-        let ssh = self.target.connect(patience, || self.alive(), waited).map_err(|error| {
+        let ssh = self.target.connect(timeout, || self.alive(), waited).map_err(|error| {
             if error.exit() == Exit::Interrupted {
                 error
             } else {
                 error.context(format!("the container's console ends with\n{}", tail(&self.console.text(), 15)))
             }
         })?;
-        super::machine::wait_for_cloud_init(&ssh, patience, on_progress, &|| tail(&self.console.text(), 15))?;
+        super::machine::wait_for_cloud_init(&ssh, timeout, on_progress, &|| tail(&self.console.text(), 15))?;
         self.ssh = Some(ssh);
         Ok(())
     }
 
-    /// The overlay it writes to now.
+    /// The overlay that it currently writes to.
     pub(super) fn disk(&self) -> &Path {
         self.disk.path()
     }
 
-    /// Flushes the root file system and puts `next`, an overlay that exists, on top of the disk.
+    /// Flushes the root file system and makes `next`, an existing overlay, the top of the disk.
     pub(super) fn snapshot(&mut self, next: PathBuf) -> Result<()> {
         self.remote().read("sync -f /")?;
         self.disk.snapshot(next)
     }
 
-    /// Powers the guest off; returns when its file system is unmounted, checked and written out.
+    /// Powers off the guest. Returns when its file system is unmounted, checked and flushed.
     pub(super) fn power_off(mut self, on_progress: &dyn Fn(&str)) -> Result<()> {
         on_progress("powering off");
-        // The connection ends with the guest; what ssh says about that is not news.
+        // The connection ends with the guest, so ssh's error is expected.
         let _ = self.remote().output("sudo systemctl poweroff", b"");
         self.ssh = None;
         let started = Instant::now();
@@ -185,8 +185,8 @@ impl Machine for Container {
 
     fn reboot_finished(&mut self, _: &dyn Fn(&str)) -> Result<()> {
         Err(Exit::Usage.error(
-            "a container has no kernel of its own to restart",
-            "`--builder vm` builds in a virtual machine; `expect_disconnect = true` at the step that restarts chooses it by itself",
+            "a container cannot be restarted: it runs on the host's kernel",
+            "pass `--builder vm`, or set `expect_disconnect = true` on the step that restarts, which selects a virtual machine",
         ))
     }
 
@@ -217,7 +217,7 @@ impl Drop for Container {
     }
 }
 
-/// Has the container's port 22 answer on a free loopback port, and returns that.
+/// Forwards a free loopback port to the container's port 22, and returns it.
 fn forwarded_port(socket: &Path) -> Result<u16> {
     let mut refused = String::new();
     for _ in 0..PORT_TRIES {
@@ -228,7 +228,7 @@ fn forwarded_port(socket: &Path) -> Result<u16> {
         }
     }
     Err(Exit::Precondition.error(
-        format_args!("no free loopback port in {PORT_TRIES} tries: {refused}"),
-        "another program takes every port as it becomes free; stop it, then run the same command again",
+        format_args!("no loopback port could be forwarded in {PORT_TRIES} tries: {refused}"),
+        "stop the program that binds the free ports, then run the same command again",
     ))
 }

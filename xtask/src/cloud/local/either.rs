@@ -1,4 +1,4 @@
-//! A machine of this provider: a virtual machine, or a container to build in.
+//! The machine type of the local provider: a virtual machine or a container.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::machine::VirtualMachine;
 use crate::error::Result;
 use crate::remote::Remote;
 
-/// See the module.
+/// A virtual machine or a container.
 #[derive(Debug)]
 pub enum LocalMachine {
     /// A QEMU process.
@@ -18,7 +18,7 @@ pub enum LocalMachine {
 }
 
 impl LocalMachine {
-    /// The overlay it writes to now.
+    /// The overlay that it currently writes to.
     pub(super) fn disk(&self) -> &Path {
         match self {
             Self::Vm(machine) => machine.disk(),
@@ -26,7 +26,7 @@ impl LocalMachine {
         }
     }
 
-    /// Flushes the disk and puts `next`, an overlay that exists, on top of it.
+    /// Flushes the disk and makes `next`, an existing overlay, its top.
     pub(super) fn snapshot(&mut self, next: PathBuf) -> Result<()> {
         match self {
             Self::Vm(machine) => machine.snapshot(next),
@@ -34,7 +34,7 @@ impl LocalMachine {
         }
     }
 
-    /// Powers it off and returns when nothing has its disk open.
+    /// Powers it off. Returns when no process has its disk open.
     pub(super) fn power_off(self, on_progress: &dyn Fn(&str)) -> Result<()> {
         match self {
             Self::Vm(machine) => machine.power_off(on_progress),

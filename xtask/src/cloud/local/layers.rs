@@ -1,9 +1,8 @@
-//! The layer cache: a folder a key, in it one a generation, each a qcow2 overlay on the layer below it.
+//! The layer cache: a directory for each key, in it one for each generation, which contains a qcow2 overlay on the parent layer.
 //!
-//! A layer never changes once it is finished, and no making of one touches another: running a step again makes a further generation,
-//! and what stands on the older one keeps standing on it. A layer counts when its record is there, which is written last, and when all
-//! that it stands on counts. What a killed build leaves has no record; the next build removes it: builds hold a lock, so
-//! nobody else is at work on it.
+//! A finished layer never changes. Running a step again creates another generation, and the layers above the older generation keep it as
+//! their parent. A layer is valid if its record exists, which is written last, and if all its parents are valid. A killed build leaves a
+//! layer without a record. The next build removes it, which is safe because builds hold a lock.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -19,15 +18,15 @@ use crate::recipe::Digest;
 mod found;
 mod qcow2;
 
-use found::{Found, HALF_RECORD, RECORD, Record, What};
+use found::{Found, HALF_RECORD, RECORD, Record, Status};
 
 const DISK: &str = "disk.qcow2";
-/// Its time says when a build last started from the layer or from one above it.
+/// A file whose modification time is when a build last started from the layer or from one above it.
 const USED: &str = "used";
-/// Before the name of a generation whose removal has begun.
+/// Prefix of the name of a generation whose removal has begun.
 const REMOVED: &str = ".removed-";
 
-/// The folder of all layers.
+/// The directory of all layers.
 #[derive(Clone, Debug)]
 pub(super) struct Layers {
     root: PathBuf,
@@ -38,13 +37,13 @@ impl Layers {
         Self { root }
     }
 
-    /// The layers that a build can start from: at most one a key, each with its whole chain.
+    /// The layers that a build can start from: at most one for each key, each with its complete chain of parents.
     pub(super) fn list(&self) -> Result<Vec<Layer>> {
         let found = found::all(&self.root)?;
         Ok(found::choose(&found).into_values().map(|record| record.layer.clone()).collect())
     }
 
-    /// The layers that are whole in themselves, and that a build cannot start from all the same.
+    /// Finished layers that a build cannot start from, because another generation is used or a parent is missing.
     pub(super) fn earlier(&self) -> Result<Vec<Layer>> {
         let found = found::all(&self.root)?;
         let chosen = found::choose(&found);
@@ -52,12 +51,12 @@ impl Layers {
         Ok(found.iter().filter_map(Found::record).filter(earlier).map(|record| record.layer.clone()).collect())
     }
 
-    /// All that lies here.
+    /// All layers in the directory, valid or not.
     pub(super) fn stored(&self) -> Result<Vec<StoredLayer>> {
         found::stored(&found::all(&self.root)?)
     }
 
-    /// The disk of a layer that is listed, to start a build from. Notes that its chain is used.
+    /// The disk of a listed layer, to start a build from. Records the use of the layer and its parents.
     pub(super) fn start_from(&self, key: Digest) -> Result<PathBuf> {
         let found = found::all(&self.root)?;
         let chosen = found::choose(&found);
@@ -70,7 +69,7 @@ impl Layers {
         Ok(disk)
     }
 
-    /// Makes the overlay in which the state `key` will come to be, above `below`: a generation of its own.
+    /// Creates a new generation of `key` with an overlay on `below`, to which the step will write.
     pub(super) fn begin(&self, key: Digest, below: &Path, size_gib: Option<u64>) -> Result<PathBuf> {
         let newest = found::all(&self.root)?.into_iter().filter_map(|found| found.id.generation).max();
         let dir = self.dir(key, Generation::next(newest)?);
@@ -81,40 +80,40 @@ impl Layers {
         Ok(disk)
     }
 
-    /// Says that the layer whose disk was begun here is finished. What it stands on is what its disk stands on.
+    /// Writes the record of the layer whose disk [`Layers::begin`] created. Its parent is the layer of the disk's backing file.
     pub(super) fn finish(&self, disk: &Path, layer: &Layer) -> Result<()> {
-        let folder = self.root.join(layer.key.to_string());
-        let dir = disk.parent().filter(|dir| dir.parent().is_some_and(|parent| parent == folder));
+        let key_dir = self.root.join(layer.key.to_string());
+        let dir = disk.parent().filter(|dir| dir.parent().is_some_and(|parent| parent == key_dir));
         let generation = dir.and_then(Path::file_name).and_then(|name| name.to_str()?.parse::<Generation>().ok());
         let (Some(dir), Some(generation)) = (dir, generation) else {
             return Err(defect(layer, &format!("{} is not its disk", disk.display())));
         };
-        let below = found::stands_on(&self.root, disk).map_err(|problem| defect(layer, &problem))?;
+        let below = found::parent(&self.root, disk).map_err(|problem| defect(layer, &problem))?;
         if let Some(other) = below.filter(|below| below.key != layer.parent) {
-            return Err(defect(layer, &format!("it stands on {other}, not on {}", layer.parent.short())));
+            return Err(defect(layer, &format!("its parent is {other}, not {}", layer.parent.short())));
         }
         let parent_generation = below.and_then(|below| below.generation);
         let record = Record { generation, parent_generation, layer: layer.clone() };
         let text = serde_json::to_string_pretty(&record).unwrap_or_default();
         fs::write(dir.join(HALF_RECORD), text)?;
-        // The disk before the record: a record that survives a power loss must not name a disk that did not.
+        // Synchronizes the disk before the record: after a power loss there must be no record without its disk.
         durable::sync_files(dir)?;
         durable::rename(&dir.join(HALF_RECORD), &dir.join(RECORD))
     }
 
-    /// Removes a layer, and refuses where a finished one stands on it. It loses its name first, so that an interrupted removal leaves
-    /// nothing that could be taken for a layer. Only for the holder of the build lock.
+    /// Removes a layer. An error if it is the parent of a finished one. It is renamed first, so that an interrupted removal leaves nothing
+    /// that could be mistaken for a layer. The caller must hold the build lock.
     pub(super) fn remove(&self, id: LayerId) -> Result<()> {
         let found = found::all(&self.root)?;
         if let Some(above) = found.iter().find(|f| f.record().and_then(Record::below) == Some(id)) {
             return Err(Exit::Failed.error(
-                format_args!("layer {id} cannot be removed: {} stands on it", above.id),
+                format_args!("layer {id} cannot be removed: it is the parent of {}", above.id),
                 "run `cargo xtask ami gc` again",
             ));
         }
-        let folder = self.root.join(id.key.to_string());
+        let key_dir = self.root.join(id.key.to_string());
         if let Some(generation) = id.generation {
-            let (dir, removed) = (self.dir(id.key, generation), folder.join(format!("{REMOVED}{generation}")));
+            let (dir, removed) = (self.dir(id.key, generation), key_dir.join(format!("{REMOVED}{generation}")));
             if dir.exists() {
                 fs::rename(dir, &removed)?;
             }
@@ -123,15 +122,15 @@ impl Layers {
             }
         } else {
             for file in [RECORD, HALF_RECORD, DISK] {
-                remove_file(&folder.join(file))?;
+                remove_file(&key_dir.join(file))?;
             }
         }
-        remove_if_empty(&folder)
+        remove_if_empty(&key_dir)
     }
 
-    /// Removes what a killed build or removal left. Only for the holder of the build lock.
+    /// Removes the remains of killed builds and removals. The caller must hold the build lock.
     pub(super) fn remove_unfinished(&self) -> Result<()> {
-        let unfinished = |found: &Found| matches!(found.what, What::Unfinished | What::HalfRemoved);
+        let unfinished = |found: &Found| matches!(found.status, Status::Unfinished | Status::HalfRemoved);
         for found in found::all(&self.root)?.into_iter().filter(unfinished) {
             self.remove(found.id)?;
         }
@@ -149,7 +148,7 @@ impl Layers {
     }
 }
 
-/// Gives a file, made if need be, the time of now.
+/// Sets the modification time of a file to now. Creates the file if it does not exist.
 fn touch(file: &Path) -> Result<()> {
     fs::File::create(file)?.into_file().set_modified(SystemTime::now())?;
     Ok(())
@@ -171,26 +170,26 @@ fn remove_if_empty(dir: &Path) -> Result<()> {
 
 fn defect(layer: &Layer, problem: &str) -> Error {
     Exit::Failed.error(
-        format_args!("the layer of {} cannot be kept: {problem}", layer.step),
+        format_args!("the layer of {} cannot be stored: {problem}", layer.step),
         "this is a defect; please report it",
     )
 }
 
-/// Makes a qcow2 overlay on `below`. The backing path is relative where both lie in the state folder, so that it can be moved.
+/// Creates a qcow2 overlay on `below`. The backing path is relative where both are in the state directory, so that it can be moved.
 pub(super) fn overlay(disk: &Path, below: &Path, size_gib: Option<u64>) -> Result<()> {
     let backing = relative(disk, below).unwrap_or_else(|| below.to_owned());
     let mut cmd = Cmd::new("qemu-img")
         .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
         .arg(backing)
         .arg(disk)
-        .hint("check that the disk has space and that the base image is whole (`cargo xtask doctor`)");
+        .hint("check the free disk space, and the file below with `qemu-img check`");
     if let Some(size) = size_gib {
         cmd = cmd.arg(format!("{size}G"));
     }
     cmd.read().map(drop)
 }
 
-/// `to` as seen from the folder of `from`, when they share more than the root.
+/// The path of `to` relative to the directory of `from`; `None` if they have only the root in common.
 fn relative(from: &Path, to: &Path) -> Option<PathBuf> {
     let (from, to): (Vec<_>, Vec<_>) = (from.parent()?.components().collect(), to.components().collect());
     let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
@@ -201,11 +200,11 @@ fn relative(from: &Path, to: &Path) -> Option<PathBuf> {
     Some(up.chain(to[shared..].iter().copied()).collect())
 }
 
-/// An error for a layer that a plan counted on and that is gone.
+/// The error for a layer of the plan that no longer exists.
 fn missing(key: Digest) -> Error {
     Exit::Failed.error(
-        format_args!("layer {} is gone", key.short()),
-        "another command removed it; run the same command again and its step is run again",
+        format_args!("layer {} was removed by another command", key.short()),
+        "run the same command again; it runs the layer's step",
     )
 }
 
@@ -218,20 +217,20 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
-    /// Each step writes to a place of its own.
+    /// Maximum number of steps of a build. Each step writes to another offset of the disk.
     const STEPS: usize = 4;
 
     /// How a build ends.
     #[derive(Clone, Copy, Debug)]
     enum End {
         Well,
-        /// In the middle of this step, which has written already.
+        /// During this step, after it wrote to the disk.
         In(usize),
-        /// After this step, when the next layer was begun and the step's own had no record yet.
+        /// After this step, when the next overlay exists and the step's layer has no record yet.
         After(usize),
     }
 
-    /// A layer folder, what is built in it, and what each disk must hold: by step, the byte that its run wrote.
+    /// A layer directory, and the expected content of each disk in it: for each step, the byte that its run wrote.
     struct Bench {
         dir: tempfile::TempDir,
         layers: Layers,
@@ -242,13 +241,14 @@ mod tests {
     impl Bench {
         /// `None` where QEMU's tools are not installed.
         fn new() -> Option<Self> {
-            let there = |tool: &str| Cmd::new(tool).arg("--version").output().is_ok_and(|said| said.code == 0);
+            let is_installed =
+                |tool: &str| Cmd::new(tool).arg("--version").output().is_ok_and(|finished| finished.code == 0);
             let dir = tempfile::tempdir().unwrap();
             let layers = Layers::new(dir.path().join("layers"));
             fs::create_dir_all(dir.path().join("base/debian")).unwrap();
             fs::create_dir(&layers.root).unwrap();
             let bench = Self { dir, layers, runs: 0, holds: BTreeMap::new() };
-            if !there("qemu-img") || !there("qemu-io") {
+            if !is_installed("qemu-img") || !is_installed("qemu-io") {
                 return None;
             }
             Cmd::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(bench.base()).arg("1M").read().unwrap();
@@ -259,7 +259,7 @@ mod tests {
             self.dir.path().join("base/debian/disk.qcow2")
         }
 
-        /// Builds as the engine does; returns how many steps were not run.
+        /// Builds like the engine. Returns the number of steps that were cached.
         fn build(&mut self, steps: &[String], force: bool, end: End) -> usize {
             self.layers.remove_unfinished().unwrap();
             let chain = chain(steps);
@@ -294,15 +294,15 @@ mod tests {
             first
         }
 
-        /// Removes what is above `limit` bytes, and stops after `removals`, in the middle of the next.
-        fn layers(&self, limit: u64, removals: usize) {
+        /// Prunes the layers to `limit` bytes. Stops after `removals`, during the next removal.
+        fn prune(&self, limit: u64, removals: usize) {
             let policy = layers::Policy { unused: jiff::SignedDuration::from_hours(1), bytes: limit };
             let plan = layers::plan(&self.layers.stored().unwrap(), &policy, jiff::Timestamp::now());
-            let mut going = plan.iter().filter(|d| d.action == Action::Remove).map(|d| d.layer.id);
-            for id in going.by_ref().take(removals) {
+            let mut planned = plan.iter().filter(|d| d.action == Action::Remove).map(|d| d.layer.id);
+            for id in planned.by_ref().take(removals) {
                 self.layers.remove(id).unwrap();
             }
-            if let Some(LayerId { key, generation: Some(generation) }) = going.next() {
+            if let Some(LayerId { key, generation: Some(generation) }) = planned.next() {
                 let dir = self.layers.dir(key, generation);
                 if dir.exists() {
                     fs::rename(&dir, dir.with_file_name(format!("{REMOVED}{generation}"))).unwrap();
@@ -310,8 +310,8 @@ mod tests {
             }
         }
 
-        /// Every layer that is listed stands on listed ones; the highest ones, or with `all` every finished one, hold the bytes that they
-        /// held when they were finished, and no others. Returns the listed disks by key.
+        /// Asserts that the parent of each listed layer is listed, and that disks contain exactly the bytes that they had when they were
+        /// finished: those of the topmost listed layers, or with `all` those of all finished layers. Returns the listed disks by key.
         fn check(&self, all: bool) -> BTreeMap<Digest, PathBuf> {
             let stored = self.layers.stored().unwrap();
             let mut listed = BTreeMap::new();
@@ -323,8 +323,8 @@ mod tests {
                     assert!(listed.insert(layer.id.key, disk.clone()).is_none(), "two of {}", layer.id);
                 }
                 let finished = matches!(layer.standing, Standing::Listed | Standing::Replaced | Standing::Stranded);
-                let highest = layer.standing == Standing::Listed && !stored.iter().any(|l| l.below == Some(layer.id));
-                if highest || all && finished {
+                let topmost = layer.standing == Standing::Listed && !stored.iter().any(|l| l.below == Some(layer.id));
+                if topmost || all && finished {
                     holds(&disk, &self.holds[&disk]);
                 }
                 assert!(!matches!(layer.standing, Standing::Broken(_)), "{layer:?}");
@@ -347,7 +347,7 @@ mod tests {
         chain
     }
 
-    /// The steps of a branch that shares its first `shared` ones with all others.
+    /// The steps of a branch, of which the first `shared` ones are the same in all branches.
     fn branch(name: &str, shared: usize, steps: usize) -> Vec<String> {
         (0..steps).map(|i| if i < shared { format!("step {i}") } else { format!("step {i} of {name}") }).collect()
     }
@@ -373,14 +373,14 @@ mod tests {
         io(disk, &[], [format!("write -q -P {byte} {}k 64k", 64 * step)]);
     }
 
-    /// Reads what each step's place holds: what its run wrote, and nothing where no run was.
+    /// Asserts that each step's offset contains the byte that its run wrote, or zeros if the step was not run.
     fn holds(disk: &Path, bytes: &[u8]) {
         let at = |step: usize| bytes.get(step).copied().unwrap_or(0);
         io(disk, &["-r"], (0..bytes.len() + 2).map(|step| format!("read -q -P {} {}k 64k", at(step), 64 * step)));
     }
 
     #[test]
-    fn backing_paths_are_relative_inside_the_state_folder() {
+    fn backing_paths_are_relative_inside_the_state_directory() {
         let below = |to: &str| relative(Path::new("/s/layers/b/2/disk"), Path::new(to));
         assert_eq!(below("/s/layers/a/1/disk"), Some("../../a/1/disk".into()));
         assert_eq!(below("/s/base/d/disk"), Some("../../../base/d/disk".into()));
@@ -388,25 +388,25 @@ mod tests {
     }
 
     #[test]
-    fn a_forced_build_of_another_branch_changes_no_layer_that_this_one_stands_on() {
+    fn a_forced_build_of_another_branch_changes_no_layer_of_this_one() {
         let Some(mut bench) = Bench::new() else { return };
         let (a, b) = (branch("a", 3, 6), branch("b", 3, 6));
         assert_eq!(bench.build(&a, false, End::Well), 0);
         let before = bench.check(true);
         assert_eq!(bench.build(&b, true, End::Well), 0);
-        assert_eq!(bench.build(&a, false, End::Well), 3, "it goes on from the shared layers as they are now");
+        assert_eq!(bench.build(&a, false, End::Well), 3, "it does not start from the newest shared layers");
         let after = bench.check(true);
         assert!(chain(&a).iter().all(|(key, _)| before[key] != after[key] && before[key].exists()));
         assert_eq!(bench.holds[&before[&chain(&a)[5].0]], [1, 2, 3, 4, 5, 6]);
         assert_eq!(bench.holds[&after[&chain(&a)[5].0]], [7, 8, 9, 13, 14, 15]);
-        // Of the first build of this branch nothing can be started from any more; of the other one everything.
-        let standing = |wanted| bench.layers.stored().unwrap().iter().filter(|l| l.standing == wanted).count();
+        // All layers of this branch's first build are replaced; all those of the other builds are listed.
+        let standing = |expected| bench.layers.stored().unwrap().iter().filter(|l| l.standing == expected).count();
         assert_eq!([standing(Standing::Listed), standing(Standing::Replaced)], [9, 6]);
         assert_eq!(bench.layers.earlier().unwrap().len(), 6);
     }
 
     #[test]
-    fn after_a_forced_build_that_is_killed_the_next_one_goes_on_from_its_last_layer() {
+    fn after_a_killed_forced_build_the_next_one_starts_from_its_last_layer() {
         for end in [End::In(5), End::After(5)] {
             let Some(mut bench) = Bench::new() else { return };
             let mut steps = branch("a", 8, 8);
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_whose_disk_or_record_is_not_what_it_was_is_not_listed_nor_is_what_stands_on_it() {
+    fn a_layer_with_a_damaged_disk_or_record_and_the_layers_above_it_are_not_listed() {
         let Some(mut bench) = Bench::new() else { return };
         let steps = branch("a", 4, 4);
         bench.build(&steps, false, End::Well);
@@ -440,7 +440,7 @@ mod tests {
         spoil(&disks[2].with_file_name(RECORD), b"{", 2);
         spoil(&disks[2].with_file_name(RECORD), &fs::read(disks[1].with_file_name(RECORD)).unwrap(), 2);
         spoil(&disks[0], b"", 0);
-        // Moved as a whole it is as good as before; without its base it is nothing.
+        // A moved directory is valid only together with its base.
         let moved = bench.dir.path().join("moved");
         fs::create_dir(&moved).unwrap();
         fs::rename(&bench.layers.root, moved.join("layers")).unwrap();
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_finished_layer_counts_and_an_unfinished_one_is_removed() {
+    fn only_finished_layers_are_listed_and_unfinished_ones_are_removed() {
         let Some(mut bench) = Bench::new() else { return };
         let steps = branch("a", 3, 3);
         bench.build(&steps, false, End::In(1));
@@ -462,35 +462,35 @@ mod tests {
         fs::create_dir(bench.layers.root.join(chain(&steps)[2].0.to_string())).unwrap();
         bench.layers.remove_unfinished().unwrap();
         assert!(!dead.exists() && unfinished().is_none());
-        assert_eq!(fs::read_dir(&bench.layers.root).unwrap().count(), 1, "folders that hold nothing stay");
-        assert!(bench.layers.start_from(chain(&steps)[1].0).unwrap_err().to_string().contains("is gone"));
+        assert_eq!(fs::read_dir(&bench.layers.root).unwrap().count(), 1, "an empty directory remains");
+        assert!(bench.layers.start_from(chain(&steps)[1].0).unwrap_err().to_string().contains("was removed"));
     }
 
     #[test]
-    fn a_layer_of_the_old_layout_is_never_listed_and_goes_without_what_lies_beside_it() {
+    fn a_layer_of_the_old_layout_is_never_listed_and_can_be_removed_alone() {
         let Some(mut bench) = Bench::new() else { return };
         let steps = branch("a", 1, 1);
         let (key, parent) = chain(&steps)[0];
-        let folder = bench.layers.root.join(key.to_string());
-        fs::create_dir(&folder).unwrap();
-        overlay(&folder.join(DISK), &bench.base(), None).unwrap();
-        fs::write(folder.join(RECORD), serde_json::to_string(&layer("step 0", key, parent)).unwrap()).unwrap();
+        let key_dir = bench.layers.root.join(key.to_string());
+        fs::create_dir(&key_dir).unwrap();
+        overlay(&key_dir.join(DISK), &bench.base(), None).unwrap();
+        fs::write(key_dir.join(RECORD), serde_json::to_string(&layer("step 0", key, parent)).unwrap()).unwrap();
         assert_eq!(bench.layers.list().unwrap(), []);
         bench.build(&steps, false, End::Well);
         let standing = |layers: &[StoredLayer]| layers.iter().map(|l| l.standing.clone()).collect::<Vec<_>>();
         let stored = bench.layers.stored().unwrap();
         assert_eq!(standing(&stored), [Standing::OldLayout, Standing::Listed]);
         assert!(stored.iter().all(|layer| layer.bytes > 0));
-        let hollow = fs::OpenOptions::new().write(true).open(folder.join(DISK)).unwrap();
-        hollow.into_file().set_len(1 << 30).unwrap();
-        assert!(bench.layers.stored().unwrap()[0].bytes < 1 << 24, "what takes no disk counts");
+        let sparse = fs::OpenOptions::new().write(true).open(key_dir.join(DISK)).unwrap();
+        sparse.into_file().set_len(1 << 30).unwrap();
+        assert!(bench.layers.stored().unwrap()[0].bytes < 1 << 24, "holes are counted");
         bench.layers.remove(stored[0].id).unwrap();
         assert_eq!(standing(&bench.layers.stored().unwrap()), [Standing::Listed]);
         bench.check(true);
     }
 
     #[test]
-    fn a_build_notes_that_it_uses_the_whole_chain_and_what_another_stands_on_is_not_removed() {
+    fn a_build_records_the_use_of_the_whole_chain_and_a_parent_is_not_removed() {
         let Some(mut bench) = Bench::new() else { return };
         let steps = branch("a", 3, 3);
         bench.build(&steps, false, End::Well);
@@ -504,41 +504,41 @@ mod tests {
         bench.layers.start_from(chain(&steps)[1].0).unwrap();
         assert_eq!(recent(), 2);
         let below = bench.layers.stored().unwrap().into_iter().find(|l| l.below.is_none()).unwrap();
-        assert!(bench.layers.remove(below.id).unwrap_err().to_string().contains("stands on it"));
+        assert!(bench.layers.remove(below.id).unwrap_err().to_string().contains("it is the parent of"));
         bench.check(true);
     }
 
     #[derive(Clone, Debug)]
-    enum Deed {
+    enum Operation {
         Build { branch: usize, force: bool, end: End },
         Prune { percent: u64, removals: usize },
     }
 
-    fn deed() -> impl Strategy<Value = Deed> {
+    fn operation() -> impl Strategy<Value = Operation> {
         let end = prop_oneof![
             2 => Just(End::Well),
             1 => (0..STEPS).prop_map(End::In),
             1 => (0..STEPS).prop_map(End::After),
         ];
         prop_oneof![
-            4 => (0usize..3, any::<bool>(), end).prop_map(|(branch, force, end)| Deed::Build { branch, force, end }),
-            1 => (0u64..120, 0usize..12).prop_map(|(percent, removals)| Deed::Prune { percent, removals }),
+            4 => (0usize..3, any::<bool>(), end).prop_map(|(branch, force, end)| Operation::Build { branch, force, end }),
+            1 => (0u64..120, 0usize..12).prop_map(|(percent, removals)| Operation::Prune { percent, removals }),
         ]
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, ..ProptestConfig::default() })]
 
-        /// Builds of three branches, which share no, one and three steps, in any order and with any end.
+        /// Builds of three branches, in any order and with any end. Two of them share three steps, and the third one shares one with them.
         #[test]
-        fn whatever_happens_a_layer_holds_what_was_written_and_a_build_goes_on_from_the_last(
-            deeds in prop::collection::vec(deed(), 1..8)
+        fn after_any_operations_layers_have_their_content_and_builds_start_from_the_last_one(
+            operations in prop::collection::vec(operation(), 1..8)
         ) {
             let Some(mut bench) = Bench::new() else { return Ok(()) };
             let branches = [branch("a", 3, STEPS), branch("b", 3, STEPS), branch("c", 1, STEPS)];
-            for deed in deeds {
-                match deed {
-                    Deed::Build { branch, force, end } => {
+            for operation in operations {
+                match operation {
+                    Operation::Build { branch, force, end } => {
                         let steps = &branches[branch];
                         let first = bench.build(steps, force, end);
                         let listed = bench.check(false);
@@ -548,19 +548,19 @@ mod tests {
                             End::In(step) | End::After(step) => step,
                         };
                         let mine = chain(steps);
-                        let there = mine.iter().take_while(|(key, _)| listed.contains_key(key)).count();
-                        // Where a forced build finished no step, what was there is still there.
-                        prop_assert!(there == reached || force && reached == 0, "{there}, not {reached}");
+                        let valid = mine.iter().take_while(|(key, _)| listed.contains_key(key)).count();
+                        // A forced build that finished no step leaves the existing layers.
+                        prop_assert!(valid == reached || force && reached == 0, "{valid}, not {reached}");
                         if let Some(last) = reached.checked_sub(1).filter(|_| reached > first) {
                             let newest = bench.holds.values().map(|bytes| &bytes[..]).max_by_key(|bytes| bytes.last());
                             prop_assert_eq!(Some(&bench.holds[&listed[&mine[last].0]][..]), newest);
                         }
                     }
-                    Deed::Prune { percent, removals } => {
+                    Operation::Prune { percent, removals } => {
                         let stored = bench.layers.stored().unwrap();
                         let before = bench.check(false);
                         let takes: u64 = stored.iter().map(|layer| layer.bytes).sum();
-                        bench.layers(takes * percent / 100, removals);
+                        bench.prune(takes * percent / 100, removals);
                         let after = bench.check(false);
                         prop_assert!(after.iter().all(|(key, disk)| before.get(key) == Some(disk)));
                     }

@@ -1,4 +1,4 @@
-//! The disk that a running builder writes to: the top of a chain of overlays, and the QEMU process that has it open.
+//! The disk of a running builder: the top of a chain of overlays, which a QEMU process has open.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::error::Result;
 /// The block node of the first overlay.
 pub(super) const NODE: &str = "root";
 
-/// A disk in use.
+/// A disk that a QEMU process has open.
 #[derive(Debug)]
 pub(super) struct LiveDisk {
     qmp: PathBuf,
@@ -18,17 +18,17 @@ pub(super) struct LiveDisk {
 }
 
 impl LiveDisk {
-    /// `disk`, opened as the block node [`NODE`] by the process behind the control socket `qmp`.
+    /// `disk`, which the process with the QMP socket `qmp` has opened as block node [`NODE`].
     pub(super) fn new(qmp: PathBuf, disk: PathBuf) -> Self {
         Self { qmp, disk, node: NODE.to_owned(), snapshots: 0 }
     }
 
-    /// The overlay that is written to now.
+    /// The overlay that the process currently writes to.
     pub(super) fn path(&self) -> &Path {
         &self.disk
     }
 
-    /// Puts `next`, an overlay that exists, on top: what was written so far never changes again.
+    /// Makes `next`, an existing overlay, the top of the chain. The previous top is then read-only.
     pub(super) fn snapshot(&mut self, next: PathBuf) -> Result<()> {
         let number = self.snapshots + 1;
         let node = format!("{NODE}-{number}");
@@ -37,7 +37,7 @@ impl LiveDisk {
         Ok(())
     }
 
-    /// Opens the control socket.
+    /// Connects to the QMP socket.
     pub(super) fn control(&self) -> Result<Qmp> {
         Qmp::connect(&self.qmp)
     }

@@ -1,4 +1,4 @@
-//! A running QEMU machine: started, entered, restarted, snapshotted and stopped.
+//! A QEMU virtual machine: start, connect, restart, snapshot and power off.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -19,40 +19,36 @@ use crate::signals;
 use crate::ssh::{Ssh, Target};
 use crate::state::Run;
 
-/// How often a machine is started again because another process was faster on its port.
+/// Maximum number of starts when other processes bind the chosen port first.
 const PORT_TRIES: u32 = 5;
-/// How long a guest may take to power off before the plug is pulled.
+/// Timeout for powering off the guest.
 const POWER_OFF: Duration = Duration::from_secs(180);
 
-/// How to start a machine.
+/// The parameters of a machine.
 #[derive(Clone, Debug)]
 pub(super) struct Start<'a> {
     /// `builder`, `smoke`.
     pub(super) name: &'a str,
-    /// What it is for.
     pub(super) purpose: Purpose,
     /// The disk it writes to.
     pub(super) disk: PathBuf,
-    /// How it boots.
     pub(super) boot: Boot,
-    /// Virtual processors, memory, patience.
     pub(super) size: Size,
-    /// What runs it.
     pub(super) acceleration: Acceleration,
 }
 
-/// What `[local]` in ami.toml says about machines.
+/// The settings of machines in section `[local]` of ami.toml.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Virtual processors.
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// How long a boot may take.
+    /// Timeout of a boot.
     pub boot_timeout: Duration,
 }
 
-/// A machine that lets us in.
+/// A running QEMU process. [`VirtualMachine::enter`] connects to it.
 #[derive(Debug)]
 pub struct VirtualMachine {
     ssh: Option<Ssh>,
@@ -64,18 +60,18 @@ pub struct VirtualMachine {
     acceleration: Acceleration,
     disk: LiveDisk,
     boot_id: String,
-    /// Where on the console the boot that is waited for begins.
+    /// Length of the console file when the current boot began.
     boot_begins: u64,
     second_try: Option<String>,
     began: Instant,
     boot_seconds: Option<f64>,
 }
 
-/// How a kernel that gives up says so (Linux, kernel/panic.c).
+/// Prefix of the kernel's message at a panic (Linux, kernel/panic.c).
 const PANIC: &str = "Kernel panic - not syncing";
 
 impl VirtualMachine {
-    /// Starts QEMU; nobody has been let in yet.
+    /// Starts QEMU, without connecting to the machine.
     pub(super) fn start(run: &Run, start: Start<'_>) -> Result<Self> {
         let dir = run.path(start.name);
         fs::create_dir_all(&dir)?;
@@ -101,16 +97,16 @@ impl VirtualMachine {
             let began = Instant::now();
             let process = vm.command().start(&log)?;
             if process.wait(Duration::from_millis(400)) {
-                let said = fs::read_to_string(&log).unwrap_or_default();
-                // Another process took the port between our look and QEMU's bind: try the next.
-                if said.contains("hostfwd") || said.contains("host forwarding") {
-                    last = Some(said);
+                let output = fs::read_to_string(&log).unwrap_or_default();
+                // Another process bound the port after `free_port` and before QEMU: try another one.
+                if output.contains("hostfwd") || output.contains("host forwarding") {
+                    last = Some(output);
                     fs::remove_file(&log)?;
                     continue;
                 }
                 return Err(Exit::Failed.error(
-                    format_args!("QEMU ended at once: {}", tail(&said, 5)),
-                    "`cargo xtask doctor` looks at QEMU and its acceleration",
+                    format_args!("QEMU exited at once: {}", tail(&output, 5)),
+                    "check QEMU and its acceleration with `cargo xtask doctor`",
                 ));
             }
             let target = Target {
@@ -137,43 +133,44 @@ impl VirtualMachine {
                 boot_seconds: None,
             });
         }
-        let said = last.unwrap_or_default();
+        let output = last.unwrap_or_default();
         Err(Exit::Precondition.error(
-            format_args!("no free loopback port in {PORT_TRIES} tries: {}", tail(&said, 3)),
-            "another program takes every port as it becomes free; stop it, then run the same command again",
+            format_args!("no loopback port could be forwarded in {PORT_TRIES} tries: {}", tail(&output, 3)),
+            "stop the program that binds the free ports, then run the same command again",
         ))
     }
 
-    /// Waits for SSH and cloud-init, `patience` for each.
-    pub(super) fn enter(&mut self, patience: Duration, told: &dyn Fn(&str)) -> Result<()> {
+    /// Waits for SSH and cloud-init, at most `timeout` for each.
+    pub(super) fn enter(&mut self, timeout: Duration, on_progress: &dyn Fn(&str)) -> Result<()> {
         let alive = || match self.process.ended() {
             None => self.panicked().map_or(Ok(()), |line| {
                 Err(Exit::Failed.error(
                     format_args!("the machine's kernel panicked: {line}"),
-                    "the console's last lines above tell what it was doing",
+                    "see the console lines above for the cause",
                 ))
             }),
             Some(code) => Err(Exit::Failed.error(
-                format_args!("the machine ended (QEMU exit code {code}) before it let us in\n{}", self.last_words()),
-                "the console's last lines above tell how far it came",
+                format_args!("QEMU exited with code {code} before SSH answered\n{}", self.console_tail()),
+                "see the console lines above for how far the boot got",
             )),
         };
-        let waited = |so_far: Duration| told(&format!("booting, {} s: {}", so_far.as_secs(), self.console_line()));
-        let ssh = self.target.connect(patience, alive, waited).map_err(|error| {
+        let waited =
+            |so_far: Duration| on_progress(&format!("booting, {} s: {}", so_far.as_secs(), self.console_line()));
+        let ssh = self.target.connect(timeout, alive, waited).map_err(|error| {
             if error.exit() == Exit::Interrupted {
                 error
             } else {
-                error.context(format!("the machine's console ends with\n{}", self.last_words()))
+                error.context(format!("the machine's console ends with\n{}", self.console_tail()))
             }
         })?;
         self.boot_seconds = Some(self.began.elapsed().as_secs_f64());
-        wait_for_cloud_init(&ssh, patience, told, &|| self.last_words())?;
+        wait_for_cloud_init(&ssh, timeout, on_progress, &|| self.console_tail())?;
         self.boot_id = ssh.read("cat /proc/sys/kernel/random/boot_id")?;
         self.ssh = Some(ssh);
         Ok(())
     }
 
-    /// The line with which the kernel of this boot gave up, if it did.
+    /// The kernel's panic message of the current boot.
     fn panicked(&self) -> Option<String> {
         self.console
             .since(self.boot_begins)
@@ -182,38 +179,38 @@ impl VirtualMachine {
             .map(|line| line.trim().to_owned())
     }
 
-    /// The last line of the console that says something.
+    /// The last line of the console that is not empty, without control characters.
     fn console_line(&self) -> String {
         let console = plain(&self.console.text());
         let line = console.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no output yet");
         line.chars().filter(|c| !c.is_control()).take(70).collect()
     }
 
-    fn last_words(&self) -> String {
-        let words = tail(&self.console.text(), 15);
-        if words.is_empty() { fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default() } else { words }
+    fn console_tail(&self) -> String {
+        let lines = tail(&self.console.text(), 15);
+        if lines.is_empty() { fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default() } else { lines }
     }
 
-    /// Notes why this machine stands in for another.
+    /// Records why this machine replaces another one.
     pub(super) fn instead_of(&mut self, why: String) {
         self.second_try = Some(why);
     }
 
-    /// The disk the machine writes to now.
+    /// The overlay that the machine currently writes to.
     pub(super) fn disk(&self) -> &Path {
         self.disk.path()
     }
 
-    /// Flushes the guest and puts `next`, an overlay that exists, on top of the disk, which never changes again.
+    /// Flushes the guest's file systems and makes `next`, an existing overlay, the top of the disk. The overlay below it is then read-only.
     pub(super) fn snapshot(&mut self, next: PathBuf) -> Result<()> {
         self.remote().read("sync")?;
         self.disk.snapshot(next)
     }
 
-    /// Powers the guest off and returns when QEMU is gone.
-    pub(super) fn power_off(self, told: &dyn Fn(&str)) -> Result<()> {
-        told("powering off");
-        // The connection ends with the guest; what ssh says about that is not news.
+    /// Powers off the guest. Returns when QEMU has exited.
+    pub(super) fn power_off(self, on_progress: &dyn Fn(&str)) -> Result<()> {
+        on_progress("powering off");
+        // The connection ends with the guest, so ssh's error is expected.
         let _ = self.remote().output("sudo systemctl poweroff", b"");
         let started = Instant::now();
         while !self.process.wait(Duration::from_millis(200)) {
@@ -223,9 +220,9 @@ impl VirtualMachine {
                     format_args!(
                         "the machine did not power off within {} s\n{}",
                         POWER_OFF.as_secs(),
-                        self.last_words()
+                        self.console_tail()
                     ),
-                    "the console's last lines above name the unit that did not stop",
+                    "see the console lines above for the unit that did not stop",
                 ));
             }
         }
@@ -239,37 +236,37 @@ impl Machine for VirtualMachine {
         self.ssh.as_ref().expect("a machine that was returned is connected")
     }
 
-    fn reboot(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+    fn reboot(&mut self, on_progress: &dyn Fn(&str)) -> Result<()> {
         self.began = Instant::now();
         let _ = self.remote().output("sudo systemctl reboot", b"");
-        self.reboot_finished(told)
+        self.reboot_finished(on_progress)
     }
 
-    fn reboot_finished(&mut self, told: &dyn Fn(&str)) -> Result<()> {
+    fn reboot_finished(&mut self, on_progress: &dyn Fn(&str)) -> Result<()> {
         let before = self.boot_id.clone();
         let deadline = Instant::now() + self.size.boot_timeout;
         self.boot_begins = self.console.length();
         loop {
-            // sshd of the boot that is ending may still answer: only a new boot id counts.
+            // sshd of the ending boot may still answer, so the restart is finished only when the boot id differs.
             self.ssh = None;
             signals::pause(Duration::from_secs(2))?;
-            match self.enter(self.size.boot_timeout, told) {
+            match self.enter(self.size.boot_timeout, on_progress) {
                 Ok(()) if self.boot_id != before => return Ok(()),
                 Ok(()) => {}
-                // Text that the kernel patches while it runs is now and then executed half-patched by an emulated processor. A person would
-                // press the button too; on a real one it is the image's fault.
+                // An emulated processor occasionally executes kernel text that the kernel is patching, and panics. One reset is tried. With
+                // hardware acceleration a panic is a defect of the image.
                 Err(error)
                     if self.panicked().is_some()
                         && self.acceleration == Acceleration::Tcg
                         && self.second_try.is_none() =>
                 {
-                    told("the kernel panicked; resetting the machine");
+                    on_progress("the kernel panicked; resetting the machine");
                     self.second_try = Some(crate::error::plain(&error));
                     self.boot_begins = self.console.length();
                     self.began = Instant::now();
                     self.disk.control()?.reset()?;
                 }
-                // The boot that is ending let us in and then hung up; a machine that is gone does not come back.
+                // An error may mean that the ending boot closed the connection. It is final in these cases only.
                 Err(error)
                     if error.exit() == Exit::Interrupted
                         || self.process.ended().is_some()
@@ -282,7 +279,7 @@ impl Machine for VirtualMachine {
             }
             if Instant::now() > deadline {
                 return Err(
-                    Exit::Failed.error("the machine did not restart in time", "its console log shows what it is doing")
+                    Exit::Failed.error("the machine did not restart in time", "see its console log for the cause")
                 );
             }
         }
@@ -306,7 +303,7 @@ impl Machine for VirtualMachine {
     }
 }
 
-/// Text without the escape sequences that firmware, boot loader and agetty draw with (ECMA-48, sections 5.4 and 5.6).
+/// Removes the escape sequences that firmware, boot loader and agetty print (ECMA-48, sections 5.4 and 5.6).
 fn plain(console: &str) -> String {
     const SEQUENCES: &str = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_c78=>])";
     match regex_lite::Regex::new(SEQUENCES) {
@@ -315,7 +312,7 @@ fn plain(console: &str) -> String {
     }
 }
 
-/// Makes the key that opens a machine, and the seed that its cloud-init finds in `seed`; returns the private key's file.
+/// Generates the SSH key of a machine and writes its seed to `seed`. Returns the private key's file.
 pub(super) fn key_and_seed(run: &Run, name: &str, purpose: Purpose) -> Result<PathBuf> {
     let dir = run.path(name);
     let key = dir.join("id_ed25519");
@@ -325,27 +322,27 @@ pub(super) fn key_and_seed(run: &Run, name: &str, purpose: Purpose) -> Result<Pa
     Ok(key)
 }
 
-/// Waits until cloud-init has finished, so that nothing runs beside a step. Whether it succeeded is for the smoke test to check.
+/// Waits until cloud-init has finished, so that it does not run concurrently with a step. The smoke test checks whether it succeeded.
 pub(super) fn wait_for_cloud_init(
     ssh: &Ssh,
-    patience: Duration,
+    timeout: Duration,
     on_progress: &dyn Fn(&str),
-    last_words: &dyn Fn() -> String,
+    console_tail: &dyn Fn() -> String,
 ) -> Result<()> {
     on_progress("waiting for cloud-init");
-    if ssh.stream("cloud-init status --wait", Some(patience), &mut |_, _| {})? == Some(Ended::TimedOut) {
-        let message = format!("cloud-init has not finished after {} s\n{}", patience.as_secs(), last_words());
-        return Err(Exit::Failed.error(message, "a slow machine may need a longer `boot_timeout_secs`"));
+    if ssh.stream("cloud-init status --wait", Some(timeout), &mut |_, _| {})? == Some(Ended::TimedOut) {
+        let message = format!("cloud-init has not finished after {} s\n{}", timeout.as_secs(), console_tail());
+        return Err(Exit::Failed.error(message, "increase `boot_timeout_secs` below [local] if the machine is slow"));
     }
     Ok(())
 }
 
-/// A loopback port that is free now.
+/// A loopback port that is currently free. Another process may bind it before the caller does.
 pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Makes the throw-away disk of an instance.
+/// Creates a temporary overlay on `below`, in `dir`.
 pub(super) fn instance_disk(dir: &Path, below: &Path, size_gib: Option<u64>) -> Result<PathBuf> {
     fs::create_dir_all(dir)?;
     let disk = dir.join("disk.qcow2");
@@ -358,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escape_sequences_are_taken_out() {
+    fn escape_sequences_are_removed() {
         let drawn = "\x1b[!p\x1b]104\x07\x1b[?7h\x1b[32766;32766HBooting\x1b[0;1;31m now\x1b[0m\x1bc.";
         assert_eq!(plain(drawn), "Booting now.");
         assert_eq!(plain("\x1b]104\x1b\\login:"), "login:");

@@ -1,4 +1,4 @@
-//! Images of this machine made: from a builder's disk, and from an image in another region.
+//! Creates local images: from a builder's disk, and by copying an image from another region.
 
 use std::path::{Path, PathBuf};
 
@@ -9,29 +9,30 @@ use super::Local;
 use super::store::{self, Store};
 use crate::error::{Exit, Result};
 use crate::process::{Cmd, Ended, Tail};
-use crate::signals::{self, DoomedPath};
+use crate::signals::{self, PathGuard};
 
 impl Local {
-    pub(super) fn copy_to(&self, image: &Image, region: &str, told: &dyn Fn(u64, u64)) -> Result<(Image, bool)> {
+    /// Copies an image to a region. Returns the copy, and false if it existed already.
+    pub(super) fn copy_to(&self, image: &Image, region: &str, on_progress: &dyn Fn(u64, u64)) -> Result<(Image, bool)> {
         let id = store::id(region, &image.name, image.content);
-        let there = self.images(region)?.into_iter().find_map(|listed| match listed {
-            Listed::Image(there) if there.id == id => Some(*there),
+        let existing = self.images(region)?.into_iter().find_map(|listed| match listed {
+            Listed::Image(image) if image.id == id => Some(*image),
             _ => None,
         });
-        if let Some(there) = there {
-            return Ok((there, false));
+        if let Some(existing) = existing {
+            return Ok((existing, false));
         }
         self.journal(("CopyImage", region, &image.name, &id.0), || {
-            let copy = self.make_copy(image, region, &id, told)?;
+            let copy = self.make_copy(image, region, &id, on_progress)?;
             Ok(((copy, true), id.to_string()))
         })
     }
 
-    fn make_copy(&self, image: &Image, region: &str, id: &ImageId, told: &dyn Fn(u64, u64)) -> Result<Image> {
+    fn make_copy(&self, image: &Image, region: &str, id: &ImageId, on_progress: &dyn Fn(u64, u64)) -> Result<Image> {
         let from = self.store.dir(image);
         let unfinished = Unfinished::begin(&self.store, region, id, self.run()?.id())?;
         let disk = unfinished.path.join(store::DISK);
-        copy_file(&from.join(store::DISK), &disk, told)?;
+        copy_file(&from.join(store::DISK), &disk, on_progress)?;
         let found = sha256_file(&disk)?;
         if found != image.content {
             return Err(Exit::Failed.error(
@@ -50,17 +51,17 @@ impl Local {
         Ok(copy)
     }
 
-    /// Puts a disk into the store as an image.
+    /// Flattens a disk and stores it as an image.
     pub(super) fn publish(
         &self,
         disk: &Path,
         base: &BaseRecord,
         capture: &Capture,
-        told: &dyn Fn(&str),
+        on_progress: &dyn Fn(&str),
     ) -> Result<Image> {
         let name = self.free_name(capture)?;
         self.journal(("CreateImage", &capture.region, &name, &capture.recipe_hash.to_string()), || {
-            let image = self.make_image(disk, &name, base, capture, told)?;
+            let image = self.make_image(disk, &name, base, capture, on_progress)?;
             let id = image.id.to_string();
             Ok((image, id))
         })
@@ -72,14 +73,14 @@ impl Local {
         name: &str,
         base: &BaseRecord,
         capture: &Capture,
-        told: &dyn Fn(&str),
+        on_progress: &dyn Fn(&str),
     ) -> Result<Image> {
         let id = ImageId(name.to_owned());
         let unfinished = Unfinished::begin(&self.store, &capture.region, &id, self.run()?.id())?;
         let target = unfinished.path.join(store::DISK);
-        told("flattening the layers into one disk");
-        convert(disk, &target, told)?;
-        told("hashing the disk");
+        on_progress("flattening the layers into one disk");
+        convert(disk, &target, on_progress)?;
+        on_progress("hashing the disk");
         let disk_sha256 = sha256_file(&target)?;
         let image = Image {
             schema: 1,
@@ -106,7 +107,7 @@ impl Local {
         Ok(image)
     }
 
-    /// The next free `{image}-v{version}-{YYYYMMDD-HHmm}`: names are unique in a region, and two builds can fall into a minute.
+    /// The next unused name `{image}-v{version}-{YYYYMMDD-HHmm}`. Names are unique in a region, and two builds can finish in one minute.
     fn free_name(&self, capture: &Capture) -> Result<String> {
         let taken: Vec<String> = self
             .images(&capture.region)?
@@ -124,55 +125,54 @@ impl Local {
     }
 }
 
-/// The folder of an image that is being made. It is removed when the work ends without an image: by an error, by a first signal, and
-/// by a second one.
+/// The directory of an image that is being made. Removed if the work ends without an image: by an error, a first or a second signal.
 struct Unfinished {
     path: PathBuf,
-    _doomed: DoomedPath,
+    _guard: PathGuard,
 }
 
 impl Unfinished {
     fn begin(store: &Store, region: &str, id: &ImageId, run: &str) -> Result<Self> {
-        let doomed = signals::doom_path(store.unfinished_dir(region, id));
-        Ok(Self { path: store.unfinished(region, id, run)?, _doomed: doomed })
+        let guard = signals::remove_on_second_signal(store.unfinished_dir(region, id));
+        Ok(Self { path: store.unfinished(region, id, run)?, _guard: guard })
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // A published image has another name. What cannot be removed now names its run in a file, and `gc` removes it.
+        // A published image has another name. A directory that cannot be removed has a file with the run's id, by which `gc` finds it.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
-/// The architecture of this host, of its machines and of what is built in them, in EC2's word.
+/// The architecture of this host, and thus of its machines and images, in EC2's terms.
 fn arch() -> String {
     if std::env::consts::ARCH == "aarch64" { "arm64".to_owned() } else { std::env::consts::ARCH.to_owned() }
 }
 
-/// Writes the chain of overlays as one disk.
-fn convert(from: &Path, to: &Path, told: &dyn Fn(&str)) -> Result<()> {
-    let mut said = Tail::default();
-    // zstd (QEMU 5.1 and later) takes a third of the space in about the time that writing the rest would take.
+/// Flattens the chain of overlays into one disk.
+fn convert(from: &Path, to: &Path, on_progress: &dyn Fn(&str)) -> Result<()> {
+    let mut output = Tail::default();
+    // zstd (QEMU 5.1 and later) reduces the size to a third, and takes about as long as writing the saved bytes would.
     let cmd = Cmd::new("qemu-img")
         .args(["convert", "-p", "-c", "-W", "-m", "8", "-O", "qcow2", "-o", "compression_type=zstd"])
         .arg(from)
         .arg(to);
     let ended = cmd.stream(None, |_, line| {
         let line = line.trim();
-        if line.starts_with('(') { told(line) } else { said.push(line) }
+        if line.starts_with('(') { on_progress(line) } else { output.push(line) }
     })?;
     if ended != Ended::Code(0) {
         return Err(Exit::Failed.error(
-            format_args!("`{cmd}` failed ({ended:?}): {said}"),
+            format_args!("`{cmd}` failed ({ended:?}): {output}"),
             "check the free disk space, then run the same command again",
         ));
     }
     Ok(())
 }
 
-/// Copies in pieces, so that progress can be told and a signal ends it.
-fn copy_file(from: &Path, to: &Path, told: &dyn Fn(u64, u64)) -> Result<()> {
+/// Copies a file in chunks, so that progress is reported and a signal interrupts the copy.
+fn copy_file(from: &Path, to: &Path, on_progress: &dyn Fn(u64, u64)) -> Result<()> {
     use std::io::{Read as _, Write as _};
     let (mut source, mut target) = (fs::File::open(from)?, fs::File::create(to)?);
     let total = source.metadata()?.len();
@@ -186,6 +186,6 @@ fn copy_file(from: &Path, to: &Path, told: &dyn Fn(u64, u64)) -> Result<()> {
         }
         target.write_all(&buffer[..n])?;
         done += n as u64;
-        told(done, total);
+        on_progress(done, total);
     }
 }

@@ -1,4 +1,4 @@
-//! What people and pipelines have noted on an image of this machine: a file beside the image's record.
+//! The marks of local images, in a file next to the image's record.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,30 +8,31 @@ use super::Local;
 use crate::durable;
 use crate::error::Result;
 
-/// The document that holds an image's marks.
+/// The document with an image's marks.
 const FILE: &str = "marks.json";
 
 impl Local {
-    /// The marks. A file that cannot be read is set aside, and the mark [`DAMAGED`] names it: one bad file must not stop the commands
-    /// that look at all images, and an image whose quarantine may have been lost must not look like a good one.
+    /// The marks of an image. A damaged file is moved aside and replaced by the mark [`DAMAGED`] with its new path. It is no error, because
+    /// one damaged file must not fail the commands that read all images; and the image must not look unmarked, because it may have been
+    /// quarantined.
     pub(super) fn read_marks(&self, image: &Image) -> Result<BTreeMap<String, String>> {
         let file = self.store.dir(image).join(FILE);
         if let Some(marks) = read(&file)? {
             return Ok(marks);
         }
-        let _lock = self.state.wait_for_lock("marks", "setting damaged marks aside")?;
-        // Another process may have done it in the meantime.
+        let _lock = self.state.wait_for_lock("marks", "moving damaged marks aside")?;
+        // Another process may have replaced it in the meantime.
         if let Some(marks) = read(&file)? {
             return Ok(marks);
         }
         let aside = durable::set_aside(&file)?;
         let marks =
-            [(DAMAGED.to_owned(), format!("the marks could not be read: they are in {}", aside.display()))].into();
+            [(DAMAGED.to_owned(), format!("the marks could not be read and are kept in {}", aside.display()))].into();
         durable::replace(&file, &text(&marks))?;
         Ok(marks)
     }
 
-    /// Adds a mark. One process at a time: each writes the whole file.
+    /// Adds a mark. Processes are serialized by a lock, because each writes the whole file.
     pub(super) fn add_mark(&self, image: &Image, key: &str, value: &str) -> Result<()> {
         self.read_marks(image)?;
         let _lock = self.state.wait_for_lock("marks", "marking an image")?;
@@ -41,7 +42,7 @@ impl Local {
     }
 }
 
-/// The marks in a file; none without the file, and `None` if it cannot be read as marks.
+/// The marks in a file. Empty if the file does not exist, `None` if its content is damaged.
 fn read(file: &Path) -> Result<Option<BTreeMap<String, String>>> {
     match std::fs::read(file) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),

@@ -1,4 +1,4 @@
-//! Parameters of this machine's regions, as Systems Manager keeps them on AWS: a file each, with a version that counts writes.
+//! Parameters of the local regions, like those of Systems Manager's Parameter Store: one file each, with a version that counts writes.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ impl Local {
         if !self.settings.regions.iter().any(|r| r == region) {
             return Err(self.unknown_region(region));
         }
-        // One folder, whatever the name: a slash becomes what no name may contain.
+        // All parameters are in one directory. A slash is encoded as `%2F`, because names cannot contain `%`.
         let file = format!("{}.json", name.trim_start_matches('/').replace('/', "%2F"));
         Ok(self.state.path("parameters").join(region).join(file))
     }
@@ -25,7 +25,7 @@ impl Local {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
                 Exit::Failed.error(
                     format_args!("parameter {name} in {region} is damaged: {e}"),
-                    format_args!("look at {}; if it cannot be saved, remove it and promote again", file.display()),
+                    format_args!("repair {}, or remove it and promote again", file.display()),
                 )
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -41,11 +41,11 @@ impl Local {
         let mut found = Vec::new();
         for entry in fs::read_dir(dir)? {
             let file = entry?.file_name();
-            // What is staged beside them has no such ending.
+            // Temporary files of `durable::replace` have no such extension.
             let Some(name) = file.to_str().and_then(|f| f.strip_suffix(".json")) else { continue };
             let name = format!("/{}", name.replace("%2F", "/"));
-            if let Some(there) = self.read_parameter(region, &name)?.filter(|p| p.value.starts_with("ami-")) {
-                found.push((name, ImageId(there.value)));
+            if let Some(parameter) = self.read_parameter(region, &name)?.filter(|p| p.value.starts_with("ami-")) {
+                found.push((name, ImageId(parameter.value)));
             }
         }
         found.sort();
@@ -54,16 +54,16 @@ impl Local {
 
     pub(super) fn write_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
         let _lock = self.state.wait_for_lock("parameters", "writing a parameter")?;
-        let there = self.read_parameter(region, name)?;
-        if there.as_ref().map(|p| p.version) != expected {
-            return Err(changed_in_between(region, name, there.as_ref()));
+        let current = self.read_parameter(region, name)?;
+        if current.as_ref().map(|p| p.version) != expected {
+            return Err(changed_in_between(region, name, current.as_ref()));
         }
-        // As `aws:ec2:image` does: a pointer to an image that is not there is refused.
+        // Parameter Store likewise rejects a value of type `aws:ec2:image` that is not an existing image.
         let known = |listed: &Listed| matches!(listed, Listed::Image(image) if image.id.0 == value);
         if value.starts_with("ami-") && !self.images(region)?.iter().any(known) {
             return Err(Exit::Failed.error(
-                format_args!("{value} is no image in {region}, so {name} cannot hold it"),
-                "copy the image there first: `cargo xtask ami copy`",
+                format_args!("{name} cannot be set to {value}: {region} has no such image"),
+                "copy the image to the region with `cargo xtask ami copy`",
             ));
         }
         let parameter = Parameter { value: value.to_owned(), version: expected.unwrap_or(0) + 1 };

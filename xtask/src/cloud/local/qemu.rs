@@ -1,4 +1,4 @@
-//! QEMU's command line and what accelerates it: pure, but for the probe.
+//! QEMU's command line, and the probe for hardware acceleration. Everything but the probe is pure.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Exit, Result};
 use crate::process::Cmd;
 
-/// The emulator of the one architecture images are made for.
+/// The emulator of x86_64, the only architecture that local images are built for.
 pub const PROGRAM: &str = "qemu-system-x86_64";
-/// Longest wait for the first sign of life under an accelerator.
+/// Timeout for the first output of the firmware under an accelerator.
 const PROBE: Duration = Duration::from_secs(6);
 
-/// What runs the guest's instructions.
+/// QEMU's accelerators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Acceleration {
@@ -21,28 +21,28 @@ pub enum Acceleration {
     Kvm,
     /// macOS's Hypervisor.framework.
     Hvf,
-    /// Emulation: works everywhere, about ten times slower.
+    /// QEMU's Tiny Code Generator: emulates the processor, works on every host, about ten times slower.
     Tcg,
 }
 
-/// A verdict on acceleration, remembered for as long as host and QEMU stay the same.
+/// The result of the probe, cached until the kernel or QEMU changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeResult {
-    /// What to use.
+    /// The accelerator to use.
     pub acceleration: Acceleration,
-    /// Why, for a person.
+    /// The reason, for messages.
     pub why: String,
-    /// QEMU version and kernel release it was found with.
+    /// QEMU version and kernel release at the time of the probe.
     pub host: String,
 }
 
-/// How the guest's kernel is found.
+/// How the guest's kernel is loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "boot", rename_all = "lowercase")]
 pub enum Boot {
-    /// The firmware starts the disk's own boot loader.
+    /// By the boot loader on the disk, which the firmware starts.
     Firmware,
-    /// QEMU loads a kernel, which saves the firmware's and the boot loader's time.
+    /// By QEMU, which saves the time of firmware and boot loader.
     Direct {
         /// Kernel image.
         kernel: PathBuf,
@@ -53,12 +53,12 @@ pub enum Boot {
     },
 }
 
-/// A virtual machine to start.
+/// The configuration of a virtual machine.
 #[derive(Clone, Debug)]
 pub struct Vm {
-    /// Its name, which must contain the run id.
+    /// Its name. It must contain the run's id, by which the processes of dead runs are found.
     pub name: String,
-    /// What runs it.
+    /// The accelerator.
     pub acceleration: Acceleration,
     /// Virtual processors.
     pub cpus: u32,
@@ -68,17 +68,17 @@ pub struct Vm {
     pub disk: PathBuf,
     /// Name of the block node of `disk`.
     pub node: String,
-    /// Folder that becomes the NoCloud seed, a FAT file system labelled `cidata`.
+    /// Directory of the NoCloud seed, which the guest sees as a FAT file system labelled `cidata`.
     pub seed: PathBuf,
-    /// Loopback port that leads to the guest's port 22.
+    /// Loopback port that is forwarded to the guest's port 22.
     pub ssh_port: u16,
-    /// Where the serial console is written.
+    /// File for the output of the serial console.
     pub console: PathBuf,
     /// QMP socket.
     pub qmp: PathBuf,
-    /// Where QEMU writes its process id.
+    /// File for QEMU's process id.
     pub pid_file: PathBuf,
-    /// How the kernel is found.
+    /// How the kernel is loaded.
     pub boot: Boot,
 }
 
@@ -88,12 +88,12 @@ impl Acceleration {
         match self {
             Self::Kvm => "kvm",
             Self::Hvf => "hvf",
-            // One thread a virtual processor, and room for translated code: an npm install thrashes the default.
+            // One thread for each virtual processor, and 1 GiB for translated code: `npm install` exceeds the default size.
             Self::Tcg => "tcg,thread=multi,tb-size=1024",
         }
     }
 
-    /// The value of QEMU's `-cpu`. Bun and the agents need AVX2, which plain `qemu64` lacks.
+    /// The value of QEMU's `-cpu`. Bun and the agents require AVX2, which the default `qemu64` lacks.
     fn cpu(self) -> &'static str {
         match self {
             Self::Kvm | Self::Hvf => "host",
@@ -112,7 +112,7 @@ impl Acceleration {
 }
 
 impl Vm {
-    /// The command that starts it, qemu(1).
+    /// The QEMU command line, qemu(1).
     pub fn command(&self) -> Cmd {
         let path = |p: &Path| escape(p);
         let mut args: Vec<String> = [
@@ -134,7 +134,7 @@ impl Vm {
         let mut add = |name: &str, value: String| args.extend([name.to_owned(), value]);
         add("-smp", self.cpus.to_string());
         add("-m", format!("{}M", self.memory_mib));
-        // Appending, so that a console that is emptied goes on at its beginning.
+        // Append mode, so that QEMU writes at the beginning after `Console` has truncated the file.
         let console = self.console.display().to_string().replace(',', ",,");
         add("-chardev", format!("file,id=console,path={console},append=on"));
         add("-serial", "chardev:console".to_owned());
@@ -148,9 +148,9 @@ impl Vm {
                 path(&self.disk)
             ),
         );
-        // A full host disk is told to the guest, whose step then fails; QEMU's default stops the machine without a word.
+        // Reports a full host disk to the guest, so that its step fails. By default QEMU pauses the machine silently.
         add("-device", format!("virtio-blk-pci,drive={},bootindex=1,werror=report,rerror=report", self.node));
-        // vvfat presents a folder as a FAT disk, so that no ISO tool is needed on the host.
+        // vvfat exports a directory as a FAT disk, so that no ISO tool is needed on the host.
         add("-blockdev", format!("driver=vvfat,node-name=seed,dir={},label=cidata,read-only=on", path(&self.seed)));
         add("-device", "virtio-blk-pci,drive=seed".to_owned());
         add("-netdev", format!("user,id=net0,hostfwd=tcp:127.0.0.1:{}-:22", self.ssh_port));
@@ -161,29 +161,30 @@ impl Vm {
             add("-initrd", initrd.display().to_string());
             add("-append", append.clone());
         }
-        Cmd::new(PROGRAM).args(args).hint("the run's qemu.log has the whole message")
+        Cmd::new(PROGRAM).args(args).hint("see the run's qemu.log for the full message")
     }
 }
 
-/// Finds what accelerates guests here: `wanted` if it is named and works, else the best that does.
-pub fn probe(wanted: Option<Acceleration>, remembered: Option<&ProbeResult>) -> Result<ProbeResult> {
+/// Chooses the accelerator: `requested`, which must work, or hardware acceleration if it works, else TCG. `cached` is returned if it was
+/// found with the same kernel and QEMU.
+pub fn probe(requested: Option<Acceleration>, cached: Option<&ProbeResult>) -> Result<ProbeResult> {
     let host = host()?;
     let result = |acceleration, why: String| ProbeResult { acceleration, why, host: host.clone() };
     let best = if cfg!(target_os = "macos") { Acceleration::Hvf } else { Acceleration::Kvm };
-    match wanted {
-        Some(Acceleration::Tcg) => return Ok(result(Acceleration::Tcg, "asked for".to_owned())),
-        Some(asked) => {
-            return match works(asked) {
-                Ok(()) => Ok(result(asked, "asked for, and it works".to_owned())),
+    match requested {
+        Some(Acceleration::Tcg) => return Ok(result(Acceleration::Tcg, "requested".to_owned())),
+        Some(requested) => {
+            return match works(requested) {
+                Ok(()) => Ok(result(requested, "requested, and it works".to_owned())),
                 Err(why) => Err(Exit::Precondition.error(
-                    format_args!("acceleration {} does not work here: {why}", asked.name()),
+                    format_args!("acceleration {} does not work on this host: {why}", requested.name()),
                     "set `acceleration = \"auto\"` below [local] in ami.toml",
                 )),
             };
         }
         None => {}
     }
-    if let Some(old) = remembered.filter(|old| old.host == host) {
+    if let Some(old) = cached.filter(|old| old.host == host) {
         return Ok(old.clone());
     }
     Ok(match works(best) {
@@ -192,17 +193,17 @@ pub fn probe(wanted: Option<Acceleration>, remembered: Option<&ProbeResult>) -> 
     })
 }
 
-/// QEMU's version and the kernel's release: what a remembered verdict holds for.
+/// QEMU's version and the kernel's release, for which a cached result is valid.
 fn host() -> Result<String> {
     let version = Cmd::new(PROGRAM).arg("--version").read()?;
     let version = version.lines().next().unwrap_or_default().to_owned();
     Ok(format!("{version}; {}", rustix::system::uname().release().to_string_lossy()))
 }
 
-/// Runs a machine with nothing but its firmware and waits for the firmware's first word.
+/// Runs a machine that has only firmware, and waits for the firmware's first output.
 ///
-/// That `/dev/kvm` exists and opens says little: in a nested guest without nested virtualisation it does both, and then the
-/// first instruction never returns. SeaBIOS writes to the debug port 0x402 as soon as it runs.
+/// It is not enough that `/dev/kvm` can be opened: that also works in a guest without nested virtualisation, where the first
+/// instruction then never returns. SeaBIOS writes to the debug port 0x402 as soon as it runs.
 fn works(acceleration: Acceleration) -> std::result::Result<(), String> {
     if acceleration == Acceleration::Kvm
         && let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm")
@@ -210,29 +211,29 @@ fn works(acceleration: Acceleration) -> std::result::Result<(), String> {
         return Err(format!("/dev/kvm: {error}"));
     }
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let (word, log) = (dir.path().join("firmware"), dir.path().join("qemu.log"));
+    let (output, log) = (dir.path().join("firmware"), dir.path().join("qemu.log"));
     let process = Cmd::new(PROGRAM)
         .args(["-accel", acceleration.option(), "-cpu", acceleration.cpu(), "-machine", "pc", "-m", "64M"])
         .args(["-nodefaults", "-no-user-config", "-display", "none"])
         .args(["-global", "isa-debugcon.iobase=0x402"])
-        .args(["-debugcon".to_owned(), format!("file:{}", word.display())])
+        .args(["-debugcon".to_owned(), format!("file:{}", output.display())])
         .start(&log)
         .map_err(|e| e.to_string())?;
     let deadline = Instant::now() + PROBE;
     while Instant::now() < deadline {
-        if std::fs::metadata(&word).is_ok_and(|m| m.len() > 0) {
+        if std::fs::metadata(&output).is_ok_and(|m| m.len() > 0) {
             return Ok(());
         }
         if process.ended().is_some() {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            return Err(said.trim().lines().next().unwrap_or("QEMU ended at once").to_owned());
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            return Err(log.trim().lines().next().unwrap_or("QEMU exited at once").to_owned());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     Err(format!("the firmware did not run within {} s", PROBE.as_secs()))
 }
 
-/// A comma ends an option's value; two stand for one (qemu(1)).
+/// Doubles commas, because a single one ends the value of an option (qemu(1)).
 fn escape(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
@@ -286,20 +287,20 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_of_our_own_is_loaded_directly() {
+    fn a_direct_boot_passes_kernel_and_initrd() {
         let boot = Boot::Direct { kernel: "/k".into(), initrd: "/i".into(), append: "root=LABEL=x".to_owned() };
         let line = Vm { boot, ..vm() }.command().to_string();
         assert!(line.ends_with("-kernel /k -initrd /i -append root=LABEL=x"), "{line}");
     }
 
     #[test]
-    fn a_remembered_verdict_holds_for_the_same_host_only() {
+    fn a_cached_result_is_used_on_the_same_host_only() {
         if Cmd::new(PROGRAM).arg("--version").read().is_err() {
-            return; // no QEMU on this machine: `cargo xtask doctor` says so
+            return; // QEMU is not installed, which `cargo xtask doctor` reports
         }
-        let odd = ProbeResult { acceleration: Acceleration::Hvf, why: "remembered".to_owned(), host: host().unwrap() };
+        let odd = ProbeResult { acceleration: Acceleration::Hvf, why: "cached".to_owned(), host: host().unwrap() };
         assert_eq!(probe(None, Some(&odd)).unwrap(), odd);
         let elsewhere = ProbeResult { host: "another".to_owned(), ..odd };
-        assert_ne!(probe(None, Some(&elsewhere)).unwrap().why, "remembered");
+        assert_ne!(probe(None, Some(&elsewhere)).unwrap().why, "cached");
     }
 }

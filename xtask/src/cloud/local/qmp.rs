@@ -1,4 +1,4 @@
-//! The QEMU Machine Protocol, as much of it as a build needs (QEMU: docs/interop/qmp-spec.rst, qemu-qmp-ref).
+//! A client of the QEMU Machine Protocol with the commands that a build uses (QEMU: docs/interop/qmp-spec.rst, qemu-qmp-ref).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Exit, Result};
 
-/// How long an answer may take; a snapshot flushes the disk first.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Timeout of an answer. It is long because a snapshot flushes the disk first.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An open session in command mode.
 #[derive(Debug)]
@@ -20,20 +20,20 @@ pub(super) struct Qmp {
 }
 
 impl Qmp {
-    /// Connects and negotiates.
+    /// Connects and negotiates capabilities.
     pub(super) fn connect(socket: &Path) -> Result<Self> {
         let writer = UnixStream::connect(socket).map_err(|e| wrong(&format!("cannot connect: {e}")))?;
-        writer.set_read_timeout(Some(PATIENCE))?;
+        writer.set_read_timeout(Some(TIMEOUT))?;
         let mut qmp = Self { reader: BufReader::new(writer.try_clone()?), writer };
         let greeting = qmp.message()?;
         if greeting.get("QMP").is_none() {
-            return Err(wrong(&format!("the greeting was {greeting}")));
+            return Err(wrong(&format!("unexpected greeting {greeting}")));
         }
         qmp.execute("qmp_capabilities", &json!({}))?;
         Ok(qmp)
     }
 
-    /// Runs a command and returns what it returned. Events that come in between are passed by.
+    /// Runs a command and returns its return value. Skips events that arrive before it.
     pub(super) fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
         writeln!(self.writer, "{request}")?;
@@ -48,14 +48,15 @@ impl Qmp {
         }
     }
 
-    /// Presses the reset button.
+    /// Resets the machine, like a hardware reset.
     pub(super) fn reset(&mut self) -> Result<()> {
         self.execute("system_reset", &json!({})).map(drop)
     }
 
-    /// Puts a new overlay on top of the node `device`; what was written so far becomes read-only below it.
+    /// Makes `overlay` the top of the node `device`, whose current disk becomes its read-only backing file.
     ///
-    /// The overlay exists already, because its header must name the layer below by a path that stays true (`mode: existing`).
+    /// The overlay must exist (`mode: existing`): one that QEMU creates has an absolute backing path, which breaks when the state
+    /// directory is moved.
     pub(super) fn snapshot(&mut self, device: &str, overlay: &Path, node: &str) -> Result<()> {
         let arguments = json!({
             "node-name": device,
@@ -79,7 +80,7 @@ impl Qmp {
 fn wrong(what: &str) -> Error {
     Exit::Failed.error(
         format_args!("QEMU's control socket: {what}"),
-        "run the command again; the run's qemu.log tells why QEMU ended",
+        "run the command again; see the run's qemu.log if QEMU exited",
     )
 }
 
@@ -87,26 +88,26 @@ fn wrong(what: &str) -> Error {
 mod tests {
     use super::*;
 
-    /// A server that plays one scripted conversation and returns what it was sent.
+    /// A server that sends the given answers and returns the requests that it received.
     fn server(path: &Path, answers: [&'static str; 2]) -> std::thread::JoinHandle<Vec<Value>> {
         let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             writeln!(stream, r#"{{"QMP": {{"version": {{}}, "capabilities": []}}}}"#).unwrap();
-            let mut asked = Vec::new();
+            let mut requests = Vec::new();
             for answer in answers {
                 let mut line = String::new();
                 reader.read_line(&mut line).unwrap();
-                asked.push(serde_json::from_str(&line).unwrap());
+                requests.push(serde_json::from_str(&line).unwrap());
                 writeln!(stream, "{answer}").unwrap();
             }
-            asked
+            requests
         })
     }
 
     #[test]
-    fn passes_events_by_and_returns_the_answer() {
+    fn events_before_the_answer_are_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("qmp");
         let events_then_answer = "{\"event\": \"RESUME\"}\n{\"return\": {\"running\": true}}";
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_and_a_hang_up_are_told() {
+    fn an_error_and_a_closed_connection_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("qmp");
         let refusal = r#"{"error": {"class": "GenericError", "desc": "Cannot find device"}}"#;

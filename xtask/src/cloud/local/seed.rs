@@ -1,4 +1,4 @@
-//! What cloud-init is told at first boot: the NoCloud seed (cloud-init: reference/datasources/nocloud).
+//! The NoCloud seed, cloud-init's configuration for the first boot (cloud-init: reference/datasources/nocloud).
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,16 @@ use serde_json::json;
 use crate::error::Result;
 use crate::recipe::Digest;
 
-/// What differs between a builder and an instance.
+/// What a machine is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Trusts the host's extra CA certificates.
     Builder,
-    /// Started as a customer would.
+    /// Configured like an instance on EC2.
     Instance,
 }
 
-/// Writes the seed folder. `name` is what a person knows the machine by.
+/// Writes the seed directory. `name` becomes part of the instance id.
 pub(super) fn write(dir: &Path, name: &str, public_key: &str, purpose: Purpose) -> Result<()> {
     fs::create_dir_all(dir)?;
     let certificates = if purpose == Purpose::Builder { host_certificates()? } else { Vec::new() };
@@ -27,19 +27,19 @@ pub(super) fn write(dir: &Path, name: &str, public_key: &str, purpose: Purpose) 
 }
 
 fn meta_data(name: &str, public_key: &str) -> String {
-    // cloud-init installs a key once for each instance, and a layer remembers which one it was made on. A run that is taken up again boots from
-    // its own layer with another key, so the run's name does not do.
+    // cloud-init installs a key once for each instance id, and a layer contains the id of the machine that it was made on. A resumed run
+    // boots from its own layer with a new key, so the id must depend on the key too.
     let id = format!("{name}-{}", Digest::of(public_key.as_bytes()).short());
     format!("{}\n", json!({ "instance-id": id, "local-hostname": "agent-ami" }))
 }
 
-/// The name that cloud-init's own `ca_certs` gives; the cleanup step removes what is called so.
+/// The path that cloud-init's `ca_certs` module uses; the cleanup step removes files with such names.
 fn certificate(index: usize) -> String {
     format!("/usr/local/share/ca-certificates/cloud-init-ca-cert-{}.crt", index + 1)
 }
 
-/// What update-ca-certificates(8) does for one certificate. `ca_certs` runs it whole, which hashes all 150 certificates of the
-/// distribution anew: 44 s of each boot of an emulated machine.
+/// The part of update-ca-certificates(8) for one certificate. `ca_certs` runs all of it, which hashes the distribution's 150
+/// certificates again and takes 44 s of each boot of an emulated machine.
 const TRUST: &str = r#"
 name=$(basename "$1" .crt)
 cd /etc/ssl/certs
@@ -52,7 +52,7 @@ done
 awk 1 "$1" >>ca-certificates.crt
 "#;
 
-/// JSON is YAML, so cloud-init takes it below the header line.
+/// The user-data as JSON, which cloud-init accepts because JSON is YAML.
 fn user_data(public_key: &str, purpose: Purpose, certificates: &[String]) -> String {
     let mut config = json!({
         "users": ["default"],
@@ -66,9 +66,9 @@ fn user_data(public_key: &str, purpose: Purpose, certificates: &[String]) -> Str
     format!("#cloud-config\n{config:#}\n")
 }
 
-/// Has cloud-init trust certificates, without its `ca_certs`.
+/// Makes cloud-init install CA certificates, without its `ca_certs` module.
 pub fn trust(config: &mut serde_json::Value, certificates: &[String]) {
-    // cloud-init's schema takes no empty list.
+    // cloud-init's schema rejects empty lists.
     if !certificates.is_empty() {
         let file = |(i, pem)| json!({ "path": certificate(i), "content": pem });
         config["write_files"] = certificates.iter().enumerate().map(file).collect();
@@ -77,12 +77,11 @@ pub fn trust(config: &mut serde_json::Value, certificates: &[String]) {
     }
 }
 
-/// CA certificates that an administrator added to this host: without them HTTPS through an intercepting proxy fails in the
-/// guest as it would on the host.
+/// The CA certificates that an administrator added to this host. Without them HTTPS through an intercepting proxy fails in the guest.
 pub fn host_certificates() -> Result<Vec<String>> {
     let mut files: Vec<PathBuf> = Vec::new();
-    for folder in ["/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors"] {
-        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+    for dir in ["/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors"] {
+        let Ok(entries) = std::fs::read_dir(dir) else { continue };
         files.extend(
             entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "crt" || e == "pem")),
         );
@@ -122,14 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_with_another_key_is_another_instance() {
+    fn the_instance_id_depends_on_name_and_key() {
         let id = |name, key| {
             let meta: serde_json::Value = serde_json::from_str(&meta_data(name, key)).unwrap();
             meta["instance-id"].as_str().unwrap().to_owned()
         };
         let first = id("run-1-builder", "ssh-ed25519 AAAA");
         assert!(first.starts_with("run-1-builder-"), "{first}");
-        assert_ne!(first, id("run-1-builder", "ssh-ed25519 BBBB"), "the same run, taken up again");
+        assert_ne!(first, id("run-1-builder", "ssh-ed25519 BBBB"), "the same run, resumed");
         assert_ne!(first, id("run-2-builder", "ssh-ed25519 AAAA"));
     }
 }

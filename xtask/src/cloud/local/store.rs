@@ -1,6 +1,6 @@
-//! The image store: a region is a folder of images, an image a folder of disk, record and documents.
+//! The image store: a region is a directory of images, an image a directory with disk, record and documents.
 //!
-//! An image is there when its folder has its final name: it is put together under another name and renamed.
+//! An image is created under a temporary name and renamed when it is complete.
 
 use std::path::{Path, PathBuf};
 
@@ -15,12 +15,12 @@ use crate::recipe::Digest;
 const RECORD: &str = "image.json";
 /// The disk's file name.
 pub(super) const DISK: &str = "disk.qcow2";
-/// Says which run makes an image, as long as it is none.
+/// A file with the id of the run that is creating or removing an image.
 const RUN: &str = "run";
-/// Prefix of folders that are not images yet.
+/// Prefix of the directories of unfinished images.
 const UNFINISHED: &str = ".unfinished-";
 
-/// The folder of all regions.
+/// The directory of all regions.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     root: PathBuf,
@@ -31,17 +31,17 @@ impl Store {
         Self { root }
     }
 
-    /// The folder of an image.
+    /// The directory of an image.
     pub(super) fn dir(&self, image: &Image) -> PathBuf {
         self.root.join(&image.region).join(&image.id.0)
     }
 
-    /// Where an image is put together.
+    /// The directory in which an image is created.
     pub(super) fn unfinished_dir(&self, region: &str, id: &ImageId) -> PathBuf {
         self.root.join(region).join(format!("{UNFINISHED}{id}"))
     }
 
-    /// A fresh folder to put an image together in.
+    /// Creates the empty directory of an unfinished image, and replaces an existing one.
     pub(super) fn unfinished(&self, region: &str, id: &ImageId, run: &str) -> Result<PathBuf> {
         let dir = self.unfinished_dir(region, id);
         if dir.exists() {
@@ -52,7 +52,7 @@ impl Store {
         Ok(dir)
     }
 
-    /// The folders of a region that never became images, with the runs that made them.
+    /// The directories of unfinished images in a region, with the ids of the runs that created them.
     pub(super) fn unfinished_ones(&self, region: &str) -> Result<Vec<(PathBuf, Option<String>)>> {
         let dir = self.root.join(region);
         if !dir.exists() {
@@ -69,7 +69,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Makes an unfinished folder the image it holds.
+    /// Writes the record of an unfinished image and renames its directory to the final name.
     pub(super) fn publish(&self, unfinished: &Path, image: &Image) -> Result<()> {
         let text = serde_json::to_string_pretty(image).map_err(|e| {
             Exit::Failed.error(format_args!("cannot write the image record: {e}"), "this is a defect; please report it")
@@ -78,12 +78,12 @@ impl Store {
         durable::sync_files(unfinished)?;
         let dir = self.dir(image);
         durable::rename(unfinished, &dir)?;
-        // Last of all: as long as the folder is no image, it must say whose it is. In an image nobody reads the marker.
+        // The run's file is removed after the rename, because an unfinished directory must have it.
         fs::remove_file(dir.join(RUN))?;
-        durable::sync_folder(&dir)
+        durable::sync_dir(&dir)
     }
 
-    /// All images of a region. Unfinished ones are left out; a dead run's are removed by the next copy or capture.
+    /// All images of a region, without unfinished ones.
     pub(super) fn list(&self, region: &str) -> Result<Vec<Listed>> {
         let dir = self.root.join(region);
         if !dir.exists() {
@@ -109,29 +109,29 @@ impl Store {
         Ok(found)
     }
 
-    /// Removes an image: first its name, so that a killed removal leaves no half image behind.
+    /// Removes an image. It is renamed first, so that an interrupted removal leaves an unfinished image and not a damaged one.
     pub(super) fn remove(&self, dir: &Path, id: &ImageId, run: &str) -> Result<()> {
-        let doomed = dir.with_file_name(format!("{UNFINISHED}{id}"));
-        if doomed.exists() {
-            fs::remove_dir_all(&doomed)?;
+        let unfinished = dir.with_file_name(format!("{UNFINISHED}{id}"));
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
         }
-        // Whose it is if this is cut off in the middle.
+        // For `gc`, if this removal is interrupted.
         fs::write(dir.join(RUN), run)?;
-        fs::rename(dir, &doomed)?;
-        Ok(fs::remove_dir_all(doomed)?)
+        fs::rename(dir, &unfinished)?;
+        Ok(fs::remove_dir_all(unfinished)?)
     }
 }
 
-/// The id of an image: derived from what it is and where it lies, so that doing the same again makes the same id.
+/// The id of an image, derived from its region, name and disk, so that repeating an operation results in the same id.
 pub(super) fn id(region: &str, name: &str, disk: Digest) -> ImageId {
     let digest = Digest::of_parts([("region", region.as_bytes()), ("name", name.as_bytes()), ("disk", disk.bytes())]);
     ImageId(format!("ami-local-{}", digest.short()))
 }
 
-/// A day after the last change of a folder, RFC 3339.
+/// A day after the last change of a directory, RFC 3339.
 pub(super) fn a_day_later(dir: &Path) -> Result<String> {
     let changed = jiff::Timestamp::try_from(fs::metadata(dir)?.modified()?).map_err(|e| {
-        Exit::Failed.error(format_args!("the time of {} cannot be used: {e}", dir.display()), "remove that folder")
+        Exit::Failed.error(format_args!("the time of {} is invalid: {e}", dir.display()), "remove that directory")
     })?;
     Ok((changed + jiff::SignedDuration::from_hours(24)).to_string())
 }
@@ -140,14 +140,14 @@ fn read(dir: &Path, region: &str) -> std::result::Result<Image, String> {
     let text = std::fs::read_to_string(dir.join(RECORD)).map_err(|e| format!("{RECORD}: {e}"))?;
     let image: Image = serde_json::from_str(&text).map_err(|e| format!("{RECORD}: {e}"))?;
     if !dir.ends_with(&image.id.0) {
-        return Err(format!("{RECORD} names {}", image.id));
+        return Err(format!("{RECORD} has the id {}", image.id));
     }
     if image.region != region {
-        return Err(format!("{RECORD} says region {}", image.region));
+        return Err(format!("{RECORD} has the region {}", image.region));
     }
     let bytes = std::fs::metadata(dir.join(DISK)).map_err(|e| format!("{DISK}: {e}"))?.len();
     if bytes != image.disk_bytes {
-        return Err(format!("{DISK} has {bytes} bytes, the record says {}", image.disk_bytes));
+        return Err(format!("{DISK} has {bytes} bytes, not the {} of its record", image.disk_bytes));
     }
     Ok(image)
 }

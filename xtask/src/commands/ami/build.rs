@@ -1,4 +1,4 @@
-//! `ami build`.
+//! `ami build`: builds an image, unless it is up to date.
 
 use super::plan;
 use crate::cli;
@@ -12,10 +12,10 @@ use crate::recipe::{Digest, Recipe, Source};
 use crate::state::Run;
 use crate::template;
 
-/// The template variable that names the base AMI, and the ledger's note of which one it was.
+/// The template variable with the base AMI, and the name under which the ledger notes the base of a run.
 const BASE: &str = "base_ami";
 
-/// Builds if need be and returns the image, and whether it was there already.
+/// Builds the image if necessary. Returns it, and true if it existed already.
 pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<(Image, bool)> {
     let Session { context, provider, config, state, run } = session;
     let (name, image) = config.image(args.image.as_deref())?;
@@ -46,19 +46,19 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
         builder: Identity::default(),
         source: recipe.source.clone(),
     };
-    let told = |image: &Image| context.about(|about| about.images = vec![image.clone()]);
+    let show = |image: &Image| context.about(|about| about.images = vec![image.clone()]);
     if let Some(image) = made_before(context, &cloud, &recipe, capture, run)? {
-        told(&image);
+        show(&image);
         engine::post(&cloud, &image, &recipe, &options, events)?;
         return Ok((image, true));
     }
     let plan =
         plan::make(&cloud, name, image, &recipe, super::engine::name(context, provider, config, args)?, args.force)?;
     if let Some(id) = &plan.up_to_date {
-        let there = crate::cloud::find(&cloud, &id.0)?;
-        cloud.usable(&there)?;
-        told(&there);
-        return Ok((there, true));
+        let existing = crate::cloud::find(&cloud, &id.0)?;
+        cloud.usable(&existing)?;
+        show(&existing);
+        return Ok((existing, true));
     }
     if let Some(Builder { kind, why }) = plan.builder.as_ref().filter(|b| b.kind != BuilderKind::Instance) {
         events.event(Event::Note { message: format!("builder: {}: {why}", kind.name()) });
@@ -66,17 +66,17 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
     if let Some(message) = cloud.ready(&recipe.source, plan.cached() == 0)? {
         events.event(Event::Note { message });
     }
-    // The plan was made with the base at hand, so it names one.
+    // The base is available already: it was provided above.
     let base = cloud.base(&recipe.source, &|_| {})?;
     let engine = super::engine::provide(context, provider, config, request, run, args)?;
     let keep = || run.keep();
     let job = Job { cloud: &cloud, plan: &plan, recipe: &recipe, base: &base, options: &options, events, keep: &keep };
     if let Engine::Native = engine {
         let image = job.build(&engine)?;
-        told(&image);
+        show(&image);
         return Ok((image, false));
     }
-    // What Packer calls is its own affair; that it was called is in the ledger, and everything it makes bears the run's tag.
+    // The ledger has no record of Packer's own AWS calls, only that Packer was run. Everything that Packer creates has the run's tag.
     let intent = Intent {
         action: "packer:Build".to_owned(),
         region: options.region.clone(),
@@ -84,12 +84,12 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
         ..Intent::default()
     };
     let image = run.journal(&intent, || job.build(&engine).map(|image| (image.clone(), vec![image.id.to_string()])))?;
-    told(&image);
+    show(&image);
     Ok((image, false))
 }
 
-/// The recipe. A run that is taken up again stays on the base that it began with, though there may be a newer one by now: what it made
-/// is found by a hash over it.
+/// Evaluates the template. A resumed run keeps the base that it began with, even if there is a newer one, because the recipe hash by which
+/// its image is found includes the base.
 fn evaluated<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<(Recipe, template::Request)> {
     let Session { context, provider, config, state, run } = session;
     let (name, _) = config.image(args.image.as_deref())?;
@@ -105,7 +105,7 @@ fn evaluated<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
     }
 }
 
-/// The image that this run made before it was cut off, even if everything was to be built anew: it was.
+/// The image that this run made before it was interrupted. It is used even with `--force`, because it was built by this run.
 fn made_before<C: Cloud>(
     context: &Context,
     cloud: &C,
@@ -117,21 +117,21 @@ fn made_before<C: Cloud>(
     capture.recipe_hash = recipe.hash(base.digest);
     let events = context.events.as_ref();
     phase(events, Phase::Capture, run.id(), || {
-        let told = |message: &str| {
+        let on_progress = |message: &str| {
             events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
         };
-        cloud.take_up(&base, &capture, &told)?;
-        let mine = |i: &Image| {
+        cloud.take_up(&base, &capture, &on_progress)?;
+        let is_ours = |i: &Image| {
             let same = (i.recipe_hash, &i.version) == (capture.recipe_hash, &capture.version);
             same && i.run == run.id() && i.copied_from.is_none()
         };
         let made = cloud.images(&capture.region)?.into_iter().find_map(|listed| match listed {
-            Listed::Image(image) if mine(&image) => Some(*image),
+            Listed::Image(image) if is_ours(&image) => Some(*image),
             Listed::Image(_) | Listed::Corrupt(_) => None,
         });
         let summary = match &made {
-            Some(image) => format!("{} was made before the run was cut off", image.id),
-            None => "no image had been made when the run was cut off".to_owned(),
+            Some(image) => format!("{} was made before the run was interrupted", image.id),
+            None => "the run was interrupted before it made an image".to_owned(),
         };
         Ok::<_, Error>((made, Outcome::UpToDate, summary))
     })
@@ -140,16 +140,15 @@ fn made_before<C: Cloud>(
 fn provide_base<C: Cloud>(context: &Context, cloud: &C, source: &Source) -> Result<()> {
     let events = context.events.as_ref();
     phase(events, Phase::Base, "", || {
-        let told = |message: &str| {
+        let on_progress = |message: &str| {
             events.event(Event::Progress { phase: Phase::Base, message: message.to_owned(), fraction: None });
         };
-        let base = cloud.base(source, &told)?;
+        let base = cloud.base(source, &on_progress)?;
         Ok::<_, Error>(((), Outcome::Done, format!("{} ({})", base.name, base.digest.short())))
     })
 }
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Build) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Build) -> Result<Finish> {
     if context.common.dry_run {
         return plan::one(context, provider, &context.config_for(args)?, args);
     }

@@ -1,4 +1,4 @@
-//! `ami copy`.
+//! `ami copy`: copies an image to other regions.
 
 use super::smoke::chosen;
 use crate::cli;
@@ -17,12 +17,11 @@ fn known<C: Cloud>(cloud: &C, region: &String) -> Result<()> {
     if cloud.regions().contains(region) {
         return Ok(());
     }
-    let hint = format!("the regions in ami.toml are {}", cloud.regions().join(", "));
+    let hint = format!("use a region of ami.toml: {}", cloud.regions().join(", "));
     Err(Exit::Usage.error(format_args!("no region `{region}`"), hint))
 }
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Copy) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Copy) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;

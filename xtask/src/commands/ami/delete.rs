@@ -1,4 +1,4 @@
-//! `ami delete`: the image, what it consists of and its documents. Refused while something points at it.
+//! `ami delete`: deletes an image with its disk or snapshots and its documents. Fails while something uses the image.
 
 use crate::cli;
 use crate::cloud::{self, Cloud as _, ImageId};
@@ -7,8 +7,7 @@ use crate::error::{Exit, Result};
 use crate::event::Event;
 use crate::stage::delete as stage;
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Delete) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Delete) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;
@@ -25,10 +24,10 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Delete) -> 
     }
     let image = match cloud::find(&cloud, &args.image) {
         Ok(image) => image,
-        // Taken up again after it was done.
+        // A resumed run may have deleted the image before it was interrupted.
         Err(_) if context.run.get().is_some_and(|run| run.resumed() > 0) => {
             let data = serde_json::json!({ "deleted": args.image });
-            return Ok(Finish::new(format!("{} is gone", args.image), data));
+            return Ok(Finish::new(format!("{} is already deleted", args.image), data));
         }
         Err(error) => return Err(error),
     };
@@ -54,8 +53,8 @@ fn remove(
 ) -> Result<Finish> {
     if !users.is_empty() && !args.force {
         return Err(Exit::Precondition.error(
-            format_args!("{id} is in use: {} points at it", users.join(", ")),
-            "promote another image or end what uses it first, or pass --force",
+            format_args!("{id} is in use by {}", users.join(", ")),
+            "promote another image or delete its users first, or pass --force",
         ));
     }
     if context.common.dry_run {

@@ -1,4 +1,4 @@
-//! `ami diff`: what differs between two images.
+//! `ami diff`: compares two images.
 
 use crate::cli;
 use crate::cloud::{Cloud, Image, find};
@@ -7,8 +7,7 @@ use crate::contents::{Contents, MANIFEST, SBOM, difference};
 use crate::error::{Exit, Result};
 use crate::stage::smoke::{DOCUMENT, Record};
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Diff) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Diff) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;
@@ -20,16 +19,16 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Diff) -> Re
     Ok(Finish::new("", data))
 }
 
-/// What an image says is in it, and how long it boots: from the documents that its smoke test left.
+/// The contents and boot times of an image, from the documents that its smoke test stored.
 pub fn contents<C: Cloud>(cloud: &C, image: &Image) -> Result<Contents> {
     let document = |name: &str| {
         cloud.document(image, name)?.ok_or_else(|| {
-            let hint = format!("`cargo xtask ami smoke {}` asks the image itself", image.id);
-            Exit::Precondition.error(format_args!("what is in {} is not known here: no {name}", image.id), hint)
+            let hint = format!("run `cargo xtask ami smoke {}` to download it", image.id);
+            Exit::Precondition.error(format_args!("the contents of {} are unknown: no {name}", image.id), hint)
         })
     };
     let contents = Contents::read(image, &document(MANIFEST)?, &document(SBOM)?)?;
-    // A record that cannot be read is for `promote` to name; here it measured nothing.
+    // A record that cannot be read counts as no measurement here; `promote` reports it.
     let record = cloud.document(image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     Ok(match &record {
         Some(record) => contents.with_boots(record.boots()),

@@ -1,4 +1,4 @@
-//! Which engine builds: what was asked for, or what is there.
+//! Selects the engine of a build by `--engine` and by what is installed.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::event::{Event, Phase};
 use crate::state::Run;
 use crate::template;
 
-/// HashiCorp's public keys.
+/// URL of HashiCorp's public key.
 const KEY: &str = "https://www.hashicorp.com/.well-known/pgp-key.txt";
 
-/// The engine's name, without bringing anything.
+/// The name of the engine. Installs nothing.
 pub fn name<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<&'static str> {
     Ok(match args.engine {
         cli::Engine::Native => "native",
         cli::Engine::Packer => "packer",
-        // The local provider's layers are worth more than Packer; the same template means the same either way.
+        // Only the native engine has local layers and keeps the machine of a failed step. A template has the same effect with both engines.
         cli::Engine::Auto if provider.on() == cli::On::Local || args.keep_on_failure => "native",
         cli::Engine::Auto => match packer::find(&installer(context, config))? {
             Some(_) => "packer",
@@ -29,7 +29,7 @@ pub fn name<P: Provider>(context: &Context, provider: &P, config: &Config, args:
     })
 }
 
-/// The engine, Packer brought if it was asked for and is not there.
+/// The engine. Packer is downloaded if it is selected, not installed, and ami.toml allows it.
 pub fn provide<P: Provider>(
     context: &Context,
     provider: &P,
@@ -41,14 +41,14 @@ pub fn provide<P: Provider>(
     if name(context, provider, config, args)? == "native" {
         return Ok(Engine::Native);
     }
-    let told = |message: &str| {
+    let on_progress = |message: &str| {
         let message = message.to_owned();
         context.events.event(Event::Progress { phase: Phase::Build, message, fraction: None });
     };
     let installer = installer(context, config);
     Ok(Engine::Packer(Box::new(packer::Request {
-        packer: installer.provide(&told)?,
-        // As a person in the project's folder names it: `path.root` is made of it.
+        packer: installer.provide(&on_progress)?,
+        // Relative to the directory in which Packer is run, because the template's `path.root` is derived from it.
         template: request.path.strip_prefix(&context.root).unwrap_or(&request.path).to_owned(),
         settings: request.settings,
         vars: request.vars,

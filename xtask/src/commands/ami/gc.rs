@@ -1,10 +1,12 @@
-//! `ami gc`: the plan of what is retired and pruned, and with `--apply` carried out. Every decision has its reason.
+//! `ami gc`: plans which images, layers and orphaned resources to delete, and carries the plan out with `--apply`. Each decision has a
+//! reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::channel::mark::Promoted;
 use crate::channel::{claim, references};
 use crate::cli;
 use crate::cloud::{self, Cloud, DAMAGED, Image, ImageId, Kind, Orphan};
@@ -17,69 +19,66 @@ use crate::stage::delete;
 use crate::stage::gc::layers::size;
 use crate::stage::gc::{self as stage, Action, Decision, Facts, Policy};
 use crate::stage::promotion::QUARANTINED;
-use crate::state::{LEFTOVERS, State};
+use crate::state::{ORPHANS, State};
 
 mod layers;
 
 use layers::Layers;
 
-/// The mark that says since when an image has been deprecated.
+/// The mark with the time at which an image was deprecated.
 const DEPRECATED: &str = "deprecated";
-/// The mark that says since when an image has been disabled.
+/// The mark with the time at which an image was disabled.
 const DISABLED: &str = "disabled";
-/// How long something temporary of another machine's run is left alone when it does not say itself how long.
+/// Hours for which a temporary resource of a run of another machine is kept, if it has no expiry.
 const GRACE_HOURS: i64 = 24;
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
-    let looking = provider.open(context, &config, &state, None)?;
+    let reader = provider.open(context, &config, &state, None)?;
     let local = provider.on() == cli::On::Local;
     let runs = if args.mine { dead(&state)? } else { args.runs.clone() };
     if args.mine && runs.is_empty() {
-        return Ok(Finish::new("no run of this state folder has ended", serde_json::json!({ "decisions": [] })));
+        return Ok(Finish::new("no run of this state directory has ended", serde_json::json!({ "decisions": [] })));
     }
     let planned = |cloud: &P::Cloud| -> Result<Planned> {
         let facts = facts(context, cloud, &config, &state, &runs)?;
         let mut decisions = stage::plan(&facts, &policy(cloud, &config), Timestamp::now(), local);
         let summary = summary(&decisions);
-        // A layer is no run's: the next build starts from it, whoever made it.
+        // Layers belong to no run: the next build starts from them, whichever run made them.
         let all = local && runs.is_empty();
         let layers = if all { Layers::plan(context, cloud, &config, &state)? } else { Layers::default() };
         decisions.extend(layers.decisions());
         Ok(Planned { facts, summary: format!("{summary}{}", layers.summary()), decisions, layers })
     };
     if !args.apply || context.common.dry_run {
-        let plan = planned(&looking)?;
+        let plan = planned(&reader)?;
         context.document("gc", plan.data(), render(&plan.decisions, args.all));
-        caveats(context, &looking);
-        let hint = if plan.changes_nothing() { "" } else { "; --apply does it" };
+        caveats(context, &reader);
+        let hint = if plan.changes_nothing() { "" } else { "; pass --apply to carry it out" };
         return Ok(Finish::new(format!("{}{hint}", plan.summary), plan.data()));
     }
-    // Nothing is promoted, no copy of a dead run is taken over, and no run is taken up again while it is decided what goes.
+    // While these locks are held, no channel is changed, no copy of a dead run is adopted, and no run is resumed.
     let channels = config.channels.keys().map(|name| format!("channel-{name}"));
-    let locks: Result<Vec<_>> = channels
-        .chain(["copy".to_owned(), LEFTOVERS.to_owned()])
-        .map(|name| state.lock(&name, &context.line))
-        .collect();
+    let locks: Result<Vec<_>> =
+        channels.chain(["copy".to_owned(), ORPHANS.to_owned()]).map(|name| state.lock(&name, &context.line)).collect();
     let _locks = locks?;
-    let plan = planned(&looking)?;
+    let plan = planned(&reader)?;
     context.document("gc", plan.data(), render(&plan.decisions, args.all));
     if plan.changes_nothing() {
         return Ok(Finish::new(plan.summary.clone(), plan.data()));
     }
-    context.confirm(&format!("{}. Do it?", plan.summary))?;
+    context.confirm(&format!("{}. Carry out the plan?", plan.summary))?;
     let run = context.begin_run(&state)?;
     let cloud = provider.open(context, &config, &state, Some(Arc::clone(&run)))?;
     apply(context, &cloud, &config, &plan)?;
-    // What is cleaned up after need not be resumed any more.
+    // Interrupted runs whose resources were deleted are marked as cleaned up, so that they are not resumed.
     let mut cleaned = Vec::new();
     for record in
-        super::resume::cut_off(&state)?.into_iter().filter(|r| r.on == provider.on().name() && r.id != run.id())
+        super::resume::interrupted(&state)?.into_iter().filter(|r| r.on == provider.on().name() && r.id != run.id())
     {
         if runs.is_empty() || runs.contains(&record.id) {
-            half_moved(context, &state, &cloud, &record.id)?;
+            warn_half_promoted(context, &state, &cloud, &record.id)?;
             state.ledger().end_run(&record.id, RunOutcome::Cleaned, &format!("cleaned up by {}", run.id()))?;
             cleaned.push(record.id);
         }
@@ -89,11 +88,11 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) -> Resu
     Ok(Finish::new(plan.summary, data))
 }
 
-/// What is known, and what is to be done.
+/// The plan, and the facts that it was made from.
 struct Planned {
     facts: Facts,
     layers: Layers,
-    /// About images and leftovers, then about layers.
+    /// First those about images and orphaned resources, then those about layers.
     decisions: Vec<Decision>,
     summary: String,
 }
@@ -108,21 +107,21 @@ impl Planned {
     }
 }
 
-/// Tells of channels that a run was moving when it was cut off: nobody will finish that any more.
-fn half_moved<C: Cloud>(context: &Context, state: &State, cloud: &C, run: &str) -> Result<()> {
+/// Warns about channels that an interrupted run was changing, because a run that is cleaned up cannot finish that any more.
+fn warn_half_promoted<C: Cloud>(context: &Context, state: &State, cloud: &C, run: &str) -> Result<()> {
     let all = state.ledger().promotions(cloud.name())?;
     for promotion in all.iter().filter(|p| p.run == run && p.is_half_done()) {
         let (channel, image) = (&promotion.channel, &promotion.image);
-        let message = format!("{channel} may point at {image} in some regions and at what it had in others");
+        let message = format!("{channel} may point at {image} in some regions and at the previous image in others");
         let hint = format!(
-            "`cargo xtask ami promote {image} --channel {channel}`, or `ami rollback --channel {channel} --to VERSION`"
+            "run `cargo xtask ami promote {image} --channel {channel}` or `cargo xtask ami rollback --channel {channel} --to VERSION`"
         );
         context.events.event(Event::Warning { message, hint });
     }
     Ok(())
 }
 
-/// The runs of this state folder that no process works on any more.
+/// The runs of this state directory whose process has ended.
 fn dead(state: &State) -> Result<Vec<String>> {
     let mut dead = Vec::new();
     for run in state.ledger().runs()? {
@@ -166,9 +165,8 @@ fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State,
     facts.images = cloud::all_images(cloud)?.0;
     facts.users = by_id(references(cloud, &targets, &BTreeSet::new())?);
     for promotion in state.ledger().promotions(cloud.name())? {
-        if let Ok(at) = promotion.at.parse() {
-            facts.promoted.entry(promotion.image).or_default().push((pointer(&promotion.of, &promotion.channel), at));
-        }
+        let channel = pointer(&promotion.of, &promotion.channel);
+        facts.promoted.entry(promotion.image).or_default().push((channel, promotion.at));
     }
     for image in facts.images.clone() {
         for (key, value) in cloud.marks(&image)? {
@@ -178,27 +176,27 @@ fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State,
                 facts.deprecated.extend(value.parse().ok().map(|at| (image.id.to_string(), at)));
             } else if key == DISABLED {
                 facts.disabled.extend(value.parse().ok().map(|at| (image.id.to_string(), at)));
-            } else if let (Some(channel), Some(at)) = (key.strip_prefix("promoted:"), value.split(' ').next()) {
+            } else if let (Some(channel), Ok(mark)) = (key.strip_prefix("promoted:"), value.parse::<Promoted>()) {
                 let moves = facts.promoted.entry(image.name.clone()).or_default();
-                moves.extend(at.parse().ok().map(|at: Timestamp| (pointer(&image.image, channel), at)));
+                moves.push((pointer(&image.image, channel), mark.at));
             }
         }
     }
-    // Who uses an image is asked only about those that would go: each answer is a call or two.
+    // Users are looked up only for the images that would be changed, because each lookup takes one or two calls.
     let first = stage::plan(&facts, &policy(cloud, config), Timestamp::now(), false);
-    let doubtful: BTreeSet<&str> =
+    let changed: BTreeSet<&str> =
         first.iter().filter(|d| d.what == "image" && d.action != Action::Keep).map(|d| d.of.as_str()).collect();
-    let doubtful: Vec<&Image> = facts.images.iter().filter(|i| doubtful.contains(i.name.as_str())).collect();
-    let regions: BTreeSet<&str> = doubtful.iter().map(|i| i.region.as_str()).collect();
+    let changed: Vec<&Image> = facts.images.iter().filter(|i| changed.contains(i.name.as_str())).collect();
+    let regions: BTreeSet<&str> = changed.iter().map(|i| i.region.as_str()).collect();
     let mut users = by_id(references(cloud, &targets, &regions)?);
-    for image in doubtful {
+    for image in changed {
         users.entry(image.id.to_string()).or_default().extend(cloud.users(image)?);
     }
     facts.users = users;
     Ok(facts)
 }
 
-/// A channel's pointer to one of an image: only what it points at next replaces what it points at now.
+/// The key of a channel's pointer for one image of ami.toml. An image counts as replaced when the same pointer moves to another one.
 fn pointer(of: &str, channel: &str) -> String {
     format!("{of}/{channel}")
 }
@@ -207,7 +205,7 @@ fn by_id(references: BTreeMap<ImageId, Vec<String>>) -> BTreeMap<String, Vec<Str
     references.into_iter().map(|(id, users)| (id.0, users)).collect()
 }
 
-/// Does what was decided. One failure stops nothing; all are told.
+/// Carries out the decisions. A failure is a warning and does not stop the others; the first one is returned at the end.
 fn apply<C: Cloud>(context: &Context, cloud: &C, config: &Config, plan: &Planned) -> Result<()> {
     let events = context.events.as_ref();
     let mut first: Option<Error> = None;
@@ -224,7 +222,7 @@ fn apply<C: Cloud>(context: &Context, cloud: &C, config: &Config, plan: &Planned
         match done {
             Err(error) if error.exit() == Exit::Interrupted => return Err(error),
             Err(error) => {
-                let message = format!("{} {} stays: {error}", decision.what, decision.id);
+                let message = format!("{} {} was not changed: {error}", decision.what, decision.id);
                 events.event(Event::Warning { message, hint: "run `cargo xtask ami gc` again".to_owned() });
                 first = first.or(Some(error));
             }
@@ -235,7 +233,7 @@ fn apply<C: Cloud>(context: &Context, cloud: &C, config: &Config, plan: &Planned
     first.map_or(Ok(()), Err)
 }
 
-/// Says what could not be looked at, and what EC2 keeps.
+/// Reports what could not be listed, and what EC2 retains.
 fn caveats<C: Cloud>(context: &Context, cloud: &C) {
     for message in cloud.caveats() {
         context.events.event(Event::Note { message });
@@ -259,21 +257,22 @@ fn carry_out<C: Cloud>(
             Kind::Claim => claim::give_up(cloud, orphan)?,
             _ => cloud.take_away(orphan)?,
         }
-        return Ok("took away");
+        return Ok("deleted");
     }
     let Some(image) = facts.images.iter().find(|i| i.id.0 == decision.id) else {
-        return Err(Exit::Failed.error(format_args!("{} is gone", decision.id), "nothing is left to do"));
+        let message = format!("{} does not exist any more", decision.id);
+        return Err(Exit::Failed.error(message, "nothing remains to be done"));
     };
     if decision.action == Action::Deprecate {
         cloud.deprecate(image)?;
         cloud.mark(image, DEPRECATED, &Timestamp::now().to_string())?;
         return Ok("deprecated");
     }
-    // Once more: an instance may have been started since, or another machine promoted it.
+    // Checked again, because an instance may have been launched or another machine may have promoted the image since.
     let targets = context.targets(config).all();
     let users = delete::users(cloud, &targets, image)?;
     if !users.is_empty() {
-        return Err(Exit::Precondition.error(format_args!("{} points at it now", users.join(", ")), "it stays"));
+        return Err(Exit::Precondition.error(format_args!("now in use by {}", users.join(", ")), "the image is kept"));
     }
     if decision.action == Action::Disable {
         cloud.disable(image)?;
@@ -287,13 +286,13 @@ fn carry_out<C: Cloud>(
 fn summary(plan: &[Decision]) -> String {
     let count = |action| plan.iter().filter(|d| d.action == action).count();
     let saved: f64 = plan.iter().filter(|d| d.action == Action::Remove).filter_map(|d| d.monthly).sum();
-    let money = if saved > 0.0 { format!(", at most ${saved:.2} a month less") } else { String::new() };
+    let money = if saved > 0.0 { format!(", saves at most ${saved:.2} a month") } else { String::new() };
     let (remove, deprecate, keep) = (count(Action::Remove), count(Action::Deprecate), count(Action::Keep));
     let disable = match count(Action::Disable) {
         0 => String::new(),
         some => format!("{some} to disable, "),
     };
-    format!("{remove} to remove, {disable}{deprecate} to deprecate, {keep} stay{money}")
+    format!("{remove} to remove, {disable}{deprecate} to deprecate, {keep} to keep{money}")
 }
 
 fn render(plan: &[Decision], all: bool) -> String {

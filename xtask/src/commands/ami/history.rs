@@ -1,11 +1,10 @@
-//! `ami history`: where a channel has pointed: who, what, when, why.
+//! `ami history`: lists the promotions and rollbacks of a channel, with time, image, user, run and reason.
 
 use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::Result;
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::History) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::History) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let (of, _) = config.image(args.of.as_deref())?;
@@ -14,7 +13,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::History) ->
     all.retain(|p| p.moves(&args.channel, of));
     let mut text = String::new();
     for p in &all {
-        let at = p.at.split('.').next().unwrap_or_default();
+        let at = p.at.strftime("%FT%T");
         let interrupted = match &p.superseded {
             Some(by) => format!("  (interrupted, superseded by {by})"),
             None if p.ended.is_none() => "  (interrupted)".to_owned(),
@@ -30,6 +29,6 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::History) ->
     }
     let data = serde_json::json!({ "channel": args.channel, "image": of, "history": all, "now": now });
     context.document("history", data.clone(), text);
-    let summary = if all.is_empty() { "nothing was promoted to it from this state folder" } else { "" };
+    let summary = if all.is_empty() { "no promotion is recorded in this state directory" } else { "" };
     Ok(Finish::new(summary, data))
 }

@@ -1,12 +1,11 @@
-//! `ami list`.
+//! `ami list`: lists the images of all regions, and warns about damaged ones.
 
 use crate::cloud;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::Result;
 use crate::event::Event;
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let (images, bad) = cloud::all_images(&provider.open(context, &config, &state, None)?)?;
@@ -25,6 +24,6 @@ pub fn run<P: Provider>(context: &Context, provider: &P) -> Result<Finish> {
     }
     let data = serde_json::json!({ "images": images, "damaged": bad.len() });
     context.document("images", data.clone(), text);
-    let summary = if images.is_empty() { "no images yet: `cargo xtask ami build` makes one" } else { "" };
+    let summary = if images.is_empty() { "no images; `cargo xtask ami build` builds one" } else { "" };
     Ok(Finish::new(summary, data))
 }

@@ -1,4 +1,4 @@
-//! `ami plan`: what a build would do and why.
+//! `ami plan`: prints what a build would do and why.
 
 use crate::cli;
 use crate::cloud::{Cloud, Listed};
@@ -11,7 +11,7 @@ use crate::state::Run;
 use crate::template;
 use crate::validate::inputs;
 
-/// The template of an image for one of its sources, with the variables that ami.toml sets.
+/// The request to evaluate an image's template for one of its sources, with the variables that ami.toml sets.
 pub fn request(context: &Context, name: &str, image: &ImageConfig, source: String) -> template::Request {
     template::Request {
         path: context.root.join(&image.template),
@@ -25,7 +25,7 @@ pub fn request(context: &Context, name: &str, image: &ImageConfig, source: Strin
     }
 }
 
-/// Evaluates the template of an image for the provider's source. The request says what it was made from.
+/// Evaluates the template of an image for the provider's source. Also returns the request that was evaluated.
 pub fn recipe<P: Provider>(
     context: &Context,
     provider: &P,
@@ -53,8 +53,8 @@ pub fn recipe<P: Provider>(
     Ok((recipe, request))
 }
 
-/// The template variables an image sets in `ami.toml`. Its name is part of what the build makes, so that two images built in one minute do
-/// not have one name.
+/// The template variables that `ami.toml` sets for an image. They include its name, which becomes part of the AMI's name, so that images
+/// that are built in the same minute have different names.
 pub fn settings(name: &str, image: &ImageConfig) -> Vec<template::Setting> {
     let setting = |name: &str, value: &str, origin: &str, optional| template::Setting {
         name: name.to_owned(),
@@ -70,7 +70,7 @@ pub fn settings(name: &str, image: &ImageConfig) -> Vec<template::Setting> {
     settings
 }
 
-/// Plans a build of `name` from what `cloud` has.
+/// Plans a build of `name` with the base, images and layers of `cloud`.
 pub fn make<C: Cloud>(
     cloud: &C,
     name: &str,
@@ -86,7 +86,7 @@ pub fn make<C: Cloud>(
         .filter_map(|listed| if let Listed::Image(image) = listed { Some(*image) } else { None })
         .collect();
     images.sort_by(|a, b| a.created.cmp(&b.created));
-    // Packer knows no layers.
+    // Packer does not use layers.
     let (layers, earlier) =
         if engine == "native" { (cloud.layers()?, cloud.earlier_layers()?) } else { (Vec::new(), Vec::new()) };
     let facts = Facts {
@@ -102,8 +102,7 @@ pub fn make<C: Cloud>(
     Ok(plan::build(name, &image.version, recipe, &facts))
 }
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Plan) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Plan) -> Result<Finish> {
     let config = context.config_for(&args.build)?;
     if args.all {
         return all(context, provider, &config, &args.build);
@@ -111,7 +110,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Plan) -> Re
     one(context, provider, &config, &args.build)
 }
 
-/// Shows the plan of one image, and which settings won.
+/// Prints the plan of one image, and all settings with their origins.
 pub fn one<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<Finish> {
     let (name, image) = config.image(args.image.as_deref())?;
     let (recipe, _) = recipe(context, provider, config, name, None, args)?;
@@ -131,7 +130,7 @@ pub fn one<P: Provider>(context: &Context, provider: &P, config: &Config, args: 
     Ok(Finish::new("", data))
 }
 
-/// A line an image, and for a workflow's matrix what it needs to know of each.
+/// Prints one line for each image, and sets the step output `images` for the matrix of a workflow.
 fn all<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<Finish> {
     let state = context.state(config)?;
     let cloud = provider.open(context, config, &state, None)?;
@@ -163,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_that_are_built_in_one_minute_have_names_of_their_own() {
+    fn images_built_in_the_same_minute_have_different_names() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let config = Config::load(&root, &Default::default(), &Default::default()).unwrap();
         let image = &config.images["locus-agent"];

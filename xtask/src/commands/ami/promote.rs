@@ -1,10 +1,11 @@
-//! `ami promote`: gate, diff, ask, write, read back.
+//! `ami promote`: points a channel at an image. Checks the requirements, prints the changes, asks for confirmation, writes and reads back.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::smoke::{chosen, spec_path};
+use crate::channel::mark::{Promoted, promoted};
 use crate::channel::{points_at, targets};
 use crate::cli;
 use crate::cloud::{self, Cloud, DAMAGED, Image, ImageId};
@@ -15,12 +16,12 @@ use crate::event::{Phase, phase};
 use crate::ledger::PromotionKind;
 use crate::recipe::Digest;
 use crate::stage::promote::{self as stage, Before, SmokeResult, Standing};
-use crate::stage::promotion::{Move, QUARANTINED, Transaction, promoted};
+use crate::stage::promotion::{Move, QUARANTINED, Transaction};
 use crate::stage::rollback::{Stands, channel_stands};
 use crate::stage::smoke::{self, DOCUMENT, PARTIAL, Record};
 use crate::state::{Run, State};
 
-/// Points the channel of `args` at `image` and its copies. `asked` is true when a person has agreed already.
+/// Points the channel of `args` at `image` and its copies. `asked` is true if no confirmation is required.
 pub fn promote<P: Provider>(
     session: Session<'_, P>,
     image: &Image,
@@ -59,7 +60,7 @@ pub fn promote<P: Provider>(
     })
 }
 
-/// The transaction that moves a channel in this command's name.
+/// The transaction that points a channel at other images, recorded under `run`.
 pub fn transaction<'a, C: Cloud>(
     context: &'a Context,
     cloud: &'a C,
@@ -71,7 +72,7 @@ pub fn transaction<'a, C: Cloud>(
     Transaction { cloud, state, run, events, who, dry_run, confirm }
 }
 
-/// What ami.toml requires of an image before it comes into this channel, and how it stands.
+/// The channel in which ami.toml requires an image to have been first, for how long, and since when it has been there.
 fn before<C: Cloud>(
     context: &Context,
     cloud: &C,
@@ -88,10 +89,10 @@ fn before<C: Cloud>(
     let there = points_at(cloud, &context.targets(config).one(&home.image, &configured.after)?)?;
     let exactly = images.iter().all(|i| there.get(&i.region) == Some(&i.id));
     let since = if exactly {
-        // Without a mark nobody knows since when: the time begins now.
-        let mark = cloud.marks(home)?.remove(&promoted(&configured.after)).unwrap_or_default();
-        let at = mark.split(' ').next().and_then(|at| at.parse().ok());
-        Some(at.unwrap_or_else(Timestamp::now))
+        // Without a mark it is unknown since when, so the soak time starts now.
+        let mark = cloud.marks(home)?.remove(&promoted(&configured.after));
+        let mark = mark.and_then(|mark| mark.parse::<Promoted>().ok());
+        Some(mark.map_or_else(Timestamp::now, |mark| mark.at))
     } else {
         None
     };
@@ -117,31 +118,30 @@ fn smoke_result<C: Cloud>(context: &Context, cloud: &C, config: &Config, image: 
     })
 }
 
-/// The image among `all` that a channel points at in the first region where it points at one.
+/// The first image of `all` that a channel points at in the image's region.
 fn pointed_at<'a>(all: &'a [Image], now: &BTreeMap<String, ImageId>) -> Option<&'a Image> {
     all.iter().find(|image| now.get(&image.region) == Some(&image.id))
 }
 
-/// What a channel points at.
+/// The image of `--from CHANNEL`.
 fn from<C: Cloud>(context: &Context, cloud: &C, config: &Config, from: &str, of: Option<&str>) -> Result<Image> {
     let (of, _) = config.image(of)?;
     let target = context.targets(config).one(of, from)?;
     let all = cloud::all_images(cloud)?.0;
     let now = points_at(cloud, &target)?;
-    // Half of the regions may be another image's: which of them was meant is not ours to say.
+    // After an interrupted promotion, regions may point at different images, and it is ambiguous which one is meant.
     if let Stands::Split(names) = channel_stands(cloud, &all, &now) {
         let names = names.into_keys().collect::<Vec<_>>().join(", ");
-        let hint = "name the image instead of --from, or finish what was interrupted: `cargo xtask ami resume`";
+        let hint = "name the image instead of --from, or resume the interrupted run with `cargo xtask ami resume`";
         return Err(Exit::Precondition.error(format_args!("{from} points at different images: {names}"), hint));
     }
     pointed_at(&all, &now).cloned().ok_or_else(|| {
-        let hint = format!("`cargo xtask ami promote IMAGE --channel {from}` points it at one");
-        Exit::ImageFailed.error(format_args!("{from} points at no image that is there"), hint)
+        let hint = format!("run `cargo xtask ami promote IMAGE --channel {from}`");
+        Exit::ImageFailed.error(format_args!("{from} points at no image that exists"), hint)
     })
 }
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Promote) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Promote) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;
@@ -149,11 +149,11 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Promote) ->
         Some(channel) => from(context, &cloud, &config, channel, args.of.as_deref())?,
         None => chosen(&cloud, args.image.as_deref())?,
     };
-    // A workflow's input that nobody filled in is an empty text.
+    // An input of a GitHub workflow that was not set is an empty string.
     let overridden = args.overridden.clone().filter(|why| !why.trim().is_empty());
     let args = &cli::Promote { overridden, ..args.clone() };
     let run = context.begin_run(&state)?;
-    // For the report. Where it is not known what was in the last release, there is nothing to tell.
+    // For the report, which omits the comparison if the contents of the last release are unknown.
     let since = super::bump::since(&cloud, &state, &image).ok().flatten();
     context.about(|about| about.since = since);
     let session = Session { context, provider, config: &config, state: &state, run: &run };

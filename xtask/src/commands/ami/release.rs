@@ -1,4 +1,4 @@
-//! `ami release`: doctor, validate, build, smoke, copy, promote to staging.
+//! `ami release`: checks the host tools, validates, builds, smoke-tests and copies an image, and promotes it to staging.
 
 use super::{build, promote, smoke};
 use crate::channel::claim;
@@ -7,11 +7,10 @@ use crate::cloud::Cloud as _;
 use crate::commands::{Context, Finish, Provider, Session, doctor, smoke_binary, validate};
 use crate::error::Result;
 
-/// The channel a release ends in.
+/// The channel that a release promotes to.
 const CHANNEL: &str = "staging";
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) -> Result<Finish> {
     if context.common.dry_run {
         return super::plan::one(context, provider, &context.config_for(&args.build)?, &args.build);
     }
@@ -20,7 +19,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
     let config = context.config_for(&args.build)?;
     let state = context.state(&config)?;
     if let Some(record) = super::resume::offered(context, &state, provider.on(), args)? {
-        let (again, inner) = super::resume::taken_up(context, provider, &config, &state, &record)?;
+        let (again, inner) = super::resume::prepare(context, provider, &config, &state, &record)?;
         return crate::commands::run(again, &inner, provider);
     }
     let run = context.begin_run(&state)?;
@@ -28,7 +27,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
     let (name, _) = config.image(args.build.image.as_deref())?;
     let staging = context.targets(&config).one(name, CHANNEL)?;
     claim::ready(&session.cloud()?, &staging)?;
-    // The build waits for the network most of the time.
+    // Compiled during the build, which waits for the network most of the time.
     let compiling = smoke_binary::begin(context, &state);
     let (image, up_to_date) = build::build(session, &args.build)?;
     smoke_binary::wait(compiling.as_ref())?;
@@ -56,7 +55,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Release) ->
         crate::stage::copy::run(&cloud, &image, cloud.regions(), &best_effort, context.events.as_ref())?
     };
     context.about(|about| about.images.clone_from(&images));
-    // Asking for a release is asking for staging.
+    // The command itself implies the promotion to staging, so it is not confirmed again.
     let staging = cli::Promote {
         image: None,
         channel: CHANNEL.to_owned(),

@@ -1,8 +1,9 @@
-//! `ami rollback`: a channel goes back to the image before, in all regions at once; the bad one is never promoted again.
+//! `ami rollback`: points a channel back at an earlier image in all regions, and quarantines the bad one, which cannot be promoted again.
 
 use std::sync::Arc;
 
 use super::promote::transaction;
+use crate::channel::mark::{Promoted, promoted};
 use crate::channel::{Target, points_at};
 use crate::cli;
 use crate::cloud::{self, Cloud, DAMAGED, Image};
@@ -10,12 +11,11 @@ use crate::commands::{Context, Finish, Provider};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Phase, phase};
 use crate::ledger::PromotionKind;
-use crate::stage::promotion::{Move, QUARANTINED, half_done, promoted};
+use crate::stage::promotion::{Move, QUARANTINED, half_done};
 use crate::stage::rollback::{self as stage, Back, Candidate, HalfDone, Known, Wanted};
 use crate::state::{Run, State};
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let name = args.channel.as_str();
@@ -30,14 +30,15 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -
         all.retain(|image| image.image == of);
         let back = back(&cloud, &state, &run, &target, &all, args)?;
         let Some(home) = all.iter().find(|i| i.name == back.to) else {
-            return Err(Exit::Failed.error(format_args!("{} is gone", back.to), "run the same command again"));
+            let message = format!("{} does not exist any more", back.to);
+            return Err(Exit::Failed.error(message, "run the same command again"));
         };
         let images = cloud::everywhere(&cloud, &all, home);
         if !back.bad.is_empty() {
-            let message = format!("to be put under quarantine: {}", back.bad.join(", "));
+            let message = format!("to be quarantined: {}", back.bad.join(", "));
             events.event(Event::Note { message });
         }
-        // The channel first: that is what hurts.
+        // The channel is changed before the image is quarantined, so that no more instances are launched from the bad image.
         let (instead_of, kind) = (back.bad.first().map(String::as_str), PromotionKind::Rollback);
         let step = Move { target: &target, images: &images, instead_of, kind, why: &args.reason, asked: false };
         let (outcome, summary) =
@@ -52,18 +53,18 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -
             quarantined.push(image.id.clone());
         }
         for name in &bad {
-            let message = format!("{name} is under quarantine: it cannot be promoted, and `ami gc` keeps it");
+            let message = format!("{name} is quarantined: it cannot be promoted, and `ami gc` keeps it");
             context.events.event(Event::Note { message });
         }
     }
     let back = images.first().map(|i| i.name.clone()).unwrap_or_default();
     Ok(Finish::new(
-        format!("{name} is back at {back}"),
+        format!("{name} points at {back} again"),
         serde_json::json!({ "channel": name, "image": of, "images": images, "quarantined": quarantined }),
     ))
 }
 
-/// Where the channel goes back to and what is bad: decided now, or by the run that is resumed.
+/// The image to return to and the bad images. A resumed run keeps its decision.
 fn back<C: Cloud>(
     cloud: &C,
     state: &State,
@@ -76,8 +77,8 @@ fn back<C: Cloud>(
     let begun = state.ledger().promotions(cloud.name())?;
     let begun = begun.into_iter().find(|p| p.run == run.id() && p.moves(&target.name, &target.image));
     if let Some(begun) = begun {
-        // The channel may point back already, so it does not say any more what was bad.
-        let mut bad: Vec<String> = Some(begun.instead_of).filter(|bad| !bad.is_empty()).into_iter().collect();
+        // The channel may point back already, so the bad image is read from the ledger and not from the channel.
+        let mut bad: Vec<String> = begun.instead_of.into_iter().collect();
         if !args.bad.is_empty() {
             bad = stage::named(&candidates, &args.bad)?;
         }
@@ -89,19 +90,20 @@ fn back<C: Cloud>(
     let half_done = half_done.map(|p| HalfDone { run: p.run, image: p.image });
     let known =
         Known { candidates: &candidates, regions: cloud.regions(), stands: &stands, half_done: half_done.as_ref() };
-    let wanted = Wanted { to: args.to.as_deref(), bad: &args.bad, keep: args.keep };
-    stage::decide(&target.name, known, wanted)
+    let request = Wanted { to: args.to.as_deref(), bad: &args.bad, keep: args.keep };
+    stage::decide(&target.name, known, request)
 }
 
-/// The images that can be gone back to, as far as they are known: from the ledger, and from the marks that every machine sees.
+/// The images that the channel may return to, with their last promotions by the ledger and by their marks, which every machine sees.
 fn candidates<C: Cloud>(cloud: &C, state: &State, target: &Target, all: &[Image]) -> Result<Vec<Candidate>> {
     let history = state.ledger().promotions(cloud.name())?;
     let mut candidates = Vec::new();
     for image in all.iter().filter(|i| i.copied_from.is_none()) {
         let marks = cloud.marks(image)?;
-        let mark = marks.get(&promoted(&target.name)).and_then(|m| m.split(' ').next().map(str::to_owned));
+        let mark =
+            marks.get(&promoted(&target.name)).and_then(|mark| mark.parse::<Promoted>().ok().map(|mark| mark.at));
         let written = history.iter().filter(|p| p.channel == target.name && p.image == image.name && p.ended.is_some());
-        let last = written.map(|p| p.at.clone()).chain(mark).max();
+        let last = written.map(|p| p.at).chain(mark).max();
         candidates.push(Candidate {
             name: image.name.clone(),
             version: image.version.clone(),

@@ -1,11 +1,10 @@
-//! `ami runs`: what was asked of this state folder, and how it ended.
+//! `ami runs`: lists the runs of this state directory with their commands and outcomes.
 
 use crate::cli;
 use crate::commands::{Context, Finish};
 use crate::error::Result;
 
-/// Runs the command.
-pub fn run(context: &Context, args: &cli::Runs) -> Result<Finish> {
+pub(crate) fn run(context: &Context, args: &cli::Runs) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let mut rows = Vec::new();
@@ -26,6 +25,6 @@ pub fn run(context: &Context, args: &cli::Runs) -> Result<Finish> {
     let data = serde_json::json!({ "runs": data });
     context.document("runs", data.clone(), text);
     let unfinished = rows.iter().any(|(run, alive)| run.ended.is_none() && !alive);
-    let summary = if unfinished { "`cargo xtask ami resume RUN` finishes one that was cut off" } else { "" };
+    let summary = if unfinished { "`cargo xtask ami resume RUN` resumes an interrupted run" } else { "" };
     Ok(Finish::new(summary, data))
 }

@@ -1,4 +1,4 @@
-//! `ami show`: an image, or a run with every call that it made.
+//! `ami show`: prints the details of an image, or a run with the calls that it made.
 
 use crate::cli;
 use crate::cloud::{Cloud as _, find};
@@ -7,8 +7,7 @@ use crate::error::{Exit, Result};
 use crate::stage::smoke::{DOCUMENT, Record};
 use crate::state::State;
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     if args.what.starts_with("run-") {
@@ -18,7 +17,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show) -> Re
     let image = find(&cloud, &args.what)?;
     let record = cloud.document(&image, DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     let smoke = match &record {
-        None => "not judged yet".to_owned(),
+        None => "not tested yet".to_owned(),
         Some(record) => {
             let outcome = if record.passed { "passed" } else { "failed" };
             let checks: usize = record.reports.iter().map(|r| r.checks.len()).sum();
@@ -33,7 +32,7 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show) -> Re
         ("base", format!("{} ({})", image.base.name, image.base.digest)),
         ("recipe hash", image.recipe_hash.to_string()),
         ("disk", format!("{} bytes, content {}", image.disk_bytes, image.content)),
-        ("copied from", image.copied_from.as_ref().map_or("built here".to_owned(), ToString::to_string)),
+        ("copied from", image.copied_from.as_ref().map_or("not a copy".to_owned(), ToString::to_string)),
         ("run", image.run.clone()),
         ("engine", image.engine.clone()),
         ("smoke", smoke),
@@ -46,7 +45,8 @@ pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show) -> Re
 
 fn show_run(context: &Context, state: &State, id: &str) -> Result<Finish> {
     let run = state.ledger().run(id)?.ok_or_else(|| {
-        Exit::Usage.error(format_args!("no run `{id}` in this state folder"), "`cargo xtask ami runs` lists them")
+        Exit::Usage
+            .error(format_args!("no run `{id}` in this state directory"), "list the runs with `cargo xtask ami runs`")
     })?;
     let calls = state.ledger().calls(id)?;
     let standing = run.standing(state.is_alive(id)?);
@@ -56,15 +56,15 @@ fn show_run(context: &Context, state: &State, id: &str) -> Result<Finish> {
         ("on", run.on.clone()),
         ("began", run.began.clone()),
         ("ended", run.ended.clone().unwrap_or_default()),
-        ("standing", format!("{standing}, taken up again {} times", run.resumed)),
-        ("said", run.summary.clone()),
+        ("outcome", format!("{standing}, resumed {} times", run.resumed)),
+        ("summary", run.summary.clone()),
     ];
     let mut text: String = rows.iter().map(|(name, value)| format!("{name:12} {value}\n")).collect();
     for call in &calls {
         let what = match (&call.error, &call.settled) {
-            (Some(error), _) => format!("refused: {error}"),
+            (Some(error), _) => format!("failed: {error}"),
             (None, Some(_)) => call.ids.join(" "),
-            (None, None) => "no answer was written down".to_owned(),
+            (None, None) => "no response recorded".to_owned(),
         };
         let at = call.at.split('.').next().unwrap_or_default();
         let region = if call.region.is_empty() { "-" } else { &call.region };

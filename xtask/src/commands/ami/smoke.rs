@@ -1,4 +1,4 @@
-//! `ami smoke`: boot a fresh instance and judge it.
+//! `ami smoke`: runs the smoke test on a new instance of an image.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::recipe::Digest;
 use crate::stage::smoke::{self as stage, Kit, Options, Record};
 use crate::state::State;
 
-/// Judges an image and keeps the record beside it. The record tells the verdict.
+/// Runs the smoke test of an image and stores the record with the image. A failed test is not an error: see [`Record::passed`].
 pub fn test<P: Provider>(session: Session<'_, P>, image: &Image, args: &cli::Smoke) -> Result<Record> {
     let Session { context, config, state, run, .. } = session;
     let cloud = session.cloud()?;
@@ -24,7 +24,7 @@ pub fn test<P: Provider>(session: Session<'_, P>, image: &Image, args: &cli::Smo
     let options = Options { reboot: !args.no_reboot, keep_on_failure: args.keep_on_failure };
     let keep = || run.keep();
     let record = stage::run(&cloud, image, &kit, options, context.events.as_ref(), &keep)?;
-    // A run with another spec is a look, not a verdict on the image.
+    // The result of another spec is not stored, because promotion requires the image's own spec.
     if args.spec.is_none() {
         let text = serde_json::to_vec_pretty(&record).unwrap_or_default();
         let name = if options.reboot { stage::DOCUMENT } else { stage::PARTIAL };
@@ -35,7 +35,7 @@ pub fn test<P: Provider>(session: Session<'_, P>, image: &Image, args: &cli::Smo
     Ok(record)
 }
 
-/// The verdict that is known already, if it is a good one by the very spec of today and over all boots.
+/// The stored record of the image, if it passed the current spec in all required passes.
 pub fn passed_before<C: Cloud>(
     context: &Context,
     cloud: &C,
@@ -46,9 +46,9 @@ pub fn passed_before<C: Cloud>(
     let known = cloud.document(image, stage::DOCUMENT)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     let spec = Digest::of(&fs::read(spec_path(context, config, image)?)?);
     let passes = stage::passes(&cloud.instance_types(), !no_reboot);
-    // What is in it was brought home with the verdict; without it, it can neither be compared nor attested.
-    let papers = cloud.document(image, MANIFEST)?.is_some() && cloud.document(image, SBOM)?.is_some();
-    let known = known.filter(|record| papers && record.covers(image, spec, &passes));
+    // The smoke test also downloads the manifest and the SBOM. Without them the image can be neither compared nor attested.
+    let has_documents = cloud.document(image, MANIFEST)?.is_some() && cloud.document(image, SBOM)?.is_some();
+    let known = known.filter(|record| has_documents && record.covers(image, spec, &passes));
     if let Some(record) = &known {
         let summary = format!("{} passed at {}", image.id, record.at);
         context.events.event(Event::PhaseFinished {
@@ -62,7 +62,7 @@ pub fn passed_before<C: Cloud>(
     Ok(known)
 }
 
-/// What an instance of the image is judged with: the binary, made if need be, and the spec.
+/// The input of the smoke test: the smoke binary, compiled if necessary, the spec and the CA certificates of the build.
 pub fn kit<C: Cloud>(
     context: &Context,
     cloud: &C,
@@ -78,32 +78,33 @@ pub fn kit<C: Cloud>(
     Ok(Kit { binary: smoke_binary::provide(context, state)?, spec, build_ca: cloud.build_certificates()? })
 }
 
-/// Where the spec of an image stands.
+/// The path of an image's smoke spec.
 pub fn spec_path(context: &Context, config: &Config, image: &Image) -> Result<PathBuf> {
     let (_, image) = config.image(Some(&image.image))?;
     Ok(context.root.join(&image.smoke))
 }
 
-/// An error if the verdict is bad.
+/// Fails if the smoke test failed.
 pub fn require_passed(image: &Image, record: &Record) -> Result<()> {
     if record.passed {
         return Ok(());
     }
     let failed: Vec<&str> = record.reports.iter().flat_map(|r| r.failed()).collect();
     let names = if failed.is_empty() { "see the warnings above".to_owned() } else { failed.join(", ") };
-    let hint = format!("`cargo xtask ami smoke {} --keep-on-failure` leaves the instance up to look at", image.id);
-    Err(Exit::ImageFailed.error(format_args!("{} was judged bad: {names}", image.id), hint))
+    let hint =
+        format!("run `cargo xtask ami smoke {} --keep-on-failure` to keep the instance for inspection", image.id);
+    Err(Exit::ImageFailed.error(format_args!("{} failed its smoke test: {names}", image.id), hint))
 }
 
-/// The image a person named, or the newest of the home region.
-pub fn chosen<C: Cloud>(cloud: &C, wanted: Option<&str>) -> Result<Image> {
-    match wanted {
-        Some(wanted) => cloud::find(cloud, wanted),
+/// The image with the given id or name, or else the newest of the home region.
+pub fn chosen<C: Cloud>(cloud: &C, requested: Option<&str>) -> Result<Image> {
+    match requested {
+        Some(requested) => cloud::find(cloud, requested),
         None => {
             let home = cloud.regions().first().cloned().unwrap_or_default();
             let (images, _) = cloud::all_images(cloud)?;
             images.into_iter().rev().find(|i| i.region == home).ok_or_else(|| {
-                Exit::Usage.error(format_args!("there is no image in {home}"), "build one with `cargo xtask ami build`")
+                Exit::Usage.error(format_args!("no image in {home}"), "build one with `cargo xtask ami build`")
             })
         }
     }
@@ -125,8 +126,7 @@ fn write_outputs(record: &Record, outputs: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
-/// Runs the command.
-pub fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Smoke) -> Result<Finish> {
+pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Smoke) -> Result<Finish> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;

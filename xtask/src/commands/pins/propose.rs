@@ -1,4 +1,5 @@
-//! A change of pins as one pull request, and what no newer version fixes as one issue. Both are found again and brought up to date.
+//! `pins update --propose`: one pull request with the changed pins, and one issue for what no newer version fixes. Where one is open
+//! already, it is updated.
 
 use std::path::PathBuf;
 
@@ -7,33 +8,32 @@ use crate::error::{Exit, Result};
 use crate::pins::Pin;
 use crate::process::Cmd;
 
-/// The branch of the one pull request.
+/// The branch of the pull request, by which an open one is found.
 const BRANCH: &str = "agent-ami/pins";
-/// The title of the one issue.
-const ISSUE: &str = "Pins are due for a look";
+/// The title of the issue, by which an open one is found.
+const ISSUE: &str = "Pins are due for review";
 
-/// What is proposed.
 pub(super) struct Proposal<'a> {
-    /// What is newer.
+    /// All pins; those with a newer version are listed.
     pub(super) pins: &'a [Pin],
     /// The files that were changed.
     pub(super) files: Vec<PathBuf>,
-    /// What it asks of the version.
+    /// The version bump that the changes require, as text.
     pub(super) bump: String,
-    /// What no version fixes.
+    /// The findings that no newer version fixes, for the issue.
     pub(super) due: Vec<String>,
 }
 
-/// Opens or updates what is needed, and says which.
+/// Opens or updates the pull request and the issue, where there is something to propose. Returns what was done, as text.
 pub(super) fn run(context: &Context, proposal: &Proposal<'_>) -> Result<String> {
-    let mut told = Vec::new();
+    let mut done = Vec::new();
     if !proposal.files.is_empty() {
-        told.push(pull_request(context, proposal)?);
+        done.push(pull_request(context, proposal)?);
     }
     if !proposal.due.is_empty() {
-        told.push(issue(context, proposal)?);
+        done.push(issue(context, proposal)?);
     }
-    Ok(if told.is_empty() { "nothing to propose".to_owned() } else { told.join("; ") })
+    Ok(if done.is_empty() { "nothing to propose".to_owned() } else { done.join("; ") })
 }
 
 fn title(pins: &[Pin]) -> String {
@@ -56,17 +56,18 @@ fn body(proposal: &Proposal<'_>) -> String {
         text.push_str(&format!("\n```\n{}```\n", proposal.bump));
     }
     text.push_str(
-        "\nWritten by `cargo xtask pins update --propose`. CI builds the image with them and judges it. No check there? \
-         Close and open it again: GitHub starts none for what a workflow's own token opened.\n",
+        "\nWritten by `cargo xtask pins update --propose`. CI builds the image with these versions and runs its smoke test. \
+         If no check has started, close and reopen this pull request: GitHub starts no workflow for a pull request that was \
+         opened with a workflow's `GITHUB_TOKEN`.\n",
     );
     text
 }
 
 fn git(context: &Context) -> Cmd {
-    Cmd::new("git").dir(&context.root).hint("look at `git status`; nothing was pushed")
+    Cmd::new("git").dir(&context.root).hint("check `git status`; nothing was pushed")
 }
 
-/// A commit with exactly the changed files, made without touching what the person has checked out: a tree of its own index.
+/// Commits and pushes exactly the changed files. A temporary index is used, so the user's index and working tree stay as they are.
 fn pull_request(context: &Context, proposal: &Proposal<'_>) -> Result<String> {
     let scratch = tempfile::tempdir()?;
     let index = scratch.path().join("index");
@@ -79,9 +80,11 @@ fn pull_request(context: &Context, proposal: &Proposal<'_>) -> Result<String> {
     let message = format!("{title}\n\n{}", body(proposal));
     let commit = author(context, git()).args(["commit-tree", &tree, "-p", &head, "-F", "-"]);
     let commit = commit.stdin(message).read()?.trim().to_owned();
-    // gh hands git its token; without gh, git has what the person uses.
+    // git asks gh for a token in addition to the credential helpers that the user has configured.
     let push = git().args(["-c", "credential.helper=!gh auth git-credential", "push", "--force", "--quiet", "origin"]);
-    push.arg(format!("{commit}:refs/heads/{BRANCH}")).hint("may this token push? `gh auth status` tells").read()?;
+    push.arg(format!("{commit}:refs/heads/{BRANCH}"))
+        .hint("check with `gh auth status` that the token may push")
+        .read()?;
     let open =
         gh(context).args(["pr", "list", "--head", BRANCH, "--state", "open", "--json", "number", "--jq", ".[].number"]);
     let open = open.read()?.trim().to_owned();
@@ -91,15 +94,15 @@ fn pull_request(context: &Context, proposal: &Proposal<'_>) -> Result<String> {
         return Ok(format!("opened {}", url.trim()));
     }
     gh(context).args(["pr", "edit", &open]).args(text).read()?;
-    Ok(format!("brought pull request {open} up to date"))
+    Ok(format!("updated pull request {open}"))
 }
 
-/// Who commits: the person, or where nobody is configured, as in a workflow, the workflow's bot.
+/// Sets the author of the commit to GitHub's bot where git has no user configured, as in a workflow.
 fn author(context: &Context, git: Cmd) -> Cmd {
-    if self::git(context).args(["config", "user.email"]).output().is_ok_and(|said| said.code == 0) {
+    if self::git(context).args(["config", "user.email"]).output().is_ok_and(|output| output.code == 0) {
         return git;
     }
-    // The account's number is part of its address (docs.github.com, "Using the GITHUB_TOKEN in a workflow").
+    // The id of the bot's account is part of its address (docs.github.com, "Using the GITHUB_TOKEN in a workflow").
     let (name, mail) = ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com");
     git.args(["-c".to_owned(), format!("user.name={name}"), "-c".to_owned(), format!("user.email={mail}")])
 }
@@ -126,17 +129,18 @@ fn issue(context: &Context, proposal: &Proposal<'_>) -> Result<String> {
         return Ok(format!("opened {}", url.trim()));
     }
     gh(context).args(["issue", "edit", &open, "--body", &body]).read()?;
-    Ok(format!("brought issue {open} up to date"))
+    Ok(format!("updated issue {open}"))
 }
 
 fn gh(context: &Context) -> Cmd {
-    Cmd::new("gh").dir(&context.root).hint("gh comes from cli.github.com; in a workflow it wants GH_TOKEN")
+    Cmd::new("gh").dir(&context.root).hint("install gh (cli.github.com); in a workflow, set GH_TOKEN")
 }
 
-/// Nothing can be proposed without gh, so that is told before anything is changed.
+/// Fails where gh is not installed, so that this is reported before anything is changed.
 pub(super) fn ready(context: &Context) -> Result<()> {
-    if gh(context).arg("--version").output().is_ok_and(|said| said.code == 0) {
+    if gh(context).arg("--version").output().is_ok_and(|output| output.code == 0) {
         return Ok(());
     }
-    Err(Exit::Precondition.error("--propose wants gh, which is not here", "cli.github.com; or leave out --propose"))
+    Err(Exit::Precondition
+        .error("--propose requires gh, which is not installed", "install gh (cli.github.com), or omit --propose"))
 }

@@ -1,10 +1,10 @@
-//! `pins update`: takes what is newer. The files change together or not at all.
+//! `pins update`: updates pins, lock files and smoke specs to newer versions. Either all of the files are changed or none.
 
 use std::path::PathBuf;
 
 use semver::Version;
 
-use super::{bases, due, looked, propose, table, tools};
+use super::{bases, due, look_up, propose, table, tools};
 use crate::cli;
 use crate::commands::{Context, Finish, Provider};
 use crate::contents::Difference;
@@ -15,14 +15,13 @@ use crate::pins::edit::{self, Edit};
 use crate::pins::{MinAge, Pin};
 use crate::stage::version;
 
-/// Runs the command.
 pub(in crate::commands) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::PinsUpdate) -> Result<Finish> {
     if args.propose {
         propose::ready(context)?;
     }
     let (config, tools) = (context.config()?, tools(context)?);
     let min_age = MinAge::new(args.check.min_age);
-    let pins = looked(context, &tools, min_age)?;
+    let pins = look_up(context, &tools, min_age)?;
     let due = due(context)?;
     let today = jiff::Zoned::now().date();
     let specs: Vec<PathBuf> = config.images.values().map(|image| image.smoke.clone()).collect();
@@ -50,18 +49,18 @@ pub(in crate::commands) fn run<P: Provider>(context: &Context, provider: &P, arg
         format!("{} files changed", edits.len())
     };
     if !args.propose || context.common.dry_run {
-        let next = if edits.is_empty() { "" } else { "; `cargo xtask ami release` tries them" };
+        let next = if edits.is_empty() { "" } else { "; `cargo xtask ami release` tests them" };
         return Ok(Finish::new(format!("{changed}{next}"), data));
     }
     let mut due: Vec<String> = due.iter().map(|finding| format!("{} {}", finding.message, finding.hint)).collect();
     due.extend(bases(context, provider)?);
     let body =
         propose::Proposal { pins: &pins, files: edits.iter().map(|edit| edit.file.clone()).collect(), bump, due };
-    let told = propose::run(context, &body)?;
-    Ok(Finish::new(told, data))
+    let summary = propose::run(context, &body)?;
+    Ok(Finish::new(summary, data))
 }
 
-/// All of them, or none: what was written already is put back when one fails.
+/// Writes all files, or none: if one cannot be written, the earlier ones are restored.
 fn write(context: &Context, edits: &[Edit]) -> Result<()> {
     for (n, edit) in edits.iter().enumerate() {
         if let Err(error) = durable::replace(&context.root.join(&edit.file), edit.after.as_bytes()) {
@@ -74,13 +73,13 @@ fn write(context: &Context, edits: &[Edit]) -> Result<()> {
     Ok(())
 }
 
-/// A person reads what was decided; of a lock file, how much follows from it.
+/// The diff of a file; of a lock file only the number of changed lines, because npm and uv generate the rest.
 fn diff(edit: &Edit) -> String {
     let diff = similar::TextDiff::from_lines(&edit.before, &edit.after);
     if edit::is_lock(&edit.file) {
         let count = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
         return format!(
-            "{} lines out, {} lines in\n",
+            "{} lines removed, {} lines added\n",
             count(similar::ChangeTag::Delete),
             count(similar::ChangeTag::Insert)
         );
@@ -89,7 +88,7 @@ fn diff(edit: &Edit) -> String {
     diff.unified_diff().context_radius(1).header(&file, &file).to_string()
 }
 
-/// Which version bump the changes mean, for each image.
+/// The version bump that the changes require, for each image, as text.
 fn bump<'a>(pins: &[Pin], images: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let difference = Difference { tools: edit::changes(pins), ..Difference::default() };
     let required = version::required(&difference);
@@ -99,7 +98,7 @@ fn bump<'a>(pins: &[Pin], images: impl Iterator<Item = (&'a str, &'a str)>) -> S
         let next =
             Version::parse(version).map(|version| version::next(&version, level).to_string()).unwrap_or_default();
         text.push_str(&format!(
-            "that means {} for {name}: {version} -> {next}, `cargo xtask ami bump` after the build\n",
+            "{} bump of {name}: {version} -> {next}; run `cargo xtask ami bump` after the build\n",
             level.name()
         ));
     }

@@ -1,44 +1,42 @@
-//! Which parts of the suite run at the same time: pure. Each part says what it takes, and begins when nothing of that is taken.
+//! Decides which parts of the suite run at the same time. Each part lists the resources it requires, and starts when all of them are free.
+//! Pure.
 
-/// What a part has for itself while it runs.
+/// A resource that a part uses exclusively while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takes {
-    /// cargo's lock on `target/` from beginning to end: the part only compiles.
+    /// cargo's lock on `target/` until the part ends, because it only compiles.
     Compiler,
-    /// The same lock until cargo has compiled and runs what the part is for.
+    /// The same lock, but only until cargo has compiled and runs a program.
     Lock,
-    /// The file `target/debug/xtask`: cargo puts it there, tests start it.
+    /// The file `target/debug/xtask`, which cargo writes and tests run.
     Program,
-    /// Memory for virtual machines, and the state folder.
+    /// Memory for virtual machines, and the state directory.
     Machines,
 }
 use Takes::{Compiler, Lock, Machines};
 
-/// How far a part is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It has not begun.
+    /// Not started.
     Waiting,
-    /// It has begun, and cargo may still compile.
+    /// Started; cargo may still be compiling.
     Begun,
-    /// cargo has compiled; the part runs.
+    /// cargo has compiled and runs a program.
     Compiled,
-    /// It has ended.
     Ended,
 }
 
-/// What the schedule knows of a part.
+/// The constraints of a part.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needs {
-    /// Its name.
     pub(super) id: &'static str,
-    /// What it takes.
+    /// The resources it requires.
     pub(super) takes: &'static [Takes],
-    /// It begins after the parts of this name that stand before it.
+    /// It starts when all earlier parts in the list with this id have ended.
     pub(super) after: Option<&'static str>,
 }
 
-/// The next part to begin, the first in order that may; `None` while all must wait.
+/// The first part in the list that can start now; `None` if none can.
 pub(super) fn next(parts: &[(Needs, State)]) -> Option<usize> {
     (0..parts.len()).find(|&n| may_begin(n, parts))
 }
@@ -48,7 +46,8 @@ fn may_begin(n: usize, parts: &[(Needs, State)]) -> bool {
     let earlier = &parts[..n];
     let follows = earlier.iter().any(|(other, state)| Some(other.id) == part.after && *state != State::Ended);
     let taken = parts.iter().any(|(other, state)| held(*other, *state).any(|h| part.takes.iter().any(|t| same(*t, h))));
-    // Minutes of compiling do not begin while a part before it needs cargo for a moment only, unless that one waits for machines.
+    // A part that only compiles takes minutes. It does not start before an earlier part that requires the lock for a short time, unless
+    // that part has to wait for machines anyway.
     let machines = parts.iter().any(|(other, state)| held(*other, *state).any(|h| h == Machines));
     let soon = |(other, state): &(Needs, State)| {
         *state == State::Waiting && other.takes.contains(&Lock) && !(machines && other.takes.contains(&Machines))
@@ -57,7 +56,7 @@ fn may_begin(n: usize, parts: &[(Needs, State)]) -> bool {
     state == State::Waiting && !follows && !taken && !in_the_way
 }
 
-/// What a part has at this moment.
+/// The resources that a part holds in a state.
 fn held(part: Needs, state: State) -> impl Iterator<Item = Takes> {
     let runs = matches!(state, State::Begun | State::Compiled);
     part.takes.iter().copied().filter(move |t| runs && !(*t == Lock && state == State::Compiled))
@@ -68,7 +67,7 @@ fn same(one: Takes, other: Takes) -> bool {
     one == other || (lock(one) && lock(other))
 }
 
-/// True for a line that cargo writes before it runs anything.
+/// True for a line that cargo prints before it runs a program.
 pub(super) fn compiling(line: &str) -> bool {
     const VERBS: [&str; 9] =
         ["Compiling", "Checking", "Blocking", "Updating", "Locking", "Adding", "Downloading", "Downloaded", "Building"];
@@ -90,8 +89,8 @@ mod tests {
     const AWS_LINT: Needs = Needs { id: "aws-lint", takes: &[Compiler], after: None };
     const AWS: Needs = Needs { id: "aws", takes: &[Lock], after: Some("aws-lint") };
 
-    /// Plays a suite; in each round all that may begin does, cargo gets done where it only has to begin, and the part ends that has
-    /// run longest. Returns who ran in each round.
+    /// Simulates a suite. In each round all parts that can start do, those that require the lock for a short time release it, and the part
+    /// that has run longest ends. Returns the parts that ran in each round.
     fn rounds(parts: &[Needs]) -> Vec<String> {
         let mut all: Vec<(Needs, State)> = parts.iter().map(|p| (*p, State::Waiting)).collect();
         let (mut running, mut rounds) = (Vec::new(), Vec::new());
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_chosen_comes_to_its_end_and_nobody_shares_what_he_takes() {
+    fn every_selection_of_parts_ends_and_no_two_parts_hold_the_same_resource() {
         let all = [FORMAT, LINT, VALIDATE, UNIT, AGENTS, PIPELINE, REBUILD, AWS_LINT, AWS];
         for chosen in 0..1_usize << all.len() {
             let parts: Vec<Needs> = (0..all.len()).filter(|n| chosen & (1 << n) != 0).map(|n| all[n]).collect();
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_past_compiling_when_a_line_is_not_cargos() {
+    fn a_line_that_cargo_does_not_print_while_it_compiles_ends_the_compilation() {
         for line in ["   Compiling xtask v0.1.0", "    Blocking waiting for file lock on build directory", ""] {
             assert!(compiling(line), "{line}");
         }

@@ -1,4 +1,4 @@
-//! Finding Packer, or bringing a pinned release into the work folder: checksum always, signature where gpg is there.
+//! Finds Packer, or downloads a pinned release. The checksum is always verified, and the signature where gpg is installed.
 
 use std::path::{Path, PathBuf};
 
@@ -11,29 +11,29 @@ use crate::process::Cmd;
 /// HashiCorp's release key (hashicorp.com/trust/security, "PGP public keys").
 const FINGERPRINT: &str = "C874011F0AB405110D02105534365D9472D7468F";
 
-/// Where a Packer may come from.
+/// Where Packer is searched for, and what is downloaded.
 #[derive(Clone, Debug)]
 pub struct Installer {
     /// `binary_path`: a path, or a name on PATH.
     pub binary: String,
-    /// Bring one if there is none.
+    /// Download Packer if it is missing.
     pub auto: bool,
-    /// The version to bring.
+    /// The version to download.
     pub version: String,
-    /// The releases' address.
+    /// Base URL of the releases.
     pub releases: String,
-    /// Where the public key comes from.
+    /// URL of the public key.
     pub key: String,
-    /// Where to put it.
+    /// The directory to install it in.
     pub work_dir: PathBuf,
 }
 
-/// A usable Packer that is there already: the configured one, or one that was brought before.
+/// A usable Packer that is installed: the configured one, or one that was downloaded before.
 pub fn find(installer: &Installer) -> Result<Option<Packer>> {
     let configured = Cmd::new("sh").args(["-c", "command -v \"$1\"", "sh", &installer.binary]).output()?;
     if configured.code == 0 {
         match Packer::probe(PathBuf::from(configured.stdout.trim())) {
-            // One that is too old is as good as none where another can be brought.
+            // An unusable one, for example one that is too old, is ignored if another one may be downloaded.
             Err(_) if installer.auto => {}
             probe => return probe.map(Some),
         }
@@ -47,26 +47,26 @@ impl Installer {
         self.work_dir.join(format!("packer-{}", self.version)).join("packer")
     }
 
-    /// The one that is there, or else the pinned release.
-    pub fn provide(&self, told: &dyn Fn(&str)) -> Result<Packer> {
+    /// The installed Packer, or else the pinned release, which is downloaded if `auto` is set.
+    pub fn provide(&self, on_progress: &dyn Fn(&str)) -> Result<Packer> {
         if let Some(packer) = find(self)? {
             return Ok(packer);
         }
         if !self.auto {
             return Err(Exit::Precondition.error(
-                format_args!("no Packer: `{}` is not there", self.binary),
+                format_args!("Packer is not installed: no `{}`", self.binary),
                 "install it (developer.hashicorp.com/packer/install), set auto_install = true in ami.toml, or use --engine native",
             ));
         }
-        told(&format!("bringing Packer {}", self.version));
-        self.bring().map_err(|error| match error.exit() {
+        on_progress(&format!("downloading Packer {}", self.version));
+        self.download().map_err(|error| match error.exit() {
             Exit::Interrupted => error,
-            _ => error.context(format!("Packer {} could not be brought", self.version)),
+            _ => error.context(format!("Packer {} could not be installed", self.version)),
         })?;
         Packer::probe(self.place())
     }
 
-    fn bring(&self) -> Result<()> {
+    fn download(&self) -> Result<()> {
         fs::create_dir_all(&self.work_dir)?;
         let staging = tempfile::tempdir_in(&self.work_dir)?;
         let version = &self.version;
@@ -78,9 +78,9 @@ impl Installer {
         self.verify_signature(staging.path(), &sums)?;
         let line = fs::read_to_string(staging.path().join(&sums))?;
         let line = line.lines().find(|l| l.split_whitespace().nth(1) == Some(zip.as_str())).map(str::to_owned);
-        let wanted = line.and_then(|l| l.split_whitespace().next()?.parse::<crate::recipe::Digest>().ok());
+        let expected = line.and_then(|l| l.split_whitespace().next()?.parse::<crate::recipe::Digest>().ok());
         let found = crate::cloud::sha256_file(&staging.path().join(&zip))?;
-        if wanted != Some(found) {
+        if expected != Some(found) {
             return Err(Exit::Failed.error(
                 format_args!("{zip} has SHA-256 {found}, which {sums} does not list for it"),
                 "do not use it; try again later, or install Packer by hand",
@@ -89,14 +89,14 @@ impl Installer {
         let unpacked = staging.path().join("unpacked");
         fs::create_dir(&unpacked)?;
         let unzip = Cmd::new("python3").args(["-m", "zipfile", "-e"]).arg(staging.path().join(&zip)).arg(&unpacked);
-        unzip.hint("`cargo xtask doctor` tells what brings python3").read()?;
+        unzip.hint("run `cargo xtask doctor`, which prints how to install python3").read()?;
         set_executable(&unpacked.join("packer"))?;
         let place = self.place();
-        let folder = place.parent().unwrap_or(&self.work_dir);
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
+        let dir = place.parent().unwrap_or(&self.work_dir);
+        if dir.exists() {
+            fs::remove_dir_all(dir)?;
         }
-        Ok(fs::rename(unpacked, folder)?)
+        Ok(fs::rename(unpacked, dir)?)
     }
 
     fn fetch(&self, from: &str, to: &Path) -> Result<()> {
@@ -104,7 +104,7 @@ impl Installer {
         Cmd::new("curl").args(["-fsSL", "--retry", "3", "-o"]).arg(to).arg(from).hint(hint).read().map(drop)
     }
 
-    /// The signature over the checksums, where gpg is there. Without it, TLS and the checksum are what is left.
+    /// Verifies the signature of the checksums, where gpg is installed. Without gpg, only TLS and the checksum protect the download.
     fn verify_signature(&self, staging: &Path, sums: &str) -> Result<()> {
         if !Cmd::new("gpg").arg("--version").output().is_ok_and(|f| f.code == 0) {
             return Ok(());

@@ -1,25 +1,25 @@
-//! Packer's `-machine-readable` output as our events (developer.hashicorp.com/packer/docs/commands, "Machine-readable output").
+//! Parses Packer's `-machine-readable` output (developer.hashicorp.com/packer/docs/commands, "Machine-readable output"). Pure.
 //!
-//! Pure. Packer tells steps by sentences, not by records, so a small reader counts them against the recipe's steps; a sentence it
-//! does not know is output, never an error.
+//! Packer has no records for the start and end of a step. The reader recognizes them by messages, which it counts and assigns to the
+//! recipe's steps. An unknown message is output, never an error.
 
 use crate::event::Stream;
 use crate::recipe::{Action, Step};
 
-/// What the provisioners say when they begin.
+/// How the messages of provisioners begin when they start.
 const BEGINNINGS: [&str; 4] = [
     "Provisioning with shell script: ",
     "Uploading ",
     "Running local shell script: ",
     "Pausing at breakpoint provisioner",
 ];
-/// What builders say when the last provisioner is through.
+/// How the messages of builders begin after the last provisioner has ended.
 const ENDINGS: [&str; 2] = ["Stopping the source instance", "Gracefully halting virtual machine"];
-/// What Packer and builders say when a provisioner failed or was cancelled.
+/// How the messages of Packer and builders begin after a provisioner failed or was cancelled.
 const FAILURES: [&str; 4] =
     ["Provisioning step had errors", "Step \"", "Terminating the source AWS instance", "Cancelling provisioning"];
 
-/// A line of the output.
+/// A record: one line of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     /// The build it is about; empty for Packer as a whole.
@@ -30,23 +30,23 @@ pub(super) struct Record {
     pub(super) data: Vec<String>,
 }
 
-/// What a line means.
+/// The meaning of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    /// Step `.0` begins.
+pub(super) enum Parsed {
+    /// The step with this index has started.
     Began(usize),
-    /// Step `.0` is through; true if it did its work.
+    /// The step with this index has ended; true if it succeeded.
     Ended(usize, bool),
-    /// A line of the step that runs.
+    /// A line of output of the running step.
     Output(Stream, String),
-    /// The builder talks: booting, stopping, making an image.
-    Talk(String),
-    /// Packer says what is wrong.
-    Wrong(String),
+    /// Progress of the builder: booting, stopping, making an image.
+    Progress(String),
+    /// An error message of Packer.
+    Error(String),
 }
 
 impl Record {
-    /// A line `timestamp,target,type,data...`.
+    /// Parses a line `timestamp,target,type,data...`.
     pub(super) fn read(line: &str) -> Option<Self> {
         let mut parts = line.splitn(4, ',');
         parts.next()?.parse::<u64>().ok()?;
@@ -60,12 +60,12 @@ fn unescaped(text: &str) -> String {
     text.replace("%!(PACKER_COMMA)", ",").replace("\\r", "\r").replace("\\n", "\n")
 }
 
-/// Counts provisioners against the recipe.
+/// Assigns messages to the recipe's steps.
 #[derive(Debug)]
 pub(super) struct Reader {
-    /// How many beginnings each step has.
+    /// The number of start messages of each step: one for each script.
     beginnings: Vec<usize>,
-    /// The step that runs, and how many beginnings of it are still to come.
+    /// The running step, and the number of its start messages that have not been read yet.
     current: Option<(usize, usize)>,
     next: usize,
 }
@@ -80,8 +80,8 @@ impl Reader {
         Self { beginnings: beginnings.collect(), current: None, next: 0 }
     }
 
-    /// What a record means, line by line.
-    pub(super) fn read(&mut self, record: &Record) -> Vec<Said> {
+    /// The meaning of each line of a record.
+    pub(super) fn read(&mut self, record: &Record) -> Vec<Parsed> {
         if record.kind != "ui" {
             return Vec::new();
         }
@@ -90,7 +90,7 @@ impl Reader {
         text.lines().map(str::trim_end).filter(|l| !l.is_empty()).flat_map(|l| self.line(l, error)).collect()
     }
 
-    fn line(&mut self, line: &str, error: bool) -> Vec<Said> {
+    fn line(&mut self, line: &str, error: bool) -> Vec<Parsed> {
         let own = line.strip_prefix("==> ").or(line.strip_prefix("    "));
         // `==> qemu.locus: text`: the build's name has no space in it.
         let text = own.and_then(|l| l.split_once(": ")).filter(|(name, _)| !name.contains(' ')).map(|(_, text)| text);
@@ -99,41 +99,41 @@ impl Reader {
             Some(text) if ENDINGS.iter().any(|e| text.starts_with(e)) => self.end_with(true, text),
             Some(text) if FAILURES.iter().any(|e| text.starts_with(e)) => self.end_with(false, text),
             Some(text) if self.current.is_some() => {
-                vec![Said::Output(if error { Stream::Stderr } else { Stream::Stdout }, text.to_owned())]
+                vec![Parsed::Output(if error { Stream::Stderr } else { Stream::Stdout }, text.to_owned())]
             }
-            Some(text) if !error => vec![Said::Talk(text.to_owned())],
-            _ if error => vec![Said::Wrong(line.to_owned())],
-            _ => vec![Said::Talk(line.to_owned())],
+            Some(text) if !error => vec![Parsed::Progress(text.to_owned())],
+            _ if error => vec![Parsed::Error(line.to_owned())],
+            _ => vec![Parsed::Progress(line.to_owned())],
         }
     }
 
-    fn begin(&mut self, text: &str) -> Vec<Said> {
+    fn begin(&mut self, text: &str) -> Vec<Parsed> {
         match self.current {
             Some((step, left)) if left > 0 => {
                 self.current = Some((step, left - 1));
-                vec![Said::Output(Stream::Stdout, text.to_owned())]
+                vec![Parsed::Output(Stream::Stdout, text.to_owned())]
             }
             _ if self.next < self.beginnings.len() => {
-                let mut said = self.end(true);
+                let mut parsed = self.end(true);
                 let step = self.next;
                 self.current = Some((step, self.beginnings[step].saturating_sub(1)));
                 self.next += 1;
-                said.push(Said::Began(step));
-                said
+                parsed.push(Parsed::Began(step));
+                parsed
             }
-            // More than the recipe has: a script that prints such a sentence.
-            _ => vec![Said::Output(Stream::Stdout, text.to_owned())],
+            // There are more start messages than the recipe has scripts, so a script printed this one.
+            _ => vec![Parsed::Output(Stream::Stdout, text.to_owned())],
         }
     }
 
-    fn end(&mut self, good: bool) -> Vec<Said> {
-        self.current.take().map(|(step, _)| Said::Ended(step, good)).into_iter().collect()
+    fn end(&mut self, good: bool) -> Vec<Parsed> {
+        self.current.take().map(|(step, _)| Parsed::Ended(step, good)).into_iter().collect()
     }
 
-    fn end_with(&mut self, good: bool, text: &str) -> Vec<Said> {
-        let mut said = self.end(good);
-        said.push(Said::Talk(text.to_owned()));
-        said
+    fn end_with(&mut self, good: bool, text: &str) -> Vec<Parsed> {
+        let mut parsed = self.end(good);
+        parsed.push(Parsed::Progress(text.to_owned()));
+        parsed
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    fn said(reader: &mut Reader, lines: &str) -> Vec<Said> {
+    fn parsed(reader: &mut Reader, lines: &str) -> Vec<Parsed> {
         lines.lines().filter_map(Record::read).flat_map(|r| reader.read(&r)).collect()
     }
 
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_begin_and_end_by_count() {
+    fn steps_are_recognized_by_counting_start_messages() {
         let mut reader = Reader::new(&[shell("one", 1), shell("two", 2)]);
         let lines = "\
             1,,ui,say,==> qemu.locus: Waiting for SSH to become available...\n\
@@ -188,34 +188,34 @@ mod tests {
             6,,ui,say,==> qemu.locus: Provisioning with shell script: b.sh\n\
             7,,ui,say,==> qemu.locus: Gracefully halting virtual machine...\n\
             8,,ui,say,==> qemu.locus: Converting hard drive...";
-        let out = |text: &str| Said::Output(Stream::Stdout, text.to_owned());
-        let talk = |text: &str| Said::Talk(text.to_owned());
+        let out = |text: &str| Parsed::Output(Stream::Stdout, text.to_owned());
+        let progress = |text: &str| Parsed::Progress(text.to_owned());
         assert_eq!(
-            said(&mut reader, lines),
+            parsed(&mut reader, lines),
             [
-                talk("Waiting for SSH to become available..."),
-                Said::Began(0),
+                progress("Waiting for SSH to become available..."),
+                Parsed::Began(0),
                 out("hello"),
-                Said::Output(Stream::Stderr, "+ set -x".to_owned()),
-                Said::Ended(0, true),
-                Said::Began(1),
+                Parsed::Output(Stream::Stderr, "+ set -x".to_owned()),
+                Parsed::Ended(0, true),
+                Parsed::Began(1),
                 out("Provisioning with shell script: b.sh"),
-                Said::Ended(1, true),
-                talk("Gracefully halting virtual machine..."),
-                talk("Converting hard drive..."),
+                Parsed::Ended(1, true),
+                progress("Gracefully halting virtual machine..."),
+                progress("Converting hard drive..."),
             ]
         );
     }
 
     #[test]
-    fn a_failure_is_told() {
+    fn a_failed_step_and_its_error_are_parsed() {
         let mut reader = Reader::new(&[shell("one", 1)]);
         let lines = "\
             1,,ui,say,==> qemu.locus: Provisioning with shell script: a.sh\n\
             2,,ui,say,==> qemu.locus: Provisioning step had errors: Running the cleanup provisioner%!(PACKER_COMMA) if present...\n\
             3,,ui,error,Build 'qemu.locus' errored after 1 minute: Script exited with non-zero exit status: 7";
-        let said = said(&mut reader, lines);
-        assert_eq!(said[1], Said::Ended(0, false));
-        assert!(matches!(said.last(), Some(Said::Wrong(text)) if text.contains("non-zero exit status: 7")));
+        let parsed = parsed(&mut reader, lines);
+        assert_eq!(parsed[1], Parsed::Ended(0, false));
+        assert!(matches!(parsed.last(), Some(Parsed::Error(text)) if text.contains("non-zero exit status: 7")));
     }
 }

@@ -1,7 +1,6 @@
-//! Pruning: which layers on this machine go, which stay, and why. Pure: stored layers come in, decisions with reasons go out.
+//! Decides which layers of this machine are removed, and why. Pure.
 //!
-//! A layer is useless without all that it stands on, so what stands above another goes before it, and what a layer that stays stands on
-//! stays, too.
+//! A layer needs all layers below it. So the layers above another one are removed before it, and the layers below a kept one are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::Action;
 use crate::cloud::{LayerId, Standing, StoredLayer};
 
-/// What ami.toml says about layers below `[local]`.
+/// The settings for layers below `[local]` in ami.toml.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// How long a layer is kept that no build starts from.
+    /// How long a layer is kept after its last use.
     pub unused: SignedDuration,
-    /// How much all layers may take of the disk, in bytes.
+    /// The most disk space of all layers, in bytes.
     pub bytes: u64,
 }
 
@@ -26,24 +25,24 @@ pub struct Decision {
     pub layer: StoredLayer,
     /// [`Action::Keep`] or [`Action::Remove`].
     pub action: Action,
-    /// Why.
+    /// The reason for the action, for display.
     pub reason: String,
 }
 
-/// Decides about all layers. The decisions stand in the order in which they are to be carried out: what no build can start from first,
-/// then the least recently used, and each layer after all that stands on it.
+/// Decides about all layers. The decisions are in the order in which they must be carried out: layers that no build can start from first,
+/// then the least recently used, and each layer after all layers above it.
 pub fn plan(layers: &[StoredLayer], policy: &Policy, now: Timestamp) -> Vec<Decision> {
-    let (mut listed, mut useless): (Vec<&StoredLayer>, Vec<&StoredLayer>) =
+    let (mut listed, mut unusable): (Vec<&StoredLayer>, Vec<&StoredLayer>) =
         layers.iter().partition(|layer| layer.standing == Standing::Listed);
     let by_id: BTreeMap<LayerId, &StoredLayer> = layers.iter().map(|layer| (layer.id, layer)).collect();
     let height = |layer: &StoredLayer| height(&by_id, layer);
     let highest_first = |layer: &StoredLayer| (std::cmp::Reverse(height(layer)), layer.id);
-    useless.sort_by_key(|layer| highest_first(layer));
-    let mut decisions: Vec<Decision> = useless
+    unusable.sort_by_key(|layer| highest_first(layer));
+    let mut decisions: Vec<Decision> = unusable
         .into_iter()
-        .map(|layer| Decision { layer: layer.clone(), action: Action::Remove, reason: useless_for(&layer.standing) })
+        .map(|layer| Decision { layer: layer.clone(), action: Action::Remove, reason: unusable_for(&layer.standing) })
         .collect();
-    // Who uses a layer uses what it stands on.
+    // A use of a layer is a use of all layers below it.
     let mut used: BTreeMap<LayerId, Timestamp> = BTreeMap::new();
     listed.sort_by_key(|layer| highest_first(layer));
     for layer in &listed {
@@ -61,8 +60,8 @@ pub fn plan(layers: &[StoredLayer], policy: &Policy, now: Timestamp) -> Vec<Deci
         let (action, reason) = if idle > policy.unused {
             (Action::Remove, format!("not used for {days} days, kept for {limit} (layer_days)"))
         } else if left > policy.bytes {
-            let (takes, may) = (size(left), size(policy.bytes));
-            (Action::Remove, format!("least recently used, and the layers take {takes}, more than {may} (layers_gib)"))
+            let (total, limit) = (size(left), size(policy.bytes));
+            (Action::Remove, format!("least recently used; the layers take {total}, more than {limit} (layers_gib)"))
         } else {
             (Action::Keep, format!("used {days} days ago, kept for {limit}"))
         };
@@ -74,30 +73,30 @@ pub fn plan(layers: &[StoredLayer], policy: &Policy, now: Timestamp) -> Vec<Deci
     decisions
 }
 
-/// How many layers it stands on.
+/// The number of layers below a layer.
 fn height(by_id: &BTreeMap<LayerId, &StoredLayer>, layer: &StoredLayer) -> usize {
     let mut seen = BTreeSet::new();
     let mut below = layer.below;
-    // A damaged record could name a circle.
+    // Damaged records could form a cycle.
     while let Some(id) = below.filter(|id| seen.insert(*id)) {
         below = by_id.get(&id).and_then(|layer| layer.below);
     }
     seen.len()
 }
 
-fn useless_for(standing: &Standing) -> String {
+fn unusable_for(standing: &Standing) -> String {
     match standing {
         Standing::Listed => String::new(),
         Standing::Replaced => "a newer layer of the same step is used instead".to_owned(),
-        Standing::Stranded => "what it stands on was replaced or is gone".to_owned(),
+        Standing::Stranded => "a layer below it was replaced or removed".to_owned(),
         Standing::Unfinished => "its step failed or was interrupted".to_owned(),
-        Standing::Broken(problem) => format!("it is damaged: {problem}"),
-        Standing::OldLayout => "an older version made it, whose layers are not used any more".to_owned(),
+        Standing::Broken(problem) => format!("damaged: {problem}"),
+        Standing::OldLayout => "made by an older version, whose layers are not used any more".to_owned(),
         Standing::HalfRemoved => "its removal was interrupted".to_owned(),
     }
 }
 
-/// A size for a person.
+/// A size in MiB, or from 1 GiB in GiB.
 pub fn size(bytes: u64) -> String {
     if bytes < 1 << 30 {
         return format!("{} MiB", bytes.div_ceil(1 << 20));
@@ -145,32 +144,32 @@ mod tests {
     }
 
     #[test]
-    fn what_no_build_can_start_from_goes_first_and_from_above() {
+    fn layers_that_no_build_can_start_from_are_removed_first_and_from_the_top() {
         let layers = [
             layer("base", None, 90),
             layer("tip", Some("base"), 90),
             with(Standing::Replaced, layer("old-1", Some("base"), 90)),
             with(Standing::Stranded, layer("old-2", Some("old-1"), 90)),
-            with(Standing::Unfinished, layer("cut-off", None, 90)),
-            with(Standing::Broken("its disk is gone".to_owned()), layer("damaged", None, 90)),
+            with(Standing::Unfinished, layer("interrupted", None, 90)),
+            with(Standing::Broken("its disk is missing".to_owned()), layer("damaged", None, 90)),
             with(Standing::OldLayout, layer("old", None, 90)),
             with(Standing::HalfRemoved, layer("half", None, 90)),
         ];
         insta::assert_snapshot!(text(&layers, 91), @"
-        Remove old-2: what it stands on was replaced or is gone
+        Remove old-2: a layer below it was replaced or removed
         Remove old-1: a newer layer of the same step is used instead
-        Remove damaged: it is damaged: its disk is gone
+        Remove damaged: damaged: its disk is missing
         Remove half: its removal was interrupted
-        Remove old: an older version made it, whose layers are not used any more
-        Remove cut-off: its step failed or was interrupted
+        Remove old: made by an older version, whose layers are not used any more
+        Remove interrupted: its step failed or was interrupted
         Keep tip: used 1 days ago, kept for 30
         Keep base: used 1 days ago, kept for 30
         ");
     }
 
     #[test]
-    fn what_was_not_used_for_long_goes_and_a_layer_that_stays_keeps_what_it_stands_on() {
-        // A chain's first layers are noted as used when the build starts, its last ones when they are made.
+    fn unused_layers_are_removed_and_layers_below_a_kept_one_are_kept() {
+        // The first layers of a chain were last used when the build started, its last ones when they were made.
         let layers = [
             layer("base", None, 59),
             layer("young", Some("base"), 61),
@@ -186,18 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn above_the_size_the_least_recently_used_go() {
+    fn above_the_size_limit_the_least_recently_used_are_removed() {
         let layers = [
             layer("base", None, 89),
             layer("one-2", Some("base"), 80),
             layer("one-3", Some("one-2"), 80),
             layer("two-2", Some("base"), 89),
             layer("two-3", Some("two-2"), 89),
-            with(Standing::Unfinished, layer("cut-off", None, 90)),
+            with(Standing::Unfinished, layer("interrupted", None, 90)),
         ];
         insta::assert_snapshot!(text(&layers, 90), @"
-        Remove cut-off: its step failed or was interrupted
-        Remove one-3: least recently used, and the layers take 50.00 GiB, more than 40.00 GiB (layers_gib)
+        Remove interrupted: its step failed or was interrupted
+        Remove one-3: least recently used; the layers take 50.00 GiB, more than 40.00 GiB (layers_gib)
         Keep one-2: used 10 days ago, kept for 30
         Keep two-3: used 1 days ago, kept for 30
         Keep two-2: used 1 days ago, kept for 30
@@ -212,30 +211,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_lies_there_no_layer_loses_what_it_stands_on(
+        fn no_layer_loses_a_layer_below_it(
             shapes in prop::collection::vec((0usize..20, 0i64..100, 0u64..20, any::<bool>()), 1..20),
             limit in 1u64..200,
         ) {
             let mut layers: Vec<StoredLayer> = Vec::new();
-            for (i, (below, used, size, useless)) in shapes.into_iter().enumerate() {
+            for (i, (below, used, size, unusable)) in shapes.into_iter().enumerate() {
                 let below = layers.get(below).filter(|_| i > 0).cloned();
-                // What stands on what no build can start from is not listed either.
-                let useless = useless || below.as_ref().is_some_and(|below| below.standing != Standing::Listed);
+                // No build can start from a layer above one that no build can start from.
+                let unusable = unusable || below.as_ref().is_some_and(|below| below.standing != Standing::Listed);
                 let mut layer = layer(&i.to_string(), None, used);
                 (layer.below, layer.bytes) = (below.map(|below| below.id), size << 30);
-                layers.push(if useless { with(Standing::Stranded, layer) } else { layer });
+                layers.push(if unusable { with(Standing::Stranded, layer) } else { layer });
             }
             let plan = plan(&layers, &Policy { bytes: limit << 30, ..POLICY }, day(100));
             prop_assert_eq!(plan.len(), layers.len());
-            let mut gone = BTreeSet::new();
+            let mut removed = BTreeSet::new();
             for decision in plan.iter().filter(|d| d.action == Action::Remove) {
-                let above = layers.iter().find(|l| l.below == Some(decision.layer.id) && !gone.contains(&l.id));
-                prop_assert!(above.is_none(), "{:?} goes before {above:?}", decision.layer);
-                gone.insert(decision.layer.id);
+                let above = layers.iter().find(|l| l.below == Some(decision.layer.id) && !removed.contains(&l.id));
+                prop_assert!(above.is_none(), "{:?} is removed before {above:?}", decision.layer);
+                removed.insert(decision.layer.id);
             }
-            let left: u64 = layers.iter().filter(|l| !gone.contains(&l.id)).map(|l| l.bytes).sum();
+            let left: u64 = layers.iter().filter(|l| !removed.contains(&l.id)).map(|l| l.bytes).sum();
             prop_assert!(left <= limit << 30);
-            prop_assert!(layers.iter().all(|l| gone.contains(&l.id) || l.standing == Standing::Listed));
+            prop_assert!(layers.iter().all(|l| removed.contains(&l.id) || l.standing == Standing::Listed));
         }
     }
 }

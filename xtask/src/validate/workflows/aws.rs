@@ -1,4 +1,4 @@
-//! What workflows that work in an account must agree on with ami.toml, with the role's policies and with one another.
+//! Checks that workflows which use an AWS account agree with ami.toml, with the role's policies and with one another.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use crate::validate::{Finding, line_of};
 
 /// The action that assumes the role.
 const ASSUME: &str = "aws-actions/configure-aws-credentials@";
-/// How long it assumes the role for where nothing else is said, in seconds (its README, `role-duration-seconds`).
+/// The action's default for `role-duration-seconds` (its README).
 const ASSUMED: u64 = 3600;
-/// The actions that attest.
+/// Prefix of the actions that create attestations.
 const ATTEST: &str = "actions/attest";
 
-/// What is wrong with the project's workflows. One that is no workflow is found elsewhere.
+/// Checks all workflows of the project. A file that cannot be parsed is skipped: [`super::validate_text`] reports it.
 pub(super) fn check(files: &[(PathBuf, String)], config: &Config) -> Vec<Finding> {
     let read = |(file, text): &(PathBuf, String)| {
         Some((file.clone(), text.clone(), serde_saphyr::from_str::<Workflow>(text).ok()?))
@@ -24,16 +24,16 @@ pub(super) fn check(files: &[(PathBuf, String)], config: &Config) -> Vec<Finding
     for (file, text, workflow) in &workflows {
         findings.extend(overridden(file, text, workflow));
         for (id, job) in &workflow.jobs {
-            findings.extend(forgotten(file, text, workflow, job, config));
-            findings.extend(short(file, text, id, job));
-            findings.extend(attested(file, text, job));
+            findings.extend(without_parameters(file, text, workflow, job, config));
+            findings.extend(short_credentials(file, text, id, job));
+            findings.extend(required_attestation(file, text, job));
         }
     }
     findings
 }
 
-/// A group that two workflows share: of those that wait in it GitHub keeps one, and a release would be cancelled for a nightly run
-/// (docs.github.com, "Control the concurrency of workflows and jobs").
+/// Finds concurrency groups that two workflows share. GitHub keeps one pending run of a group and cancels the others, so that a nightly run
+/// would cancel a pending release (docs.github.com, "Control the concurrency of workflows and jobs").
 fn shared(workflows: &[(PathBuf, String, Workflow)]) -> Vec<Finding> {
     let mut seen: BTreeMap<String, &Path> = BTreeMap::new();
     let mut findings = Vec::new();
@@ -44,10 +44,10 @@ fn shared(workflows: &[(PathBuf, String, Workflow)]) -> Vec<Finding> {
             let first = *seen.entry(group.to_lowercase()).or_insert(file);
             if first != file {
                 let message = format!(
-                    "the concurrency group `{group}` is also {}'s: what waits in it is cancelled for what comes later",
+                    "the concurrency group `{group}` is also in {}: a later run cancels a pending one",
                     first.display()
                 );
-                let hint = "give each workflow groups of its own; claims and locks keep runs apart";
+                let hint = "use different groups in each workflow; claims and locks already exclude concurrent runs";
                 findings.push(Finding::error(CHECK, file, line_of(text, group), message, hint));
             }
         }
@@ -55,21 +55,22 @@ fn shared(workflows: &[(PathBuf, String, Workflow)]) -> Vec<Finding> {
     findings
 }
 
-/// A key of ami.toml that only the workflow knows: `iam-policy` and `validate` read another value.
+/// Finds environment variables that override ami.toml in one workflow only: `iam-policy` and `validate` would read another value.
 fn overridden(file: &Path, text: &str, workflow: &Workflow) -> Vec<Finding> {
     let steps = workflow.jobs.values().flat_map(|job| job.steps.iter().map(|step| &step.env).chain([&job.env]));
     let names = steps.chain([&workflow.env]).flat_map(BTreeMap::keys);
     let keys = names.filter(|name| name.starts_with("AGENT_AMI_") && *name != "AGENT_AMI_ON");
     keys.map(|name| {
-        let message =
-            format!("{name} overrides ami.toml here alone: `iam-policy` writes the role's policy for another value");
+        let message = format!(
+            "{name} overrides ami.toml in this workflow only: `iam-policy` prints the role's policy for another value"
+        );
         Finding::error(CHECK, file, line_of(text, name), message, "set the key in ami.toml, which all commands read")
     })
     .collect()
 }
 
-/// A promotion whose pointer is lost with the runner.
-fn forgotten(file: &Path, text: &str, workflow: &Workflow, job: &Job, config: &Config) -> Vec<Finding> {
+/// Finds promotions to a channel that has only an env file, which is lost with the runner.
+fn without_parameters(file: &Path, text: &str, workflow: &Workflow, job: &Job, config: &Config) -> Vec<Finding> {
     let on_aws = |env: &BTreeMap<String, String>| env.get("AGENT_AMI_ON").is_some_and(|on| on == "aws");
     let mut findings = Vec::new();
     for run in job
@@ -93,27 +94,28 @@ fn forgotten(file: &Path, text: &str, workflow: &Workflow, job: &Job, config: &C
     findings
 }
 
-/// A job that may run for longer than the credentials last that it is given at its start.
-fn short(file: &Path, text: &str, id: &str, job: &Job) -> Option<Finding> {
+/// Finds jobs whose timeout is longer than the lifetime of the credentials that they get at their start.
+fn short_credentials(file: &Path, text: &str, id: &str, job: &Job) -> Option<Finding> {
     let step = job.steps.iter().find(|step| step.uses.as_ref().is_some_and(|uses| uses.value.starts_with(ASSUME)))?;
     let lasts = step.with.get("role-duration-seconds").and_then(serde_json::Value::as_u64).unwrap_or(ASSUMED);
     let needed = u64::from(job.timeout_minutes?) * 60;
     (lasts < needed).then(|| {
-        let message = format!("job {id} may run for {needed} s, and its credentials end after {lasts} s");
-        let hint = format!("`role-duration-seconds: {needed}`, and as much as the role's maximum session duration");
+        let message = format!("job {id} may run for {needed} s, but its credentials expire after {lasts} s");
+        let hint =
+            format!("set `role-duration-seconds: {needed}`, and the role's maximum session duration to at least that");
         let line = line_of(text, &format!("\n  {id}:")).map(|line| line + 1);
         Finding::error(CHECK, file, line, message, hint)
     })
 }
 
-/// An attestation that a release depends on: a private repository has none, unless it is of GitHub Enterprise Cloud (docs.github.com,
-/// "Artifact attestations").
-fn attested(file: &Path, text: &str, job: &Job) -> Option<Finding> {
+/// Finds attestations that fail the job. In private repositories they work only with GitHub Enterprise Cloud (docs.github.com, "Artifact
+/// attestations").
+fn required_attestation(file: &Path, text: &str, job: &Job) -> Option<Finding> {
     let step = job.steps.iter().find(|step| {
         step.continue_on_error.is_none() && step.uses.as_ref().is_some_and(|uses| uses.value.starts_with(ATTEST))
     })?;
-    let message = "an attestation that fails, as in a private repository, fails the job";
-    let hint = "`continue-on-error: ${{ github.event.repository.private }}`";
+    let message = "a failed attestation fails the job; in a private repository attestations fail";
+    let hint = "add `continue-on-error: ${{ github.event.repository.private }}`";
     let uses = step.uses.as_ref().map_or("", |uses| uses.value.as_str());
     Some(Finding::error(CHECK, file, line_of(text, uses), message, hint))
 }
@@ -156,39 +158,35 @@ jobs:
     }
 
     #[test]
-    fn a_good_workflow_has_nothing_to_find() {
+    fn a_good_workflow_has_no_findings() {
         assert_eq!(found(&[("w.yml", GOOD)], "/agent-ami"), [""; 0]);
     }
 
     #[test]
-    fn each_rule_finds_its_breach_and_its_line() {
+    fn each_check_finds_its_problem_and_the_line() {
         let cases = [
             (
                 "  AGENT_AMI_ON: aws\n",
                 "  AGENT_AMI_ON: aws\n  AGENT_AMI_CHANNELS_STAGING_SSM_PREFIX: /x\n",
-                "3: AGENT_AMI_CHANNELS_STAGING_SSM_PREFIX overrides ami.toml here alone",
+                "3: AGENT_AMI_CHANNELS_STAGING_SSM_PREFIX overrides ami.toml in this workflow only",
             ),
-            ("10800", "3600", "6: job one may run for 10800 s, and its credentials end after 3600 s"),
+            ("10800", "3600", "6: job one may run for 10800 s, but its credentials expire after 3600 s"),
             ("        with:\n          role-duration-seconds: 10800\n", "", "6: job one may run for 10800 s"),
-            (
-                "        continue-on-error: ${{ github.event.repository.private }}\n",
-                "",
-                "16: an attestation that fails",
-            ),
+            ("        continue-on-error: ${{ github.event.repository.private }}\n", "", "16: a failed attestation"),
         ];
-        for (from, to, wanted) in cases {
+        for (from, to, expected) in cases {
             assert!(GOOD.contains(from), "{from}");
             let found = found(&[("w.yml", &GOOD.replacen(from, to, 1))], "/agent-ami");
-            assert!(found.len() == 1 && found[0].starts_with(wanted), "{wanted}: {found:?}");
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{expected}: {found:?}");
         }
         let found = found(&[("w.yml", GOOD)], "");
         assert!(found.len() == 1 && found[0].starts_with("15: the channel staging has no parameters"), "{found:?}");
     }
 
     #[test]
-    fn a_group_of_two_workflows_is_found() {
+    fn a_group_in_two_workflows_is_found() {
         let other = "concurrency: Nightly\njobs: {}\n";
         let found = found(&[("a.yml", GOOD), ("b.yml", other)], "/agent-ami");
-        assert!(found.len() == 1 && found[0].contains("`Nightly` is also a.yml's"), "{found:?}");
+        assert!(found.len() == 1 && found[0].contains("`Nightly` is also in a.yml"), "{found:?}");
     }
 }

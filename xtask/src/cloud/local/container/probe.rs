@@ -1,4 +1,4 @@
-//! Whether this host can build in a container: by trying, once for each state of the host.
+//! Tests whether this host can build in a container. The result is cached until the host's programs change.
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -6,30 +6,30 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::process::Cmd;
 
-/// The programs a container build runs, and how each names its version.
+/// The programs that a build in a container runs.
 pub const PROGRAMS: [&str; 8] =
     ["systemd-nspawn", "slirp4netns", "qemu-storage-daemon", "unshare", "flock", "sfdisk", "e2fsck", "resize2fs"];
 
-/// What a trial found, remembered for as long as kernel and programs stay the same.
+/// The result of the probe, cached until the kernel or the programs change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeResult {
-    /// Why it is not possible; `None` if it is.
+    /// Why no container can be started; `None` if one can.
     pub obstacle: Option<Obstacle>,
-    /// Kernel release and program versions it was found with.
+    /// Kernel release and program versions at the time of the probe.
     pub host: String,
 }
 
-/// Why no container can be started here.
+/// Why no container can be started on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obstacle {
     /// What is missing or failed.
     pub what: String,
-    /// What makes it possible.
+    /// How to fix it, an imperative.
     pub remedy: String,
 }
 
-/// Everything up to the guest's first process, in little: namespaces, a file system behind FUSE and a loop device, an ID-mapped user
-/// namespace, control groups. Prints the step that it is at, so that the last line names what failed.
+/// The steps of `container.sh` before the guest starts, on a small disk: namespaces, FUSE export, loop device, user namespace, control
+/// groups. Prints each step before it runs, so that the last line names the one that failed.
 const TRIAL: &str = r#"
 set -eu
 cd "$1"
@@ -51,24 +51,24 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo done
 "#;
 
-/// Tries, or remembers what a trial found on this host.
-pub fn probe(remembered: Option<&ProbeResult>) -> Result<ProbeResult> {
+/// Runs the probe. `cached` is returned instead if it was found with the same kernel and programs.
+pub fn probe(cached: Option<&ProbeResult>) -> Result<ProbeResult> {
     let result = |obstacle, host: &str| ProbeResult { obstacle, host: host.to_owned() };
     if let Some(obstacle) = unsuitable() {
         return Ok(result(Some(obstacle), ""));
     }
     let host = host()?;
-    if let Some(known) = remembered.filter(|known| known.host == host) {
+    if let Some(known) = cached.filter(|known| known.host == host) {
         return Ok(known.clone());
     }
     Ok(result(attempt()?, &host))
 }
 
-/// What can be seen without trying.
+/// Checks the operating system, the user and the installed programs. The result is never cached.
 fn unsuitable() -> Option<Obstacle> {
     let obstacle = |what: String, remedy: &str| Some(Obstacle { what, remedy: remedy.to_owned() });
     if !cfg!(target_os = "linux") {
-        return obstacle("containers need Linux".to_owned(), "nothing on this system");
+        return obstacle("containers need Linux".to_owned(), "build on a Linux host");
     }
     if !rustix::process::geteuid().is_root() {
         return obstacle("containers need root".to_owned(), "run the command as root");
@@ -77,19 +77,19 @@ fn unsuitable() -> Option<Obstacle> {
     if !missing.is_empty() {
         return obstacle(
             format!("missing on this host: {}", missing.join(", ")),
-            "`cargo xtask doctor --install` installs what is missing",
+            "install them with `cargo xtask doctor --install`",
         );
     }
     None
 }
 
-/// A program on PATH or in the administrator's folders.
+/// Looks up a program on PATH and in the sbin directories.
 fn find(program: &str) -> Option<std::path::PathBuf> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     which::which_in(program, Some(path), "/").ok()
 }
 
-/// What a verdict depends on.
+/// The kernel's release and the programs' versions, for which a cached result is valid.
 fn host() -> Result<String> {
     let first = |program: &str| -> Result<String> {
         let text = Cmd::new(program).arg("--version").output()?.stdout;
@@ -110,7 +110,7 @@ fn attempt() -> Result<Option<Obstacle>> {
     if major(&version).is_none_or(|major| major < 249) {
         return Ok(Some(Obstacle {
             what: format!("systemd-nspawn is too old: {}", version.lines().next().unwrap_or_default()),
-            remedy: "`--private-users-ownership=map` needs systemd 249 or later".to_owned(),
+            remedy: "install systemd 249 or later, for `--private-users-ownership=map`".to_owned(),
         }));
     }
     let dir = tempfile::tempdir()?;
@@ -124,10 +124,10 @@ fn attempt() -> Result<Option<Obstacle>> {
         return Ok(None);
     }
     let step = finished.stdout.lines().last().unwrap_or("making namespaces").to_owned();
-    let said = finished.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message").to_owned();
+    let error = finished.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message").to_owned();
     Ok(Some(Obstacle {
-        what: format!("{step} failed: {said}"),
-        remedy: "a host or an outer container that allows it (for Docker: --privileged)".to_owned(),
+        what: format!("{step} failed: {error}"),
+        remedy: "use a host or an outer container that allows it (for Docker: --privileged)".to_owned(),
     }))
 }
 
@@ -148,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_remembered_for_the_same_host_only() {
+    fn a_cached_result_is_used_on_the_same_host_only() {
         if unsuitable().is_some() {
-            return; // not root, or programs are missing: `cargo xtask doctor` says so
+            return; // not root, or programs are missing, which `cargo xtask doctor` reports
         }
-        let odd = Obstacle { what: "remembered".to_owned(), remedy: String::new() };
-        let remembered = ProbeResult { obstacle: Some(odd), host: host().unwrap() };
-        assert_eq!(probe(Some(&remembered)).unwrap(), remembered);
-        let elsewhere = ProbeResult { host: "another".to_owned(), ..remembered.clone() };
-        assert_ne!(probe(Some(&elsewhere)).unwrap(), remembered);
+        let odd = Obstacle { what: "cached".to_owned(), remedy: String::new() };
+        let cached = ProbeResult { obstacle: Some(odd), host: host().unwrap() };
+        assert_eq!(probe(Some(&cached)).unwrap(), cached);
+        let elsewhere = ProbeResult { host: "another".to_owned(), ..cached.clone() };
+        assert_ne!(probe(Some(&elsewhere)).unwrap(), cached);
     }
 }

@@ -1,4 +1,4 @@
-//! The control socket of slirp4netns (slirp4netns(1), "API socket"): one JSON request a connection.
+//! The API socket of slirp4netns (slirp4netns(1), "API socket"). Each connection carries one JSON request.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 use crate::error::{Error, Exit, Result};
 use crate::signals;
 
-/// How long it may take to open its socket, and to answer.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Timeout for slirp4netns to create its socket, and for its answer.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Forwards a loopback port of the host to a port of the guest. `Some` is why slirp4netns refused, which another port may not meet.
+/// Forwards a loopback port of the host to a port of the guest. `Some` is why slirp4netns refused; another port may succeed.
 pub(super) fn forward(socket: &Path, host_port: u16, guest_port: u16) -> Result<Option<String>> {
     let arguments =
         json!({ "proto": "tcp", "host_addr": "127.0.0.1", "host_port": host_port, "guest_port": guest_port });
     let request = json!({ "execute": "add_hostfwd", "arguments": arguments });
     let answer = ask(socket, &request)?;
-    Ok(answer.get("error").map(|error| error["desc"].as_str().unwrap_or("it gave no reason").to_owned()))
+    Ok(answer.get("error").map(|error| error["desc"].as_str().unwrap_or("slirp4netns gave no reason").to_owned()))
 }
 
 fn ask(socket: &Path, request: &Value) -> Result<Value> {
@@ -28,11 +28,11 @@ fn ask(socket: &Path, request: &Value) -> Result<Value> {
     let mut stream = loop {
         match UnixStream::connect(socket) {
             Ok(stream) => break stream,
-            Err(error) if started.elapsed() > PATIENCE => return Err(wrong(&format!("cannot connect: {error}"))),
+            Err(error) if started.elapsed() > TIMEOUT => return Err(wrong(&format!("cannot connect: {error}"))),
             Err(_) => signals::pause(Duration::from_millis(50))?,
         }
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(request.to_string().as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     let mut text = String::new();
@@ -41,10 +41,8 @@ fn ask(socket: &Path, request: &Value) -> Result<Value> {
 }
 
 fn wrong(what: &str) -> Error {
-    Exit::Failed.error(
-        format_args!("slirp4netns's control socket: {what}"),
-        "run the command again; `--builder vm` builds in a virtual machine",
-    )
+    Exit::Failed
+        .error(format_args!("slirp4netns's API socket: {what}"), "run the command again, or pass `--builder vm`")
 }
 
 #[cfg(test)]
@@ -67,11 +65,11 @@ mod tests {
     fn a_refused_port_is_not_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("taken");
-        let asked = server(&socket, r#"{"error":{"desc":"bad request: add_hostfwd: slirp_add_hostfwd failed"}}"#);
+        let request = server(&socket, r#"{"error":{"desc":"bad request: add_hostfwd: slirp_add_hostfwd failed"}}"#);
         assert!(forward(&socket, 2222, 22).unwrap().unwrap().contains("slirp_add_hostfwd failed"));
-        assert_eq!(asked.join().unwrap()["arguments"]["host_port"], 2222);
+        assert_eq!(request.join().unwrap()["arguments"]["host_port"], 2222);
         let socket = dir.path().join("free");
-        let _asked = server(&socket, r#"{"return":{"id":1}}"#);
+        let _request = server(&socket, r#"{"return":{"id":1}}"#);
         assert_eq!(forward(&socket, 2222, 22).unwrap(), None);
     }
 }

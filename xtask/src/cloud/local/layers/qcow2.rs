@@ -1,13 +1,13 @@
-//! The one thing that is read out of a qcow2 file here: which file it stands on (QEMU: docs/interop/qcow2.txt).
+//! Reads the backing file's name from the header of a qcow2 file (QEMU: docs/interop/qcow2.txt).
 
 use std::io::{Error, ErrorKind, Read as _, Result, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8] = b"QFI\xfb";
-/// The longest name that the format allows.
+/// The format's limit for the length of the name, in bytes.
 const LONGEST: u32 = 1023;
 
-/// The backing file as the header names it; `None` for a disk that stands alone.
+/// The backing file's name in the header; `None` for a disk without a backing file.
 pub(super) fn backing(disk: &Path) -> Result<Option<PathBuf>> {
     let mut file = std::fs::File::open(disk)?;
     let mut header = [0; 20];
@@ -21,7 +21,7 @@ pub(super) fn backing(disk: &Path) -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     if length == 0 || length > LONGEST {
-        return Err(Error::new(ErrorKind::InvalidData, "the backing file's name has an impossible length"));
+        return Err(Error::new(ErrorKind::InvalidData, "the length of the backing file's name is invalid"));
     }
     file.seek(SeekFrom::Start(offset))?;
     let mut name = vec![0; length as usize];
@@ -32,7 +32,7 @@ pub(super) fn backing(disk: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// The smallest file that [`backing`] takes for a disk on `below`. No disk that QEMU would open.
+/// The smallest file that [`backing`] accepts, with `below` as its backing file. QEMU could not open it.
 #[cfg(test)]
 pub(super) fn stub(below: &str) -> Vec<u8> {
     let mut bytes = [MAGIC, &3u32.to_be_bytes(), &20u64.to_be_bytes()].concat();
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_backing_file_is_read_and_what_is_no_qcow2_is_refused() {
+    fn the_backing_file_is_read_and_other_formats_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let disk = dir.path().join("disk");
         let read = |bytes: &[u8]| {
@@ -58,8 +58,8 @@ mod tests {
         alone[8..16].fill(0);
         assert_eq!(read(&alone), Ok(None));
         assert_eq!(read(&[b'x'; 64]).unwrap_err(), "not a qcow2 file");
-        assert!(read(&stub("x")[..10]).is_err(), "cut off in the header");
-        assert!(read(&stub("../below")[..24]).is_err(), "cut off in the name");
+        assert!(read(&stub("x")[..10]).is_err(), "truncated in the header");
+        assert!(read(&stub("../below")[..24]).is_err(), "truncated in the name");
         assert!(read(&stub("")).is_err() && read(&stub(&"x".repeat(2000))).is_err());
     }
 }

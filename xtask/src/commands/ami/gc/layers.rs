@@ -1,4 +1,4 @@
-//! The layers' part of `ami gc`: looked at and removed under the build lock, and left alone where somebody may stand on them.
+//! The layers in `ami gc`. They are listed and removed under the build lock, and are all kept if a build or a kept machine may use them.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,26 +11,26 @@ use crate::stage::gc::layers::{self as stage, Policy};
 use crate::stage::gc::{Action, Decision};
 use crate::state::{Lock, State};
 
-/// What is to become of the layers.
+/// The decisions about the layers.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     decisions: Vec<stage::Decision>,
     region: String,
-    /// Why none was looked at.
+    /// Why no decisions were made; `None` if they were.
     pub(super) left_alone: Option<String>,
-    /// Held as long as something may be removed.
+    /// The build lock, held until the layers are removed.
     _lock: Option<Lock>,
 }
 
 impl Layers {
-    /// Looks at the layers, unless a build is under way or a machine that was kept after one.
+    /// Decides which layers to remove, unless a build is running or a machine was kept after one.
     pub(super) fn plan<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State) -> Result<Self> {
         let lock = match state.try_lock("build", &context.line)? {
             Ok(lock) => lock,
-            Err(holder) => return Ok(Self::left_alone(context, format!("a build may use them: {holder}"))),
+            Err(holder) => return Ok(Self::left_alone(context, format!("a running build may use them: {holder}"))),
         };
         if let Some(run) = state.kept_runs()?.first() {
-            return Ok(Self::left_alone(context, format!("the machine that {run} kept may use them")));
+            return Ok(Self::left_alone(context, format!("the machine kept by {run} may use them")));
         }
         let decisions = stage::plan(&cloud.stored_layers()?, &policy(config), Timestamp::now());
         let region = cloud.regions().first().cloned().unwrap_or_default();
@@ -38,11 +38,11 @@ impl Layers {
     }
 
     fn left_alone(context: &Context, why: String) -> Self {
-        context.events.event(Event::Note { message: format!("layers are left alone: {why}") });
+        context.events.event(Event::Note { message: format!("all layers are kept: {why}") });
         Self { left_alone: Some(why), ..Self::default() }
     }
 
-    /// The decisions beside those about images, in the order in which they are to be carried out.
+    /// The decisions in the order in which they are carried out.
     pub(super) fn decisions(&self) -> impl Iterator<Item = Decision> {
         self.decisions.iter().map(|decision| Decision {
             action: decision.action,
@@ -62,15 +62,15 @@ impl Layers {
         layers.find(|layer| layer.id.to_string() == decision.id)
     }
 
-    /// How many go and how many stay, for a person; nothing where there is none.
+    /// How many layers are removed and kept, as text; empty without layers.
     pub(super) fn summary(&self) -> String {
         if self.decisions.is_empty() {
             return String::new();
         }
-        let going: Vec<&stage::Decision> = self.decisions.iter().filter(|d| d.action == Action::Remove).collect();
-        let bytes = going.iter().map(|d| d.layer.bytes).sum();
-        let (go, stay) = (going.len(), self.decisions.len() - going.len());
-        format!("; layers: {go} to remove ({}), {stay} stay", stage::size(bytes))
+        let removed: Vec<&stage::Decision> = self.decisions.iter().filter(|d| d.action == Action::Remove).collect();
+        let bytes = removed.iter().map(|d| d.layer.bytes).sum();
+        let (remove, keep) = (removed.len(), self.decisions.len() - removed.len());
+        format!("; layers: {remove} to remove ({}), {keep} to keep", stage::size(bytes))
     }
 }
 
