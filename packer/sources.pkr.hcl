@@ -20,14 +20,15 @@ locals {
 }
 
 source "amazon-ebs" "locus" {
-  region        = var.aws_region
-  instance_type = var.instance_type
-  subnet_id     = var.subnet_id
-  source_ami    = var.base_ami
-  ssh_username  = "ubuntu"
-  ssh_host      = var.ssh_host
-  ssh_port      = var.ssh_port
-  ami_name      = local.ami_name
+  region          = var.aws_region
+  instance_type   = var.instance_type
+  subnet_id       = var.subnet_id
+  source_ami      = var.base_ami
+  ssh_username    = "ubuntu"
+  ssh_host        = var.ssh_host
+  ssh_port        = var.ssh_port
+  ami_name        = local.ami_name
+  ami_description = "${var.ami_name_prefix} ${var.ami_version}"
 
   # Filters by Canonical's account id: any account can publish an image with a matching name.
   source_ami_filter {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::cloud::{Cloud, Image, ImageId};
 use crate::error::Result;
+use crate::ids::Region;
 
 pub mod claim;
 pub mod env_file;
@@ -71,7 +72,7 @@ pub fn apply<C: Cloud>(cloud: &C, change: &Change) -> Result<()> {
 }
 
 /// The image that a channel points at in each region. Parameters take precedence over the env file, because all machines read them.
-pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<String, ImageId>> {
+pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<Region, ImageId>> {
     let mut ids = match &target.env_file {
         Some((file, _)) => env_file::points_at(file, &target.variable, cloud.regions())?,
         None => BTreeMap::new(),
@@ -85,7 +86,7 @@ pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<String
 pub fn references<C: Cloud>(
     cloud: &C,
     targets: &[Target],
-    regions: &BTreeSet<&str>,
+    regions: &BTreeSet<&Region>,
 ) -> Result<BTreeMap<ImageId, Vec<String>>> {
     let mut references: BTreeMap<ImageId, Vec<String>> = BTreeMap::new();
     for target in targets {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Exit, Result};
+use crate::ids::Region;
 use crate::recipe::{Digest, Recipe, Source};
 use crate::remote::Remote;
 
@@ -63,7 +64,7 @@ pub struct Capture {
     /// The builder it was built in.
     pub built_in: BuilderKind,
     /// The home region.
-    pub region: String,
+    pub region: Region,
     /// The identity of the builder.
     pub builder: Identity,
     /// The template's source, which contains the name and tags for providers that set them.
@@ -97,7 +98,7 @@ pub enum Made {
     /// An image that is already stored in its region.
     Image {
         /// Its region.
-        region: String,
+        region: Region,
         /// Its id.
         id: ImageId,
     },
@@ -109,7 +110,7 @@ pub enum Made {
 #[derive(Debug)]
 pub struct Copied {
     /// The region.
-    pub region: String,
+    pub region: Region,
     /// The copy and whether it was made now (true) or existed before, or why there is none.
     pub result: Result<(Image, bool)>,
     /// Duration of the copy.
@@ -126,7 +127,7 @@ pub struct Parameter {
 }
 
 /// The error for a parameter that changed after the write was planned.
-pub fn changed_in_between(region: &str, name: &str, current: Option<&Parameter>) -> Error {
+pub fn changed_in_between(region: &Region, name: &str, current: Option<&Parameter>) -> Error {
     let now = current.map_or("does not exist".to_owned(), |p| format!("is {} (version {})", p.value, p.version));
     Exit::Failed.error(
         format_args!("{name} in {region} was changed by another process meanwhile: it now {now}"),
@@ -143,10 +144,15 @@ pub trait Cloud {
     fn name(&self) -> &'static str;
 
     /// The regions in `ami.toml`, home first.
-    fn regions(&self) -> &[String];
+    fn regions(&self) -> &[Region];
+
+    /// The home region, in which images are built.
+    fn home(&self) -> Region {
+        self.regions().first().cloned().unwrap_or_default()
+    }
 
     /// The subset of [`Cloud::regions`] in which a failed copy is reported but does not fail the command.
-    fn best_effort(&self) -> &[String];
+    fn best_effort(&self) -> &[Region];
 
     /// The base image of a source. It is downloaded or built if it does not exist yet, with progress reported to `on_progress`.
     fn base(&self, source: &Source, on_progress: &dyn Fn(&str)) -> Result<BaseRecord>;
@@ -216,15 +222,15 @@ pub trait Cloud {
     fn launch(&self, image: &Image, instance_type: &str, on_progress: &dyn Fn(&str)) -> Result<Self::Machine>;
 
     /// All images of a region, including those with damaged records.
-    fn images(&self, region: &str) -> Result<Vec<Listed>>;
+    fn images(&self, region: &Region) -> Result<Vec<Listed>>;
 
     /// Copies an image to some regions. An existing copy is returned unchanged; a failure in one region does not stop the others.
     /// `on_progress` receives the region, what happens there and the progress; `done` receives each region's result when it is known.
     fn copy(
         &self,
         image: &Image,
-        regions: &[String],
-        on_progress: &dyn Fn(&str, &str, Fraction),
+        regions: &[Region],
+        on_progress: &dyn Fn(&Region, &str, Fraction),
         done: &mut dyn FnMut(Copied) -> Result<()>,
     ) -> Result<()>;
 
@@ -256,22 +262,22 @@ pub trait Cloud {
     fn discard(&self, corrupt: &Corrupt) -> Result<()>;
 
     /// A parameter of a region, whose value is an image's id or a line of text; `None` if it does not exist.
-    fn parameter(&self, region: &str, name: &str) -> Result<Option<Parameter>>;
+    fn parameter(&self, region: &Region, name: &str) -> Result<Option<Parameter>>;
 
     /// Writes a parameter if its version is still `expected` (`None`: it does not exist yet), and reads it back. If it has another
     /// version, the error is [`changed_in_between`].
-    fn put_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()>;
+    fn put_parameter(&self, region: &Region, name: &str, value: &str, expected: Option<u64>) -> Result<()>;
 
     /// An error unless a parameter may be written. A missing one is created with this value; an existing one keeps its value.
-    fn writable(&self, _region: &str, _name: &str, _value: &str) -> Result<()> {
+    fn writable(&self, _region: &Region, _name: &str, _value: &str) -> Result<()> {
         Ok(())
     }
 
     /// Names and values of a region's parameters that contain an image's id, also of those that other tools wrote. Only readable ones.
-    fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>>;
+    fn parameters(&self, region: &Region) -> Result<Vec<(String, ImageId)>>;
 
     /// Removes a parameter. Succeeds if it does not exist.
-    fn delete_parameter(&self, region: &str, name: &str) -> Result<()>;
+    fn delete_parameter(&self, region: &Region, name: &str) -> Result<()>;
 
     /// The marks of an image, such as `quarantined` and `promoted:production`.
     fn marks(&self, image: &Image) -> Result<BTreeMap<String, String>>;

@@ -10,15 +10,19 @@ use fs_err as fs;
 use schemars::JsonSchema;
 
 use crate::error::{Exit, Result};
+use crate::ids::Region;
 
 mod identity;
+mod key;
 mod model;
 mod read;
 mod regions;
 
-pub use model::{Aws, Channel, Image, Local, Packer, Regions, Retention};
-pub use read::{Key, Kind, Setting, variable};
+pub use key::{Key, Kind};
+use model::Words as _;
+pub use model::{Acceleration, Aws, Base, Builder, Channel, Image, Local, Packer, Regions, Retention, Via};
 use read::{Reader, Section};
+pub use read::{Setting, variable};
 
 /// The file's name.
 pub const FILE: &str = "ami.toml";
@@ -32,7 +36,7 @@ pub struct Overrides {
     /// `--state`.
     pub state_dir: Option<PathBuf>,
     /// `--builder`.
-    pub builder: Option<String>,
+    pub builder: Option<Builder>,
 }
 
 /// The configuration, after all checks. The documentation of the fields below is the reference of `ami.toml` (`cargo xtask docs`).
@@ -181,7 +185,7 @@ fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String
             smoke: section.text("smoke", None).into(),
             env_variable: section.text("env_variable", Some(ENV_VARIABLE)),
             source_local: section.text("source_local", None),
-            source_aws: section.text("source_aws", Some("")),
+            source_aws: section.optional("source_aws"),
             vars: section.strings("vars"),
         };
         for (key, file) in [("template", Path::new(&image.template)), ("smoke", &image.smoke)] {
@@ -218,9 +222,9 @@ fn channels(root: &Section<'_>) -> BTreeMap<String, Channel> {
         let path = format!("channels.{}", name.get_ref());
         let section =
             all.table(name.get_ref(), &path).only(&["env_file", "ssm_prefix", "github_output", "after", "soak_hours"]);
-        let env_file = PathBuf::from(section.text("env_file", Some("")));
-        let ssm_prefix = section.text("ssm_prefix", Some(""));
-        if env_file.as_os_str().is_empty() && ssm_prefix.is_empty() {
+        let env_file = section.optional("env_file").map(PathBuf::from);
+        let ssm_prefix = section.optional("ssm_prefix");
+        if env_file.is_none() && ssm_prefix.is_none() {
             let help = "set one or both";
             section.reader.wrong(
                 section.span("env_file"),
@@ -228,31 +232,35 @@ fn channels(root: &Section<'_>) -> BTreeMap<String, Channel> {
                 help,
             );
         }
-        if !ssm_prefix.is_empty() && (!ssm_prefix.starts_with('/') || ssm_prefix.ends_with('/')) {
+        if let Some(prefix) = ssm_prefix.as_deref().filter(|p| !p.starts_with('/') || p.ends_with('/')) {
             let help = "begin with a slash and end without one: /locus/ami";
             section.reader.wrong(
                 section.span("ssm_prefix"),
-                format!("`{ssm_prefix}` is not a prefix of parameter names"),
+                format!("`{prefix}` is not a prefix of parameter names"),
                 help,
             );
         }
-        let shared = |c: &Channel| !env_file.as_os_str().is_empty() && c.env_file == env_file;
+        let shared = |c: &Channel| env_file.is_some() && c.env_file == env_file;
         if let Some((other, _)) = channels.iter().find(|(_, c)| shared(c)) {
-            let message = format!("channels `{other}` and `{}` share {}", name.get_ref(), env_file.display());
+            let message = format!(
+                "channels `{other}` and `{}` share {}",
+                name.get_ref(),
+                env_file.iter().map(|f| f.display().to_string()).collect::<String>()
+            );
             section.reader.wrong(section.span("env_file"), message, "give each channel its own file");
         }
         let channel = Channel {
             env_file,
             ssm_prefix,
             github_output: section.flag("github_output", false),
-            after: section.text("after", Some("")),
+            after: section.optional("after"),
             soak_hours: section.number("soak_hours", 0, 0..=8760),
         };
         channels.insert(name.get_ref().to_string(), channel);
     }
     for (name, channel) in &channels {
-        if !channel.after.is_empty() && (channel.after == *name || !channels.contains_key(&channel.after)) {
-            let message = format!("channel `{name}` comes after `{}`, which is not another channel", channel.after);
+        if let Some(after) = channel.after.as_ref().filter(|after| *after == name || !channels.contains_key(*after)) {
+            let message = format!("channel `{name}` comes after `{after}`, which is not another channel");
             all.reader.wrong(0..0, message, "name another channel of this file: after = \"staging\"");
         }
     }
@@ -281,12 +289,13 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
         }
         None => s.text("state_dir", Some(".agent-ami")).into(),
     };
-    let builder = match &overrides.builder {
+    let builder = match overrides.builder {
         Some(builder) => {
-            s.reader.overridden("local.builder", builder, "--builder");
-            builder.clone()
+            let word = Builder::ALL.iter().find(|(_, value)| *value == builder).map_or("auto", |(word, _)| *word);
+            s.reader.overridden("local.builder", &word, "--builder");
+            builder
         }
-        None => s.word("builder", "auto", &["auto", "vm", "container"]),
+        None => s.word("builder"),
     };
     Local {
         state_dir,
@@ -296,15 +305,15 @@ fn local(root: &Section<'_>, overrides: &Overrides) -> Local {
         build_gib: s.number("build_gib", 12, 1..=16384),
         layer_days: s.number("layer_days", 30, 1..=3650),
         layers_gib: s.number("layers_gib", 40, 1..=16384),
-        acceleration: s.word("acceleration", "auto", &["auto", "kvm", "hvf", "tcg"]),
+        acceleration: s.word("acceleration"),
         builder,
-        base: s.word("base", "auto", &["auto", "ubuntu-22.04", "ubuntu-24.04", "debian-13"]),
+        base: s.word("base"),
         boot_timeout_secs: s.number("boot_timeout_secs", 600, 30..=7200),
         ubuntu_releases: s.text("ubuntu_releases", Some("https://cloud-images.ubuntu.com/releases")),
     }
 }
 
-fn aws(root: &Section<'_>, regions: &[String]) -> Aws {
+fn aws(root: &Section<'_>, regions: &[Region]) -> Aws {
     let s = root.table("aws", "aws").only(&[
         "accounts",
         "profile",
@@ -322,9 +331,10 @@ fn aws(root: &Section<'_>, regions: &[String]) -> Aws {
         "instance_lifetime_minutes",
         "boot_timeout_secs",
     ]);
-    let known: Vec<&str> = regions.iter().map(String::as_str).collect();
-    let best_effort_regions = s.any_list("best_effort_regions");
-    let kms_key_ids = s.strings("kms_key_ids");
+    let known: Vec<&str> = regions.iter().map(Region::as_str).collect();
+    let best_effort_regions = regions::named(s.any_list("best_effort_regions"));
+    let kms_key_ids: BTreeMap<Region, String> =
+        s.strings("kms_key_ids").into_iter().map(|(region, key)| (region.into(), key)).collect();
     for (key, region) in best_effort_regions
         .iter()
         .map(|r| ("best_effort_regions", r))
@@ -346,18 +356,18 @@ fn aws(root: &Section<'_>, regions: &[String]) -> Aws {
     }
     Aws {
         accounts: s.any_list("accounts"),
-        profile: s.text("profile", Some("")),
+        profile: s.optional("profile"),
         best_effort_regions,
         build_instance_types: s.any_list("build_instance_types"),
         smoke_instance_types,
-        via: s.word("via", "ssh", &["ssh", "ssm"]),
-        ssm_instance_profile: s.text("ssm_instance_profile", Some("")),
+        via: s.word("via"),
+        ssm_instance_profile: s.optional("ssm_instance_profile"),
         instance_profile_roles: s.strings("instance_profile_roles"),
         ssh_cidrs: s.any_list("ssh_cidrs"),
-        ssh_host: s.text("ssh_host", Some("")),
-        ssh_port: u16::try_from(s.number("ssh_port", 0, 0..=65535)).unwrap_or(0),
+        ssh_host: s.optional("ssh_host"),
+        ssh_port: u16::try_from(s.number("ssh_port", 0, 0..=65535)).ok().filter(|port| *port != 0),
         kms_key_ids,
-        copy_completion_minutes,
+        copy_completion_minutes: Some(copy_completion_minutes).filter(|minutes| *minutes != 0),
         instance_lifetime_minutes: s.number("instance_lifetime_minutes", 120, 10..=1440),
         boot_timeout_secs: s.number("boot_timeout_secs", 600, 30..=7200),
     }
@@ -381,9 +391,9 @@ fn packer(root: &Section<'_>) -> Packer {
         version: s.text("version", Some("1.16.0")),
         releases: s.text("releases", Some("https://releases.hashicorp.com")),
         work_dir: s.text("work_dir", Some(".agent-ami/packer")).into(),
-        default_region: s.text("default_region", Some("us-east-1")),
+        default_region: s.text("default_region", Some("us-east-1")).into(),
         build_instance_type: s.text("build_instance_type", Some("t3.medium")),
-        build_subnet_id: s.text("build_subnet_id", Some("")),
+        build_subnet_id: s.optional("build_subnet_id"),
         build_timeout_secs: s.number("build_timeout_secs", 1800, 60..=86400),
     }
 }
@@ -436,10 +446,10 @@ mod tests {
     #[test]
     fn a_flag_overrides_the_environment() {
         let env = [("AGENT_AMI_LOCAL_STATE_DIR".to_owned(), "/env".to_owned())].into();
-        let overrides = Overrides { state_dir: Some("/flag".into()), builder: Some("vm".to_owned()) };
+        let overrides = Overrides { state_dir: Some("/flag".into()), builder: Some(Builder::Vm) };
         let config = Config::parse(GOOD, &overrides, &env, &|_| true).unwrap();
         assert_eq!(config.local.state_dir, Path::new("/flag"));
-        assert_eq!(config.local.builder, "vm");
+        assert_eq!(config.local.builder, Builder::Vm);
         for (key, flag) in [("local.state_dir", "--state"), ("local.builder", "--builder")] {
             assert!(config.settings().iter().any(|s| s.key == key && s.origin == flag), "{key}");
         }

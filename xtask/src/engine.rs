@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::cloud::{BaseRecord, BuilderKind, Capture, Cloud, Identity, Image, Machine, Start, layer_of};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase, phase, second_try};
+use crate::ids::Region;
 use crate::plan::BuildPlan;
 use crate::recipe::{Digest, Recipe};
 use crate::signals;
@@ -40,7 +41,7 @@ pub struct Options {
     /// Keep the machine running when a step fails.
     pub keep_on_failure: bool,
     /// The home region.
-    pub region: String,
+    pub region: Region,
     /// The directory to which the outputs of post-processors are relative.
     pub root: std::path::PathBuf,
     /// The command that continues after a failure, for hints.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ids::RunId;
+
 pub mod clean;
 
 /// Version of the JSON Lines format.
@@ -75,7 +77,7 @@ pub enum Event {
     /// A run started.
     RunStarted {
         /// Id of the run. Everything that the run makes has it as a tag.
-        run: String,
+        run: RunId,
         /// The command line. Values of sensitive variables are hidden.
         command: String,
     },

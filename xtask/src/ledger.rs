@@ -9,8 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, ErrorCode, Row, params};
 
 use crate::error::{Error, Exit, Result};
+use crate::ids::{Region, RunId};
 use crate::sensitive::redacted;
 
+mod names;
 mod pause;
 mod promotions;
 mod schema;
@@ -30,7 +32,7 @@ pub struct Ledger {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RunRecord {
     /// Its id, with which everything it created is tagged.
-    pub id: String,
+    pub id: RunId,
     /// The command line, for messages.
     pub command: String,
     /// Its arguments after `cargo xtask`, to run it again.
@@ -69,7 +71,7 @@ pub struct Intent {
     /// `ec2:RunInstances`, `local:StartMachine`.
     pub action: String,
     /// The region; empty if the call has none.
-    pub region: String,
+    pub region: Region,
     /// The client token, by which EC2 recognizes a repeated call; empty if the call has none.
     pub token: String,
     /// The name or id of what is created or changed; empty if it has neither yet.
@@ -86,7 +88,7 @@ pub struct Call {
     /// See [`Intent`].
     pub action: String,
     /// See [`Intent`].
-    pub region: String,
+    pub region: Region,
     /// See [`Intent`].
     pub token: String,
     /// See [`Intent`].
@@ -129,7 +131,7 @@ impl Ledger {
     }
 
     /// Writes the beginning of a run. The command is redacted.
-    pub fn begin_run(&self, id: &str, command: &str, words: &[String], on: &str) -> Result<()> {
+    pub fn begin_run(&self, id: &RunId, command: &str, words: &[String], on: &str) -> Result<()> {
         self.write(
             "INSERT INTO run (id, command, words, provider, began) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![id, redacted(command), json(&words.iter().map(|w| redacted(w)).collect::<Vec<_>>()), on, now()],
@@ -137,7 +139,7 @@ impl Ledger {
     }
 
     /// Writes the end of a run.
-    pub fn end_run(&self, id: &str, outcome: RunOutcome, summary: &str) -> Result<()> {
+    pub fn end_run(&self, id: &RunId, outcome: RunOutcome, summary: &str) -> Result<()> {
         self.write(
             "UPDATE run SET ended = ?2, outcome = ?3, summary = ?4 WHERE id = ?1",
             params![id, now(), outcome.name(), redacted(summary)],
@@ -145,7 +147,7 @@ impl Ledger {
     }
 
     /// Removes the end of a run that is resumed, and counts the resumption.
-    pub fn reopen_run(&self, id: &str) -> Result<()> {
+    pub fn reopen_run(&self, id: &RunId) -> Result<()> {
         self.write(
             "UPDATE run SET resumed = resumed + 1, ended = NULL, outcome = NULL, summary = '' WHERE id = ?1",
             params![id],
@@ -164,7 +166,7 @@ impl Ledger {
     }
 
     /// Stores a value for when the run is resumed. A value that is already stored under the key is kept.
-    pub fn note(&self, run: &str, key: &str, value: &str) -> Result<()> {
+    pub fn note(&self, run: &RunId, key: &str, value: &str) -> Result<()> {
         self.write(
             "INSERT OR IGNORE INTO note (run, key, value) VALUES (?1, ?2, ?3)",
             params![run, key, redacted(value)],
@@ -172,14 +174,14 @@ impl Ledger {
     }
 
     /// The value that [`Ledger::note`] stored.
-    pub fn noted(&self, run: &str, key: &str) -> Result<Option<String>> {
+    pub fn noted(&self, run: &RunId, key: &str) -> Result<Option<String>> {
         let found =
             self.read("SELECT value FROM note WHERE run = ?1 AND key = ?2", params![run, key], |row| row.get(0))?;
         Ok(found.into_iter().next())
     }
 
     /// Writes an intent. If this fails, the call must not be made.
-    pub fn intend(&self, run: &str, intent: &Intent) -> Result<Ticket> {
+    pub fn intend(&self, run: &RunId, intent: &Intent) -> Result<Ticket> {
         let Intent { action, region, token, subject, tags } = intent;
         let seq = {
             let connection = self.connection();
@@ -208,7 +210,12 @@ impl Ledger {
     }
 
     /// Calls `work` between writing its intent and its outcome. `work` returns the ids of what it created.
-    pub fn journal<T>(&self, run: &str, intent: &Intent, work: impl FnOnce() -> Result<(T, Vec<String>)>) -> Result<T> {
+    pub fn journal<T>(
+        &self,
+        run: &RunId,
+        intent: &Intent,
+        work: impl FnOnce() -> Result<(T, Vec<String>)>,
+    ) -> Result<T> {
         let ticket = self.intend(run, intent)?;
         match work() {
             Ok((value, ids)) => {
@@ -224,7 +231,7 @@ impl Ledger {
     }
 
     /// The calls of a run, in order.
-    pub fn calls(&self, run: &str) -> Result<Vec<Call>> {
+    pub fn calls(&self, run: &RunId) -> Result<Vec<Call>> {
         let columns = "seq, action, region, token, subject, tags, at, settled, ids, error";
         self.read(&format!("SELECT {columns} FROM call WHERE run = ?1 ORDER BY seq"), params![run], |row| {
             Ok(Call {
@@ -375,7 +382,7 @@ mod tests {
     fn intent(action: &str) -> Intent {
         Intent {
             action: action.to_owned(),
-            region: "us-east-1".to_owned(),
+            region: "us-east-1".into(),
             token: "t-1".to_owned(),
             subject: "builder".to_owned(),
             tags: vec!["agent-ami:run=run-1".to_owned()],
@@ -389,7 +396,7 @@ mod tests {
     fn with_run(dir: &tempfile::TempDir) -> Ledger {
         let ledger = opened(dir);
         let words = ["ami".to_owned(), "release".to_owned(), "a b".to_owned()];
-        ledger.begin_run("run-1", "cargo xtask ami release 'a b'", &words, "aws").unwrap();
+        ledger.begin_run(&"run-1".into(), "cargo xtask ami release 'a b'", &words, "aws").unwrap();
         ledger
     }
 
@@ -397,17 +404,18 @@ mod tests {
     fn an_intent_is_written_before_the_call_and_the_outcome_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = with_run(&dir);
-        let made = ledger.journal("run-1", &intent("ec2:RunInstances"), || {
+        let made = ledger.journal(&"run-1".into(), &intent("ec2:RunInstances"), || {
             // Another process can read the intent during the call.
-            let seen = opened(&dir).calls("run-1").unwrap();
+            let seen = opened(&dir).calls(&"run-1".into()).unwrap();
             assert_eq!((seen.len(), &seen[0].settled), (1, &None));
             Ok((7, vec!["i-1".to_owned()]))
         });
         assert_eq!(made.unwrap(), 7);
-        let refused: Result<()> =
-            ledger.journal("run-1", &intent("ec2:CreateImage"), || Err(Exit::Failed.error("no capacity", "try again")));
+        let refused: Result<()> = ledger.journal(&"run-1".into(), &intent("ec2:CreateImage"), || {
+            Err(Exit::Failed.error("no capacity", "try again"))
+        });
         refused.unwrap_err();
-        let calls = opened(&dir).calls("run-1").unwrap();
+        let calls = opened(&dir).calls(&"run-1".into()).unwrap();
         assert_eq!(
             (calls[0].ids.as_slice(), calls[0].tags.as_slice()),
             (["i-1".to_owned()].as_slice(), intent("").tags.as_slice())
@@ -422,24 +430,24 @@ mod tests {
         let ledger = with_run(&dir);
         assert_eq!(ledger.run("run-1").unwrap().unwrap().words[2], "a b");
         assert_eq!(ledger.run("run-2").unwrap(), None);
-        ledger.end_run("run-1", RunOutcome::Failed, "throttled").unwrap();
+        ledger.end_run(&"run-1".into(), RunOutcome::Failed, "throttled").unwrap();
         let run = opened(&dir).runs().unwrap().remove(0);
         assert_eq!(
             (run.outcome, run.summary.as_str(), run.on.as_str()),
             (Some(RunOutcome::Failed), "throttled", "aws")
         );
-        ledger.note("run-1", "base", "ami-1").unwrap();
-        ledger.note("run-1", "base", "ami-2").unwrap();
-        assert_eq!(ledger.noted("run-1", "base").unwrap().as_deref(), Some("ami-1"));
-        assert_eq!(ledger.noted("run-1", "other").unwrap(), None);
-        ledger.reopen_run("run-1").unwrap();
+        ledger.note(&"run-1".into(), "base", "ami-1").unwrap();
+        ledger.note(&"run-1".into(), "base", "ami-2").unwrap();
+        assert_eq!(ledger.noted(&"run-1".into(), "base").unwrap().as_deref(), Some("ami-1"));
+        assert_eq!(ledger.noted(&"run-1".into(), "other").unwrap(), None);
+        ledger.reopen_run(&"run-1".into()).unwrap();
         assert_eq!(ledger.run("run-1").unwrap().unwrap().outcome, None);
     }
 
     #[test]
     fn a_call_of_an_unknown_run_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let _ = opened(&dir).intend("run-9", &intent("ec2:RunInstances")).unwrap_err();
+        let _ = opened(&dir).intend(&"run-9".into(), &intent("ec2:RunInstances")).unwrap_err();
     }
 
     #[test]
@@ -494,10 +502,10 @@ mod tests {
         let pages: u32 = ledger.connection().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
         ledger.connection().query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
         let long = Intent { subject: "x".repeat(20_000), ..intent("ec2:RunInstances") };
-        let done: Result<()> = ledger.journal("run-1", &long, || panic!("the call was made without an intent"));
+        let done: Result<()> = ledger.journal(&"run-1".into(), &long, || panic!("the call was made without an intent"));
         let error = done.unwrap_err();
         assert_eq!(error.exit(), Exit::Precondition);
         assert!(crate::error::plain(&error).contains("was not made"), "{error}");
-        assert_eq!(opened(&dir).calls("run-1").unwrap(), []);
+        assert_eq!(opened(&dir).calls(&"run-1".into()).unwrap(), []);
     }
 }

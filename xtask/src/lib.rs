@@ -7,6 +7,8 @@
 pub use packer_template as template;
 pub use packer_template::{error, recipe, sensitive};
 
+pub mod ids;
+
 pub mod durable;
 pub mod event;
 

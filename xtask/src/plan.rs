@@ -318,7 +318,7 @@ mod tests {
         facts.images = vec![Image {
             id: ImageId("ami-local-1".to_owned()),
             name: "img-v1.0.0-20261121-0000".to_owned(),
-            region: "local-1".to_owned(),
+            region: "local-1".into(),
             image: "img".to_owned(),
             recipe_hash: recipe.hash(base().digest),
             base: base(),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cloud::Image;
 use crate::contents::Difference;
 use crate::event::{Event, Events, Observer, Outcome, Phase};
+use crate::ids::RunId;
 use crate::stage::smoke::Record;
 use crate::stage::version::Level;
 
@@ -18,7 +19,7 @@ pub struct RunReport {
     /// The command line; of a resumed run, that of the first command.
     pub command: String,
     /// The run's id, if the command has a run.
-    pub run: Option<String>,
+    pub run: Option<RunId>,
     /// Start of the command, RFC 3339.
     pub began: String,
     /// Duration of the command.

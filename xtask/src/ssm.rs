@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::ids::Region;
 
 /// A managed node (Systems Manager API reference, InstanceInformation).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -13,7 +14,7 @@ pub struct Node {
     /// `i-…` on EC2, `mi-…` for a hybrid activation (Lightsail, on premises).
     pub id: String,
     /// The node's region.
-    pub region: String,
+    pub region: Region,
     /// The name of the activation or of the computer; empty if there is none.
     pub name: String,
     /// The ping status: `Online`, `ConnectionLost`, `Inactive`.
@@ -104,7 +105,7 @@ pub struct Answer {
     /// The node's id.
     pub id: String,
     /// The node's region.
-    pub region: String,
+    pub region: Region,
     /// `Success`, `Failed`, `TimedOut`, `Undeliverable`… (Systems Manager user guide, "Command statuses").
     pub status: String,
     /// The script's exit code; `None` if it did not run.
@@ -121,7 +122,7 @@ impl Answer {
     pub(crate) fn success(stdout: &str) -> Self {
         Self {
             id: "i-1".to_owned(),
-            region: "r".to_owned(),
+            region: "r".into(),
             status: "Success".to_owned(),
             code: Some(0),
             stdout: stdout.to_owned(),

@@ -13,6 +13,7 @@ use fs_err as fs;
 use rustix::process::Signal;
 
 use crate::error::{Exit, Result};
+use crate::ids::RunId;
 use crate::ledger::{Intent, Ledger, RunOutcome, RunRecord};
 use crate::signals::{self, PathGuard};
 
@@ -54,7 +55,7 @@ pub struct Asked<'a> {
 /// One execution of a command: an id, which everything it creates is tagged with, a directory, and a lock that is held while it runs.
 #[derive(Debug)]
 pub struct Run {
-    id: String,
+    id: RunId,
     dir: PathBuf,
     sockets: PathBuf,
     ledger: Arc<Ledger>,
@@ -136,8 +137,8 @@ impl State {
     }
 
     /// True while the process of a run is alive, that is, holds the run's lock.
-    pub fn is_alive(&self, run: &str) -> Result<bool> {
-        let lock = self.path("runs").join(run).join("lock");
+    pub fn is_alive(&self, run: &RunId) -> Result<bool> {
+        let lock = self.path("runs").join(run.as_str()).join("lock");
         Ok(lock.exists() && Lock::take(&lock, "checking a run")?.is_err())
     }
 
@@ -146,7 +147,7 @@ impl State {
         let mut random = [0; 3];
         fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
         let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
-        let id = format!("run-{now}-{:02x}{:02x}{:02x}", random[0], random[1], random[2]);
+        let id = RunId::from(format!("run-{now}-{:02x}{:02x}{:02x}", random[0], random[1], random[2]));
         let run = self.take_run(id, asked.command, 0)?;
         self.ledger.begin_run(&run.id, asked.command, asked.words, asked.on)?;
         Ok(run)
@@ -163,8 +164,8 @@ impl State {
         Ok(run)
     }
 
-    fn take_run(&self, id: String, command: &str, resumed: u32) -> Result<Run> {
-        let dir = self.path("runs").join(&id);
+    fn take_run(&self, id: RunId, command: &str, resumed: u32) -> Result<Run> {
+        let dir = self.path("runs").join(id.as_str());
         let sockets = socket_dir(&id);
         // Registered before they exist, so that a second signal also removes them right after their creation.
         let guards = [signals::remove_on_second_signal(&dir), signals::remove_on_second_signal(&sockets)];
@@ -185,15 +186,15 @@ impl State {
         for id in self.run_dirs()? {
             match self.sweep_run(&id) {
                 // The run may have removed its directory in the meantime.
-                Err(_) if !self.path("runs").join(&id).exists() => {}
+                Err(_) if !self.path("runs").join(id.as_str()).exists() => {}
                 swept => swept?,
             }
         }
         Ok(())
     }
 
-    fn sweep_run(&self, id: &str) -> Result<()> {
-        let dir = self.path("runs").join(id);
+    fn sweep_run(&self, id: &RunId) -> Result<()> {
+        let dir = self.path("runs").join(id.as_str());
         // A kept run is removed when its machine has been shut down.
         let kept = || dir.join(KEPT).exists() && !living_machines(&dir, id).is_empty();
         if Lock::take(&dir.join("lock"), "sweeping")?.is_err() || kept() {
@@ -209,16 +210,16 @@ impl State {
         Ok(Lock { _file: file })
     }
 
-    fn run_dirs(&self) -> Result<Vec<String>> {
+    fn run_dirs(&self) -> Result<Vec<RunId>> {
         let mut ids = Vec::new();
         for entry in fs::read_dir(self.path("runs"))? {
-            ids.extend(entry?.file_name().to_str().map(str::to_owned));
+            ids.extend(entry?.file_name().to_str().map(RunId::from));
         }
         Ok(ids)
     }
 
-    fn remove_run(&self, id: &str) -> Result<()> {
-        let dir = self.path("runs").join(id);
+    fn remove_run(&self, id: &RunId) -> Result<()> {
+        let dir = self.path("runs").join(id.as_str());
         for pid in living_machines(&dir, id) {
             // Fails if it has ended in the meantime.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -233,21 +234,21 @@ impl State {
     }
 
     /// The ids of runs whose machine was kept with `--keep-on-failure`.
-    pub fn kept_runs(&self) -> Result<Vec<String>> {
+    pub fn kept_runs(&self) -> Result<Vec<RunId>> {
         let mut ids = self.run_dirs()?;
-        ids.retain(|id| self.path("runs").join(id).join(KEPT).exists());
+        ids.retain(|id| self.path("runs").join(id.as_str()).join(KEPT).exists());
         Ok(ids)
     }
 
     /// Ends the machine of a kept run and removes the run's directory. Does nothing if the run was not kept.
     pub fn end_kept_run(&self, id: &str) -> Result<()> {
-        if self.kept_runs()?.iter().any(|kept| kept == id) { self.remove_run(id) } else { Ok(()) }
+        self.kept_runs()?.iter().filter(|kept| **kept == id).try_for_each(|kept| self.remove_run(kept))
     }
 }
 
 impl Run {
     /// Its id.
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> &RunId {
         &self.id
     }
 

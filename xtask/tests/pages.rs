@@ -133,7 +133,7 @@ fn code_links_to_sections_that_the_book_has() {
     assert!(seen > 10, "{seen}");
 }
 
-/// Headings of docs/src/troubleshooting.md that no source of this project contains.
+/// Headings of docs/src/troubleshooting.md that are messages of other programs, or no messages.
 const EXTERNAL: &[&str] = &[
     // serde, for a key that a smoke spec or an `amazon-ebs` source cannot have.
     "unknown field",
@@ -165,7 +165,7 @@ const EXTERNAL: &[&str] = &[
     "Permission denied",
 ];
 
-/// The sources whose texts a user can see, without comments and tests. The parts of a string that Rust continues in the next line are joined.
+/// The sources that contain messages, without comments and tests. Strings that continue in the next line of Rust are joined.
 fn sources_of_messages() -> String {
     let continued = Regex::new(r"\\\n\s*").unwrap();
     let mut sources = String::new();

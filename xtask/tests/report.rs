@@ -20,7 +20,7 @@ fn image(id: &str, region: &str, from: Option<&str>) -> Image {
         schema: 1,
         id: ImageId(id.to_owned()),
         name: "locus-agent-v1.1.0-20261122-0900".to_owned(),
-        region: region.to_owned(),
+        region: region.into(),
         image: "locus-agent".to_owned(),
         arch: None,
         account: None,
@@ -31,7 +31,7 @@ fn image(id: &str, region: &str, from: Option<&str>) -> Image {
         content: Digest::of(b"disk"),
         disk_bytes: 3_029_000_000,
         copied_from: from.map(|id| ImageId(id.to_owned())),
-        run: "run-1".to_owned(),
+        run: "run-1".into(),
         engine: "native".to_owned(),
         built_in: None,
         builder: Identity::default(),
@@ -65,7 +65,7 @@ fn recorded(exit: u8) -> RunReport {
         message: HOSTILE.to_owned(),
     };
     let events = [
-        (0.0, Event::RunStarted { run: "run-1".to_owned(), command: "cargo xtask ami release".to_owned() }),
+        (0.0, Event::RunStarted { run: "run-1".into(), command: "cargo xtask ami release".to_owned() }),
         (0.0, started(Phase::Build, "locus-agent")),
         (0.1, step(1, "10-base", Outcome::UpToDate, 0.0)),
         (60.1, step(2, "20-git", Outcome::Done, 60.0)),

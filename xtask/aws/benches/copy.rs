@@ -116,7 +116,7 @@ fn image(moto: &Moto, dir: &Path) -> Image {
         recipe_hash: Digest::of(b"bench"),
         engine: "native".to_owned(),
         built_in: BuilderKind::Instance,
-        region: HOME.to_owned(),
+        region: HOME.into(),
         builder: Identity::default(),
         source,
     };

@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use xtask::error::{Exit, Result};
+use xtask::ids::Region;
 use xtask::recipe::{Digest, Source};
 
 /// An `amazon-ebs` source block.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AmazonEbsSource {
-    /// Region of the build. Unused: the build is in the home region of ami.toml, which the template gets as a variable.
-    pub region: String,
+    /// Region of the build. It must be the home region of ami.toml, which the template gets as a variable.
+    pub region: Region,
     /// Instance type of the builder.
     pub instance_type: String,
     /// Name of the image.
@@ -40,10 +41,10 @@ pub struct AmazonEbsSource {
     /// Networks that the temporary security group allows.
     #[serde(default)]
     pub temporary_security_group_source_cidrs: Vec<String>,
-    /// Allow only the caller's own public address.
+    /// Allow only the caller's own public address. Without it and without the networks above Packer would allow every address.
     #[serde(default)]
     pub temporary_security_group_source_public_ip: bool,
-    /// Type of the temporary key pair.
+    /// Type of the temporary key pair: `ed25519`.
     #[serde(default = "ed25519")]
     pub temporary_key_pair_type: String,
     /// Instance profile, needed for SSM.
@@ -84,7 +85,7 @@ pub struct AmazonEbsSource {
     /// Tags of the image.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Tags of its snapshots.
+    /// Tags of its snapshots; the same as those of the image.
     #[serde(default)]
     pub snapshot_tags: BTreeMap<String, String>,
     /// Tags of the builder.
@@ -171,7 +172,7 @@ impl AmazonEbsSource {
         let ebs_source: Self = serde_json::from_value(settings).map_err(|e| {
             Exit::Usage.error(
                 format_args!("source \"amazon-ebs\" \"{}\": {e}", source.name),
-                "fix the source, or build with `--engine packer`: the native engine refuses keys that it does not implement",
+                "fix the source: a key that is not implemented is refused, with both engines",
             )
         })?;
         ebs_source.checked()
@@ -205,6 +206,25 @@ impl AmazonEbsSource {
                 "temporary_security_group_source_cidrs allows every address",
                 "name your own network, or set temporary_security_group_source_public_ip = true",
             );
+        }
+        let temporary_group = self.security_group_ids.is_empty();
+        if temporary_group
+            && self.temporary_security_group_source_cidrs.is_empty()
+            && !self.temporary_security_group_source_public_ip
+        {
+            return refuse(
+                "neither temporary_security_group_source_cidrs nor temporary_security_group_source_public_ip is set, so Packer would allow every address",
+                "set temporary_security_group_source_public_ip = true, or name your own network",
+            );
+        }
+        if self.temporary_key_pair_type != ed25519() {
+            return refuse(
+                "temporary_key_pair_type is not ed25519",
+                "set it to ed25519: the native engine creates no other key pair",
+            );
+        }
+        if !self.snapshot_tags.is_empty() && self.snapshot_tags != self.tags {
+            return refuse("snapshot_tags differ from tags", "make them equal: the snapshots get the image's tags");
         }
         if self.metadata_options.iter().any(|m| m.http_tokens != "required") {
             return refuse("metadata_options does not require tokens", "set http_tokens = \"required\" (IMDSv2)");
@@ -278,6 +298,10 @@ mod tests {
         let open = serde_json::json!(["0.0.0.0/0"]);
         assert!(with("temporary_security_group_source_cidrs", open).contains("allows every address"));
         assert!(with("source_ami_filter", serde_json::json!([{ "most_recent": true }])).contains("no owners"));
+        assert!(with("temporary_key_pair_type", serde_json::json!("rsa")).contains("not ed25519"));
+        assert!(with("snapshot_tags", serde_json::json!({ "team": "a" })).contains("differ from tags"));
+        let closed = with("temporary_security_group_source_public_ip", serde_json::json!(false));
+        assert!(closed.contains("Packer would allow every address"), "{closed}");
         assert!(with("shutdown_behavior", serde_json::json!("stop")).contains("not terminate"));
         assert!(
             with("metadata_options", serde_json::json!([{ "http_tokens": "optional" }])).contains("require tokens")

@@ -3,6 +3,7 @@
 use aws_sdk_ec2::types::{Filter, Image as Ami};
 use xtask::cloud::BaseRecord;
 use xtask::error::{Exit, Result};
+use xtask::ids::Region;
 
 use crate::amazon_ebs_source::AmazonEbsSource;
 use crate::aws_error::{AwsError, Called as _};
@@ -13,14 +14,14 @@ use crate::drive::Driver;
 const PARAMETER: &str = "resolve:ssm:";
 
 /// Finds the base image of an `amazon-ebs` source.
-pub fn find(driver: &Driver, clients: &Clients, region: &str, ebs_source: &AmazonEbsSource) -> Result<BaseRecord> {
+pub fn find(driver: &Driver, clients: &Clients, region: &Region, ebs_source: &AmazonEbsSource) -> Result<BaseRecord> {
     let found = driver.wait(matching(clients, region, ebs_source))??;
     let ami = newest(found, ebs_source)?;
     let id = ami.image_id().unwrap_or_default().to_owned();
     Ok(BaseRecord { name: ami.name().unwrap_or(&id).to_owned(), digest: ebs_source.shape(&id), id })
 }
 
-async fn matching(clients: &Clients, region: &str, ebs_source: &AmazonEbsSource) -> Result<Vec<Ami>, AwsError> {
+async fn matching(clients: &Clients, region: &Region, ebs_source: &AmazonEbsSource) -> Result<Vec<Ami>, AwsError> {
     let ec2 = clients.ec2(region);
     let mut id = ebs_source.source_ami.clone();
     if let Some(name) = id.strip_prefix(PARAMETER) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region as SdkRegion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature;
 use aws_credential_types::provider::ProvideCredentials as _;
@@ -18,6 +18,7 @@ use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents, SharedHttpCli
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use xtask::ids::Region;
 use xtask::state::Run;
 
 use crate::journal::Journal;
@@ -26,7 +27,7 @@ use crate::journal::Journal;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The home region, for calls without a region.
-    pub home: String,
+    pub home: Region,
     /// `AWS_PROFILE`, or `profile` in ami.toml.
     pub profile: Option<String>,
 }
@@ -64,7 +65,7 @@ impl Clients {
     pub async fn load(settings: &Settings) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(http_client())
-            .region(Region::new(settings.home.clone()))
+            .region(SdkRegion::new(settings.home.to_string()))
             .timeout_config(timeouts())
             .retry_config(retries());
         if let Some(profile) = &settings.profile {
@@ -86,13 +87,13 @@ impl Clients {
     }
 
     fn journal(&self, region: &str) -> Option<Journal> {
-        self.journal.as_ref().map(|run| Journal::new(run.clone(), region))
+        self.journal.as_ref().map(|run| Journal::new(run.clone(), &region.into()))
     }
 
     /// EC2 in a region.
     pub fn ec2(&self, region: &str) -> aws_sdk_ec2::Client {
         let config = aws_sdk_ec2::config::Builder::from(&self.config);
-        let mut config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        let mut config = config.region(SdkRegion::new(region.to_owned())).interceptor(self.calls.clone());
         if let Some(journal) = self.journal(region) {
             config = config.interceptor(journal);
         }
@@ -102,7 +103,7 @@ impl Clients {
     /// SSM in a region.
     pub fn ssm(&self, region: &str) -> aws_sdk_ssm::Client {
         let config = aws_sdk_ssm::config::Builder::from(&self.config);
-        let mut config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        let mut config = config.region(SdkRegion::new(region.to_owned())).interceptor(self.calls.clone());
         if let Some(journal) = self.journal(region) {
             config = config.interceptor(journal);
         }
@@ -112,7 +113,7 @@ impl Clients {
     /// Auto Scaling in a region.
     pub fn autoscaling(&self, region: &str) -> aws_sdk_autoscaling::Client {
         let config = aws_sdk_autoscaling::config::Builder::from(&self.config);
-        let mut config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        let mut config = config.region(SdkRegion::new(region.to_owned())).interceptor(self.calls.clone());
         if let Some(journal) = self.journal(region) {
             config = config.interceptor(journal);
         }
@@ -122,14 +123,14 @@ impl Clients {
     /// Service Quotas in a region, for reading.
     pub fn service_quotas(&self, region: &str) -> aws_sdk_servicequotas::Client {
         let config = aws_sdk_servicequotas::config::Builder::from(&self.config);
-        let config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        let config = config.region(SdkRegion::new(region.to_owned())).interceptor(self.calls.clone());
         aws_sdk_servicequotas::Client::from_conf(config.build())
     }
 
     /// KMS in a region, for reading.
     pub fn kms(&self, region: &str) -> aws_sdk_kms::Client {
         let config = aws_sdk_kms::config::Builder::from(&self.config);
-        let config = config.region(Region::new(region.to_owned())).interceptor(self.calls.clone());
+        let config = config.region(SdkRegion::new(region.to_owned())).interceptor(self.calls.clone());
         aws_sdk_kms::Client::from_conf(config.build())
     }
 

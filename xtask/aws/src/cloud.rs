@@ -11,6 +11,7 @@ use xtask::cloud::{
     Layer, Listed, Made, Orphan, Parameter, Start,
 };
 use xtask::error::{Exit, Result};
+use xtask::ids::Region;
 use xtask::recipe::{Digest, Recipe, Source};
 use xtask::stage::smoke;
 use xtask::state::{Run, State};
@@ -53,20 +54,16 @@ impl Ec2 {
         Self { driver, clients, settings, state: state.clone(), run, base: Mutex::new(None), caveats: Mutex::default() }
     }
 
-    fn home(&self) -> &str {
-        self.settings.regions.first().map_or("us-east-1", String::as_str)
-    }
-
     fn run(&self) -> Result<&Arc<Run>> {
         self.run.as_ref().ok_or_else(|| {
             Exit::Failed.error("a change was attempted without a run", "this is a defect; please report it")
         })
     }
 
-    fn host(&self, region: &str) -> Result<Host> {
+    fn host(&self, region: &Region) -> Result<Host> {
         Ok(Host {
             driver: Arc::clone(&self.driver),
-            region: region.to_owned(),
+            region: region.clone(),
             ec2: self.clients.ec2(region),
             ssm: self.clients.ssm(region),
             settings: self.settings.clone(),
@@ -87,11 +84,11 @@ impl Cloud for Ec2 {
         "aws"
     }
 
-    fn regions(&self) -> &[String] {
+    fn regions(&self) -> &[Region] {
         &self.settings.regions
     }
 
-    fn best_effort(&self) -> &[String] {
+    fn best_effort(&self) -> &[Region] {
         &self.settings.best_effort
     }
 
@@ -103,7 +100,7 @@ impl Cloud for Ec2 {
         if let Some((_, base)) = known.as_ref().filter(|(k, _)| *k == key) {
             return Ok(base.clone());
         }
-        let base = base::find(&self.driver, &self.clients, self.home(), &ebs_source)?;
+        let base = base::find(&self.driver, &self.clients, &self.home(), &ebs_source)?;
         *known = Some((key, base.clone()));
         Ok(base)
     }
@@ -134,7 +131,7 @@ impl Cloud for Ec2 {
         record::check_template_tags(&ebs_source.tags).map_err(|why| {
             Exit::Usage.error(format_args!("`tags` of the template: {why}"), "correct `tags` in the template")
         })?;
-        preflight::check(&self.driver, &self.clients, &self.settings, self.home(), &ebs_source).map(Some)
+        preflight::check(&self.driver, &self.clients, &self.settings, &self.home(), &ebs_source).map(Some)
     }
 
     fn build_certificates(&self) -> Result<Vec<String>> {
@@ -143,8 +140,8 @@ impl Cloud for Ec2 {
 
     fn start_builder(&self, start: Start<'_>, on_progress: &dyn Fn(&str)) -> Result<Ec2Machine> {
         let mut machine = self.begin(start, on_progress)?;
-        self.ours(self.home(), |ours| ours.builder(machine.id()))?;
-        preflight::capturable(&self.driver, &self.clients, &self.settings, self.home(), machine.id())?;
+        self.ours(&self.home(), |ours| ours.builder(machine.id()))?;
+        preflight::capturable(&self.driver, &self.clients, &self.settings, &self.home(), machine.id())?;
         machine.enter(on_progress)?;
         Ok(machine)
     }
@@ -162,13 +159,14 @@ impl Cloud for Ec2 {
     ) -> Result<Image> {
         on_progress("stopping the builder");
         machine.stop(on_progress)?;
-        let ec2 = self.clients.ec2(self.home());
+        let ec2 = self.clients.ec2(&self.home());
         let ebs_source = AmazonEbsSource::read(&capture.source)?;
         let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&ebs_source.tags);
         let id = self.driver.finish(image::create(
             &ec2,
             machine.id(),
             &ebs_source.ami_name,
+            &ebs_source.ami_description,
             &tags,
             self.settings.patience.pause,
         ))?;
@@ -192,7 +190,7 @@ impl Cloud for Ec2 {
         }
         // EC2 reads the builder's volumes until the image's snapshots are complete, so the builder is terminated only now.
         machine.end()?;
-        self.read(self.home(), &id)
+        self.read(&self.home(), &id)
     }
 
     fn for_packer(&self, start: Start<'_>) -> Result<Vec<(String, String)>> {
@@ -245,7 +243,7 @@ impl Cloud for Ec2 {
         }
     }
 
-    fn images(&self, region: &str) -> Result<Vec<Listed>> {
+    fn images(&self, region: &Region) -> Result<Vec<Listed>> {
         let ec2 = self.clients.ec2(region);
         let found = self.driver.wait(image::tagged(&ec2, record::IMAGE, None))??;
         Ok(found.iter().map(|ami| record::read(region, ami)).collect())
@@ -254,8 +252,8 @@ impl Cloud for Ec2 {
     fn copy(
         &self,
         image: &Image,
-        regions: &[String],
-        on_progress: &dyn Fn(&str, &str, Fraction),
+        regions: &[Region],
+        on_progress: &dyn Fn(&Region, &str, Fraction),
         done: &mut dyn FnMut(Copied) -> Result<()>,
     ) -> Result<()> {
         let (run, sections) = (self.run()?, Sections::default());
@@ -270,7 +268,7 @@ impl Cloud for Ec2 {
     }
 
     fn take_up(&self, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Option<Image>> {
-        let ec2 = self.clients.ec2(self.home());
+        let ec2 = self.clients.ec2(&self.home());
         let run = self.run()?.id();
         self.wait_until_consistent()?;
         let made = self.driver.wait(image::tagged(&ec2, record::RUN, Some(run)))??;
@@ -301,7 +299,7 @@ impl Cloud for Ec2 {
             let tags = record::Facts::of_capture(capture, base, run).tags(&ebs_source.tags);
             self.driver.finish(image::tag(&ec2, &ami, &tags))?;
         }
-        self.read(self.home(), id).map(Some)
+        self.read(&self.home(), id).map(Some)
     }
 
     fn orphans(&self) -> Result<Vec<Orphan>> {
@@ -318,7 +316,7 @@ impl Cloud for Ec2 {
         let ec2 = self.clients.ec2(&orphan.region);
         // A resumed run uses its image in progress, which needs the builder until it is complete. A cleanup after another run removes the
         // image, too, so it does not wait.
-        if orphan.kind == OrphanKind::Machine && orphan.run.as_deref() == Some(self.run()?.id()) {
+        if orphan.kind == OrphanKind::Machine && orphan.run.as_ref() == Some(self.run()?.id()) {
             self.captured(&orphan.region)?;
         }
         self.driver.finish(orphans::remove(&ec2, orphan)).map_err(copy::first)
@@ -358,7 +356,7 @@ impl Cloud for Ec2 {
     }
 
     fn usable(&self, image: &Image) -> Result<()> {
-        let (region, id) = (image.region.as_str(), image.id.0.as_str());
+        let (region, id) = (&image.region, image.id.0.as_str());
         match self.ami(region, id)?.state() {
             Some(ImageState::Disabled) => Err(image::disabled(region, id)),
             _ => Ok(()),
@@ -378,25 +376,25 @@ impl Cloud for Ec2 {
         self.driver.finish(image::remove(&ec2, &corrupt.id.0)).map_err(copy::first)
     }
 
-    fn parameter(&self, region: &str, name: &str) -> Result<Option<Parameter>> {
+    fn parameter(&self, region: &Region, name: &str) -> Result<Option<Parameter>> {
         Ok(self.driver.wait(parameters::get(&self.clients.ssm(region), name))??)
     }
 
-    fn put_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
+    fn put_parameter(&self, region: &Region, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
         let (ssm, sections, pause) = (self.clients.ssm(region), Sections::default(), self.settings.patience.command);
         let write = parameters::Write { ssm: &ssm, region, name, value, expected, pause, sections: &sections };
         self.driver.wait_around(&sections, write.make())?
     }
 
-    fn writable(&self, region: &str, name: &str, value: &str) -> Result<()> {
+    fn writable(&self, region: &Region, name: &str, value: &str) -> Result<()> {
         Ok(self.driver.finish(parameters::writable(&self.clients.ssm(region), name, value))?)
     }
 
-    fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>> {
+    fn parameters(&self, region: &Region) -> Result<Vec<(String, ImageId)>> {
         Ok(self.driver.wait(parameters::of_images(&self.clients.ssm(region)))??.ids)
     }
 
-    fn delete_parameter(&self, region: &str, name: &str) -> Result<()> {
+    fn delete_parameter(&self, region: &Region, name: &str) -> Result<()> {
         Ok(self.driver.finish(parameters::delete(&self.clients.ssm(region), name))?)
     }
 
@@ -467,11 +465,11 @@ impl Ec2 {
     pub fn begin(&self, start: Start<'_>, on_progress: &dyn Fn(&str)) -> Result<Ec2Machine> {
         let ebs_source = AmazonEbsSource::read(start.source)?;
         let order = Order::builder(&ebs_source, &start.base.id, &self.settings);
-        Ec2Machine::begin(self.host(self.home())?, &order, on_progress)
+        Ec2Machine::begin(self.host(&self.home())?, &order, on_progress)
     }
 
     /// Checks permissions on tagged resources of a region.
-    fn ours(&self, region: &str, check: impl FnOnce(Ours<'_>) -> Result<()>) -> Result<()> {
+    fn ours(&self, region: &Region, check: impl FnOnce(Ours<'_>) -> Result<()>) -> Result<()> {
         check(Ours { driver: &self.driver, ec2: &self.clients.ec2(region), region })
     }
 

@@ -15,6 +15,7 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use jiff::Timestamp;
 use xtask::cloud::{Copied, Fraction, Image, Listed};
 use xtask::error::{Error, Exit, Result};
+use xtask::ids::Region;
 use xtask::recipe::Digest;
 use xtask::state::Run;
 
@@ -45,7 +46,7 @@ pub struct Copies<'a> {
     /// The image to copy.
     pub source: &'a Image,
     /// Called with a region, the state of its copy, and the progress.
-    pub on_progress: &'a dyn Fn(&str, &str, Fraction),
+    pub on_progress: &'a dyn Fn(&Region, &str, Fraction),
 }
 
 /// One CopyImage of a run, as its ledger records it.
@@ -74,8 +75,8 @@ enum Refusal {
 }
 
 /// Copies to all regions concurrently; yields each result as soon as it is known.
-pub fn to_all<'a>(copies: Copies<'a>, regions: &'a [String]) -> impl Stream<Item = Copied> + Unpin + 'a {
-    let one = move |region: &'a String| async move {
+pub fn to_all<'a>(copies: Copies<'a>, regions: &'a [Region]) -> impl Stream<Item = Copied> + Unpin + 'a {
+    let one = move |region: &'a Region| async move {
         let started = Instant::now();
         let result = copies.one_to(region).await;
         Copied { region: region.clone(), result, took: started.elapsed() }
@@ -84,7 +85,7 @@ pub fn to_all<'a>(copies: Copies<'a>, regions: &'a [String]) -> impl Stream<Item
 }
 
 impl Copies<'_> {
-    async fn one_to(&self, region: &str) -> Result<(Image, bool)> {
+    async fn one_to(&self, region: &Region) -> Result<(Image, bool)> {
         let ec2 = self.clients.ec2(region);
         let what = |id: &str| format!("{id} in {region}");
         let (mut made, mut last): (bool, Option<Error>) = (false, None);
@@ -139,7 +140,7 @@ impl Copies<'_> {
     }
 
     /// The current attempt in a region: the first of this run that is not marked as dead.
-    fn attempt(&self, region: &str) -> Result<Attempt> {
+    fn attempt(&self, region: &Region) -> Result<Attempt> {
         let (ledger, run) = (self.run.ledger(), self.run.id());
         let mut n = 0;
         loop {
@@ -172,17 +173,19 @@ impl Copies<'_> {
         let content = self.source.content.to_string();
         Ok(image::by_name(ec2, &self.source.name).await?.filter(|ami| {
             let tags = record::plain_tags(ami.tags());
-            tags.is_empty() || tags.get(CONTENT) == Some(&content) || tags.get(record::RUN) == Some(&self.source.run)
+            tags.is_empty()
+                || tags.get(CONTENT) == Some(&content)
+                || tags.get(record::RUN).is_some_and(|run| self.source.run == run.as_str())
         }))
     }
 
     /// Tags a copy in progress that another run started as one that this run waits for now.
-    async fn take_over(&self, ec2: &Client, ami: &Ami, region: &str) -> Result<()> {
+    async fn take_over(&self, ec2: &Client, ami: &Ami, region: &Region) -> Result<()> {
         let tags = record::plain_tags(ami.tags());
         let soon = Timestamp::now() + self.settings.patience.copy.deadline;
         let lasts = tags.get(COPY_EXPIRES).and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at > soon);
         if ami.state() != Some(&ImageState::Pending)
-            || (lasts && tags.get(COPY_RUN).is_some_and(|r| r == self.run.id()))
+            || (lasts && tags.get(COPY_RUN).is_some_and(|r| self.run.id().as_str() == r))
         {
             return Ok(());
         }
@@ -195,7 +198,7 @@ impl Copies<'_> {
     }
 
     /// Calls CopyImage, and repeats it while the refusal is temporary; `None` if the attempt's token belongs to another call.
-    async fn begin(&self, ec2: &Client, region: &str, attempt: &Attempt) -> Result<Option<String>> {
+    async fn begin(&self, ec2: &Client, region: &Region, attempt: &Attempt) -> Result<Option<String>> {
         let call = self.call(ec2, region, attempt);
         let patience = &self.settings.patience;
         let deadline = Instant::now() + patience.copy.deadline;
@@ -238,7 +241,7 @@ impl Copies<'_> {
         }
     }
 
-    fn refused(&self, aws_error: &AwsError, region: &str) -> Error {
+    fn refused(&self, aws_error: &AwsError, region: &Region) -> Error {
         let what = format!("{} was not copied to {region}", self.source.id);
         match quota(aws_error) {
             None => Error::from(aws_error.clone()).context(what),
@@ -249,14 +252,14 @@ impl Copies<'_> {
         }
     }
 
-    fn call(&self, ec2: &Client, region: &str, attempt: &Attempt) -> CopyImageFluentBuilder {
+    fn call(&self, ec2: &Client, region: &Region, attempt: &Attempt) -> CopyImageFluentBuilder {
         let (source, settings) = (self.source, self.settings);
         let lease = lease_tags(self.run.id(), attempt.expires);
         let minutes = settings.copy_within.and_then(|within| i64::try_from(within.as_secs() / 60).ok());
         let call = ec2
             .copy_image()
             .name(&source.name)
-            .source_region(&source.region)
+            .source_region(source.region.as_str())
             .source_image_id(&source.id.0)
             .copy_image_tags(true)
             // Only the tags that the source does not have: EC2 copies the others to the image, but none to its snapshots.
@@ -270,7 +273,7 @@ impl Copies<'_> {
     }
 
     /// The record of an available copy, with all its tags.
-    async fn finished(&self, ec2: &Client, region: &str, ami: &Ami) -> Result<Image> {
+    async fn finished(&self, ec2: &Client, region: &Region, ami: &Ami) -> Result<Image> {
         self.sections.enter(image::tag(ec2, ami, &tags(self.source))).await?;
         match as_copy(region, ami) {
             Some(copy) => Ok(copy),
@@ -279,7 +282,7 @@ impl Copies<'_> {
     }
 
     /// The record of a copy, read from EC2 until all its tags are visible.
-    async fn read_back(&self, ec2: &Client, region: &str, id: &str) -> Result<Image> {
+    async fn read_back(&self, ec2: &Client, region: &Region, id: &str) -> Result<Image> {
         for _ in 0..10 {
             let ami = image::by_ids(ec2, &[id.to_owned()]).await?.into_iter().next();
             if let Some(copy) = ami.and_then(|ami| as_copy(region, &ami)) {
@@ -368,7 +371,7 @@ fn tags(source: &Image) -> BTreeMap<String, String> {
 }
 
 /// The copy's record, if all its tags are visible.
-fn as_copy(region: &str, ami: &Ami) -> Option<Image> {
+fn as_copy(region: &Region, ami: &Ami) -> Option<Image> {
     match record::read(region, ami) {
         Listed::Image(copy) if copy.copied_from.is_some() => Some(*copy),
         Listed::Image(_) | Listed::Corrupt(_) => None,

@@ -4,6 +4,7 @@
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::run_instances::RunInstancesOutput;
 use xtask::error::{Error, Exit};
+use xtask::ids::Region;
 
 use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::clients::Clients;
@@ -27,7 +28,7 @@ pub(crate) enum Made {
 /// A DryRun that the endpoint executed.
 #[derive(Clone, Debug)]
 pub(crate) struct Ignored {
-    region: String,
+    region: Region,
     action: &'static str,
     made: Made,
 }
@@ -54,7 +55,7 @@ impl Made {
 
 /// The AWS error that a DryRun returns: `DryRunOperation` if the call is permitted.
 pub(crate) async fn answer<T, E>(
-    region: &str,
+    region: &Region,
     call: impl Future<Output = Result<T, SdkError<E>>>,
     action: &'static str,
     made: impl FnOnce(&T) -> Made,
@@ -63,7 +64,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     match call.await.called(action) {
-        Ok(answer) => Err(Ignored { region: region.to_owned(), action, made: made(&answer) }),
+        Ok(answer) => Err(Ignored { region: region.clone(), action, made: made(&answer) }),
         Err(aws_error) => Ok(aws_error),
     }
 }
@@ -71,7 +72,7 @@ where
 /// The AWS error of a DryRun that the call itself would return, too. Errors about resources that do not exist yet and about placeholder
 /// parameters are ignored.
 pub(crate) async fn check<T, E>(
-    region: &str,
+    region: &Region,
     call: impl Future<Output = Result<T, SdkError<E>>>,
     action: &'static str,
     made: impl FnOnce(&T) -> Made,

@@ -9,6 +9,7 @@ use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types::{AttributeValue, Filter, Image as Ami, ImageState, ResourceType, Snapshot, TagSpecification};
 
 use xtask::error::{Error, Exit};
+use xtask::ids::Region;
 
 use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::record::{self, sdk_tags};
@@ -100,12 +101,13 @@ async fn progress(ec2: &Client, id: &str) -> Result<Option<u8>, AwsError> {
 /// Number of pauses until a new image, or a new tag, must be visible.
 pub const VISIBLE: u32 = 12;
 
-/// Creates an image of a stopped instance. After a lost response no second image is created: the name is unique, and the run's tag
+/// Creates an image of a stopped instance, with the template's `ami_description`. After a lost response no second image is created: the name is unique, and the run's tag
 /// identifies the first one.
 pub async fn create(
     ec2: &Client,
     instance: &str,
     name: &str,
+    description: &str,
     tags: &BTreeMap<String, String>,
     pause: Duration,
 ) -> Result<String, AwsError> {
@@ -114,11 +116,7 @@ pub async fn create(
         .create_image()
         .instance_id(instance)
         .name(name)
-        .description(format!(
-            "{} {}",
-            tags.get(record::IMAGE).map_or("", String::as_str),
-            tags.get("agent-ami:version").map_or("", String::as_str)
-        ))
+        .set_description(Some(description.to_owned()).filter(|text| !text.is_empty()))
         // The instance is stopped already; without this EC2 would try to stop it again.
         .no_reboot(true)
         .tag_specifications(specification(ResourceType::Image))
@@ -174,7 +172,7 @@ pub async fn disable(ec2: &Client, id: &str) -> Result<(), AwsError> {
 }
 
 /// The error for a disabled image that is required to start.
-pub fn disabled(region: &str, id: &str) -> Error {
+pub fn disabled(region: &Region, id: &str) -> Error {
     Exit::Precondition.error(
         format_args!("{id} in {region} is disabled"),
         format_args!("run `aws ec2 enable-image --image-id {id} --region {region}`, or use another image"),

@@ -8,6 +8,7 @@ use aws_sdk_ec2::types::{InstanceStateName, Reservation, SummaryStatus};
 use aws_smithy_types::base64;
 use xtask::cloud::{Kind as Orphan, Machine};
 use xtask::error::{Error, Exit, Result};
+use xtask::ids::Region;
 use xtask::process::{Cmd, Ended, tail};
 use xtask::remote::Remote;
 use xtask::signals;
@@ -31,7 +32,7 @@ pub struct Host {
     /// Runs the futures of calls.
     pub driver: Arc<Driver>,
     /// The instance's region.
-    pub region: String,
+    pub region: Region,
     /// EC2 client of the region.
     pub ec2: Client,
     /// Systems Manager client of the region.

@@ -11,6 +11,7 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use xtask::error::plain;
+use xtask::ids::Region;
 use xtask::ledger::{Intent, Ticket};
 use xtask::state::Run;
 
@@ -48,7 +49,7 @@ const SUBJECTS: [&str; 12] = [
 #[derive(Clone, Debug)]
 pub struct Journal {
     run: Option<Arc<Run>>,
-    region: String,
+    region: Region,
 }
 
 /// A call that was not sent because it could not be written to the ledger.
@@ -65,8 +66,8 @@ impl Storable for Pending {
 
 impl Journal {
     /// An interceptor for the calls to one region.
-    pub fn new(run: Option<Arc<Run>>, region: &str) -> Self {
-        Self { run, region: region.to_owned() }
+    pub fn new(run: Option<Arc<Run>>, region: &Region) -> Self {
+        Self { run, region: region.clone() }
     }
 }
 
@@ -144,7 +145,7 @@ fn value<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> 
     parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
 }
 
-fn intent(action: String, region: &str, parameters: &[(String, String)]) -> Intent {
+fn intent(action: String, region: &Region, parameters: &[(String, String)]) -> Intent {
     let text = |name: &str| value(parameters, name).unwrap_or_default().to_owned();
     // `TagSpecification.1.Tag.2.Value` is the value of the tag `TagSpecification.1.Tag.2.Key`.
     let tags = parameters.iter().filter_map(|(name, key)| {
@@ -155,7 +156,7 @@ fn intent(action: String, region: &str, parameters: &[(String, String)]) -> Inte
     tags.sort();
     tags.dedup();
     let subject = SUBJECTS.iter().find_map(|name| value(parameters, name)).unwrap_or_default().to_owned();
-    Intent { action, region: region.to_owned(), token: text("ClientToken"), subject, tags }
+    Intent { action, region: region.clone(), token: text("ClientToken"), subject, tags }
 }
 
 /// The ids of the resources that a call created, from its response.
@@ -194,7 +195,7 @@ mod tests {
         let body = b"Action=RunInstances&Version=2016-11-15&ClientToken=abc&ImageId=ami-1&MinCount=1\
             &TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=agent-ami%3Arun&TagSpecification.1.Tag.1.Value=run-1\
             &TagSpecification.2.ResourceType=volume&TagSpecification.2.Tag.1.Key=agent-ami%3Arun&TagSpecification.2.Tag.1.Value=run-1";
-        let intent = intent("ec2:RunInstances".to_owned(), "us-east-1", &parameters(body));
+        let intent = intent("ec2:RunInstances".to_owned(), &"us-east-1".into(), &parameters(body));
         assert_eq!((intent.token.as_str(), intent.subject.as_str()), ("abc", "ami-1"));
         assert_eq!(intent.tags, ["agent-ami:run=run-1"]);
     }
@@ -203,7 +204,7 @@ mod tests {
     fn json_requests_are_read_and_scripts_are_not_stored() {
         let body =
             br#"{"DocumentName":"AWS-RunShellScript","InstanceIds":["i-1"],"Parameters":{"commands":["secret"]}}"#;
-        let intent = intent("ssm:SendCommand".to_owned(), "us-east-1", &parameters(body));
+        let intent = intent("ssm:SendCommand".to_owned(), &"us-east-1".into(), &parameters(body));
         assert_eq!(intent.subject, "i-1");
         assert!(!format!("{intent:?}").contains("secret"));
     }

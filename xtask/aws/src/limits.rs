@@ -9,6 +9,8 @@ use aws_sdk_servicequotas::types::ServiceQuota;
 use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::clients::Clients;
 
+use xtask::ids::Region;
+
 /// A quota of EC2: its code and its name in Service Quotas.
 #[derive(Clone, Copy)]
 struct Quota {
@@ -23,7 +25,7 @@ const VCPUS: Quota =
     Quota { code: "L-1216C47A", name: "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances" };
 
 /// The problem if the quota of a region does not allow another image.
-pub(crate) async fn image_quota(clients: &Clients, region: &str) -> Result<Option<String>, AwsError> {
+pub(crate) async fn image_quota(clients: &Clients, region: &Region) -> Result<Option<String>, AwsError> {
     let Some(most) = quota(clients, region, AMIS).await? else { return Ok(None) };
     let call = clients.ec2(region).describe_images().owners("self").include_disabled(true).max_results(1000);
     let images: Result<Vec<_>, _> = call.into_paginator().items().send().collect().await;
@@ -33,7 +35,7 @@ pub(crate) async fn image_quota(clients: &Clients, region: &str) -> Result<Optio
 
 /// The problem if the quota of a region does not allow another on-demand instance of a type. Only standard families are checked; others
 /// have other quotas.
-pub(crate) async fn vcpu_quota(clients: &Clients, region: &str, kind: &str) -> Result<Option<String>, AwsError> {
+pub(crate) async fn vcpu_quota(clients: &Clients, region: &Region, kind: &str) -> Result<Option<String>, AwsError> {
     if !is_standard(kind) {
         return Ok(None);
     }
@@ -65,7 +67,7 @@ pub(crate) async fn vcpu_quota(clients: &Clients, region: &str, kind: &str) -> R
 }
 
 /// The problem if a key cannot encrypt disks. EC2 would report it only when the image is created or copied.
-pub(crate) async fn kms_key(clients: &Clients, region: &str, key: &str) -> Result<Option<String>, AwsError> {
+pub(crate) async fn kms_key(clients: &Clients, region: &Region, key: &str) -> Result<Option<String>, AwsError> {
     match clients.kms(region).describe_key().key_id(key).send().await.called("kms:DescribeKey") {
         Err(aws_error) if aws_error.kind == Kind::NotFound => {
             Ok(Some(format!("KMS key {key} does not exist: correct `kms_key_ids` in ami.toml, or the template")))
@@ -87,7 +89,7 @@ fn unusable(key: &str, known: &KeyMetadata) -> Option<String> {
 }
 
 /// The value of a quota in a region; `None` if Service Quotas does not have it.
-async fn quota(clients: &Clients, region: &str, quota: Quota) -> Result<Option<f64>, AwsError> {
+async fn quota(clients: &Clients, region: &Region, quota: Quota) -> Result<Option<f64>, AwsError> {
     let call = clients.service_quotas(region).get_service_quota().service_code("ec2").quota_code(quota.code);
     match call.send().await.called("servicequotas:GetServiceQuota") {
         Err(aws_error) if aws_error.kind == Kind::NotFound => Ok(None),

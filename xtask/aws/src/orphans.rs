@@ -7,6 +7,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, Image as Ami, ImageState, InstanceStateName, Reservation, Tag, VolumeState};
 use tokio::time::Instant;
 use xtask::cloud::{Kind, Orphan};
+use xtask::ids::Region;
 
 use crate::aws_error::{AwsError, Called as _, Kind as ErrorKind};
 use crate::image;
@@ -18,15 +19,15 @@ use crate::wait::retried;
 const RELEASED: Duration = Duration::from_secs(300);
 
 /// The resources of a region with the tag of a run, without usable images, their snapshots and attached volumes.
-pub async fn find(ec2: &Client, region: &str) -> Result<Vec<Orphan>, AwsError> {
+pub async fn find(ec2: &Client, region: &Region) -> Result<Vec<Orphan>, AwsError> {
     let orphan = |kind, id: Option<&str>, tags: &[Tag], gib: Option<i32>| {
         let tags = record::plain_tags(tags);
         Orphan {
             kind,
             id: id.unwrap_or_default().to_owned(),
-            region: region.to_owned(),
+            region: region.clone(),
             // A copy in progress belongs to the run that copies, not to the run that built the source.
-            run: tags.get(COPY_RUN).or_else(|| tags.get(RUN)).cloned(),
+            run: tags.get(COPY_RUN).or_else(|| tags.get(RUN)).map(|run| run.as_str().into()),
             expires: tags.get(COPY_EXPIRES).or_else(|| tags.get(EXPIRES)).cloned(),
             bytes: gib.and_then(|gib| u64::try_from(gib).ok()).map(|gib| gib << 30),
         }
@@ -154,10 +155,10 @@ async fn still_unfinished(ec2: &Client, orphan: &Orphan) -> Result<(), AwsError>
         return Ok(());
     };
     let tags = record::plain_tags(ami.tags());
-    let run = tags.get(COPY_RUN).or_else(|| tags.get(RUN)).cloned();
+    let run = tags.get(COPY_RUN).or_else(|| tags.get(RUN)).map(|run| run.as_str().into());
     let message = match ami.state() {
         Some(ImageState::Available) => format!("{} is available now", orphan.id),
-        _ if run != orphan.run => format!("{} waits for {} now", run.unwrap_or_default(), orphan.id),
+        _ if run != orphan.run => format!("{} waits for {} now", run.as_deref().unwrap_or_default(), orphan.id),
         _ => return Ok(()),
     };
     Err(AwsError { kind: ErrorKind::Other, action: "ec2:DeregisterImage", code: None, message })

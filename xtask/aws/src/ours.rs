@@ -8,6 +8,7 @@ use std::future::Future;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::Tag;
 use xtask::error::Result;
+use xtask::ids::Region;
 
 use crate::aws_error::AwsError;
 use crate::drive::Driver;
@@ -23,7 +24,7 @@ pub(crate) struct Ours<'a> {
     /// Client of the region.
     pub(crate) ec2: &'a Client,
     /// The region.
-    pub(crate) region: &'a str,
+    pub(crate) region: &'a Region,
 }
 
 impl Ours<'_> {
@@ -95,24 +96,24 @@ impl Ours<'_> {
 }
 
 /// The AWS errors of the changes that a build makes to images, checked with an existing image.
-pub(crate) async fn of_builds(ec2: &Client, region: &str, id: &str) -> Result<Vec<AwsError>, Ignored> {
+pub(crate) async fn of_builds(ec2: &Client, region: &Region, id: &str) -> Result<Vec<AwsError>, Ignored> {
     let aws_errors = [tagged(ec2, region, id).await?, deregistered(ec2, region, id).await?];
     Ok(aws_errors.into_iter().flatten().collect())
 }
 
 /// CreateTags with a tag that the image already has.
-async fn tagged(ec2: &Client, region: &str, id: &str) -> Result<Option<AwsError>, Ignored> {
+async fn tagged(ec2: &Client, region: &Region, id: &str) -> Result<Option<AwsError>, Ignored> {
     let tag = Tag::builder().key(OURS.0).value(OURS.1).build();
     let call = ec2.create_tags().resources(id).tags(tag).dry_run(true).send();
     dry::check(region, call, "ec2:CreateTags", nothing).await
 }
 
-async fn unprotected(ec2: &Client, region: &str, id: &str) -> Result<Option<AwsError>, Ignored> {
+async fn unprotected(ec2: &Client, region: &Region, id: &str) -> Result<Option<AwsError>, Ignored> {
     let call = ec2.disable_image_deregistration_protection().image_id(id).dry_run(true).send();
     dry::check(region, call, "ec2:DisableImageDeregistrationProtection", nothing).await
 }
 
-async fn deregistered(ec2: &Client, region: &str, id: &str) -> Result<Option<AwsError>, Ignored> {
+async fn deregistered(ec2: &Client, region: &Region, id: &str) -> Result<Option<AwsError>, Ignored> {
     let call = ec2.deregister_image().image_id(id).delete_associated_snapshots(true).dry_run(true).send();
     dry::check(region, call, "ec2:DeregisterImage", nothing).await
 }

@@ -2,7 +2,7 @@
 //!
 //! PutParameter has no expected version. `Overwrite=false` creates a parameter only if it does not exist. An existing parameter is read,
 //! compared and written, and the version that the write returns must follow the version that was read. Otherwise another process has
-//! written in between, and its value is restored. Systems Manager validates a value of data type `aws:ec2:image` after PutParameter has
+//! written in between, and the value of the first write is restored. Systems Manager validates a value of data type `aws:ec2:image` after PutParameter has
 //! returned (API reference, PutParameter, DataType), so a write has succeeded only when it can be read back.
 
 use std::time::Duration;
@@ -14,6 +14,7 @@ use aws_sdk_ssm::types::{ParameterMetadata, ParameterType};
 use tokio::time::Instant;
 use xtask::cloud::{ImageId, Parameter, changed_in_between};
 use xtask::error::{Error, Exit, Result};
+use xtask::ids::Region;
 
 use crate::aws_error::{AwsError, Called as _, Kind};
 use crate::drive::Sections;
@@ -128,7 +129,7 @@ pub struct Write<'a> {
     /// Systems Manager in the region.
     pub ssm: &'a Client,
     /// The region.
-    pub region: &'a str,
+    pub region: &'a Region,
     /// The parameter.
     pub name: &'a str,
     /// The new value.
@@ -162,7 +163,7 @@ impl Write<'_> {
             match self.sections.enter(self.send()).await {
                 // A repeated write may have been applied twice.
                 Ok(version) if (follows..=follows + resent).contains(&version) => return self.read_back().await,
-                Ok(version) => return Err(self.restored(version).await?),
+                Ok(_) => return Err(self.restored().await?),
                 Err(aws_error) if aws_error.code.as_deref() == Some("ParameterAlreadyExists") => {
                     match self.read().await? {
                         Seen::Ours => return Ok(()),
@@ -229,8 +230,8 @@ impl Write<'_> {
         })
     }
 
-    /// Polls until the parameter has the new value or the timeout passes. Another value does not end the wait: the process that lost a race
-    /// restores the value that it replaced.
+    /// Polls until the parameter has the new value or the timeout passes. Another value does not end the wait: a process that lost a race
+    /// restores the value of the first write.
     async fn settled(&self) -> Result<Seen, AwsError> {
         let deadline = self.deadline();
         loop {
@@ -263,13 +264,20 @@ impl Write<'_> {
         }
     }
 
-    /// Restores the value that another process wrote before this version; returns the error to report.
-    async fn restored(&self, version: u64) -> Result<Error> {
-        let before = format!("{}:{}", self.name, version.saturating_sub(1));
-        let Some(theirs) = get(self.ssm, &before).await? else { return Ok(self.changed(None)) };
-        let back = Write { value: &theirs.value, expected: Some(version), ..*self };
-        self.sections.enter(back.send()).await?;
-        Ok(self.changed(Some(&Parameter { value: theirs.value, version: version + 1 })))
+    /// After a write that lost a race: restores the value of the write that came first, which has the version after the expected one. Of several
+    /// losers only the one whose value is current restores it. Restoring the version before its own would return the value of another
+    /// loser. Returns the error to report.
+    async fn restored(&self) -> Result<Error> {
+        let first = format!("{}:{}", self.name, self.expected.unwrap_or(0) + 1);
+        let Some(theirs) = get(self.ssm, &first).await? else { return Ok(self.changed(None)) };
+        match get(self.ssm, self.name).await? {
+            Some(current) if current.value == self.value => {
+                let back = Write { value: &theirs.value, expected: Some(current.version), ..*self };
+                let version = self.sections.enter(back.send()).await?;
+                Ok(self.changed(Some(&Parameter { value: theirs.value, version })))
+            }
+            current => Ok(self.changed(current.as_ref())),
+        }
     }
 
     fn changed(&self, there: Option<&Parameter>) -> Error {

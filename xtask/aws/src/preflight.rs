@@ -16,6 +16,7 @@ use aws_sdk_ec2::types::{ResourceType, Subnet};
 use futures_util::future::join_all;
 use xtask::cloud::Image;
 use xtask::error::{Error, Exit, Result};
+use xtask::ids::Region;
 
 use crate::amazon_ebs_source::AmazonEbsSource;
 use crate::aws_error::{AwsError, Called as _, Kind};
@@ -44,7 +45,7 @@ const NAME: &str = "agent-ami-preflight";
 struct Checks<'a> {
     clients: &'a Clients,
     settings: &'a Settings,
-    home: &'a str,
+    home: &'a Region,
     order: Order,
     owner: Owner<'a>,
 }
@@ -55,13 +56,19 @@ pub fn check(
     driver: &Driver,
     clients: &Clients,
     settings: &Settings,
-    home: &str,
+    home: &Region,
     ebs_source: &AmazonEbsSource,
 ) -> Result<String> {
     // Without an identity every other call fails, too.
     let identity = driver.wait(clients.sts().get_caller_identity().send())?.called("sts:GetCallerIdentity")?;
     let (account, arn) = (identity.account().unwrap_or_default(), identity.arn().unwrap_or_default());
     let mut problems = Vec::new();
+    if ebs_source.region != *home {
+        let region = &ebs_source.region;
+        problems.push(format!(
+            "the source's region is {region}, and the home region of ami.toml is {home}: make them equal"
+        ));
+    }
     if !settings.accounts.is_empty() && !settings.accounts.iter().any(|a| a == account) {
         problems.push(format!(
             "the credentials are for account {account}, which `accounts` in ami.toml does not list: use another profile, or add it"
@@ -136,26 +143,26 @@ fn stopped(driver: &Driver, clients: &Clients, ignored: &[Ignored]) -> Error {
 
 impl Checks<'_> {
     /// The problems of all regions, the home region first. Stops at an endpoint that ignores DryRun.
-    async fn all_regions(&self) -> Result<Vec<(String, String)>, Vec<Ignored>> {
+    async fn all_regions(&self) -> Result<Vec<(Region, String)>, Vec<Ignored>> {
         let home = self.clients.ec2(self.home);
         // The first DryRun is a read call, which creates nothing at an endpoint that ignores DryRun.
         let probe = home.describe_images().owners("self").max_results(5).dry_run(true).send();
         let mut found = Vec::new();
         let probe = dry::check(self.home, probe, "ec2:DescribeImages", |_| Made::Nothing).await;
         found.extend(probe.map_err(|ignored| vec![ignored])?);
-        let mut problems: Vec<(String, String)> =
-            found.iter().map(|aws_error| (self.home.to_owned(), problem(aws_error))).collect();
+        let mut problems: Vec<(Region, String)> =
+            found.iter().map(|aws_error| (self.home.clone(), problem(aws_error))).collect();
         let (usable, unusable) = match self.enabled(&home).await {
             Ok(regions) => regions,
             Err(aws_error) => {
-                problems.push((self.home.to_owned(), problem(&aws_error)));
+                problems.push((self.home.clone(), problem(&aws_error)));
                 (self.settings.regions.clone(), Vec::new())
             }
         };
         problems.extend(unusable);
-        if usable.iter().any(|region| region == self.home) {
+        if usable.contains(self.home) {
             let at_home = self.at_home(&home).await.map_err(|ignored| vec![ignored])?;
-            problems.extend(at_home.into_iter().map(|problem| (self.home.to_owned(), problem)));
+            problems.extend(at_home.into_iter().map(|problem| (self.home.clone(), problem)));
         }
         // The regions are checked concurrently, so several calls may have created something.
         let mut ignored = Vec::new();
@@ -169,11 +176,11 @@ impl Checks<'_> {
     }
 
     /// The enabled regions of ami.toml, and the others with the reason.
-    async fn enabled(&self, home: &Client) -> Result<(Vec<String>, Vec<(String, String)>), AwsError> {
+    async fn enabled(&self, home: &Client) -> Result<(Vec<Region>, Vec<(Region, String)>), AwsError> {
         let answer = home.describe_regions().all_regions(true).send().await.called("ec2:DescribeRegions")?;
         let (mut usable, mut unusable) = (Vec::new(), Vec::new());
         for region in &self.settings.regions {
-            let known = answer.regions().iter().find(|known| known.region_name() == Some(region));
+            let known = answer.regions().iter().find(|known| known.region_name() == Some(region.as_str()));
             match known.map(|known| known.opt_in_status()) {
                 None => {
                     let why = format!("EC2 in {} has no region of this name: correct [regions] in ami.toml", self.home);
@@ -258,7 +265,7 @@ impl Checks<'_> {
     }
 
     /// The problems of any region: copies to it, changes of images, the channels' parameters, quotas and keys.
-    async fn in_region(&self, region: &str) -> Result<Vec<(String, String)>, Ignored> {
+    async fn in_region(&self, region: &Region) -> Result<Vec<(Region, String)>, Ignored> {
         let mut aws_errors = Vec::new();
         if region != self.home {
             let call = self
@@ -266,7 +273,7 @@ impl Checks<'_> {
                 .ec2(region)
                 .copy_image()
                 .name(NAME)
-                .source_region(self.home)
+                .source_region(self.home.as_str())
                 .source_image_id(&self.order.image)
                 .copy_image_tags(true)
                 .tag_specifications(self.owner.tags(ResourceType::Image, &self.order.tags))
@@ -297,11 +304,11 @@ impl Checks<'_> {
         if let Some(key) = self.settings.kms_keys.get(region) {
             add(&mut problems, limits::kms_key(self.clients, region, key).await);
         }
-        Ok(problems.into_iter().map(|problem| (region.to_owned(), problem)).collect())
+        Ok(problems.into_iter().map(|problem| (region.clone(), problem)).collect())
     }
 
     /// The AWS errors of changes of images, checked with an existing image that has our tag; none if there is no such image.
-    async fn on_images(&self, region: &str) -> Result<Vec<AwsError>, Ignored> {
+    async fn on_images(&self, region: &Region) -> Result<Vec<AwsError>, Ignored> {
         let ec2 = self.clients.ec2(region);
         match image::tagged(&ec2, record::RUN, None).await {
             Err(aws_error) => Ok(vec![aws_error]),
@@ -319,7 +326,7 @@ pub(crate) fn capturable(
     driver: &Driver,
     clients: &Clients,
     settings: &Settings,
-    region: &str,
+    region: &Region,
     builder: &str,
 ) -> Result<()> {
     let owner = Owner { run: NAME, purpose: "preflight", lifetime: settings.lifetime };

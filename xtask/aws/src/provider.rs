@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use xtask::cli::{self, Job, On};
 use xtask::commands::{Context, Provider};
-use xtask::config::{Config, Image as ImageConfig};
+use xtask::config::{self, Config, Image as ImageConfig};
 use xtask::error::{Exit, Result};
+use xtask::ids::Region;
 use xtask::recipe::Source;
 use xtask::ssm::ManagedNodes;
 use xtask::state::{Run, State};
@@ -25,12 +26,12 @@ pub struct OnAws {
 }
 
 impl OnAws {
-    fn opened(&self, config: &Config, home: &str) -> Result<(Arc<Driver>, Clients)> {
+    fn opened(&self, config: &Config, home: &Region) -> Result<(Arc<Driver>, Clients)> {
         if let Some(opened) = self.opened.get() {
             return Ok(opened.clone());
         }
         let driver = Arc::new(Driver::new()?);
-        let loaded = clients::Settings { home: home.to_owned(), profile: settings(config).profile };
+        let loaded = clients::Settings { home: home.clone(), profile: settings(config).profile };
         let clients = driver.wait(Clients::load(&loaded))?;
         Ok(self.opened.get_or_init(|| (driver, clients)).clone())
     }
@@ -59,11 +60,11 @@ impl Provider for OnAws {
     fn settings(&self, config: &Config, run: Option<&Run>) -> Vec<(&'static str, String)> {
         let packer = &config.packer;
         let mut settings = vec![
-            ("aws_region", config.regions.aws.first().unwrap_or(&packer.default_region).clone()),
+            ("aws_region", config.regions.aws.first().unwrap_or(&packer.default_region).to_string()),
             ("instance_type", packer.build_instance_type.clone()),
-            ("subnet_id", packer.build_subnet_id.clone()),
+            ("subnet_id", packer.build_subnet_id.clone().unwrap_or_default()),
         ];
-        settings.extend(run.map(|run| ("run_id", run.id().to_owned())));
+        settings.extend(run.map(|run| ("run_id", run.id().to_string())));
         settings
     }
 
@@ -78,7 +79,7 @@ impl Provider for OnAws {
     fn managed_nodes(
         &self,
         config: &Config,
-        regions: &[String],
+        regions: &[Region],
         run: Option<Arc<Run>>,
     ) -> Result<Box<dyn ManagedNodes>> {
         let Some(home) = regions.first() else {
@@ -91,43 +92,43 @@ impl Provider for OnAws {
     }
 
     fn source<'a>(&self, name: &str, image: &'a ImageConfig) -> Result<&'a str> {
-        if image.source_aws.is_empty() {
-            return Err(Exit::Usage.error(
+        image.source_aws.as_deref().ok_or_else(|| {
+            Exit::Usage.error(
                 format_args!("image `{name}` has no source for AWS"),
                 "add source_aws = \"amazon-ebs.NAME\" to the image in ami.toml",
-            ));
-        }
-        Ok(&image.source_aws)
+            )
+        })
     }
 }
 
 /// `[aws]` and related sections of ami.toml, in this crate's types.
 pub fn settings(config: &Config) -> Settings {
     let aws = &config.aws;
-    let set = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
     Settings {
         regions: config.regions.aws.clone(),
         best_effort: aws.best_effort_regions.clone(),
-        profile: set(&aws.profile),
+        profile: aws.profile.clone(),
         accounts: aws.accounts.clone(),
         more_builder_types: aws.build_instance_types.clone(),
         smoke_types: aws.smoke_instance_types.clone(),
-        via: if aws.via == "ssm" { Via::Ssm } else { Via::Ssh },
-        ssm_profile: aws.ssm_instance_profile.clone(),
-        subnet: config.packer.build_subnet_id.clone(),
+        via: match aws.via {
+            config::Via::Ssh => Via::Ssh,
+            config::Via::Ssm => Via::Ssm,
+        },
+        ssm_profile: aws.ssm_instance_profile.clone().unwrap_or_default(),
+        subnet: config.packer.build_subnet_id.clone().unwrap_or_default(),
         ssh_cidrs: aws.ssh_cidrs.clone(),
-        ssh_host: set(&aws.ssh_host),
-        ssh_port: Some(aws.ssh_port).filter(|p| *p != 0),
+        ssh_host: aws.ssh_host.clone(),
+        ssh_port: aws.ssh_port,
         prefixes: config
             .channels
             .values()
-            .map(|c| c.ssm_prefix.clone())
-            .filter(|p| !p.is_empty())
+            .filter_map(|c| c.ssm_prefix.clone())
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect(),
         kms_keys: aws.kms_key_ids.clone(),
-        copy_within: Some(Duration::from_secs(aws.copy_completion_minutes * 60)).filter(|d| !d.is_zero()),
+        copy_within: aws.copy_completion_minutes.map(|minutes| Duration::from_secs(minutes * 60)),
         lifetime: Duration::from_secs(aws.instance_lifetime_minutes * 60),
         boot_timeout: Duration::from_secs(aws.boot_timeout_secs),
         patience: Patiences::default(),

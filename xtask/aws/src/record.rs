@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::types::{Image as Ami, ImageState, Tag};
 use smoke::report::{Check, Outcome, Report};
 use xtask::cloud::{BaseRecord, Capture, Corrupt, Identity, Image, ImageId, Listed};
+use xtask::ids::{Region, RunId};
 use xtask::recipe::Digest;
 use xtask::stage::smoke::Record;
 
@@ -152,12 +153,12 @@ pub struct Facts<'a> {
     /// Identity of the builder.
     pub builder: &'a Identity,
     /// Id of the run.
-    pub run: &'a str,
+    pub run: &'a RunId,
 }
 
 impl<'a> Facts<'a> {
     /// The facts of an image to be captured.
-    pub fn of_capture(capture: &'a Capture, base: &'a BaseRecord, run: &'a str) -> Self {
+    pub fn of_capture(capture: &'a Capture, base: &'a BaseRecord, run: &'a RunId) -> Self {
         let Capture { image, version, recipe_hash, engine, builder, .. } = capture;
         Self { image, version, recipe_hash: *recipe_hash, base, engine, builder, run }
     }
@@ -182,7 +183,7 @@ impl<'a> Facts<'a> {
             (ENGINE, self.engine.to_owned()),
             (HOST_KEYS, items(&self.builder.host_keys, " ")),
             (MACHINE_ID, self.builder.machine_id.clone()),
-            (RUN, self.run.to_owned()),
+            (RUN, self.run.to_string()),
             (OURS.0, OURS.1.to_owned()),
         ];
         tags.extend(ours.map(|(key, value)| (key.to_owned(), value)));
@@ -266,18 +267,18 @@ pub fn plain_tags(tags: &[Tag]) -> BTreeMap<String, String> {
 }
 
 /// The record of an AMI, or the problem with its state or tags.
-pub fn read(region: &str, ami: &Ami) -> Listed {
+pub fn read(region: &Region, ami: &Ami) -> Listed {
     let id = ImageId(ami.image_id().unwrap_or_default().to_owned());
     match image(region, &id, ami) {
         Ok(image) => Listed::Image(Box::new(image)),
         Err(problem) => {
             let place = format!("{id} in {region}");
-            Listed::Corrupt(Corrupt { id, region: region.to_owned(), place, problem })
+            Listed::Corrupt(Corrupt { id, region: region.clone(), place, problem })
         }
     }
 }
 
-fn image(region: &str, id: &ImageId, ami: &Ami) -> Result<Image, String> {
+fn image(region: &Region, id: &ImageId, ami: &Ami) -> Result<Image, String> {
     match ami.state() {
         // A disabled image is complete, and can be enabled again.
         Some(ImageState::Available | ImageState::Disabled) => {}
@@ -292,7 +293,7 @@ fn image(region: &str, id: &ImageId, ami: &Ami) -> Result<Image, String> {
         schema: 1,
         id: id.clone(),
         name: ami.name().unwrap_or_default().to_owned(),
-        region: region.to_owned(),
+        region: region.clone(),
         image: tag(IMAGE)?,
         arch: ami.architecture().map(|arch| arch.as_str().to_owned()),
         account: ami.owner_id().map(str::to_owned),
@@ -303,7 +304,7 @@ fn image(region: &str, id: &ImageId, ami: &Ami) -> Result<Image, String> {
         content,
         disk_bytes: u64::try_from(gib << 30).unwrap_or(0),
         copied_from: tags.get(COPIED_FROM).map(|id| ImageId(id.clone())),
-        run: tag(RUN)?,
+        run: tag(RUN)?.into(),
         engine: tag(ENGINE)?,
         built_in: None,
         builder: Identity {
@@ -332,7 +333,7 @@ mod tests {
             base,
             engine: "native",
             builder: &builder,
-            run: "run-1",
+            run: &"run-1".into(),
         };
         facts.tags(template)
     }
@@ -353,7 +354,7 @@ mod tests {
         let template = [("Project".to_owned(), "locus".to_owned()), ("Team".to_owned(), String::new())].into();
         let tags = tagged(&base, &template);
         assert!(!tags.contains_key("Team"), "empty template tags are left out");
-        let Listed::Image(image) = read("us-east-1", &ami(&tags)) else { panic!("not readable") };
+        let Listed::Image(image) = read(&"us-east-1".into(), &ami(&tags)) else { panic!("not readable") };
         assert_eq!((image.base, image.recipe_hash, image.run.as_str()), (base, Digest::of(b"recipe"), "run-1"));
         assert_eq!((image.builder, image.tags["Project"].as_str()), (builder(), "locus"));
         assert_eq!(image.content, content("ami-1"));
@@ -424,7 +425,7 @@ mod tests {
         let base = BaseRecord::local("x", Digest::of(b"x"));
         let mut tags = tagged(&base, &BTreeMap::new());
         tags.remove(RECIPE);
-        let Listed::Corrupt(corrupt) = read("us-east-1", &ami(&tags)) else { panic!("readable") };
+        let Listed::Corrupt(corrupt) = read(&"us-east-1".into(), &ami(&tags)) else { panic!("readable") };
         assert_eq!(corrupt.place, "ami-1 in us-east-1");
         assert!(corrupt.problem.contains("agent-ami:recipe"), "{}", corrupt.problem);
     }

@@ -13,6 +13,7 @@ use aws_sdk_ssm::types::CommandInvocationStatus as Status;
 use aws_smithy_types::base64;
 use xtask::error::{Error, Exit, Result};
 use xtask::event::Stream;
+use xtask::ids::Region;
 use xtask::process::{Cmd, Ended, Finished, quote};
 use xtask::remote::Remote;
 use xtask::signals;
@@ -36,7 +37,7 @@ pub struct RunCommand {
     driver: Arc<Driver>,
     client: Client,
     instance: String,
-    region: String,
+    region: Region,
     user: String,
     /// Time between two polls of a command.
     pause: Duration,
@@ -70,12 +71,12 @@ impl RunCommand {
     pub fn new(
         driver: &Arc<Driver>,
         client: Client,
-        (instance, region): (&str, &str),
+        (instance, region): (&str, &Region),
         user: &str,
         (pause, patience): (Duration, Duration),
     ) -> Self {
         let (driver, jobs) = (Arc::clone(driver), AtomicU64::new(0));
-        let (instance, region, user) = (instance.to_owned(), region.to_owned(), user.to_owned());
+        let (instance, region, user) = (instance.to_owned(), region.clone(), user.to_owned());
         let (boot_id, session) = (String::new(), fastrand::u32(..));
         Self { driver, client, instance, region, user, pause, patience, boot_id, session, jobs }
     }

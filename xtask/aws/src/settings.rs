@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use xtask::ids::Region;
+
 use crate::wait::Patience;
 
 /// `[aws]` and related sections of ami.toml.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The regions, home first.
-    pub regions: Vec<String>,
+    pub regions: Vec<Region>,
     /// Regions whose failure is reported, but does not fail the copy.
-    pub best_effort: Vec<String>,
+    pub best_effort: Vec<Region>,
     /// Named profile, if one is set.
     pub profile: Option<String>,
     /// Allowed accounts; empty for any.
@@ -35,7 +37,7 @@ pub struct Settings {
     /// Prefixes of the channels' parameters, `/agent-ami`.
     pub prefixes: Vec<String>,
     /// KMS key of the copies in a region; the region's default key where none is named.
-    pub kms_keys: BTreeMap<String, String>,
+    pub kms_keys: BTreeMap<Region, String>,
     /// Completion duration of copies (time-based copies, 15-minute steps).
     pub copy_within: Option<Duration>,
     /// Time after which an instance powers itself off, in case its run is dead.

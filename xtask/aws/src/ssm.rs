@@ -8,6 +8,7 @@ use aws_sdk_ssm::operation::get_command_invocation::GetCommandInvocationOutput;
 use aws_sdk_ssm::types::{CommandInvocationStatus as Status, InstanceInformation, InstanceInformationStringFilter};
 use tokio::time::Instant;
 use xtask::error::{Error, Result};
+use xtask::ids::Region;
 use xtask::ssm::{Answer, ManagedNodes, Node, Policy, Target};
 
 use crate::aws_error::{AwsError, Kind};
@@ -25,14 +26,14 @@ const FILTER: usize = 40;
 pub struct Ssm {
     driver: Arc<Driver>,
     clients: Clients,
-    regions: Vec<String>,
+    regions: Vec<Region>,
     /// Time between two polls of a command.
     pause: Duration,
 }
 
 impl Ssm {
     /// `clients` are those of a run, so that commands are written to its ledger.
-    pub fn new(driver: &Arc<Driver>, clients: Clients, regions: &[String], pause: Duration) -> Self {
+    pub fn new(driver: &Arc<Driver>, clients: Clients, regions: &[Region], pause: Duration) -> Self {
         Self { driver: Arc::clone(driver), clients, regions: regions.to_vec(), pause }
     }
 
@@ -65,7 +66,7 @@ impl Ssm {
     /// Sends a script to nodes of one region, and waits until each has a result or times out.
     async fn batch(
         &self,
-        region: &str,
+        region: &Region,
         ids: Vec<String>,
         script: &str,
         within: Duration,
@@ -74,7 +75,7 @@ impl Ssm {
         let client = self.clients.ssm(region);
         let answer = |id: &str, status: &str, stderr: String| Answer {
             id: id.to_owned(),
-            region: region.to_owned(),
+            region: region.clone(),
             status: status.to_owned(),
             code: None,
             stdout: String::new(),
@@ -151,7 +152,7 @@ impl ManagedNodes for Ssm {
 /// All pages of DescribeInstanceInformation.
 async fn described(
     client: &Client,
-    region: &str,
+    region: &Region,
     filter: Option<InstanceInformationStringFilter>,
 ) -> std::result::Result<Vec<Node>, AwsError> {
     let (mut nodes, mut next) = (Vec::new(), None);
@@ -167,7 +168,7 @@ async fn described(
     }
 }
 
-fn node(region: &str, found: &InstanceInformation) -> Node {
+fn node(region: &Region, found: &InstanceInformation) -> Node {
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     let ping = found.ping_status().map_or("Unknown", |p| p.as_str()).to_owned();
     let last = found.last_ping_date_time().and_then(|t| jiff::Timestamp::from_second(t.secs()).ok());
@@ -175,7 +176,7 @@ fn node(region: &str, found: &InstanceInformation) -> Node {
         format!("{} {}", found.platform_name().unwrap_or_default(), found.platform_version().unwrap_or_default());
     Node {
         id: text(found.instance_id()),
-        region: region.to_owned(),
+        region: region.clone(),
         name: text(found.name().or(found.computer_name())),
         last_ping: last.map(|t| t.to_string()).unwrap_or_default(),
         agent: text(found.agent_version()),
@@ -204,10 +205,10 @@ async fn invocation(
     }
 }
 
-fn answered(id: &str, region: &str, found: &GetCommandInvocationOutput) -> Answer {
+fn answered(id: &str, region: &Region, found: &GetCommandInvocationOutput) -> Answer {
     Answer {
         id: id.to_owned(),
-        region: region.to_owned(),
+        region: region.clone(),
         status: found.status().map_or("Unknown", Status::as_str).to_owned(),
         // The response code is -1 if the command has not run (API reference).
         code: Some(found.response_code()).filter(|code| *code >= 0),

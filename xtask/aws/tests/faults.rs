@@ -297,7 +297,7 @@ fn every_call_is_in_the_policy() {
     let image = account.build(&ec2).unwrap();
     account.copy(&ec2, &image);
     ec2.users(&image).unwrap();
-    ec2.images("us-east-1").unwrap();
+    ec2.images(&"us-east-1".into()).unwrap();
     ec2.delete(&image).unwrap();
     let made = ec2.clients().calls().counts();
     assert!(made.len() > 12, "{made:?}");

@@ -12,6 +12,7 @@ use winterbaume_core::MockAws;
 use winterbaume_ec2::Ec2Service;
 use winterbaume_sts::StsService;
 use xtask::error::{Error, Exit, plain};
+use xtask::ids::Region;
 use xtask_aws::amazon_ebs_source::AmazonEbsSource;
 use xtask_aws::clients::Clients;
 use xtask_aws::drive::Driver;
@@ -36,14 +37,14 @@ struct Account {
     mock: MockAws,
     clients: Clients,
     /// A region of this test alone: the SDK's adaptive retries slow down all calls to a region in which any call was throttled.
-    region: String,
+    region: Region,
     image: String,
 }
 
 impl Account {
     fn new(driver: &Driver, plans: Vec<Plan>) -> Self {
         static REGIONS: AtomicUsize = AtomicUsize::new(1);
-        let region = format!("us-test{}-1", REGIONS.fetch_add(1, Ordering::Relaxed));
+        let region = Region::from(format!("us-test{}-1", REGIONS.fetch_add(1, Ordering::Relaxed)));
         let mock = MockAws::builder().with_service(Ec2Service::new()).with_service(StsService::new()).build();
         driver.finish(async {
             let disk = BlockDeviceMapping::builder()

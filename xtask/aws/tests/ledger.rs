@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use xtask::cloud::{BuilderKind, Capture, Cloud as _, Image, ImageId, Kind, Start};
 use xtask::error::{Exit, plain};
+use xtask::ids::Region;
 use xtask::ledger::Call;
 use xtask::recipe::Digest;
 use xtask::state::{Asked, State};
@@ -95,7 +96,7 @@ fn without_a_run_mutating_calls_are_errors() {
     );
     let error = reader.delete(&image).unwrap_err();
     assert!(plain(&error).contains("no run has begun"), "{}", plain(&error));
-    assert_eq!(reader.images(REGIONS[0]).unwrap().len(), 1);
+    assert_eq!(reader.images(&REGIONS[0].into()).unwrap().len(), 1);
 }
 
 #[test]
@@ -155,7 +156,7 @@ fn a_resumed_run_finishes_the_image_of_the_interrupted_one() {
     let start = Start { builder: BuilderKind::Instance, source: &source, base: &base, from: None, next: None };
     let machine = first.begin(start, &|_| {}).unwrap();
     let raw = clients(&account.moto.url, Vec::new()).of_run(Some(Arc::clone(&run))).ec2(REGIONS[0]);
-    let create = image::create(&raw, machine.id(), "locus-agent-v1.0.0-x", &tags, Duration::from_millis(20));
+    let create = image::create(&raw, machine.id(), "locus-agent-v1.0.0-x", "", &tags, Duration::from_millis(20));
     let made = account.driver.finish(create).unwrap();
     // CreateImage has returned, and the image is not visible yet; then the process died.
     drop((machine, raw, first, run));
@@ -173,7 +174,7 @@ fn a_parameter_is_written_only_at_the_expected_version() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();
-    let (region, name, id) = (REGIONS[0], "/locus/ami/staging", image.id.0.as_str());
+    let (region, name, id) = (&Region::from(REGIONS[0]), "/locus/ami/staging", image.id.0.as_str());
     assert_eq!(ec2.parameter(region, name).unwrap(), None);
     ec2.put_parameter(region, name, id, None).unwrap();
     let there = ec2.parameter(region, name).unwrap().unwrap();
@@ -183,7 +184,7 @@ fn a_parameter_is_written_only_at_the_expected_version() {
     ec2.put_parameter(region, name, id, Some(1)).unwrap();
     let error = ec2.put_parameter(region, name, id, Some(1)).unwrap_err();
     assert!(error.to_string().contains("version 2"), "{error}");
-    assert_eq!(ec2.parameter(REGIONS[1], name).unwrap(), None, "the parameter is in one region");
+    assert_eq!(ec2.parameter(&REGIONS[1].into(), name).unwrap(), None, "the parameter is in one region");
     let put = written(&account).into_iter().filter(|c| c.action == "ssm:PutParameter").count();
     assert_eq!(put, 2, "a write that was not sent is not in the ledger");
 }
@@ -196,14 +197,14 @@ fn parameters_that_hold_image_ids_are_found_under_any_name() {
     // More than one GetParameters returns.
     let mut names: Vec<String> = (0..12).map(|n| format!("/locus/other/{n:02}")).collect();
     for name in &names {
-        ec2.put_parameter(REGIONS[0], name, &image.id.0, None).unwrap();
+        ec2.put_parameter(&REGIONS[0].into(), name, &image.id.0, None).unwrap();
     }
-    ec2.put_parameter(REGIONS[0], "/locus/other/text", "not an image", None).unwrap();
-    let found = ec2.parameters(REGIONS[0]).unwrap();
+    ec2.put_parameter(&REGIONS[0].into(), "/locus/other/text", "not an image", None).unwrap();
+    let found = ec2.parameters(&REGIONS[0].into()).unwrap();
     names.sort();
     assert_eq!(found.iter().map(|(name, _)| name).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
     assert!(found.iter().all(|(_, id)| *id == image.id));
-    assert_eq!(ec2.parameters(REGIONS[1]).unwrap(), []);
+    assert_eq!(ec2.parameters(&REGIONS[1].into()).unwrap(), []);
 }
 
 #[test]

@@ -36,7 +36,7 @@ const ALWAYS: usize = usize::MAX / 2;
 
 fn checked(account: &Account, clients: &Clients, settings: &Settings) -> Result<String, Error> {
     let ebs_source = AmazonEbsSource::read(&source()).unwrap();
-    preflight::check(&account.driver, clients, settings, REGIONS[0], &ebs_source)
+    preflight::check(&account.driver, clients, settings, &REGIONS[0].into(), &ebs_source)
 }
 
 fn denied(action: &'static str) -> Plan {
@@ -133,14 +133,14 @@ fn a_key_that_cannot_encrypt_is_found_before_the_build() {
 
 fn keys() -> [Key; 3] {
     ["us-west-2", "eu-west-1", "ap-southeast-1"]
-        .map(|region| Key { region: region.to_owned(), id: "alias/ours".to_owned() })
+        .map(|region| Key { region: region.into(), id: "alias/ours".to_owned() })
 }
 
 #[test]
 fn a_best_effort_region_does_not_stop_a_release() {
     let account = Account::new();
     let plans = || vec![denied("CopyImage").only_in("eu-west-1")];
-    let tolerant = Settings { best_effort: vec!["eu-west-1".to_owned()], ..settings(&REGIONS) };
+    let tolerant = Settings { best_effort: vec!["eu-west-1".into()], ..settings(&REGIONS) };
     let text = checked(&account, &clients(&account.moto.url, plans()), &tolerant).unwrap();
     assert!(text.contains("eu-west-1, best effort: ec2:CopyImage was refused"), "{text}");
     checked(&account, &clients(&account.moto.url, plans()), &settings(&REGIONS)).unwrap_err();

@@ -129,7 +129,7 @@ fn a_machine_is_worked_on_without_ssh() {
     let node = json!({ "Region": region, "PingStatus": "Online", "Tags": {}, "PlatformType": "Linux" }).to_string();
     send.arg(node).arg(format!("http://127.0.0.1:{}/{id}", moto.agents_port)).read().unwrap();
     let node_clients = clients(&moto.url, Vec::new());
-    let managed_nodes = Ssm::new(&driver, node_clients, std::slice::from_ref(&region), Duration::from_secs(1));
+    let managed_nodes = Ssm::new(&driver, node_clients, &[region.as_str().into()], Duration::from_secs(1));
     let nodes = managed_nodes.nodes(&[Target::Id(id)]).unwrap();
     let script = std::fs::read_to_string(root().join("scripts/agent/ssm-keepalive.sh")).unwrap();
     let run_script =

@@ -10,6 +10,7 @@ use aws_sdk_ec2::types::RequestLaunchTemplateData;
 use xtask::channel::{Target, claim};
 use xtask::cloud::{BuilderKind, Cloud as _, Image, ImageId, Kind, Start};
 use xtask::error::plain;
+use xtask::ids::RunId;
 use xtask::ledger::Call;
 use xtask::state::{Asked, Run, State};
 use xtask_aws::cloud::Ec2;
@@ -76,7 +77,7 @@ impl World {
 /// Copies to one region.
 fn copied(ec2: &Ec2, image: &Image) -> xtask::error::Result<Image> {
     let mut result = None;
-    ec2.copy(image, &[AWAY.to_owned()], &|_, _, _| {}, &mut |copied| {
+    ec2.copy(image, &[AWAY.into()], &|_, _, _| {}, &mut |copied| {
         result = Some(copied.result.map(|(copy, _)| copy));
         Ok(())
     })
@@ -131,12 +132,12 @@ fn a_copy_in_progress_belongs_to_the_copying_run_and_has_an_expiry() {
     let (built, copying) = (world.run(), world.run());
     let image = world.image(&world.provider(&built, Vec::new()));
     let copy = copied(&world.provider(&copying, Vec::new()), &image).unwrap();
-    assert_eq!(copy.run, built.id(), "the run that built its source");
+    assert_eq!(copy.run, *built.id(), "the run that built its source");
     let pending = || Fault::Rewrite("<imageState>available</imageState>", "<imageState>pending</imageState>");
     let reader = world.provider(&world.run(), vec![Plan::next("DescribeImages", 1000, pending())]);
     let left = reader.orphans().unwrap();
     let found = left.iter().find(|l| l.kind == Kind::UnfinishedImage && l.region == AWAY).unwrap();
-    assert_eq!((found.id.as_str(), found.run.as_deref()), (copy.id.0.as_str(), Some(copying.id())));
+    assert_eq!((found.id.as_str(), found.run.as_ref()), (copy.id.0.as_str(), Some(copying.id())));
     let expires: jiff::Timestamp = found.expires.as_ref().unwrap().parse().unwrap();
     assert!(expires > jiff::Timestamp::now());
     // The copy was in progress when it was found, and is available since: it is not removed.
@@ -149,11 +150,11 @@ fn a_write_has_succeeded_only_when_it_can_be_read_back() {
     let world = World::new(&[("SSM_ASYNC_SECONDS", "0.5")]);
     let ec2 = world.ec2();
     let (first, second) = (world.image(&ec2), "text");
-    ec2.put_parameter(HOME, POINTER, &first.id.0, None).unwrap();
-    let there = ec2.parameter(HOME, POINTER).unwrap().unwrap();
+    ec2.put_parameter(&HOME.into(), POINTER, &first.id.0, None).unwrap();
+    let there = ec2.parameter(&HOME.into(), POINTER).unwrap().unwrap();
     assert_eq!((there.value.as_str(), there.version), (first.id.0.as_str(), 1));
-    ec2.put_parameter(HOME, "/locus/ami/text", second, None).unwrap();
-    let error = ec2.put_parameter(HOME, "/locus/ami/none", "ami-0123456789abcdef0", None).unwrap_err();
+    ec2.put_parameter(&HOME.into(), "/locus/ami/text", second, None).unwrap();
+    let error = ec2.put_parameter(&HOME.into(), "/locus/ami/none", "ami-0123456789abcdef0", None).unwrap_err();
     assert!(plain(&error).contains("did not accept ami-0123456789abcdef0"), "{}", plain(&error));
     assert!(plain(&error).contains("Parameter Store Change"), "{}", plain(&error));
 }
@@ -162,10 +163,10 @@ fn a_write_has_succeeded_only_when_it_can_be_read_back() {
 fn a_write_waits_until_a_deleted_name_can_be_used_again() {
     let world = World::new(&[("SSM_NAME_SECONDS", "0.7")]);
     let ec2 = world.ec2();
-    ec2.put_parameter(HOME, "/locus/ami/text", "one", None).unwrap();
-    ec2.delete_parameter(HOME, "/locus/ami/text").unwrap();
-    ec2.put_parameter(HOME, "/locus/ami/text", "two", None).unwrap();
-    assert_eq!(ec2.parameter(HOME, "/locus/ami/text").unwrap().unwrap().value, "two");
+    ec2.put_parameter(&HOME.into(), "/locus/ami/text", "one", None).unwrap();
+    ec2.delete_parameter(&HOME.into(), "/locus/ami/text").unwrap();
+    ec2.put_parameter(&HOME.into(), "/locus/ami/text", "two", None).unwrap();
+    assert_eq!(ec2.parameter(&HOME.into(), "/locus/ami/text").unwrap().unwrap().value, "two");
 }
 
 #[test]
@@ -178,26 +179,26 @@ fn a_released_claim_can_be_taken_again_at_once() {
         prefix: Some("/locus/ami".to_owned()),
         ..Target::default()
     };
-    for run in ["run-1", "run-2", "run-3"] {
-        claim::take(&ec2, &target, run, "ann").unwrap();
-        assert_eq!(claim::held(&ec2, &target).unwrap().unwrap().run.as_deref(), Some(run));
-        let error = claim::take(&ec2, &target, "run-9", "bob").unwrap_err();
-        assert!(error.to_string().contains(run), "{error}");
-        claim::release(&ec2, &target, "run-9").unwrap();
+    for run in ["run-1", "run-2", "run-3"].map(RunId::from) {
+        claim::take(&ec2, &target, &run, "ann").unwrap();
+        assert_eq!(claim::held(&ec2, &target).unwrap().unwrap().run.as_ref(), Some(&run));
+        let error = claim::take(&ec2, &target, &"run-9".into(), "bob").unwrap_err();
+        assert!(error.to_string().contains(run.as_str()), "{error}");
+        claim::release(&ec2, &target, &"run-9".into()).unwrap();
         assert!(claim::held(&ec2, &target).unwrap().is_some(), "the claim of another run is not released");
-        claim::release(&ec2, &target, run).unwrap();
+        claim::release(&ec2, &target, &run).unwrap();
         assert_eq!(claim::held(&ec2, &target).unwrap(), None);
     }
 }
 
 #[test]
 fn of_several_writers_at_the_same_version_at_most_one_succeeds() {
-    const WRITERS: usize = 3;
+    const WRITERS: usize = 4;
     let world = World::new(&[("LATENCY_MS", "30")]);
     let before = world.ec2();
-    before.put_parameter(HOME, "/locus/ami/text", "before", None).unwrap();
-    for round in 0..5 {
-        let version = before.parameter(HOME, "/locus/ami/text").unwrap().unwrap().version;
+    before.put_parameter(&HOME.into(), "/locus/ami/text", "before", None).unwrap();
+    for round in 0..10 {
+        let version = before.parameter(&HOME.into(), "/locus/ami/text").unwrap().unwrap().version;
         let barrier = Barrier::new(WRITERS);
         let won: Vec<bool> = std::thread::scope(|scope| {
             let write = |n: usize| {
@@ -207,7 +208,8 @@ fn of_several_writers_at_the_same_version_at_most_one_succeeds() {
                     let clients = clients(&world.moto.url, Vec::new());
                     let ec2 = Ec2::new(driver, &clients, settings(&REGIONS), &world.state(), Some(world.run()));
                     barrier.wait();
-                    ec2.put_parameter(HOME, "/locus/ami/text", &format!("{round} of {n}"), Some(version)).is_ok()
+                    ec2.put_parameter(&HOME.into(), "/locus/ami/text", &format!("{round} of {n}"), Some(version))
+                        .is_ok()
                 }
             };
             let writers: Vec<_> = (0..WRITERS).map(|n| scope.spawn(write(n))).collect();
@@ -216,7 +218,7 @@ fn of_several_writers_at_the_same_version_at_most_one_succeeds() {
         let winners: Vec<usize> = (0..WRITERS).filter(|n| won[*n]).collect();
         assert!(winners.len() <= 1, "round {round}: {winners:?} all succeeded");
         if let [winner] = winners[..] {
-            let there = before.parameter(HOME, "/locus/ami/text").unwrap().unwrap();
+            let there = before.parameter(&HOME.into(), "/locus/ami/text").unwrap().unwrap();
             assert_eq!(there.value, format!("{round} of {winner}"), "the other writers restored its value");
         }
     }
@@ -279,7 +281,7 @@ fn a_readable_string_parameter_that_is_an_id_refers_to_the_image() {
     world.driver.finish(put("/locus/app/image")).unwrap();
     world.driver.finish(put("/app/image")).unwrap();
     let id = ImageId("ami-0123456789abcdef0".to_owned());
-    assert_eq!(ec2.parameters(HOME).unwrap(), [("/locus/app/image".to_owned(), id)]);
+    assert_eq!(ec2.parameters(&HOME.into()).unwrap(), [("/locus/app/image".to_owned(), id)]);
 }
 
 #[test]
@@ -290,7 +292,7 @@ fn an_unreadable_parameter_is_found_by_ec2_or_counts_as_a_user() {
     let raw = owner(&world.moto.url).ssm(HOME);
     let put = raw.put_parameter().name("/app/image").value(&image.id.0).r#type("String".into());
     world.driver.finish(put.data_type("aws:ec2:image").send()).unwrap();
-    assert_eq!(ec2.parameters(HOME).unwrap(), []);
+    assert_eq!(ec2.parameters(&HOME.into()).unwrap(), []);
     let users = ec2.users(&image).unwrap();
     assert!(users.len() == 1 && users[0].contains("parameter/app/image"), "{users:?}");
     let denied = Plan::next("DescribeImageReferences", 1, Fault::Refuse(403, "UnauthorizedOperation"));
@@ -313,7 +315,7 @@ fn the_image_of_a_channel_cannot_be_deregistered_for_a_day() {
     ec2.protect(&image).unwrap();
     let error = ec2.delete(&image).unwrap_err();
     assert!(error.to_string().contains("24 hours"), "{error}");
-    assert_eq!(ec2.images(HOME).unwrap().len(), 1);
+    assert_eq!(ec2.images(&HOME.into()).unwrap().len(), 1);
 }
 
 #[test]
@@ -325,11 +327,11 @@ fn a_disabled_image_is_complete_and_cannot_be_used() {
     ec2.disable(&image).unwrap();
     ec2.disable(&image).unwrap();
     // The image is listed, and neither the image nor its snapshot is an orphan.
-    assert_eq!(ec2.images(HOME).unwrap().len(), 1);
+    assert_eq!(ec2.images(&HOME.into()).unwrap().len(), 1);
     assert!(!ec2.orphans().unwrap().iter().any(|left| matches!(left.kind, Kind::UnfinishedImage | Kind::Snapshot)));
     for refused in [ec2.usable(&image).unwrap_err(), ec2.launchable(&image).unwrap_err()] {
         assert!(plain(&refused).contains("aws ec2 enable-image"), "{}", plain(&refused));
     }
     ec2.delete(&image).unwrap();
-    assert!(ec2.images(HOME).unwrap().is_empty());
+    assert!(ec2.images(&HOME.into()).unwrap().is_empty());
 }

@@ -82,7 +82,7 @@ const STATEMENTS: [(&str, Step, &str); 22] = [
 ];
 
 fn full_policy() -> Value {
-    let keys = KEYS.map(|(region, id)| Key { region: region.to_owned(), id: id.to_owned() }).to_vec();
+    let keys = KEYS.map(|(region, id)| Key { region: region.into(), id: id.to_owned() }).to_vec();
     policy(&[Job::All], &Scope { keys, ..Scope::full(Partition::Commercial) })
 }
 
@@ -125,7 +125,7 @@ fn of_pipeline(via: Via) -> Settings {
         via,
         ssm_profile: if via == Via::Ssm { "agent-ami".to_owned() } else { String::new() },
         prefixes: vec!["/agent-ami".to_owned()],
-        kms_keys: KEYS.map(|(region, id)| (region.to_owned(), id.to_owned())).into(),
+        kms_keys: KEYS.map(|(region, id)| (region.into(), id.to_owned())).into(),
         ..settings(&REGIONS)
     }
 }
@@ -250,7 +250,7 @@ fn without_the_permission_to_remove_only_a_key_pair_is_created() {
 
 /// An account with an image that the owner built, and a provider for a role with these jobs.
 fn under(jobs: &[Job]) -> (Account, Image, Ec2) {
-    let keys = KEYS.map(|(region, id)| Key { region: region.to_owned(), id: id.to_owned() }).to_vec();
+    let keys = KEYS.map(|(region, id)| Key { region: region.into(), id: id.to_owned() }).to_vec();
     let (account, image) = account(policy(jobs, &Scope { keys, ..Scope::full(Partition::Commercial) }));
     let ec2 = account.with_settings(Vec::new(), of_pipeline(Via::Ssh));
     (account, image, ec2)
@@ -260,9 +260,9 @@ fn under(jobs: &[Job]) -> (Account, Image, Ec2) {
 fn the_policy_of_each_job_permits_its_calls() {
     let (_account, image, ec2) = under(&[Job::Plan]);
     ec2.base(&source(), &|_| {}).unwrap();
-    assert_eq!(ec2.images(REGIONS[0]).unwrap().len(), 1);
+    assert_eq!(ec2.images(&REGIONS[0].into()).unwrap().len(), 1);
     ec2.launchable(&image).unwrap();
-    assert_eq!(ec2.parameter(REGIONS[0], "/agent-ami/locus-agent/staging").unwrap(), None);
+    assert_eq!(ec2.parameter(&REGIONS[0].into(), "/agent-ami/locus-agent/staging").unwrap(), None);
 
     let (account, _, ec2) = under(&[Job::Build]);
     ec2.ready(&source(), false).unwrap();
@@ -273,11 +273,11 @@ fn the_policy_of_each_job_permits_its_calls() {
 
     let (_account, image, ec2) = under(&[Job::Promote]);
     ec2.promotable(&image).unwrap();
-    claim::take(&ec2, &staging(), "run-1", "ann").unwrap();
-    ec2.put_parameter(REGIONS[0], "/agent-ami/locus-agent/staging", &image.id.0, None).unwrap();
+    claim::take(&ec2, &staging(), &"run-1".into(), "ann").unwrap();
+    ec2.put_parameter(&REGIONS[0].into(), "/agent-ami/locus-agent/staging", &image.id.0, None).unwrap();
     ec2.mark(&image, "promoted:staging", "now").unwrap();
     ec2.protect(&image).unwrap();
-    claim::release(&ec2, &staging(), "run-1").unwrap();
+    claim::release(&ec2, &staging(), &"run-1".into()).unwrap();
 
     let (account, image, ec2) = under(&[Job::Gc]);
     assert_eq!(ec2.users(&image).unwrap(), [""; 0]);

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Target;
 use crate::cloud::{Cloud, Kind, Orphan, Parameter};
 use crate::error::{Exit, Result};
+use crate::ids::{Region, RunId};
 
 /// Age from which another run may take over a claim. A move takes seconds, so the run of an older claim is dead.
 const DEAD: SignedDuration = SignedDuration::from_hours(1);
@@ -23,7 +24,7 @@ pub fn ready<C: Cloud>(cloud: &C, target: &Target) -> Result<()> {
 }
 
 /// Claims the channel for a run. A channel without parameters needs no claim.
-pub fn take<C: Cloud>(cloud: &C, target: &Target, run: &str, who: &str) -> Result<()> {
+pub fn take<C: Cloud>(cloud: &C, target: &Target, run: &RunId, who: &str) -> Result<()> {
     let Some((region, name)) = place(cloud, target) else { return Ok(()) };
     let mine = format!("{run} by {who} at {}", Timestamp::now());
     let expected = match cloud.parameter(&region, &name)? {
@@ -40,7 +41,7 @@ pub fn take<C: Cloud>(cloud: &C, target: &Target, run: &str, who: &str) -> Resul
 }
 
 /// Releases a run's claim. The claim of another run, which took it over after an hour, stays.
-pub fn release<C: Cloud>(cloud: &C, target: &Target, run: &str) -> Result<()> {
+pub fn release<C: Cloud>(cloud: &C, target: &Target, run: &RunId) -> Result<()> {
     let Some((region, name)) = place(cloud, target) else { return Ok(()) };
     match cloud.parameter(&region, &name)? {
         Some(there) if is_of(&there, run) => free(cloud, &region, &name, &there),
@@ -58,7 +59,7 @@ pub fn give_up<C: Cloud>(cloud: &C, claim: &Orphan) -> Result<()> {
     }
 }
 
-fn free<C: Cloud>(cloud: &C, region: &str, name: &str, there: &Parameter) -> Result<()> {
+fn free<C: Cloud>(cloud: &C, region: &Region, name: &str, there: &Parameter) -> Result<()> {
     let run = there.value.split(' ').next().unwrap_or_default();
     let value = format!("{FREE}since {}, held by {run} before", Timestamp::now());
     cloud.put_parameter(region, name, &value, Some(there.version))
@@ -71,14 +72,14 @@ pub fn held<C: Cloud>(cloud: &C, target: &Target) -> Result<Option<Orphan>> {
         kind: Kind::Claim,
         id: name,
         region,
-        run: claim.value.split(' ').next().map(str::to_owned),
+        run: claim.value.split(' ').next().map(RunId::from),
         expires: claimed_at(&claim).map(|at| (at + DEAD).to_string()),
         bytes: None,
     }))
 }
 
 /// Region and name of the claim's parameter. It is in the home region only, so that there is one claim for all regions.
-fn place<C: Cloud>(cloud: &C, target: &Target) -> Option<(String, String)> {
+fn place<C: Cloud>(cloud: &C, target: &Target) -> Option<(Region, String)> {
     let prefix = target.prefix.as_ref()?;
     Some((cloud.regions().first()?.clone(), format!("{prefix}/claims/{}/{}", target.image, target.name)))
 }
@@ -87,8 +88,8 @@ fn is_free(claim: &Parameter) -> bool {
     claim.value.starts_with(FREE)
 }
 
-fn is_of(claim: &Parameter, run: &str) -> bool {
-    claim.value.split(' ').next() == Some(run)
+fn is_of(claim: &Parameter, run: &RunId) -> bool {
+    claim.value.split(' ').next() == Some(run.as_str())
 }
 
 fn is_dead(claim: &Parameter) -> bool {

@@ -8,6 +8,7 @@ use fs_err as fs;
 use crate::cloud::{Image, ImageId};
 use crate::durable;
 use crate::error::{Exit, Result};
+use crate::ids::Region;
 
 /// A planned change to a channel's env file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +20,12 @@ pub struct Change {
 }
 
 /// The variable of a region: `LOCUS_AMI_ID_US_EAST_1`.
-fn of_region(variable: &str, region: &str) -> String {
+fn of_region(variable: &str, region: &Region) -> String {
     format!("{variable}_{}", region.to_uppercase().replace('-', "_"))
 }
 
 /// The image of each of these regions that has one in the file.
-pub fn points_at(file: &Path, variable: &str, regions: &[String]) -> Result<BTreeMap<String, ImageId>> {
+pub fn points_at(file: &Path, variable: &str, regions: &[Region]) -> Result<BTreeMap<Region, ImageId>> {
     let settings = settings(file, variable)?;
     let value = |name: &str| settings.iter().rfind(|(key, _)| key == name).map(|(_, id)| id.clone());
     Ok(regions.iter().filter_map(|region| Some((region.clone(), value(&of_region(variable, region))?))).collect())
@@ -176,11 +177,11 @@ mod tests {
     fn written_variables_are_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.env");
-        let regions = ["us-east-1".to_owned(), "eu-west-1".to_owned()];
+        let regions = ["us-east-1", "eu-west-1"].map(Region::from);
         assert_eq!(points_at(&file, "LOCUS_AMI_ID", &regions).unwrap(), BTreeMap::new());
         fs::write(&file, "LOCUS_AMI_ID=ami-1\n export LOCUS_AMI_ID_US_EAST_1=ami-1\nLOCUS_AMI_ID_EU_WEST_1=\n")
             .unwrap();
-        let expected = [("us-east-1".to_owned(), ImageId("ami-1".to_owned()))].into();
+        let expected = [("us-east-1".into(), ImageId("ami-1".to_owned()))].into();
         assert_eq!(points_at(&file, "LOCUS_AMI_ID", &regions).unwrap(), expected);
         fs::write(&file, "LOCUS_AMI_ID_US_EAST_1=\"ami-1\" # ours\nLOCUS_AMI_ID_SA_EAST_1=ami-2 # old\nOTHER=ami-3\n")
             .unwrap();

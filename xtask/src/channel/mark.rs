@@ -5,13 +5,15 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
+use crate::ids::RunId;
+
 /// The value of the mark, `TIME RUN WHO`. The name of who comes last, because it may have spaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promoted {
     /// When the channel was pointed at the image.
     pub at: Timestamp,
     /// The run that did it.
-    pub run: String,
+    pub run: RunId,
     /// The login name or the workflow's actor.
     pub who: String,
 }
@@ -39,7 +41,7 @@ impl FromStr for Promoted {
             Some((who, run)) => (run, who),
             None => rest.split_once(' ').ok_or_else(invalid)?,
         };
-        Ok(Self { at, run: run.to_owned(), who: who.to_owned() })
+        Ok(Self { at, run: run.into(), who: who.to_owned() })
     }
 }
 
@@ -52,7 +54,7 @@ mod tests {
         for who in ["ann", "by in by", "Ann Example in Berlin by train"] {
             let mark = Promoted {
                 at: "2026-11-21T10:00:00Z".parse().unwrap(),
-                run: "run-20261121-100000-abcdef".to_owned(),
+                run: "run-20261121-100000-abcdef".into(),
                 who: who.to_owned(),
             };
             assert_eq!(mark.to_string().parse(), Ok(mark));

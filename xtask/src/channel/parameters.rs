@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use super::Target;
 use crate::cloud::{Cloud, Image, ImageId, Listed, Parameter};
 use crate::error::{Exit, Result};
+use crate::ids::Region;
 
 /// A change to one parameter in one region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The region.
-    pub region: String,
+    pub region: Region,
     /// The parameter's name.
     pub name: String,
     /// The parameter as it is; `None` if it does not exist.
@@ -36,7 +37,7 @@ fn shared_pointer<C: Cloud>(
     cloud: &C,
     prefix: &str,
     target: &Target,
-    region: &str,
+    region: &Region,
 ) -> Result<Option<(String, Parameter)>> {
     let name = format!("{prefix}/{}", target.name);
     let Some(there) = cloud.parameter(region, &name)? else { return Ok(None) };
@@ -93,7 +94,7 @@ pub fn forget<C: Cloud>(cloud: &C, prefix: &str, image: &Image) -> Result<()> {
 }
 
 /// The image id in the channel's parameter of each region; in the shared parameter, until the first promotion creates the channel's.
-pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<String, ImageId>> {
+pub fn points_at<C: Cloud>(cloud: &C, target: &Target) -> Result<BTreeMap<Region, ImageId>> {
     let Some(prefix) = &target.prefix else { return Ok(BTreeMap::new()) };
     let mut ids = BTreeMap::new();
     for region in cloud.regions() {

@@ -44,14 +44,12 @@ impl Targets<'_> {
     }
 
     fn target(&self, (image, configured): (&str, &ImageConfig), (name, channel): (&str, &Channel)) -> Target {
-        let set = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
-        let shown = channel.env_file.display().to_string();
         Target {
             name: name.to_owned(),
             image: image.to_owned(),
             variable: configured.env_variable.clone(),
-            env_file: set(&shown).map(|shown| (self.root.join(&channel.env_file), shown)),
-            prefix: set(&channel.ssm_prefix),
+            env_file: channel.env_file.as_ref().map(|file| (self.root.join(file), file.display().to_string())),
+            prefix: channel.ssm_prefix.clone(),
             output: self.env.get("GITHUB_OUTPUT").filter(|_| channel.github_output).map(PathBuf::from),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{duration, key_value};
@@ -112,12 +113,12 @@ pub enum Builder {
 }
 
 impl Builder {
-    /// Its name in ami.toml.
-    pub fn name(self) -> &'static str {
+    /// The value of ami.toml that it overrides.
+    pub fn configured(self) -> config::Builder {
         match self {
-            Self::Auto => "auto",
-            Self::Vm => "vm",
-            Self::Container => "container",
+            Self::Auto => config::Builder::Auto,
+            Self::Vm => config::Builder::Vm,
+            Self::Container => config::Builder::Container,
         }
     }
 }

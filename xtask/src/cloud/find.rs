@@ -28,7 +28,7 @@ pub fn everywhere<C: Cloud>(cloud: &C, all: &[Image], image: &Image) -> Vec<Imag
 
 /// The image with this id, with this name (in the home region), or with this name in `ami.toml` (the newest in the home region).
 pub fn find<C: Cloud>(cloud: &C, name: &str) -> Result<Image> {
-    let home = cloud.regions().first().cloned().unwrap_or_default();
+    let home = cloud.home();
     // The home region first: most images are in it, and each further region costs a call.
     let at_home = cloud.images(&home)?.into_iter().find_map(|listed| match listed {
         Listed::Image(image) if image.id.0 == name => Some(*image),

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::durable;
 use crate::error::{Error, Exit, Result, plain};
+use crate::ids::Region;
 use crate::ledger::Intent;
 use crate::process::Cmd;
 use crate::recipe::{Digest, Recipe, Source};
@@ -48,7 +49,7 @@ use store::Store;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The regions, home first.
-    pub regions: Vec<String>,
+    pub regions: Vec<Region>,
     /// Processors, memory and boot timeout of a machine.
     pub size: Size,
     /// Root disk size in GiB.
@@ -104,13 +105,13 @@ impl Local {
     /// Calls `work` between writing its intent and its outcome to the ledger.
     fn journal<T>(
         &self,
-        (action, region, subject, token): (&str, &str, &str, &str),
+        (action, region, subject, token): (&str, &Region, &str, &str),
         work: impl FnOnce() -> Result<(T, String)>,
     ) -> Result<T> {
         let run = self.run()?;
         let intent = Intent {
             action: format!("local:{action}"),
-            region: region.to_owned(),
+            region: region.clone(),
             token: token.to_owned(),
             subject: subject.to_owned(),
             tags: vec![format!("agent-ami:run={}", run.id())],
@@ -137,7 +138,7 @@ impl Local {
         // An accelerated instance that hangs is a defect of the image, which a second try would hide.
         let may_try_again = purpose == Purpose::Builder || acceleration == Acceleration::Tcg;
         let start = || {
-            self.journal(("StartMachine", "", name, ""), || {
+            self.journal(("StartMachine", &Region::default(), name, ""), || {
                 let disk = make_disk()?;
                 let parameters = Start { name, purpose, disk, boot: boot.clone(), size, acceleration };
                 Ok((VirtualMachine::start(run, parameters)?, format!("{}/{name}", run.id())))
@@ -169,7 +170,7 @@ impl Local {
         on_progress: &dyn Fn(&str),
     ) -> Result<LocalMachine> {
         let (run, timeout) = (self.run()?, self.settings.size.boot_timeout);
-        let mut machine = self.journal(("StartMachine", "", name, ""), || {
+        let mut machine = self.journal(("StartMachine", &Region::default(), name, ""), || {
             let container = Container::start(run, (name, purpose), &make_disk()?, grow)?;
             Ok((container, format!("{}/{name}", run.id())))
         })?;
@@ -185,7 +186,7 @@ impl Local {
         self.start_container(("smoke", Purpose::Instance), &|| instance_disk(&dir, &below, None), None, on_progress)
     }
 
-    fn unknown_region(&self, region: &str) -> Error {
+    fn unknown_region(&self, region: &Region) -> Error {
         Exit::Usage.error(
             format_args!("no local region `{region}`"),
             format_args!("the regions in ami.toml are {}", self.settings.regions.join(", ")),
@@ -200,11 +201,11 @@ impl Cloud for Local {
         "local"
     }
 
-    fn regions(&self) -> &[String] {
+    fn regions(&self) -> &[Region] {
         &self.settings.regions
     }
 
-    fn best_effort(&self) -> &[String] {
+    fn best_effort(&self) -> &[Region] {
         &[]
     }
 
@@ -238,7 +239,7 @@ impl Cloud for Local {
 
     fn remove_layer(&self, layer: &StoredLayer) -> Result<()> {
         let (step, id) = (layer.step.as_deref().unwrap_or_default(), layer.id.to_string());
-        self.journal(("DeleteLayer", "", step, &id), || {
+        self.journal(("DeleteLayer", &Region::default(), step, &id), || {
             self.layers.remove(layer.id)?;
             Ok(((), id.clone()))
         })
@@ -287,7 +288,7 @@ impl Cloud for Local {
 
     fn checkpoint(&self, machine: &mut LocalMachine, layer: &Layer, next: Option<Digest>) -> Result<()> {
         let key = layer.key.to_string();
-        self.journal(("CreateLayer", "", &layer.step, &key), || {
+        self.journal(("CreateLayer", &Region::default(), &layer.step, &key), || {
             let below = machine.disk().to_owned();
             let overlay = match next {
                 Some(key) => self.layers.begin(key, &below, None)?,
@@ -355,8 +356,8 @@ impl Cloud for Local {
         Ok(LocalMachine::Vm(Box::new(machine)))
     }
 
-    fn images(&self, region: &str) -> Result<Vec<Listed>> {
-        if !self.settings.regions.iter().any(|r| r == region) {
+    fn images(&self, region: &Region) -> Result<Vec<Listed>> {
+        if !self.settings.regions.contains(region) {
             return Err(self.unknown_region(region));
         }
         self.store.list(region)
@@ -365,8 +366,8 @@ impl Cloud for Local {
     fn copy(
         &self,
         image: &Image,
-        regions: &[String],
-        on_progress: &dyn Fn(&str, &str, Fraction),
+        regions: &[Region],
+        on_progress: &dyn Fn(&Region, &str, Fraction),
         done: &mut dyn FnMut(Copied) -> Result<()>,
     ) -> Result<()> {
         // Sequentially, because all regions share one disk.
@@ -398,8 +399,8 @@ impl Cloud for Local {
         // Opening the state ended the machines of dead runs. The remaining ones were kept with `--keep-on-failure`.
         left.extend(self.state.kept_runs()?.into_iter().map(|run| Orphan {
             kind: Kind::Machine,
-            id: run.clone(),
-            region: self.settings.regions.first().cloned().unwrap_or_default(),
+            id: run.to_string(),
+            region: self.home(),
             run: Some(run),
             expires: None,
             bytes: None,
@@ -441,19 +442,19 @@ impl Cloud for Local {
         })
     }
 
-    fn parameter(&self, region: &str, name: &str) -> Result<Option<Parameter>> {
+    fn parameter(&self, region: &Region, name: &str) -> Result<Option<Parameter>> {
         self.read_parameter(region, name)
     }
 
-    fn put_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
+    fn put_parameter(&self, region: &Region, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
         self.write_parameter(region, name, value, expected)
     }
 
-    fn parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>> {
+    fn parameters(&self, region: &Region) -> Result<Vec<(String, ImageId)>> {
         self.list_parameters(region)
     }
 
-    fn delete_parameter(&self, region: &str, name: &str) -> Result<()> {
+    fn delete_parameter(&self, region: &Region, name: &str) -> Result<()> {
         self.remove_parameter(region, name)
     }
 

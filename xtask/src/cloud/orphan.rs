@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::ids::{Region, RunId};
+
 /// A resource that a run made and that is not a usable image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Orphan {
@@ -10,9 +12,9 @@ pub struct Orphan {
     /// Its id at the provider.
     pub id: String,
     /// Its region.
-    pub region: String,
+    pub region: Region,
     /// The run that made it, if it is known.
-    pub run: Option<String>,
+    pub run: Option<RunId>,
     /// Time after which it may be removed whatever the outcome of its run, RFC 3339.
     pub expires: Option<String>,
     /// Its size, if it is billed by size.

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::BuilderKind;
+use crate::ids::{Region, RunId};
 use crate::recipe::Digest;
 
 /// An image's id: `ami-…` on EC2, `ami-local-…` at the local provider.
@@ -24,7 +25,7 @@ pub struct Image {
     /// `{recipe name}-v{version}-{YYYYMMDD-HHmm}`, unique in a region (docs/src/reference-image.md#versioning).
     pub name: String,
     /// The region it is stored in.
-    pub region: String,
+    pub region: Region,
     /// Its name in `ami.toml`, which all builds of it share.
     pub image: String,
     /// The processor architecture in EC2's terms: `x86_64`, `arm64`; `None` in records that are older than this field.
@@ -49,7 +50,7 @@ pub struct Image {
     /// The image this one was copied from; `None` if it is not a copy.
     pub copied_from: Option<ImageId>,
     /// The run that made it.
-    pub run: String,
+    pub run: RunId,
     /// The engine that built it: `native`, `packer`.
     pub engine: String,
     /// The builder; `None` in records that are older than this field, and on EC2.
@@ -111,7 +112,7 @@ pub struct Corrupt {
     /// Its id, as far as it can be determined.
     pub id: ImageId,
     /// Its region.
-    pub region: String,
+    pub region: Region,
     /// Where to look for it: a directory, or the image in a region.
     pub place: String,
     /// What is wrong with it.
@@ -132,7 +133,7 @@ impl Image {
             schema: 1,
             id: ImageId("ami-1".to_owned()),
             name: "v1".to_owned(),
-            region: "us-east-1".to_owned(),
+            region: "us-east-1".into(),
             image: "locus-agent".to_owned(),
             arch: None,
             account: None,
@@ -143,7 +144,7 @@ impl Image {
             content: Digest::of(b"disk"),
             disk_bytes: 1,
             copied_from: None,
-            run: "run-1".to_owned(),
+            run: "run-1".into(),
             engine: "native".to_owned(),
             built_in: None,
             builder: Identity::default(),

@@ -108,7 +108,7 @@ fn workflow(context: &Context, run_report: &RunReport, page: Option<&Path>) -> R
 fn outputs(run_report: &RunReport, page: Option<&Path>) -> String {
     let about = &run_report.about;
     let mut pairs: Vec<(String, String)> = Vec::new();
-    pairs.extend(run_report.run.iter().map(|run| ("run".to_owned(), run.clone())));
+    pairs.extend(run_report.run.iter().map(|run| ("run".to_owned(), run.to_string())));
     pairs.extend(page.map(|page| ("report".to_owned(), page.display().to_string())));
     pairs.extend(about.outputs.iter().cloned());
     let mut text = String::new();

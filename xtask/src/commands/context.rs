@@ -58,7 +58,7 @@ impl Context {
     }
 
     fn load(&self, builder: Option<cli::Builder>) -> Result<Config> {
-        let builder = builder.map(|b| b.name().to_owned());
+        let builder = builder.map(cli::Builder::configured);
         let overrides = Overrides { state_dir: self.common.state.clone(), builder };
         Config::load(&self.root, &overrides, &self.env)
     }
@@ -93,7 +93,7 @@ impl Context {
 
     fn started(&self, run: Run) -> Arc<Run> {
         let run = Arc::clone(self.run.get_or_init(|| Arc::new(run)));
-        self.events.event(Event::RunStarted { run: run.id().to_owned(), command: self.line.clone() });
+        self.events.event(Event::RunStarted { run: run.id().clone(), command: self.line.clone() });
         run
     }
 

@@ -6,6 +6,7 @@ use super::{Context, Finish, OnLocal, Provider as _};
 use crate::cli;
 use crate::cloud::Builder;
 use crate::cloud::local::qemu::Acceleration;
+use crate::config::Builder as Configured;
 use crate::doctor::{self, Found, Need};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
@@ -78,11 +79,11 @@ fn containers_are_useful(context: &Context) -> bool {
         let state = context.state(&config)?;
         Ok::<_, Error>(OnLocal.open(context, &config, &state, None)?.acceleration()?.acceleration == Acceleration::Tcg)
     };
-    match config.local.builder.as_str() {
-        "vm" => false,
-        "container" => true,
+    match config.local.builder {
+        Configured::Vm => false,
+        Configured::Container => true,
         // Without QEMU it is not known yet.
-        _ => emulated().unwrap_or(false),
+        Configured::Auto => emulated().unwrap_or(false),
     }
 }
 

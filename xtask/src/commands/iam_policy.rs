@@ -44,7 +44,7 @@ pub(super) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::IamP
 
 /// The sources of all images that the provider builds. The policy allows their instance profiles and KMS keys.
 fn sources<P: Provider>(context: &Context, provider: &P, config: &Config) -> Result<Vec<Source>> {
-    let built = config.images.iter().filter(|(_, image)| !image.source_aws.is_empty());
+    let built = config.images.iter().filter(|(_, image)| image.source_aws.is_some());
     built
         .map(|(name, image)| {
             let request = super::ami::plan::request(context, name, image, provider.source(name, image)?.to_owned());

@@ -77,7 +77,7 @@ fn bases<P: Provider>(context: &Context, provider: &P) -> Result<Vec<String>> {
     let config = context.config()?;
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;
-    let home = cloud.regions().first().cloned().unwrap_or_default();
+    let home = cloud.home();
     let (images, _) = cloud::all_images(&cloud)?;
     let mut found = Vec::new();
     for name in config.images.keys() {

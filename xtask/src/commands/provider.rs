@@ -9,8 +9,9 @@ use super::Context;
 use crate::cli::{Job, On};
 use crate::cloud::local::{Local, Settings, Size, base, qemu::Acceleration};
 use crate::cloud::{BuilderKind, Cloud};
-use crate::config::{Config, Image as ImageConfig};
+use crate::config::{self, Config, Image as ImageConfig};
 use crate::error::{Exit, Result};
+use crate::ids::Region;
 use crate::recipe::Source;
 use crate::ssm::ManagedNodes;
 use crate::state::{Run, State};
@@ -44,7 +45,7 @@ pub trait Provider {
 
     /// The managed nodes of AWS Systems Manager in some regions. Commands sent to them are recorded under the run; without a run they can
     /// only be listed.
-    fn managed_nodes(&self, _: &Config, _: &[String], _: Option<Arc<Run>>) -> Result<Box<dyn ManagedNodes>> {
+    fn managed_nodes(&self, _: &Config, _: &[Region], _: Option<Arc<Run>>) -> Result<Box<dyn ManagedNodes>> {
         Err(Exit::Usage.error("the local provider has no managed nodes", "omit --on local"))
     }
 }
@@ -85,18 +86,23 @@ pub fn local_settings(config: &Config) -> Settings {
         },
         disk_gib: local.disk_gib,
         build_gib: local.build_gib,
-        acceleration: match local.acceleration.as_str() {
-            "kvm" => Some(Acceleration::Kvm),
-            "hvf" => Some(Acceleration::Hvf),
-            "tcg" => Some(Acceleration::Tcg),
-            _ => None,
+        acceleration: match local.acceleration {
+            config::Acceleration::Auto => None,
+            config::Acceleration::Kvm => Some(Acceleration::Kvm),
+            config::Acceleration::Hvf => Some(Acceleration::Hvf),
+            config::Acceleration::Tcg => Some(Acceleration::Tcg),
         },
-        builder: match local.builder.as_str() {
-            "vm" => Some(BuilderKind::Vm),
-            "container" => Some(BuilderKind::Container),
-            _ => None,
+        builder: match local.builder {
+            config::Builder::Auto => None,
+            config::Builder::Vm => Some(BuilderKind::Vm),
+            config::Builder::Container => Some(BuilderKind::Container),
         },
-        base: base::Name::ALL.into_iter().find(|name| name.name() == local.base),
+        base: match local.base {
+            config::Base::Auto => None,
+            config::Base::Ubuntu2204 => Some(base::Name::Ubuntu2204),
+            config::Base::Ubuntu2404 => Some(base::Name::Ubuntu2404),
+            config::Base::Debian13 => Some(base::Name::Debian13),
+        },
         ubuntu_releases: local.ubuntu_releases.clone(),
     }
 }

@@ -5,6 +5,7 @@ use crate::channel::mark::Promoted;
 use crate::cloud::{self, Cloud, Image};
 use crate::error::Result;
 use crate::event::Event;
+use crate::ids::RunId;
 use crate::ledger::{Promotion, PromotionKind, RunOutcome};
 use crate::state::State;
 
@@ -37,7 +38,7 @@ pub(super) fn if_damaged<P: Provider>(context: &Context, provider: &P) -> Result
     Ok(())
 }
 
-fn run(state: &State, on: &str, id: &str, began: &str) -> Result<bool> {
+fn run(state: &State, on: &str, id: &RunId, began: &str) -> Result<bool> {
     if state.ledger().run(id)?.is_some() {
         return Ok(false);
     }

@@ -1,6 +1,7 @@
 //! `ssm …`: manages running servers through AWS Systems Manager.
 
 use crate::error::{Exit, Result};
+use crate::ids::Region;
 use crate::ssm::{ManagedNodes, Node, Target};
 
 mod each;
@@ -9,12 +10,16 @@ pub(super) mod keepalive;
 pub(super) mod status;
 
 /// The regions to search: those of the command line, else those of ami.toml.
-fn regions(requested: &[String], configured: &[String]) -> Vec<String> {
-    if requested.is_empty() { configured.to_vec() } else { requested.to_vec() }
+fn regions(requested: &[String], configured: &[Region]) -> Vec<Region> {
+    if requested.is_empty() {
+        configured.to_vec()
+    } else {
+        requested.iter().map(|region| region.as_str().into()).collect()
+    }
 }
 
 /// The nodes that the targets select. An unknown id is an error, so that a missing node is not reported as success.
-fn select(managed_nodes: &dyn ManagedNodes, targets: &[Target], regions: &[String]) -> Result<Vec<Node>> {
+fn select(managed_nodes: &dyn ManagedNodes, targets: &[Target], regions: &[Region]) -> Result<Vec<Node>> {
     let mut nodes = managed_nodes.nodes(targets)?;
     nodes.sort_by(|a, b| (&a.region, &a.id).cmp(&(&b.region, &b.id)));
     nodes.dedup_by(|a, b| a.id == b.id);

@@ -33,9 +33,9 @@ pub(super) fn ensure(context: &Context) -> Result<()> {
 
 fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let sources = |image: &'_ crate::config::Image| [image.source_local.clone(), image.source_aws.clone()];
-    let all =
-        config.images.iter().flat_map(|(name, i)| sources(i).map(|s| (name, i, s))).filter(|(.., s)| !s.is_empty());
+    let sources =
+        |image: &'_ crate::config::Image| std::iter::once(image.source_local.clone()).chain(image.source_aws.clone());
+    let all = config.images.iter().flat_map(|(name, i)| sources(i).map(move |s| (name, i, s)));
     for (name, image, source) in all {
         if let Err(error) = template::evaluate(&super::ami::plan::request(context, name, image, source)) {
             context

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 
+use crate::ids::Region;
+
 /// An image.
 #[derive(Clone, Debug, JsonSchema)]
 pub struct Image {
@@ -19,7 +21,7 @@ pub struct Image {
     /// Source block of the template for `--on local`.
     pub source_local: String,
     /// Source block of the template for `--on aws`. Empty: the image is not built there.
-    pub source_aws: String,
+    pub source_aws: Option<String>,
     /// Template variables. They override the template's defaults, and are overridden by `PKR_VAR_*`, var-files and `--var`.
     pub vars: BTreeMap<String, String>,
 }
@@ -28,22 +30,22 @@ pub struct Image {
 #[derive(Clone, Debug, JsonSchema)]
 pub struct Regions {
     /// Names of local regions. The first is the home region, the others receive copies.
-    pub local: Vec<String>,
+    pub local: Vec<Region>,
     /// AWS regions. The first is the home region, the others receive copies. All must be of one partition.
-    pub aws: Vec<String>,
+    pub aws: Vec<Region>,
 }
 
 /// A channel.
 #[derive(Clone, Debug, JsonSchema)]
 pub struct Channel {
     /// Env file that is written on promotion, relative to the project. Empty: none.
-    pub env_file: PathBuf,
+    pub env_file: Option<PathBuf>,
     /// Prefix of the Systems Manager parameters that are written on promotion, such as `/locus/ami`. Empty: none.
-    pub ssm_prefix: String,
+    pub ssm_prefix: Option<String>,
     /// Append the images' ids to the file that `GITHUB_OUTPUT` names.
     pub github_output: bool,
     /// Channel that an image must have been in before. Empty: none.
-    pub after: String,
+    pub after: Option<String>,
     /// Hours that an image must have been in the channel `after`.
     pub soak_hours: u64,
 }
@@ -81,12 +83,12 @@ pub struct Local {
     /// Total size of all layers in GiB above which `ami gc` removes the least recently used.
     pub layers_gib: u64,
     /// Acceleration of virtual machines. `auto`: KVM or HVF where it works, else `tcg` (emulation).
-    pub acceleration: String,
+    pub acceleration: Acceleration,
     /// What an image is built in. `auto`: a virtual machine where KVM or HVF works, else a container (on Linux, as root), else a virtual machine.
     /// `--builder` overrides it.
-    pub builder: String,
+    pub builder: Builder,
     /// Base image. `auto`: the first of `ubuntu-22.04`, `ubuntu-24.04` and `debian-13` that can be provided.
-    pub base: String,
+    pub base: Base,
     /// Timeout for a boot in seconds: half of it for the first machine, all of it for a second one.
     pub boot_timeout_secs: u64,
     /// URL that Ubuntu's cloud images are downloaded from.
@@ -99,29 +101,29 @@ pub struct Aws {
     /// Ids of the accounts that may be used. Empty: any.
     pub accounts: Vec<String>,
     /// Named profile of the AWS configuration. Empty: credentials come from the environment.
-    pub profile: String,
+    pub profile: Option<String>,
     /// Regions whose failure does not fail a copy.
-    pub best_effort_regions: Vec<String>,
+    pub best_effort_regions: Vec<Region>,
     /// Instance types that are tried in order after the template's, if EC2 has no capacity for it.
     pub build_instance_types: Vec<String>,
     /// Instance types of the smoke test: one instance each. Empty: `t3.micro`.
     pub smoke_instance_types: Vec<String>,
     /// How commands reach instances: over SSH, or through Systems Manager Run Command, which requires no key pair and no open port.
-    pub via: String,
+    pub via: Via,
     /// Instance profile for `via = "ssm"`, with the policy `AmazonSSMManagedInstanceCore`. Empty: the template's.
-    pub ssm_instance_profile: String,
+    pub ssm_instance_profile: Option<String>,
     /// Role of an instance profile, by the profile's name, where the two names differ. `iam-policy` allows passing the role.
     pub instance_profile_roles: BTreeMap<String, String>,
     /// Sources, as CIDR blocks, that may connect to the instances. Empty: the public address of this machine.
     pub ssh_cidrs: Vec<String>,
     /// Address of a tunnel or bastion to connect to instead of the instance's own. Empty: the instance's own.
-    pub ssh_host: String,
+    pub ssh_host: Option<String>,
     /// Port that belongs to `ssh_host`. 0: the template's.
-    pub ssh_port: u16,
+    pub ssh_port: Option<u16>,
     /// KMS key of the copies, by region. Other regions use their default key.
-    pub kms_key_ids: BTreeMap<String, String>,
+    pub kms_key_ids: BTreeMap<Region, String>,
     /// Completion time of time-based copies in minutes, a multiple of 15. 0: standard copies, at no extra cost.
-    pub copy_completion_minutes: u64,
+    pub copy_completion_minutes: Option<u64>,
     /// Minutes after which an instance terminates itself.
     pub instance_lifetime_minutes: u64,
     /// Timeout in seconds for an instance to accept commands.
@@ -142,11 +144,82 @@ pub struct Packer {
     /// Working directory, relative to the project.
     pub work_dir: PathBuf,
     /// Home region on EC2 if `[regions] aws` is empty.
-    pub default_region: String,
+    pub default_region: Region,
     /// Instance type of the builder, for both engines: the template variable `instance_type`.
     pub build_instance_type: String,
     /// Subnet of instances, for both engines: the template variable `subnet_id`. Empty: the default VPC.
-    pub build_subnet_id: String,
+    pub build_subnet_id: Option<String>,
     /// Timeout for a build in seconds.
     pub build_timeout_secs: u64,
+}
+
+/// Declares a value that is one of some words. The first word is the default.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $word:ident = $text:literal),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+        pub enum $name {
+            $($(#[$doc])* #[schemars(rename = $text)] $word),+
+        }
+
+        impl Words for $name {
+            const ALL: &'static [(&'static str, Self)] = &[$(($text, Self::$word)),+];
+        }
+    };
+}
+
+/// A value that is one of some words.
+pub(super) trait Words: Copy + 'static {
+    /// The words and their values. The first is the default.
+    const ALL: &'static [(&'static str, Self)];
+}
+
+words! {
+    /// Acceleration of virtual machines.
+    Acceleration {
+        /// The best that works.
+        Auto = "auto",
+        /// Linux.
+        Kvm = "kvm",
+        /// macOS.
+        Hvf = "hvf",
+        /// Emulation.
+        Tcg = "tcg",
+    }
+}
+
+words! {
+    /// What an image is built in.
+    Builder {
+        /// The faster one of this host.
+        Auto = "auto",
+        /// A virtual machine.
+        Vm = "vm",
+        /// A container.
+        Container = "container",
+    }
+}
+
+words! {
+    /// The local base image.
+    Base {
+        /// The first that can be provided.
+        Auto = "auto",
+        /// Ubuntu 22.04.
+        Ubuntu2204 = "ubuntu-22.04",
+        /// Ubuntu 24.04.
+        Ubuntu2404 = "ubuntu-24.04",
+        /// Debian 13.
+        Debian13 = "debian-13",
+    }
+}
+
+words! {
+    /// How commands reach instances.
+    Via {
+        /// SSH.
+        Ssh = "ssh",
+        /// Systems Manager Run Command.
+        Ssm = "ssm",
+    }
 }

@@ -10,6 +10,9 @@ use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::key::{Key, Kind};
+use super::model::Words;
+
 /// A value with its origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
@@ -19,51 +22,6 @@ pub struct Setting {
     pub value: String,
     /// `ami.toml:34`, `environment AGENT_AMI_LOCAL_CPUS`, `--state`, `default`.
     pub origin: String,
-}
-
-/// A key that the reader knows, for the reference and the JSON Schema.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
-    /// `local.cpus`; the name of an image or a channel is the sample's.
-    pub name: String,
-    /// What its value may be.
-    pub kind: Kind,
-}
-
-/// What a key's value may be, and its default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A string. Without a default the key is required.
-    Text {
-        /// The default.
-        default: Option<String>,
-    },
-    /// One of some words.
-    Word {
-        /// The default.
-        default: String,
-        /// All words.
-        words: Vec<String>,
-    },
-    /// A whole number.
-    Number {
-        /// The default.
-        default: u64,
-        /// Least and greatest value.
-        range: std::ops::RangeInclusive<u64>,
-    },
-    /// `true` or `false`.
-    Flag {
-        /// The default.
-        default: bool,
-    },
-    /// A list of different strings.
-    List {
-        /// True if at least one is required.
-        required: bool,
-    },
-    /// A table of strings.
-    Table,
 }
 
 /// One mistake.
@@ -303,15 +261,26 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// One of some words.
-    pub(super) fn word(&self, key: &str, default: &str, known: &[&str]) -> String {
+    /// A string that may be empty or missing.
+    pub(super) fn optional(&self, key: &str) -> Option<String> {
+        Some(self.text(key, Some(""))).filter(|text| !text.is_empty())
+    }
+
+    /// One of some words; the first is the default.
+    pub(super) fn word<T: Words>(&self, key: &str) -> T {
+        let known: Vec<&str> = T::ALL.iter().map(|(word, _)| *word).collect();
+        let (default, fallback) = T::ALL[0];
         let words = known.iter().map(|word| (*word).to_owned()).collect();
         self.reader.declare(&self.full(key), Kind::Word { default: default.to_owned(), words });
-        let value = self.text_of(key, Some(default));
-        if !value.is_empty() && !known.contains(&value.as_str()) {
-            self.reader.unknown(self.span(key), &format!("value for `{key}`"), &value, known);
-        }
-        value
+        let text = self.text_of(key, Some(default));
+        let value = T::ALL.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        value.unwrap_or_else(|| {
+            // An empty text is a value of another type, which has been reported.
+            if !text.is_empty() {
+                self.reader.unknown(self.span(key), &format!("value for `{key}`"), &text, &known);
+            }
+            fallback
+        })
     }
 
     /// A whole number in a range.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::Regions;
 use super::read::Section;
+use crate::ids::Region;
 use crate::partition::Partition;
 
 /// Reads `[regions]`. All AWS regions must be in one partition.
 pub(super) fn read(section: &Section<'_>) -> Regions {
-    let regions = Regions { local: section.list("local"), aws: section.any_list("aws") };
+    let regions = Regions { local: named(section.list("local")), aws: named(section.any_list("aws")) };
     if let Some(home) = regions.aws.first()
         && let Some(other) = regions.aws.iter().find(|region| Partition::of(region) != Partition::of(home))
     {
@@ -20,9 +21,14 @@ pub(super) fn read(section: &Section<'_>) -> Regions {
     regions
 }
 
+/// The regions with these names.
+pub(super) fn named(names: Vec<String>) -> Vec<Region> {
+    names.into_iter().map(Region::from).collect()
+}
+
 /// Checks that a key given by ARN is in the region that uses it: EBS encrypts a snapshot only with a key of its region (EBS user guide,
 /// "Amazon EBS encryption").
-pub(super) fn check_keys(section: &Section<'_>, keys: &BTreeMap<String, String>) {
+pub(super) fn check_keys(section: &Section<'_>, keys: &BTreeMap<Region, String>) {
     for (region, key) in keys {
         // arn:PARTITION:kms:REGION:ACCOUNT:key/ID. A key's id and an alias's name always refer to the region of the call.
         let Some(arn) = key.strip_prefix("arn:") else { continue };

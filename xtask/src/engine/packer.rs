@@ -13,6 +13,7 @@ use super::Options;
 use crate::cloud::{ImageId, Made};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase};
+use crate::ids::Region;
 use crate::process::{Cmd, Ended, Tail};
 use crate::recipe::{PostProcessor, Recipe};
 use crate::template::Setting;
@@ -217,7 +218,7 @@ impl Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Artifact {
     /// Region and id, as `artifact_id` lists them.
-    ids: Vec<(String, String)>,
+    ids: Vec<(Region, ImageId)>,
     /// Files, for builders that make some.
     files: Vec<PathBuf>,
 }
@@ -229,7 +230,7 @@ impl Artifact {
             return Ok(Made::Disk(disk.clone()));
         }
         match self.ids.into_iter().find(|(region, _)| *region == options.region) {
-            Some((region, id)) => Ok(Made::Image { region, id: ImageId(id) }),
+            Some((region, id)) => Ok(Made::Image { region, id }),
             None => {
                 let message = format!("Packer made no image in {}, the home region", options.region);
                 Err(Exit::Failed
@@ -253,7 +254,7 @@ fn artifact(manifest: &str, kind: &str, name: &str) -> Result<Artifact> {
     let build = build.ok_or_else(|| invalid(&format!("has no {kind}.{name} of the last run")))?;
     // `us-east-1:ami-1,eu-west-1:ami-2`; other builders write only a name.
     let ids = build["artifact_id"].as_str().unwrap_or_default().split(',');
-    let ids = ids.filter_map(|id| id.split_once(':')).map(|(r, i)| (r.to_owned(), i.to_owned())).collect();
+    let ids = ids.filter_map(|id| id.split_once(':')).map(|(r, i)| (r.into(), ImageId(i.to_owned()))).collect();
     let files = build["files"].as_array().map(Vec::as_slice).unwrap_or_default();
     let files = files.iter().filter_map(|f| f["name"].as_str()).map(PathBuf::from).collect();
     Ok(Artifact { ids, files })
@@ -272,7 +273,7 @@ mod tests {
             "last_run_uuid": "2",
         });
         let made = artifact(&manifest.to_string(), "amazon-ebs", "locus").unwrap();
-        let id = |region: &str, id: &str| (region.to_owned(), id.to_owned());
+        let id = |region: &str, id: &str| (Region::from(region), ImageId(id.to_owned()));
         assert_eq!(made.ids, [id("eu-west-1", "ami-b"), id("us-east-1", "ami-a")]);
         let missing = artifact(&manifest.to_string(), "qemu", "locus").unwrap_err();
         assert!(missing.to_string().contains("has no qemu.locus of the last run"), "{missing}");

@@ -7,12 +7,13 @@ use rusqlite::{Row, params};
 
 use super::{Ledger, now};
 use crate::error::Result;
+use crate::ids::{Region, RunId};
 
 /// A change of the image that a channel points at.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Promotion {
     /// The run that made the change.
-    pub run: String,
+    pub run: RunId,
     /// The provider: `local` or `aws`.
     pub on: String,
     /// The channel.
@@ -30,7 +31,7 @@ pub struct Promotion {
     /// The version of the new image.
     pub version: String,
     /// The id of the new image in each region.
-    pub ids: BTreeMap<String, String>,
+    pub ids: BTreeMap<Region, String>,
     /// The user who ran the command.
     pub who: String,
     /// The reason that the user gave, and what was overridden.
@@ -40,7 +41,7 @@ pub struct Promotion {
     /// When everything was written and read back.
     pub ended: Option<Timestamp>,
     /// The run that changed the channel after this promotion was interrupted. The promotion must not be finished any more.
-    pub superseded: Option<String>,
+    pub superseded: Option<RunId>,
 }
 
 /// The direction of a change.
@@ -105,7 +106,7 @@ impl Ledger {
 
     /// Writes the end of a change: the channel points at the image in every region. Earlier changes of the same pointer that were
     /// interrupted are marked as superseded, so that they are not finished any more.
-    pub fn end_promotion(&self, run: &str, channel: &str, of: &str) -> Result<()> {
+    pub fn end_promotion(&self, run: &RunId, channel: &str, of: &str) -> Result<()> {
         self.write(
             "UPDATE promotion SET superseded = ?1
              WHERE run <> ?1 AND channel = ?2 AND kind_of_image = ?3 AND ended IS NULL AND superseded IS NULL

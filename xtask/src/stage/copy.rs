@@ -4,6 +4,7 @@ use crate::cloud::{Cloud, Copied, Fraction, Image};
 use crate::contents::{MANIFEST, SBOM};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase};
+use crate::ids::Region;
 
 /// The documents that are copied with an image.
 const DOCUMENTS: [&str; 3] = [super::smoke::DOCUMENT, MANIFEST, SBOM];
@@ -13,17 +14,17 @@ const DOCUMENTS: [&str; 3] = [super::smoke::DOCUMENT, MANIFEST, SBOM];
 pub fn run<C: Cloud>(
     cloud: &C,
     image: &Image,
-    regions: &[String],
-    best_effort: &[String],
+    regions: &[Region],
+    best_effort: &[Region],
     events: &dyn Observer,
 ) -> Result<Vec<Image>> {
     let mut everywhere = vec![image.clone()];
-    let mut failed: Vec<(String, Error)> = Vec::new();
-    let targets: Vec<String> = regions.iter().filter(|r| **r != image.region).cloned().collect();
+    let mut failed: Vec<(Region, Error)> = Vec::new();
+    let targets: Vec<Region> = regions.iter().filter(|r| **r != image.region).cloned().collect();
     for region in &targets {
-        events.event(Event::PhaseStarted { phase: Phase::Copy, subject: region.clone() });
+        events.event(Event::PhaseStarted { phase: Phase::Copy, subject: region.to_string() });
     }
-    let on_progress = |region: &str, what: &str, fraction: Fraction| {
+    let on_progress = |region: &Region, what: &str, fraction: Fraction| {
         let message = format!("{region}: copying {}: {what}", image.name);
         events.event(Event::Progress { phase: Phase::Copy, message, fraction });
     };

@@ -3,6 +3,7 @@
 use crate::channel::{self, Target};
 use crate::cloud::{Cloud, Image, ImageId};
 use crate::error::Result;
+use crate::ids::Region;
 
 /// Everything that refers to an image: channels, parameters, instances, launch templates.
 pub fn users<C: Cloud>(cloud: &C, targets: &[Target], image: &Image) -> Result<Vec<String>> {
@@ -12,7 +13,7 @@ pub fn users<C: Cloud>(cloud: &C, targets: &[Target], image: &Image) -> Result<V
 }
 
 /// The channels and parameters that refer to an id in a region.
-pub fn references<C: Cloud>(cloud: &C, targets: &[Target], region: &str, id: &ImageId) -> Result<Vec<String>> {
+pub fn references<C: Cloud>(cloud: &C, targets: &[Target], region: &Region, id: &ImageId) -> Result<Vec<String>> {
     let all = channel::references(cloud, targets, &[region].into())?;
     Ok(all.get(id).cloned().unwrap_or_default())
 }

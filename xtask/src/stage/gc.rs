@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::cloud::{Image, Kind, Orphan};
+use crate::ids::{Region, RunId};
 
 pub mod layers;
 
@@ -44,9 +45,9 @@ pub struct Facts {
     /// Resources of runs that are not part of a finished image.
     pub orphans: Vec<Orphan>,
     /// The runs whose process is alive.
-    pub living: BTreeSet<String>,
+    pub living: BTreeSet<RunId>,
     /// The other runs in this machine's ledger.
-    pub known: BTreeSet<String>,
+    pub known: BTreeSet<RunId>,
 }
 
 /// What happens to an image, a layer or an orphaned resource.
@@ -73,7 +74,7 @@ pub struct Decision {
     /// Its id.
     pub id: String,
     /// Its region.
-    pub region: String,
+    pub region: Region,
     /// The image's name, the layer's step, or the run that the resource belongs to.
     pub of: String,
     /// The reason for the action, for display.
@@ -215,15 +216,15 @@ fn replaced(facts: &Facts, image: &Image, newer: &BTreeMap<&str, Timestamp>) -> 
 }
 
 fn orphan(facts: &Facts, policy: &Policy, orphan: &Orphan, now: Timestamp, local: bool) -> Decision {
-    let run = orphan.run.clone().unwrap_or_default();
+    let run = orphan.run.as_deref().unwrap_or_default();
     let expired = orphan.expires.as_deref().and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at < now);
-    let (action, reason) = if facts.living.contains(&run) {
+    let (action, reason) = if facts.living.contains(run) {
         (Action::Keep, format!("{run} is still running"))
-    } else if facts.known.contains(&run) {
+    } else if facts.known.contains(run) {
         (Action::Remove, format!("{run} has ended"))
     } else if expired {
         (Action::Remove, "expired".to_owned())
-    } else if orphan.expires.is_none() && began(&run).is_some_and(|at| now.duration_since(at) > policy.grace) {
+    } else if orphan.expires.is_none() && began(run).is_some_and(|at| now.duration_since(at) > policy.grace) {
         (Action::Remove, format!("{run} began more than {} hours ago", policy.grace.as_hours()))
     } else {
         (Action::Keep, "a run on another machine may still use it".to_owned())
@@ -240,7 +241,7 @@ fn orphan(facts: &Facts, policy: &Policy, orphan: &Orphan, now: Timestamp, local
         what: orphan.kind.name(),
         id: orphan.id.clone(),
         region: orphan.region.clone(),
-        of: run,
+        of: run.to_owned(),
         reason,
         monthly: price.filter(|_| !local).map(|price| price * gib),
         bytes: orphan.bytes,
@@ -280,7 +281,7 @@ mod tests {
             created: day(on).to_string(),
             content: Digest::of(name.as_bytes()),
             disk_bytes: 20 << 30,
-            run: format!("run-{name}"),
+            run: format!("run-{name}").into(),
             ..Image::sample()
         }
     }
@@ -347,11 +348,11 @@ mod tests {
         facts.quarantined.insert("v1".to_owned(), "boots no more".to_owned());
         assert!(actions(&facts, 400)[0].1.contains("quarantined (boots no more)"));
         facts.quarantined.clear();
-        facts.living.insert("run-v1".to_owned());
+        facts.living.insert("run-v1".into());
         assert_eq!(actions(&facts, 400)[0].0, Action::Keep);
         facts.living.clear();
         // A copy that is in use keeps all the others.
-        let copy = Image { id: ImageId("ami-copy".to_owned()), region: "eu-west-1".to_owned(), ..made("v1", 0) };
+        let copy = Image { id: ImageId("ami-copy".to_owned()), region: "eu-west-1".into(), ..made("v1", 0) };
         facts.images.push(copy);
         facts.users.insert("ami-copy".to_owned(), vec!["instance i-1".to_owned()]);
         assert_eq!(actions(&facts, 400)[0], (Action::Keep, "in use: instance i-1".to_owned()));
@@ -362,8 +363,8 @@ mod tests {
         let orphan = |run: &str, expires: Option<Timestamp>| Orphan {
             kind: Kind::Volume,
             id: "vol-1".to_owned(),
-            region: "us-east-1".to_owned(),
-            run: Some(run.to_owned()),
+            region: "us-east-1".into(),
+            run: Some(run.into()),
             expires: expires.map(|at| at.to_string()),
             bytes: Some(20 << 30),
         };
@@ -376,8 +377,8 @@ mod tests {
                 orphan("run-20231101-000000-aa", None),
                 orphan("run-20231114-220000-aa", None),
             ],
-            living: ["run-alive".to_owned()].into(),
-            known: ["run-dead".to_owned(), "run-alive".to_owned()].into(),
+            living: ["run-alive".into()].into(),
+            known: ["run-dead".into(), "run-alive".into()].into(),
             ..Facts::default()
         };
         let (keep, remove) = (Action::Keep, Action::Remove);

@@ -8,6 +8,7 @@ use super::smoke::Record;
 use crate::cloud::{Cloud, Image};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Observer};
+use crate::ids::Region;
 use crate::recipe::Digest;
 
 /// An image's smoke reports, and what a promotion requires of them.
@@ -56,7 +57,7 @@ pub struct Before {
 /// Returns an error unless the image may be promoted. It must not be quarantined; it must have passed the current smoke spec in all passes
 /// and with exactly this disk; every region must have a copy; it must have the architecture of the image that it replaces; and the channel
 /// before must have pointed at it for long enough.
-pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result<()> {
+pub fn gate(images: &[Image], regions: &[Region], standing: &Standing) -> Result<()> {
     let Some(home) = images.first() else {
         return Err(Exit::Usage.error("no image to promote", "build one with `cargo xtask ami build`"));
     };
@@ -79,7 +80,7 @@ pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result
         return refuse(what, format!("run `cargo xtask ami smoke {}`", home.id));
     }
     let missing: Vec<&str> =
-        regions.iter().filter(|r| !images.iter().any(|i| i.region == **r)).map(String::as_str).collect();
+        regions.iter().filter(|r| !images.iter().any(|i| i.region == **r)).map(Region::as_str).collect();
     if !missing.is_empty() {
         return refuse(
             format!("it is not in {}", missing.join(", ")),
@@ -107,7 +108,7 @@ pub fn gate(images: &[Image], regions: &[String], standing: &Standing) -> Result
 }
 
 /// The regions that must have the image. A region of `best_effort` that does not have it is left out, with a warning.
-pub fn required<C: Cloud>(cloud: &C, images: &[Image], best_effort: &[String], events: &dyn Observer) -> Vec<String> {
+pub fn required<C: Cloud>(cloud: &C, images: &[Image], best_effort: &[Region], events: &dyn Observer) -> Vec<Region> {
     let mut required = cloud.regions().to_vec();
     required.retain(|region| {
         let lacks = best_effort.contains(region) && !images.iter().any(|i| i.region == *region);
@@ -186,7 +187,7 @@ mod tests {
     use ::smoke::report::{Check, Outcome, Report};
 
     fn image() -> Image {
-        Image { region: "a".to_owned(), arch: Some("x86_64".to_owned()), ..Image::sample() }
+        Image { region: "a".into(), arch: Some("x86_64".to_owned()), ..Image::sample() }
     }
 
     fn record(passes: &[&str], at: &str, outcome: Outcome) -> Record {
@@ -226,7 +227,7 @@ mod tests {
     const FULL: [&str; 2] = ["first boot", "after reboot"];
 
     fn refused(standing: &Standing) -> String {
-        let error = gate(&[image()], &["a".to_owned()], standing).unwrap_err();
+        let error = gate(&[image()], &["a".into()], standing).unwrap_err();
         assert_eq!(error.exit(), Exit::ImageFailed);
         error.to_string()
     }
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn an_image_must_have_passed_all_passes_of_the_current_spec() {
         let good = record(&FULL, "2026-11-01T00:00:00Z", Outcome::Pass);
-        gate(&[image()], &["a".to_owned()], &standing(Some(good.clone()))).unwrap();
+        gate(&[image()], &["a".into()], &standing(Some(good.clone()))).unwrap();
         assert!(refused(&standing(None)).contains("no smoke report"));
         let first_only = record(&FULL[..1], "2026-11-01T00:00:00Z", Outcome::Pass);
         assert!(refused(&standing(Some(first_only))).contains("has no pass after reboot"));
@@ -244,7 +245,7 @@ mod tests {
         later.smoke.partial = Some(record(&FULL[..1], "2026-11-02T00:00:00Z", Outcome::Fail));
         assert!(refused(&later).contains("a later smoke test without all passes failed"));
         later.smoke.partial = Some(record(&FULL[..1], "2026-10-01T00:00:00Z", Outcome::Fail));
-        gate(&[image()], &["a".to_owned()], &later).unwrap();
+        gate(&[image()], &["a".into()], &later).unwrap();
     }
 
     #[test]

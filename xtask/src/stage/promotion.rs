@@ -8,6 +8,7 @@ use crate::channel::{self, Change, Target, claim};
 use crate::cloud::{Cloud, Image};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Observer, Outcome};
+use crate::ids::{Region, RunId};
 use crate::ledger::{Intent, Promotion, PromotionKind};
 use crate::state::{Run, State};
 
@@ -51,9 +52,9 @@ pub struct Transaction<'a, C> {
 }
 
 /// The last promotion of the channel that was interrupted in this state directory, if nothing has moved the channel since.
-pub fn half_done<C: Cloud>(cloud: &C, state: &State, target: &Target, run: &str) -> Result<Option<Promotion>> {
+pub fn half_done<C: Cloud>(cloud: &C, state: &State, target: &Target, run: &RunId) -> Result<Option<Promotion>> {
     let mut all = state.ledger().promotions(cloud.name())?;
-    all.retain(|p| p.moves(&target.name, &target.image) && p.is_half_done() && p.run != run);
+    all.retain(|p| p.moves(&target.name, &target.image) && p.is_half_done() && p.run != *run);
     Ok(all.pop())
 }
 
@@ -62,7 +63,7 @@ impl<C: Cloud> Transaction<'_, C> {
     pub fn point(&self, step: &Move<'_>) -> Result<(Outcome, String)> {
         let (Move { target, images, .. }, run, ledger) = (step, self.run, self.state.ledger());
         let channel = &target.name;
-        let ids: BTreeMap<String, String> = images.iter().map(|i| (i.region.clone(), i.id.to_string())).collect();
+        let ids: BTreeMap<Region, String> = images.iter().map(|i| (i.region.clone(), i.id.to_string())).collect();
         let shown = ids.values().cloned().collect::<Vec<_>>().join(", ");
         let changes = channel::plan(self.cloud, target, images)?;
         let mut history = ledger.promotions(self.cloud.name())?;
@@ -104,7 +105,7 @@ impl<C: Cloud> Transaction<'_, C> {
     fn free_dead_claim(&self, target: &Target) -> Result<()> {
         let Some(holder) = claim::held(self.cloud, target)?.and_then(|claim| claim.run) else { return Ok(()) };
         let state = self.state;
-        if holder == self.run.id() || state.ledger().run(&holder)?.is_none() || state.is_alive(&holder)? {
+        if holder == *self.run.id() || state.ledger().run(&holder)?.is_none() || state.is_alive(&holder)? {
             return Ok(());
         }
         let message = format!("released the claim of {holder}, which was interrupted while it moved {}", target.name);
@@ -113,7 +114,7 @@ impl<C: Cloud> Transaction<'_, C> {
     }
 
     /// Makes the changes and reads back what the channel points at. The caller holds the claim on it.
-    fn change(&self, step: &Move<'_>, changes: &[Change], ids: BTreeMap<String, String>) -> Result<()> {
+    fn change(&self, step: &Move<'_>, changes: &[Change], ids: BTreeMap<Region, String>) -> Result<()> {
         let Move { target, images, .. } = step;
         let channel = &target.name;
         // Another process may have moved the channel between the plan and the claim.
@@ -125,7 +126,7 @@ impl<C: Cloud> Transaction<'_, C> {
         for change in changes {
             self.write(channel, change)?;
         }
-        let since = Promoted { at: jiff::Timestamp::now(), run: self.run.id().to_owned(), who: self.who.to_owned() };
+        let since = Promoted { at: jiff::Timestamp::now(), run: self.run.id().clone(), who: self.who.to_owned() };
         for image in *images {
             self.cloud.mark(image, &promoted(channel), &since.to_string())?;
             // `ami delete` and `ami gc` keep the images of a channel anyway, so the channel is moved even if the protection fails.
@@ -148,10 +149,10 @@ impl<C: Cloud> Transaction<'_, C> {
         }
     }
 
-    fn promotion(&self, step: &Move<'_>, ids: BTreeMap<String, String>) -> Promotion {
+    fn promotion(&self, step: &Move<'_>, ids: BTreeMap<Region, String>) -> Promotion {
         let home = step.images.first();
         Promotion {
-            run: self.run.id().to_owned(),
+            run: self.run.id().clone(),
             on: self.cloud.name().to_owned(),
             channel: step.target.name.clone(),
             of: step.target.image.clone(),
@@ -188,9 +189,9 @@ impl<C: Cloud> Transaction<'_, C> {
 }
 
 /// True if this run has begun to move the channel before; an error if the channel was moved by another run since.
-fn unfinished(history: &[Promotion], run: &str, channel: &str) -> Result<bool> {
-    let mine = history.iter().rfind(|p| p.run == run);
-    if let Some(by) = mine.and_then(|p| p.superseded.as_deref()) {
+fn unfinished(history: &[Promotion], run: &RunId, channel: &str) -> Result<bool> {
+    let mine = history.iter().rfind(|p| p.run == *run);
+    if let Some(by) = mine.and_then(|p| p.superseded.as_ref()) {
         return Err(Exit::Precondition.error(
             format_args!("{channel} was moved by {by} after {run} was interrupted"),
             format_args!(
@@ -226,7 +227,7 @@ mod tests {
 
     fn promotion(account: Option<&str>, ended: bool) -> Promotion {
         Promotion {
-            run: "run-1".to_owned(),
+            run: "run-1".into(),
             on: "aws".to_owned(),
             channel: "staging".to_owned(),
             of: "locus-agent".to_owned(),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::cloud::{Cloud, Image, ImageId};
 use crate::error::{Error, Exit, Result};
+use crate::ids::{Region, RunId};
 
 /// An image that a channel could point at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct Candidate {
     /// The ids of the image and its copies.
     pub ids: Vec<String>,
     /// The regions that have a copy.
-    pub regions: Vec<String>,
+    pub regions: Vec<Region>,
     /// When the channel was last pointed at the image, RFC 3339; `None` if it never was.
     pub promoted: Option<Timestamp>,
     /// The reason of its quarantine, if it is quarantined.
@@ -34,14 +35,14 @@ pub enum Stands {
     /// The channel points at this image in every region where it points at an image.
     At(String),
     /// The channel points at different images. Each has a list of its regions; an image that does not exist any more is named by its id.
-    Split(BTreeMap<String, Vec<String>>),
+    Split(BTreeMap<String, Vec<Region>>),
 }
 
 /// A promotion that was interrupted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HalfDone {
     /// The run that was interrupted.
-    pub run: String,
+    pub run: RunId,
     /// The name of the image that it moved the channel to.
     pub image: String,
 }
@@ -52,7 +53,7 @@ pub struct Known<'a> {
     /// The images that the channel could point at.
     pub candidates: &'a [Candidate],
     /// The regions that must have the image.
-    pub regions: &'a [String],
+    pub regions: &'a [Region],
     /// What the channel points at.
     pub stands: &'a Stands,
     /// The promotion that was interrupted last, if nothing has moved the channel since.
@@ -81,8 +82,8 @@ pub struct Back {
 
 /// Finds the names of the images that a channel points at. `now` has the id in each region, `all` the existing images; only `regions`
 /// are considered.
-pub fn stands(all: &[Image], now: &BTreeMap<String, ImageId>, regions: &[String]) -> Stands {
-    let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
+pub fn stands(all: &[Image], now: &BTreeMap<Region, ImageId>, regions: &[Region]) -> Stands {
+    let mut by_name: BTreeMap<String, Vec<Region>> = BTreeMap::new();
     for (region, id) in now.iter().filter(|(region, _)| regions.contains(region)) {
         let name = all.iter().find(|i| i.id == *id).map_or_else(|| id.to_string(), |i| i.name.clone());
         by_name.entry(name).or_default().push(region.clone());
@@ -96,8 +97,8 @@ pub fn stands(all: &[Image], now: &BTreeMap<String, ImageId>, regions: &[String]
 
 /// The same for the regions of a provider, without the best-effort ones: those keep the previous image if a copy fails, so they may
 /// point at another image than the others.
-pub fn channel_stands<C: Cloud>(cloud: &C, all: &[Image], now: &BTreeMap<String, ImageId>) -> Stands {
-    let regions: Vec<String> = cloud.regions().iter().filter(|r| !cloud.best_effort().contains(r)).cloned().collect();
+pub fn channel_stands<C: Cloud>(cloud: &C, all: &[Image], now: &BTreeMap<Region, ImageId>) -> Stands {
+    let regions: Vec<Region> = cloud.regions().iter().filter(|r| !cloud.best_effort().contains(r)).cloned().collect();
     stands(all, now, &regions)
 }
 
@@ -197,9 +198,9 @@ pub fn named(candidates: &[Candidate], images: &[String]) -> Result<Vec<String>>
 }
 
 /// The image to roll back to: the one that `to` names, or the last good one that was in the channel before the current one.
-fn choose(candidates: &[Candidate], regions: &[String], now: Option<&str>, to: Option<&str>) -> Result<String> {
+fn choose(candidates: &[Candidate], regions: &[Region], now: Option<&str>, to: Option<&str>) -> Result<String> {
     let missing = |c: &Candidate| {
-        regions.iter().filter(|r| !c.regions.contains(r)).map(String::as_str).collect::<Vec<_>>().join(", ")
+        regions.iter().filter(|r| !c.regions.contains(r)).map(Region::as_str).collect::<Vec<_>>().join(", ")
     };
     if let Some(to) = to {
         let image = find(candidates, to)?;
@@ -242,7 +243,7 @@ mod tests {
             name: name.to_owned(),
             version: name.trim_start_matches('v').to_owned(),
             ids: vec![format!("ami-{name}")],
-            regions: vec!["a".to_owned(), "b".to_owned()],
+            regions: ["a", "b"].map(Region::from).into(),
             promoted: promoted.map(|day| format!("{day}T00:00:00Z").parse().unwrap()),
             quarantined: None,
             damaged: None,
@@ -260,7 +261,7 @@ mod tests {
 
     /// v3 in region a, v2 still in region b.
     fn split() -> Stands {
-        Stands::Split([("v2", "b"), ("v3", "a")].map(|(n, r)| (n.to_owned(), vec![r.to_owned()])).into())
+        Stands::Split([("v2", "b"), ("v3", "a")].map(|(n, r)| (n.to_owned(), vec![r.into()])).into())
     }
 
     fn to(version: &str) -> Wanted<'_> {
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_half_moved_channel_requires_the_good_image_to_be_named() {
-        let half = HalfDone { run: "run-1".to_owned(), image: "v3".to_owned() };
+        let half = HalfDone { run: "run-1".into(), image: "v3".to_owned() };
         for stands in [split(), Stands::At("v2".to_owned())] {
             let error = decided(&stands, Some(&half), Wanted::default()).unwrap_err();
             assert_eq!(error.exit(), Exit::Precondition);
@@ -296,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_promotion_that_was_interrupted_after_its_last_write_is_rolled_back() {
-        let half = HalfDone { run: "run-1".to_owned(), image: "v3".to_owned() };
+        let half = HalfDone { run: "run-1".into(), image: "v3".to_owned() };
         let moved = Stands::At("v3".to_owned());
         let back = decided(&moved, Some(&half), Wanted::default()).unwrap();
         assert_eq!(back, ("v2".to_owned(), vec!["v3".to_owned()]));
@@ -315,8 +316,8 @@ mod tests {
         assert!(choose(&all, &regions(), Some("v3"), None).unwrap_err().to_string().contains("in y"));
     }
 
-    fn regions() -> Vec<String> {
-        vec!["a".to_owned(), "b".to_owned()]
+    fn regions() -> Vec<Region> {
+        ["a", "b"].map(Region::from).into()
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fs_err as fs;
 
+use crate::ids::RunId;
 use crate::process::Cmd;
 
 /// Mounts cgroup2 in a private mount namespace, because the host may not have it mounted, kills the processes in the group and removes it.
@@ -20,7 +21,7 @@ until find "$1" -depth -type d -exec rmdir {} + 2>/dev/null; do n=$((n + 1)); [ 
 "#;
 
 /// Removes the control groups and loop devices of a dead run's containers.
-pub(super) fn remove_orphans(dir: &Path, run: &str) {
+pub(super) fn remove_orphans(dir: &Path, run: &RunId) {
     let machines = fs::read_dir(dir).into_iter().flatten().flatten();
     for machine in machines.filter(|entry| entry.path().join("container.sh").exists()) {
         if let Ok(name) = machine.file_name().into_string() {
@@ -42,7 +43,7 @@ fn detach_loops(dir: &Path) {
 }
 
 /// The name of a machine's control group.
-pub fn control_group(run: &str, machine: &str) -> String {
+pub fn control_group(run: &RunId, machine: &str) -> String {
     format!("agent-ami-{run}-{machine}")
 }
 

@@ -5,13 +5,14 @@ use std::path::Path;
 use fs_err as fs;
 use rustix::process::Pid;
 
+use crate::ids::RunId;
 use crate::process::Cmd;
 
 /// The programs of a run that can outlive it. Killing `unshare` ends the container's namespaces.
 const PROGRAMS: [&str; 3] = ["qemu-system-", "packer", "unshare"];
 
 /// The living processes of a run: machines, and Packer with the machines that it started. Their command lines contain the run's id.
-pub(super) fn living_machines(dir: &Path, run: &str) -> Vec<Pid> {
+pub(super) fn living_machines(dir: &Path, run: &RunId) -> Vec<Pid> {
     let mut pids = Vec::new();
     for pid in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         pids.extend(pid.file_name().to_str().and_then(|n| n.parse().ok()).and_then(Pid::from_raw));
@@ -21,7 +22,7 @@ pub(super) fn living_machines(dir: &Path, run: &str) -> Vec<Pid> {
         let line = String::from_utf8_lossy(&line);
         // Other programs, such as `tail` on a log, may have the run's id on their command line too.
         let program = line.split('\0').next().and_then(|p| p.rsplit('/').next()).unwrap_or_default();
-        line.contains(run) && PROGRAMS.iter().any(|known| program.starts_with(known))
+        line.contains(run.as_str()) && PROGRAMS.iter().any(|known| program.starts_with(known))
     };
     if !pids.is_empty() {
         return pids.into_iter().filter(ours).collect();
@@ -32,7 +33,7 @@ pub(super) fn living_machines(dir: &Path, run: &str) -> Vec<Pid> {
     let pids = written.filter_map(|text| text.trim().parse().ok().and_then(Pid::from_raw));
     let named = |pid: &Pid| {
         let cmd = Cmd::new("ps").args(["-o", "command=", "-p"]).arg(pid.as_raw_nonzero().to_string());
-        cmd.output().is_ok_and(|finished| finished.stdout.contains(run))
+        cmd.output().is_ok_and(|finished| finished.stdout.contains(run.as_str()))
     };
     pids.filter(named).collect()
 }

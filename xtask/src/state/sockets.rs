@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::ids::RunId;
+
 /// Maximum length of a socket's path: 108 bytes with the terminating null byte (unix(7)).
 const SOCKET_PATH: usize = 107;
 /// Maximum length of a socket's name: that of ssh's control socket, to whose name ssh appends 17 characters temporarily (ssh.c).
@@ -9,7 +11,7 @@ const SOCKET_NAME: usize = 40;
 
 /// Sockets are in the temporary directory, because the state directory's path may be too long for them. If that of TMPDIR is too long as
 /// well, they are in /tmp.
-pub(super) fn socket_dir(run: &str) -> PathBuf {
+pub(super) fn socket_dir(run: &RunId) -> PathBuf {
     socket_dir_in(&std::env::temp_dir(), run)
 }
 

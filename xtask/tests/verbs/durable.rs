@@ -44,7 +44,7 @@ fn marks_written_concurrently_are_all_kept() {
     let image = project.ready("20261121-0001");
     let state = State::open(project.path(".agent-ami")).unwrap();
     let settings = Settings {
-        regions: ["local-1", "local-2"].map(str::to_owned).into(),
+        regions: ["local-1", "local-2"].map(Into::into).into(),
         size: Size { cpus: 1, memory_mib: 1024, boot_timeout: Duration::from_secs(60) },
         disk_gib: 8,
         build_gib: 1,

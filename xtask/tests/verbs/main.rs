@@ -24,6 +24,7 @@ mod bump;
 mod command_line;
 mod doctor;
 mod durable;
+mod errors;
 mod gc;
 mod gc_layers;
 mod identity;

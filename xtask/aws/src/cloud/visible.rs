@@ -7,6 +7,7 @@ use aws_sdk_ec2::types::{Image as Ami, ImageState};
 use jiff::Timestamp;
 use xtask::cloud::{Image, Listed};
 use xtask::error::{Exit, Result};
+use xtask::ids::Region;
 use xtask::ledger::Call;
 
 use super::Ec2;
@@ -17,7 +18,7 @@ const CONSISTENT_AFTER: u32 = 4;
 
 impl Ec2 {
     /// An AMI as EC2 returns it now.
-    pub(super) fn ami(&self, region: &str, id: &str) -> Result<Ami> {
+    pub(super) fn ami(&self, region: &Region, id: &str) -> Result<Ami> {
         let found = self.driver.wait(image::by_ids(&self.clients.ec2(region), &[id.to_owned()]))??;
         found.into_iter().next().ok_or_else(|| {
             Exit::Failed.error(
@@ -28,7 +29,7 @@ impl Ec2 {
     }
 
     /// The record of a new image, read again until all its tags are visible.
-    pub(super) fn read(&self, region: &str, id: &str) -> Result<Image> {
+    pub(super) fn read(&self, region: &Region, id: &str) -> Result<Image> {
         let mut left = 12;
         loop {
             match record::read(region, &self.ami(region, id)?) {
@@ -46,7 +47,7 @@ impl Ec2 {
     }
 
     /// Waits until no image of this run is in progress, whatever the result: the builder must not be terminated before.
-    pub(super) fn captured(&self, region: &str) -> Result<()> {
+    pub(super) fn captured(&self, region: &Region) -> Result<()> {
         let (ec2, run) = (self.clients.ec2(region), self.run()?.id());
         let made = self.driver.wait(image::tagged(&ec2, record::RUN, Some(run)))??;
         let is_pending = |ami: &&Ami| ami.state() == Some(&ImageState::Pending);
@@ -60,7 +61,7 @@ impl Ec2 {
     }
 
     /// Tags an image, and waits until the tags are visible: other commands, also on other machines, depend on them.
-    pub(super) fn tag_visibly(&self, region: &str, ami: &Ami, tags: &BTreeMap<String, String>) -> Result<()> {
+    pub(super) fn tag_visibly(&self, region: &Region, ami: &Ami, tags: &BTreeMap<String, String>) -> Result<()> {
         let (ec2, id) = (self.clients.ec2(region), ami.image_id().unwrap_or_default());
         self.driver.finish(image::tag(&ec2, ami, tags))?;
         for _ in 0..image::VISIBLE {
@@ -113,7 +114,7 @@ mod tests {
         let call = |began: i64, settled: Option<i64>| Call {
             seq: 1,
             action: "ec2:CreateImage".to_owned(),
-            region: "us-east-1".to_owned(),
+            region: "us-east-1".into(),
             token: String::new(),
             subject: String::new(),
             tags: Vec::new(),

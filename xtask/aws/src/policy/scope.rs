@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xtask::config::Config;
 use xtask::error::{Exit, Result};
+use xtask::ids::Region;
 use xtask::partition::Partition;
 use xtask::recipe::Source;
 
@@ -28,7 +29,7 @@ pub struct Scope {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Its region.
-    pub region: String,
+    pub region: Region,
     /// A key's id or ARN, or an alias's name or ARN (KMS developer guide, "Key identifiers").
     pub id: String,
 }
@@ -38,7 +39,7 @@ impl Scope {
     pub fn of(config: &Config, sources: &[Source]) -> Result<Self> {
         let aws = &config.aws;
         let home = config.regions.aws.first().unwrap_or(&config.packer.default_region);
-        let mut profiles: BTreeSet<String> = [aws.ssm_instance_profile.clone()].into();
+        let mut profiles: BTreeSet<String> = aws.ssm_instance_profile.clone().into_iter().collect();
         let mut keys: BTreeSet<Key> =
             aws.kms_key_ids.iter().map(|(region, id)| Key { region: region.clone(), id: id.clone() }).collect();
         for source in sources {
@@ -49,8 +50,12 @@ impl Scope {
         }
         profiles.remove("");
         keys.retain(|key| !key.id.is_empty());
-        let prefixes: BTreeSet<String> =
-            config.channels.values().map(|channel| channel.ssm_prefix.trim_matches('/').to_owned()).collect();
+        let prefixes: BTreeSet<String> = config
+            .channels
+            .values()
+            .flat_map(|c| &c.ssm_prefix)
+            .map(|prefix| prefix.trim_matches('/').to_owned())
+            .collect();
         Ok(Self {
             partition: Partition::of(home),
             accounts: aws.accounts.clone(),

@@ -14,7 +14,7 @@ const TAG: &str = "/Condition/StringEquals/aws:ResourceTag~1ManagedBy";
 const NEW: &str = "/Condition/StringEquals/aws:RequestTag~1ManagedBy";
 
 fn full() -> Scope {
-    let key = |region: &str, id: &str| Key { region: region.to_owned(), id: id.to_owned() };
+    let key = |region: &str, id: &str| Key { region: region.into(), id: id.to_owned() };
     Scope {
         accounts: vec!["123456789012".to_owned()],
         prefixes: vec!["agent-ami".to_owned(), "locus/ami".to_owned()],
@@ -201,7 +201,7 @@ fn each_job_has_the_actions_that_it_needs_and_no_others() {
 #[test]
 fn every_arn_has_the_partition_of_the_regions() {
     for (partition, name) in [(Partition::GovCloud, "aws-us-gov"), (Partition::China, "aws-cn")] {
-        let keys = vec![Key { region: "there-1".to_owned(), id: "alias/images".to_owned() }];
+        let keys = vec![Key { region: "there-1".into(), id: "alias/images".to_owned() }];
         let text = policy(&[Job::All], &Scope { partition, keys, ..full() }).to_string();
         assert!(!text.contains("arn:aws:") && text.matches(&format!("arn:{name}:")).count() > 20, "{text}");
         assert_eq!(text.contains("ec2.amazonaws.com.cn"), partition == Partition::China);
@@ -260,6 +260,7 @@ fn config(edits: &[(&str, &str)]) -> Config {
 fn source(settings: &Value) -> Source {
     let mut all = serde_json::json!({
         "region": "us-east-1", "instance_type": "t3.medium", "ami_name": "x", "ssh_username": "ubuntu", "source_ami": "ami-1",
+        "temporary_security_group_source_public_ip": true,
     });
     all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
     Source {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use xtask::cloud::{BuilderKind, Capture, Cloud as _, Copied, Identity, Image, Start};
 use xtask::error::Result;
+use xtask::ids::Region;
 use xtask::recipe::{Digest, Source};
 use xtask::state::{Asked, State};
 use xtask_aws::cloud::Ec2;
@@ -90,7 +91,7 @@ impl Account {
 
     pub(crate) fn copy(&self, ec2: &Ec2, image: &Image) -> Vec<Copied> {
         let mut results = Vec::new();
-        let targets: Vec<String> = REGIONS[1..].iter().map(|r| (*r).to_owned()).collect();
+        let targets: Vec<Region> = REGIONS[1..].iter().map(|r| (*r).into()).collect();
         ec2.copy(image, &targets, &|_, _, _| {}, &mut |copied| {
             results.push(copied);
             Ok(())
@@ -108,7 +109,7 @@ pub(crate) fn capture(source: &Source) -> Capture {
         recipe_hash: Digest::of(b"recipe"),
         engine: "native".to_owned(),
         built_in: BuilderKind::Instance,
-        region: REGIONS[0].to_owned(),
+        region: REGIONS[0].into(),
         builder: Identity::default(),
         source: source.clone(),
     }

@@ -21,7 +21,7 @@ pub(crate) fn settings(regions: &[&str]) -> Settings {
         ..patience
     };
     Settings {
-        regions: regions.iter().map(|r| (*r).to_owned()).collect(),
+        regions: regions.iter().map(|r| (*r).into()).collect(),
         best_effort: Vec::new(),
         profile: None,
         accounts: Vec::new(),

@@ -8,12 +8,18 @@ use super::super::{BaseRecord, Capture, Cloud as _, Image, ImageId, Listed, sha2
 use super::Local;
 use super::store::{self, Store};
 use crate::error::{Exit, Result};
+use crate::ids::{Region, RunId};
 use crate::process::{Cmd, Ended, Tail};
 use crate::signals::{self, PathGuard};
 
 impl Local {
     /// Copies an image to a region. Returns the copy, and false if it existed already.
-    pub(super) fn copy_to(&self, image: &Image, region: &str, on_progress: &dyn Fn(u64, u64)) -> Result<(Image, bool)> {
+    pub(super) fn copy_to(
+        &self,
+        image: &Image,
+        region: &Region,
+        on_progress: &dyn Fn(u64, u64),
+    ) -> Result<(Image, bool)> {
         let id = store::id(region, &image.name, image.content);
         let existing = self.images(region)?.into_iter().find_map(|listed| match listed {
             Listed::Image(image) if image.id == id => Some(*image),
@@ -28,7 +34,7 @@ impl Local {
         })
     }
 
-    fn make_copy(&self, image: &Image, region: &str, id: &ImageId, on_progress: &dyn Fn(u64, u64)) -> Result<Image> {
+    fn make_copy(&self, image: &Image, region: &Region, id: &ImageId, on_progress: &dyn Fn(u64, u64)) -> Result<Image> {
         let from = self.store.dir(image);
         let unfinished = Unfinished::begin(&self.store, region, id, self.run()?.id())?;
         let disk = unfinished.path.join(store::DISK);
@@ -42,7 +48,7 @@ impl Local {
         }
         let copy = Image {
             id: id.clone(),
-            region: region.to_owned(),
+            region: region.clone(),
             created: jiff::Timestamp::now().to_string(),
             copied_from: Some(image.id.clone()),
             ..image.clone()
@@ -97,7 +103,7 @@ impl Local {
             content: disk_sha256,
             disk_bytes: fs::metadata(&target)?.len(),
             copied_from: None,
-            run: self.run()?.id().to_owned(),
+            run: self.run()?.id().clone(),
             engine: capture.engine.clone(),
             built_in: Some(capture.built_in),
             builder: capture.builder.clone(),
@@ -132,7 +138,7 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    fn begin(store: &Store, region: &str, id: &ImageId, run: &str) -> Result<Self> {
+    fn begin(store: &Store, region: &Region, id: &ImageId, run: &RunId) -> Result<Self> {
         let guard = signals::remove_on_second_signal(store.unfinished_dir(region, id));
         Ok(Self { path: store.unfinished(region, id, run)?, _guard: guard })
     }

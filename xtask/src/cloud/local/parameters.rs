@@ -8,18 +8,19 @@ use super::super::{Cloud as _, ImageId, Listed, Parameter, changed_in_between};
 use super::Local;
 use crate::durable;
 use crate::error::{Exit, Result};
+use crate::ids::Region;
 
 impl Local {
-    fn parameter_file(&self, region: &str, name: &str) -> Result<PathBuf> {
-        if !self.settings.regions.iter().any(|r| r == region) {
+    fn parameter_file(&self, region: &Region, name: &str) -> Result<PathBuf> {
+        if !self.settings.regions.contains(region) {
             return Err(self.unknown_region(region));
         }
         // All parameters are in one directory. A slash is encoded as `%2F`, because names cannot contain `%`.
         let file = format!("{}.json", name.trim_start_matches('/').replace('/', "%2F"));
-        Ok(self.state.path("parameters").join(region).join(file))
+        Ok(self.state.path("parameters").join(region.as_str()).join(file))
     }
 
-    pub(super) fn read_parameter(&self, region: &str, name: &str) -> Result<Option<Parameter>> {
+    pub(super) fn read_parameter(&self, region: &Region, name: &str) -> Result<Option<Parameter>> {
         let file = self.parameter_file(region, name)?;
         match std::fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
@@ -33,8 +34,8 @@ impl Local {
         }
     }
 
-    pub(super) fn list_parameters(&self, region: &str) -> Result<Vec<(String, ImageId)>> {
-        let dir = self.state.path("parameters").join(region);
+    pub(super) fn list_parameters(&self, region: &Region) -> Result<Vec<(String, ImageId)>> {
+        let dir = self.state.path("parameters").join(region.as_str());
         if !dir.exists() {
             return Ok(Vec::new());
         }
@@ -52,7 +53,13 @@ impl Local {
         Ok(found)
     }
 
-    pub(super) fn write_parameter(&self, region: &str, name: &str, value: &str, expected: Option<u64>) -> Result<()> {
+    pub(super) fn write_parameter(
+        &self,
+        region: &Region,
+        name: &str,
+        value: &str,
+        expected: Option<u64>,
+    ) -> Result<()> {
         let _lock = self.state.wait_for_lock("parameters", "writing a parameter")?;
         let current = self.read_parameter(region, name)?;
         if current.as_ref().map(|p| p.version) != expected {
@@ -74,7 +81,7 @@ impl Local {
         })
     }
 
-    pub(super) fn remove_parameter(&self, region: &str, name: &str) -> Result<()> {
+    pub(super) fn remove_parameter(&self, region: &Region, name: &str) -> Result<()> {
         let _lock = self.state.wait_for_lock("parameters", "removing a parameter")?;
         let file = self.parameter_file(region, name)?;
         self.journal(("DeleteParameter", region, name, ""), || match fs::remove_file(&file) {

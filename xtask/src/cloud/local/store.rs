@@ -9,6 +9,7 @@ use fs_err as fs;
 use super::super::{Corrupt, Image, ImageId, Listed};
 use crate::durable;
 use crate::error::{Exit, Result};
+use crate::ids::{Region, RunId};
 use crate::recipe::Digest;
 
 /// The record's file name.
@@ -33,28 +34,28 @@ impl Store {
 
     /// The directory of an image.
     pub(super) fn dir(&self, image: &Image) -> PathBuf {
-        self.root.join(&image.region).join(&image.id.0)
+        self.root.join(image.region.as_str()).join(&image.id.0)
     }
 
     /// The directory in which an image is created.
-    pub(super) fn unfinished_dir(&self, region: &str, id: &ImageId) -> PathBuf {
-        self.root.join(region).join(format!("{UNFINISHED}{id}"))
+    pub(super) fn unfinished_dir(&self, region: &Region, id: &ImageId) -> PathBuf {
+        self.root.join(region.as_str()).join(format!("{UNFINISHED}{id}"))
     }
 
     /// Creates the empty directory of an unfinished image, and replaces an existing one.
-    pub(super) fn unfinished(&self, region: &str, id: &ImageId, run: &str) -> Result<PathBuf> {
+    pub(super) fn unfinished(&self, region: &Region, id: &ImageId, run: &RunId) -> Result<PathBuf> {
         let dir = self.unfinished_dir(region, id);
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
         }
         fs::create_dir_all(&dir)?;
-        fs::write(dir.join(RUN), run)?;
+        fs::write(dir.join(RUN), run.as_str())?;
         Ok(dir)
     }
 
     /// The directories of unfinished images in a region, with the ids of the runs that created them.
-    pub(super) fn unfinished_ones(&self, region: &str) -> Result<Vec<(PathBuf, Option<String>)>> {
-        let dir = self.root.join(region);
+    pub(super) fn unfinished_ones(&self, region: &Region) -> Result<Vec<(PathBuf, Option<RunId>)>> {
+        let dir = self.root.join(region.as_str());
         if !dir.exists() {
             return Ok(Vec::new());
         }
@@ -62,7 +63,7 @@ impl Store {
         for entry in fs::read_dir(&dir)? {
             let path = entry?.path();
             if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(UNFINISHED)) {
-                let run = std::fs::read_to_string(path.join(RUN)).ok();
+                let run = std::fs::read_to_string(path.join(RUN)).ok().map(RunId::from);
                 found.push((path, run));
             }
         }
@@ -84,8 +85,8 @@ impl Store {
     }
 
     /// All images of a region, without unfinished ones.
-    pub(super) fn list(&self, region: &str) -> Result<Vec<Listed>> {
-        let dir = self.root.join(region);
+    pub(super) fn list(&self, region: &Region) -> Result<Vec<Listed>> {
+        let dir = self.root.join(region.as_str());
         if !dir.exists() {
             return Ok(Vec::new());
         }
@@ -100,7 +101,7 @@ impl Store {
                 Ok(image) => Listed::Image(Box::new(image)),
                 Err(problem) => Listed::Corrupt(Corrupt {
                     id: ImageId(path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()),
-                    region: region.to_owned(),
+                    region: region.clone(),
                     place: path.display().to_string(),
                     problem,
                 }),
@@ -110,20 +111,20 @@ impl Store {
     }
 
     /// Removes an image. It is renamed first, so that an interrupted removal leaves an unfinished image and not a damaged one.
-    pub(super) fn remove(&self, dir: &Path, id: &ImageId, run: &str) -> Result<()> {
+    pub(super) fn remove(&self, dir: &Path, id: &ImageId, run: &RunId) -> Result<()> {
         let unfinished = dir.with_file_name(format!("{UNFINISHED}{id}"));
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished)?;
         }
         // For `gc`, if this removal is interrupted.
-        fs::write(dir.join(RUN), run)?;
+        fs::write(dir.join(RUN), run.as_str())?;
         fs::rename(dir, &unfinished)?;
         Ok(fs::remove_dir_all(unfinished)?)
     }
 }
 
 /// The id of an image, derived from its region, name and disk, so that repeating an operation results in the same id.
-pub(super) fn id(region: &str, name: &str, disk: Digest) -> ImageId {
+pub(super) fn id(region: &Region, name: &str, disk: Digest) -> ImageId {
     let digest = Digest::of_parts([("region", region.as_bytes()), ("name", name.as_bytes()), ("disk", disk.bytes())]);
     ImageId(format!("ami-local-{}", digest.short()))
 }
@@ -136,13 +137,13 @@ pub(super) fn a_day_later(dir: &Path) -> Result<String> {
     Ok((changed + jiff::SignedDuration::from_hours(24)).to_string())
 }
 
-fn read(dir: &Path, region: &str) -> std::result::Result<Image, String> {
+fn read(dir: &Path, region: &Region) -> std::result::Result<Image, String> {
     let text = std::fs::read_to_string(dir.join(RECORD)).map_err(|e| format!("{RECORD}: {e}"))?;
     let image: Image = serde_json::from_str(&text).map_err(|e| format!("{RECORD}: {e}"))?;
     if !dir.ends_with(&image.id.0) {
         return Err(format!("{RECORD} has the id {}", image.id));
     }
-    if image.region != region {
+    if image.region != *region {
         return Err(format!("{RECORD} has the region {}", image.region));
     }
     let bytes = std::fs::metadata(dir.join(DISK)).map_err(|e| format!("{DISK}: {e}"))?.len();

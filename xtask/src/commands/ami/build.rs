@@ -32,7 +32,7 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
     }
     let options = engine::Options {
         keep_on_failure: args.keep_on_failure,
-        region: cloud.regions().first().cloned().unwrap_or_default(),
+        region: cloud.home(),
         root: context.root.clone(),
         again: format!("cargo xtask ami build {name}"),
     };
@@ -116,14 +116,14 @@ fn made_before<C: Cloud>(
     let Some(base) = cloud.base_at_hand(&recipe.source)?.filter(|_| run.resumed() > 0) else { return Ok(None) };
     capture.recipe_hash = recipe.hash(base.digest);
     let events = context.events.as_ref();
-    phase(events, Phase::Capture, run.id(), || {
+    phase(events, Phase::Capture, run.id().as_str(), || {
         let on_progress = |message: &str| {
             events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
         };
         cloud.take_up(&base, &capture, &on_progress)?;
         let is_ours = |i: &Image| {
             let same = (i.recipe_hash, &i.version) == (capture.recipe_hash, &capture.version);
-            same && i.run == run.id() && i.copied_from.is_none()
+            same && i.run == *run.id() && i.copied_from.is_none()
         };
         let made = cloud.images(&capture.region)?.into_iter().find_map(|listed| match listed {
             Listed::Image(image) if is_ours(&image) => Some(*image),

@@ -5,20 +5,23 @@ use crate::cli;
 use crate::cloud::Cloud;
 use crate::commands::{Context, Finish, Provider};
 use crate::error::{Exit, Result};
+use crate::ids::Region;
 use crate::stage;
 
 /// The regions that may fail: those of ami.toml and those of the command line.
-pub fn best_effort<C: Cloud>(cloud: &C, args: &cli::BestEffort) -> Result<Vec<String>> {
-    args.best_effort.iter().try_for_each(|region| known(cloud, region))?;
-    Ok([cloud.best_effort(), &args.best_effort].concat())
+pub fn best_effort<C: Cloud>(cloud: &C, args: &cli::BestEffort) -> Result<Vec<Region>> {
+    Ok([cloud.best_effort(), &known(cloud, &args.best_effort)?].concat())
 }
 
-fn known<C: Cloud>(cloud: &C, region: &String) -> Result<()> {
-    if cloud.regions().contains(region) {
-        return Ok(());
-    }
-    let hint = format!("use a region of ami.toml: {}", cloud.regions().join(", "));
-    Err(Exit::Usage.error(format_args!("no region `{region}`"), hint))
+/// The regions with these names; an error if a name is not in ami.toml.
+fn known<C: Cloud>(cloud: &C, names: &[String]) -> Result<Vec<Region>> {
+    let find = |name: &String| {
+        cloud.regions().iter().find(|region| region.as_str() == name).cloned().ok_or_else(|| {
+            let hint = format!("use a region of ami.toml: {}", cloud.regions().join(", "));
+            Exit::Usage.error(format_args!("no region `{name}`"), hint)
+        })
+    };
+    names.iter().map(find).collect()
 }
 
 pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Copy) -> Result<Finish> {
@@ -26,10 +29,10 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Copy
     let state = context.state(&config)?;
     let cloud = provider.open(context, &config, &state, None)?;
     let image = chosen(&cloud, args.image.as_deref())?;
-    args.regions.iter().try_for_each(|region| known(&cloud, region))?;
-    let regions = if args.regions.is_empty() { cloud.regions().to_vec() } else { args.regions.clone() };
+    let requested = known(&cloud, &args.regions)?;
+    let regions = if requested.is_empty() { cloud.regions().to_vec() } else { requested };
     if context.common.dry_run {
-        let targets: Vec<&String> = regions.iter().filter(|r| **r != image.region).collect();
+        let targets: Vec<&Region> = regions.iter().filter(|r| **r != image.region).collect();
         let text = targets.iter().map(|r| format!("copy {} to {r}\n", image.id)).collect();
         context.document("plan", serde_json::json!({ "copy": image.id, "to": targets }), text);
         return Ok(Finish::default());

@@ -14,6 +14,7 @@ use crate::commands::{Context, Finish, Provider};
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
+use crate::ids::{Region, RunId};
 use crate::ledger::RunOutcome;
 use crate::stage::delete;
 use crate::stage::gc::layers::size;
@@ -37,7 +38,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) 
     let state = context.state(&config)?;
     let reader = provider.open(context, &config, &state, None)?;
     let local = provider.on() == cli::On::Local;
-    let runs = if args.mine { dead(&state)? } else { args.runs.clone() };
+    let runs = if args.mine { dead(&state)? } else { args.runs.iter().map(|run| run.as_str().into()).collect() };
     if args.mine && runs.is_empty() {
         return Ok(Finish::new("no run of this state directory has ended", serde_json::json!({ "decisions": [] })));
     }
@@ -75,7 +76,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) 
     // Interrupted runs whose resources were deleted are marked as cleaned up, so that they are not resumed.
     let mut cleaned = Vec::new();
     for record in
-        super::resume::interrupted(&state)?.into_iter().filter(|r| r.on == provider.on().name() && r.id != run.id())
+        super::resume::interrupted(&state)?.into_iter().filter(|r| r.on == provider.on().name() && r.id != *run.id())
     {
         if runs.is_empty() || runs.contains(&record.id) {
             warn_half_promoted(context, &state, &cloud, &record.id)?;
@@ -84,7 +85,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) 
         }
     }
     let mut data = plan.data();
-    data["cleaned"] = cleaned.into();
+    data["cleaned"] = serde_json::json!(cleaned);
     Ok(Finish::new(plan.summary, data))
 }
 
@@ -108,9 +109,9 @@ impl Planned {
 }
 
 /// Warns about channels that an interrupted run was changing, because a run that is cleaned up cannot finish that any more.
-fn warn_half_promoted<C: Cloud>(context: &Context, state: &State, cloud: &C, run: &str) -> Result<()> {
+fn warn_half_promoted<C: Cloud>(context: &Context, state: &State, cloud: &C, run: &RunId) -> Result<()> {
     let all = state.ledger().promotions(cloud.name())?;
-    for promotion in all.iter().filter(|p| p.run == run && p.is_half_done()) {
+    for promotion in all.iter().filter(|p| p.run == *run && p.is_half_done()) {
         let (channel, image) = (&promotion.channel, &promotion.image);
         let message = format!("{channel} may point at {image} in some regions and at the previous image in others");
         let hint = format!(
@@ -122,7 +123,7 @@ fn warn_half_promoted<C: Cloud>(context: &Context, state: &State, cloud: &C, run
 }
 
 /// The runs of this state directory whose process has ended.
-fn dead(state: &State) -> Result<Vec<String>> {
+fn dead(state: &State) -> Result<Vec<RunId>> {
     let mut dead = Vec::new();
     for run in state.ledger().runs()? {
         if !state.is_alive(&run.id)? {
@@ -145,7 +146,7 @@ fn policy<C: Cloud>(cloud: &C, config: &Config) -> Policy {
     }
 }
 
-fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State, runs: &[String]) -> Result<Facts> {
+fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State, runs: &[RunId]) -> Result<Facts> {
     let mut facts = Facts { orphans: cloud.orphans()?, ..Facts::default() };
     let targets = context.targets(config).all();
     for target in &targets {
@@ -187,7 +188,7 @@ fn facts<C: Cloud>(context: &Context, cloud: &C, config: &Config, state: &State,
     let changed: BTreeSet<&str> =
         first.iter().filter(|d| d.what == "image" && d.action != Action::Keep).map(|d| d.of.as_str()).collect();
     let changed: Vec<&Image> = facts.images.iter().filter(|i| changed.contains(i.name.as_str())).collect();
-    let regions: BTreeSet<&str> = changed.iter().map(|i| i.region.as_str()).collect();
+    let regions: BTreeSet<&Region> = changed.iter().map(|i| &i.region).collect();
     let mut users = by_id(references(cloud, &targets, &regions)?);
     for image in changed {
         users.entry(image.id.to_string()).or_default().extend(cloud.users(image)?);

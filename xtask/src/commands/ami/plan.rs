@@ -79,7 +79,7 @@ pub fn make<C: Cloud>(
     engine: &str,
     force: bool,
 ) -> Result<BuildPlan> {
-    let home = cloud.regions().first().cloned().unwrap_or_default();
+    let home = cloud.home();
     let mut images: Vec<_> = cloud
         .images(&home)?
         .into_iter()
@@ -169,7 +169,7 @@ mod tests {
         let named = |name: &str| {
             let recipe = template::evaluate(&template::Request {
                 path: root.join(&image.template),
-                source: image.source_aws.clone(),
+                source: image.source_aws.clone().unwrap(),
                 settings: settings(name, image),
                 vars: Vec::new(),
                 var_files: Vec::new(),

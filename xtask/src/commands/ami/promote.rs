@@ -13,6 +13,7 @@ use crate::commands::{Context, Finish, Provider, Session};
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Phase, phase};
+use crate::ids::Region;
 use crate::ledger::PromotionKind;
 use crate::recipe::Digest;
 use crate::stage::promote::{self as stage, Before, SmokeResult, Standing};
@@ -82,22 +83,19 @@ fn before<C: Cloud>(
     overridden: Option<&str>,
 ) -> Result<Option<Before>> {
     let configured = targets::configured(config, name)?;
-    if configured.after.is_empty() {
-        return Ok(None);
-    }
-    let Some(home) = images.first() else { return Ok(None) };
-    let there = points_at(cloud, &context.targets(config).one(&home.image, &configured.after)?)?;
+    let (Some(after), Some(home)) = (&configured.after, images.first()) else { return Ok(None) };
+    let there = points_at(cloud, &context.targets(config).one(&home.image, after)?)?;
     let exactly = images.iter().all(|i| there.get(&i.region) == Some(&i.id));
     let since = if exactly {
         // Without a mark it is unknown since when, so the soak time starts now.
-        let mark = cloud.marks(home)?.remove(&promoted(&configured.after));
+        let mark = cloud.marks(home)?.remove(&promoted(after));
         let mark = mark.and_then(|mark| mark.parse::<Promoted>().ok());
         Some(mark.map_or_else(Timestamp::now, |mark| mark.at))
     } else {
         None
     };
     Ok(Some(Before {
-        channel: configured.after.clone(),
+        channel: after.clone(),
         soak: SignedDuration::from_hours(i64::try_from(configured.soak_hours).unwrap_or(i64::MAX / 3600)),
         since,
         now: Timestamp::now(),
@@ -119,7 +117,7 @@ fn smoke_result<C: Cloud>(context: &Context, cloud: &C, config: &Config, image: 
 }
 
 /// The first image of `all` that a channel points at in the image's region.
-fn pointed_at<'a>(all: &'a [Image], now: &BTreeMap<String, ImageId>) -> Option<&'a Image> {
+fn pointed_at<'a>(all: &'a [Image], now: &BTreeMap<Region, ImageId>) -> Option<&'a Image> {
     all.iter().find(|image| now.get(&image.region) == Some(&image.id))
 }
 

@@ -17,7 +17,9 @@ use crate::stage::smoke::DOCUMENT;
 pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Report) -> Result<Finish> {
     let all = run_reports(&conclude::reports_dir(context)?)?;
     let run_report = match &args.what {
-        Some(run) if run.starts_with("run-") => all.into_iter().find(|run_report| run_report.run.as_ref() == Some(run)),
+        Some(run) if run.starts_with("run-") => {
+            all.into_iter().find(|run_report| run_report.run.as_deref() == Some(run))
+        }
         what => of_image(all, what.as_deref()),
     };
     let run_report = run_report.ok_or_else(|| {
@@ -25,7 +27,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Repo
         Exit::Usage
             .error(format_args!("no report {of}"), "build or smoke-test an image first: each run writes a report")
     })?;
-    let run = run_report.run.clone().unwrap_or_default();
+    let run = run_report.run.as_deref().unwrap_or_default();
     let mut written = Vec::new();
     if let Some(file) = &args.output {
         put(file, page::render(&run_report).as_bytes(), &mut written)?;

@@ -119,9 +119,9 @@ pub fn again(record: &RunRecord) -> Result<Cli> {
 /// Deletes the temporary resources of a run, also its machine: the state of the machine is unknown, and another one starts in minutes.
 fn delete_temporary<C: Cloud>(context: &Context, cloud: &C, run: &Run) -> Result<()> {
     let events = context.events.as_ref();
-    phase(events, Phase::Cleanup, run.id(), || {
+    phase(events, Phase::Cleanup, run.id().as_str(), || {
         let mut orphans: Vec<Orphan> = cloud.orphans()?;
-        orphans.retain(|l| l.run.as_deref() == Some(run.id()) && l.kind.is_temporary());
+        orphans.retain(|l| l.run.as_ref() == Some(run.id()) && l.kind.is_temporary());
         for orphan in &orphans {
             let message = format!("deleting {} {}", orphan.kind.name(), orphan.id);
             events.event(Event::Progress { phase: Phase::Cleanup, message, fraction: None });

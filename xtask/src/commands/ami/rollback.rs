@@ -75,7 +75,7 @@ fn back<C: Cloud>(
 ) -> Result<Back> {
     let candidates = candidates(cloud, state, target, all)?;
     let begun = state.ledger().promotions(cloud.name())?;
-    let begun = begun.into_iter().find(|p| p.run == run.id() && p.moves(&target.name, &target.image));
+    let begun = begun.into_iter().find(|p| p.run == *run.id() && p.moves(&target.name, &target.image));
     if let Some(begun) = begun {
         // The channel may point back already, so the bad image is read from the ledger and not from the channel.
         let mut bad: Vec<String> = begun.instead_of.into_iter().collect();

@@ -27,13 +27,13 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show
     let rows = [
         ("id", image.id.to_string()),
         ("name", image.name.clone()),
-        ("region", image.region.clone()),
+        ("region", image.region.to_string()),
         ("created", image.created.clone()),
         ("base", format!("{} ({})", image.base.name, image.base.digest)),
         ("recipe hash", image.recipe_hash.to_string()),
         ("disk", format!("{} bytes, content {}", image.disk_bytes, image.content)),
         ("copied from", image.copied_from.as_ref().map_or("not a copy".to_owned(), ToString::to_string)),
-        ("run", image.run.clone()),
+        ("run", image.run.to_string()),
         ("engine", image.engine.clone()),
         ("smoke", smoke),
     ];
@@ -48,10 +48,10 @@ fn show_run(context: &Context, state: &State, id: &str) -> Result<Finish> {
         Exit::Usage
             .error(format_args!("no run `{id}` in this state directory"), "list the runs with `cargo xtask ami runs`")
     })?;
-    let calls = state.ledger().calls(id)?;
-    let standing = run.standing(state.is_alive(id)?);
+    let calls = state.ledger().calls(&run.id)?;
+    let standing = run.standing(state.is_alive(&run.id)?);
     let rows = [
-        ("id", run.id.clone()),
+        ("id", run.id.to_string()),
         ("command", run.command.clone()),
         ("on", run.on.clone()),
         ("began", run.began.clone()),

@@ -101,7 +101,7 @@ pub fn chosen<C: Cloud>(cloud: &C, requested: Option<&str>) -> Result<Image> {
     match requested {
         Some(requested) => cloud::find(cloud, requested),
         None => {
-            let home = cloud.regions().first().cloned().unwrap_or_default();
+            let home = cloud.home();
             let (images, _) = cloud::all_images(cloud)?;
             images.into_iter().rev().find(|i| i.region == home).ok_or_else(|| {
                 Exit::Usage.error(format_args!("no image in {home}"), "build one with `cargo xtask ami build`")

@@ -9,6 +9,7 @@ use crate::cloud::{Cloud, ImageId, Listed};
 use crate::commands::{Context, Finish, Provider};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Phase};
+use crate::ids::Region;
 use crate::signals;
 
 pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Watch) -> Result<Finish> {
@@ -33,7 +34,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Watc
         let hint = format!("run `cargo xtask ami promote --channel {}`", args.channel);
         return Err(Exit::ImageFailed.error(format_args!("{} points at no image", args.channel), hint));
     }
-    let regions: BTreeSet<&String> = watched.iter().flat_map(|(_, expected)| expected.keys()).collect();
+    let regions: BTreeSet<&Region> = watched.iter().flat_map(|(_, expected)| expected.keys()).collect();
     let (started, mut checks) = (Instant::now(), 0_u32);
     loop {
         checks += 1;
@@ -56,7 +57,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Watc
 }
 
 /// Checks once that a channel still points at the expected images, and that these can be launched.
-fn check<C: Cloud>(cloud: &C, target: &Target, expected: &BTreeMap<String, ImageId>) -> Result<()> {
+fn check<C: Cloud>(cloud: &C, target: &Target, expected: &BTreeMap<Region, ImageId>) -> Result<()> {
     let now = points_at(cloud, target)?;
     let mut problems = Vec::new();
     for region in cloud.regions() {
@@ -75,12 +76,12 @@ fn check<C: Cloud>(cloud: &C, target: &Target, expected: &BTreeMap<String, Image
 /// The problem with a channel in a region, if there is one.
 fn problem_in<C: Cloud>(
     cloud: &C,
-    region: &str,
-    expected: &BTreeMap<String, ImageId>,
-    now: &BTreeMap<String, ImageId>,
+    region: &Region,
+    expected: &BTreeMap<Region, ImageId>,
+    now: &BTreeMap<Region, ImageId>,
 ) -> Result<Option<String>> {
     let Some(id) = expected.get(region) else {
-        let best_effort = cloud.best_effort().iter().any(|r| r == region);
+        let best_effort = cloud.best_effort().contains(region);
         return Ok((!best_effort).then(|| "the channel points at no image".to_owned()));
     };
     match now.get(region) {

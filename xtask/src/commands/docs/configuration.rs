@@ -12,7 +12,7 @@ pub(super) fn schema() -> Generated {
     let mut schema = of_config();
     let keys = Config::keys();
     if let Some(definitions) = schema["$defs"].as_object_mut() {
-        for section in definitions.values_mut() {
+        for section in definitions.values_mut().filter(|definition| definition["properties"].is_object()) {
             section["required"] = json!([]);
             section["additionalProperties"] = json!(false);
         }
@@ -24,7 +24,7 @@ pub(super) fn schema() -> Generated {
             limit(&mut schema, &pointer, key);
         }
     }
-    render::file("ami.schema.json", &schema)
+    render::file("ami.schema.json", &render::without_null(schema))
 }
 
 /// Sets the default and the limits of a property.
@@ -36,10 +36,8 @@ fn limit(schema: &mut Value, pointer: &str, key: &Key) {
         match &key.kind {
             Kind::Text { default: Some(text) } => property["default"] = json!(text),
             Kind::Text { default: None } => required = true,
-            Kind::Word { default, words } => {
-                property["default"] = json!(default);
-                property["enum"] = json!(words);
-            }
+            // The words are in the definition of its type.
+            Kind::Word { default, .. } => property["default"] = json!(default),
             Kind::Number { default, range } => {
                 property["default"] = json!(default);
                 property["minimum"] = json!(range.start());
@@ -142,8 +140,8 @@ mod tests {
             let at = pointer(&schema, key).unwrap_or_else(|| panic!("{key} is not a field of its section"));
             assert!(!render::meaning(&schema, schema.pointer(&at).unwrap()).is_empty(), "{key} has no documentation");
         }
-        let fields: usize =
-            schema["$defs"].as_object().unwrap().values().map(|d| d["properties"].as_object().unwrap().len()).sum();
+        let definitions = schema["$defs"].as_object().unwrap().values();
+        let fields: usize = definitions.filter_map(|d| d["properties"].as_object()).map(serde_json::Map::len).sum();
         assert_eq!(fields, keys.len(), "a field that the reader does not read");
         assert!(keys.iter().any(|key| key.contains(".NAME.")));
     }

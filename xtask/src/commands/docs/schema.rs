@@ -13,6 +13,32 @@ pub(super) fn file(name: &str, schema: &Value) -> Generated {
     Generated { path: Path::new(SCHEMAS).join(name), content: text.into_bytes() }
 }
 
+/// The schema of a TOML file, which has no null: an optional value is one that is missing.
+pub(super) fn without_null(schema: Value) -> Value {
+    match schema {
+        Value::Array(all) => Value::Array(all.into_iter().map(without_null).collect()),
+        Value::Object(mut object) => {
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [one] = &types[..] {
+                    let one = one.clone();
+                    object.insert("type".to_owned(), one);
+                }
+            }
+            if let Some(Value::Array(all)) = object.get_mut("anyOf") {
+                all.retain(|one| one["type"] != "null");
+                if let [Value::Object(one)] = &all[..] {
+                    let one = one.clone();
+                    object.remove("anyOf");
+                    object.extend(one);
+                }
+            }
+            Value::Object(object.into_iter().map(|(key, value)| (key, without_null(value))).collect())
+        }
+        other => other,
+    }
+}
+
 /// The schema that a `$ref` points at, or the schema itself.
 pub(super) fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     // An optional value is `anyOf: [..., {"type": "null"}]`.

@@ -9,7 +9,7 @@ use super::{Generated, page, schema as render};
 
 /// The schema that editors use.
 pub(super) fn schema() -> Generated {
-    render::file("smoke-spec.schema.json", &of_spec())
+    render::file("smoke-spec.schema.json", &render::without_null(of_spec()))
 }
 
 pub(super) fn reference() -> Generated {

@@ -49,7 +49,8 @@ pub(in crate::commands) fn run<P: Provider>(context: &Context, provider: &P, arg
         format!("{} files changed", edits.len())
     };
     if !args.propose || context.common.dry_run {
-        let next = if edits.is_empty() { "" } else { "; `cargo xtask ami release` tests them" };
+        let next =
+            if edits.is_empty() { "" } else { "; `cargo xtask ami build` and `cargo xtask ami smoke` test them" };
         return Ok(Finish::new(format!("{changed}{next}"), data));
     }
     let mut due: Vec<String> = due.iter().map(|finding| format!("{} {}", finding.message, finding.hint)).collect();

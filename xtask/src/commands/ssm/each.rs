@@ -93,7 +93,7 @@ mod tests {
     fn a_failed_script_is_an_error_whatever_it_printed() {
         let answer = |status: &str, code| Answer {
             id: "i-1".to_owned(),
-            region: "r".to_owned(),
+            region: "r".into(),
             status: status.to_owned(),
             code,
             stdout: "good\n".to_owned(),

@@ -57,7 +57,7 @@ fn table(nodes: &[Node]) -> String {
     let row = |n: &Node| {
         let last = n.last_ping.replace('T', " ");
         let last = last.split('.').next().unwrap_or_default().trim_end_matches('Z').to_owned();
-        [&n.id, &n.region, &n.ping, &last, &n.agent, &n.system, &n.name, &n.policy.brief()].map(Clone::clone)
+        [n.id.as_str(), &n.region, &n.ping, &last, &n.agent, &n.system, &n.name, &n.policy.brief()].map(str::to_owned)
     };
     let rows: Vec<[String; 8]> = std::iter::once(head).chain(nodes.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or_default();
@@ -77,7 +77,7 @@ mod tests {
     fn the_table_has_one_line_for_each_node() {
         let node = |id: &str, ping: &str, policy| Node {
             id: id.to_owned(),
-            region: "us-east-1".to_owned(),
+            region: "us-east-1".into(),
             name: "web".to_owned(),
             ping: ping.to_owned(),
             last_ping: "2026-11-22T05:00:00.25Z".to_owned(),

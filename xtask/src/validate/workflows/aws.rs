@@ -83,7 +83,7 @@ fn without_parameters(file: &Path, text: &str, workflow: &Workflow, job: &Job, c
         let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
         let named = ["promote", "rollback", "release"].iter().any(|verb| words.iter().any(|word| word == verb));
         let Some(name) = after("--channel").filter(|_| named) else { continue };
-        if config.channels.get(name).is_some_and(|channel| channel.ssm_prefix.is_empty()) {
+        if config.channels.get(name).is_some_and(|channel| channel.ssm_prefix.is_none()) {
             let message = format!(
                 "the channel {name} has no parameters in Systems Manager, and its env file is lost with the runner"
             );
@@ -150,7 +150,7 @@ jobs:
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let mut config = Config::load(root, &Overrides::default(), &BTreeMap::new()).unwrap();
         for channel in config.channels.values_mut() {
-            prefix.clone_into(&mut channel.ssm_prefix);
+            channel.ssm_prefix = Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty());
         }
         let files: Vec<(PathBuf, String)> =
             files.iter().map(|(name, text)| (name.into(), (*text).to_owned())).collect();

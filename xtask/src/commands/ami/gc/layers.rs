@@ -7,6 +7,7 @@ use crate::commands::Context;
 use crate::config::Config;
 use crate::error::Result;
 use crate::event::Event;
+use crate::ids::Region;
 use crate::stage::gc::layers::{self as stage, Policy};
 use crate::stage::gc::{Action, Decision};
 use crate::state::{Lock, State};
@@ -15,7 +16,7 @@ use crate::state::{Lock, State};
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     decisions: Vec<stage::Decision>,
-    region: String,
+    region: Region,
     /// Why no decisions were made; `None` if they were.
     pub(super) left_alone: Option<String>,
     /// The build lock, held until the layers are removed.
@@ -33,7 +34,7 @@ impl Layers {
             return Ok(Self::left_alone(context, format!("the machine kept by {run} may use them")));
         }
         let decisions = stage::plan(&cloud.stored_layers()?, &policy(config), Timestamp::now());
-        let region = cloud.regions().first().cloned().unwrap_or_default();
+        let region = cloud.home();
         Ok(Self { decisions, region, left_alone: None, _lock: Some(lock) })
     }
 
