@@ -27,7 +27,7 @@ pub use checksum::sha256_file;
 pub use find::{all_images, everywhere, find};
 pub use layer::{Generation, Layer, LayerId, NoGeneration, Standing, StoredLayer, layer_of};
 pub use orphan::{Kind, Orphan};
-pub use record::{BaseRecord, Corrupt, Identity, Image, ImageId, Listed};
+pub use record::{BaseRecord, Corrupt, EngineKind, Identity, Image, ImageId, Listed};
 
 /// A running machine with an open connection.
 pub trait Machine {
@@ -55,17 +55,14 @@ pub trait Machine {
 pub struct Capture {
     /// The image's name in `ami.toml`.
     pub image: String,
-    /// Its version.
     pub version: String,
-    /// Hash of the recipe.
     pub recipe_hash: Digest,
     /// The engine's name.
-    pub engine: String,
+    pub engine: EngineKind,
     /// The builder it was built in.
     pub built_in: BuilderKind,
     /// The home region.
     pub region: Region,
-    /// The identity of the builder.
     pub builder: Identity,
     /// The template's source, which contains the name and tags for providers that set them.
     pub source: Source,
@@ -74,7 +71,6 @@ pub struct Capture {
 /// The parameters of a builder.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a> {
-    /// The kind of builder.
     pub builder: BuilderKind,
     /// The template's source, which configures the builder.
     pub source: &'a Source,
@@ -96,12 +92,7 @@ pub type Fraction = Option<(u64, u64)>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Made {
     /// An image that is already stored in its region.
-    Image {
-        /// Its region.
-        region: Region,
-        /// Its id.
-        id: ImageId,
-    },
+    Image { region: Region, id: ImageId },
     /// A disk file on this machine.
     Disk(PathBuf),
 }
@@ -109,7 +100,6 @@ pub enum Made {
 /// The result of copying an image to one region.
 #[derive(Debug)]
 pub struct Copied {
-    /// The region.
     pub region: Region,
     /// The copy and whether it was made now (true) or existed before, or why there is none.
     pub result: Result<(Image, bool)>,
@@ -120,7 +110,6 @@ pub struct Copied {
 /// The current state of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameter {
-    /// Its value.
     pub value: String,
     /// Number of writes so far.
     pub version: u64,
@@ -158,13 +147,13 @@ pub trait Cloud {
     fn base(&self, source: &Source, on_progress: &dyn Fn(&str)) -> Result<BaseRecord>;
 
     /// The base image's record, or `None` if [`Cloud::base`] would have to download or build it.
-    fn base_at_hand(&self, source: &Source) -> Result<Option<BaseRecord>>;
+    fn existing_base(&self, source: &Source) -> Result<Option<BaseRecord>>;
 
     /// The builder that this engine uses for a recipe, and why. An error if the requested builder is not possible.
-    fn builder(&self, recipe: &Recipe, engine: &str) -> Result<Builder>;
+    fn builder(&self, recipe: &Recipe, engine: EngineKind) -> Result<Builder>;
 
     /// The builder that the settings request; `None` if the choice is automatic.
-    fn builder_wanted(&self) -> Option<BuilderKind>;
+    fn requested_builder(&self) -> Option<BuilderKind>;
 
     /// The layers a build can start from: at most one for each key, each with its complete chain of parents.
     fn layers(&self) -> Result<Vec<Layer>>;
@@ -235,13 +224,14 @@ pub trait Cloud {
     ) -> Result<()>;
 
     /// Finishes the image that this run was creating when its process died; `None` if there is no such image.
-    fn take_up(&self, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Option<Image>>;
+    fn finish_capture(&self, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str))
+    -> Result<Option<Image>>;
 
     /// The resources of all runs, of living ones too, that are not usable images.
     fn orphans(&self) -> Result<Vec<Orphan>>;
 
     /// Removes such a resource. Succeeds if it does not exist.
-    fn take_away(&self, orphan: &Orphan) -> Result<()>;
+    fn remove_orphan(&self, orphan: &Orphan) -> Result<()>;
 
     /// The image's files on this host; empty if it is stored elsewhere.
     fn files(&self, image: &Image) -> Vec<PathBuf>;

@@ -47,7 +47,6 @@ pub struct Contents {
 /// A tool, package or property of the system that differs between two images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// Its name.
     pub name: String,
     /// Its version in the older image; `None` if it is new.
     pub from: Option<String>,

@@ -38,7 +38,6 @@ pub struct Tool {
 /// The result for one tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// The program.
     pub program: String,
     /// What it is needed for.
     pub need: Need,

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use crate::cloud::{BaseRecord, BuilderKind, Capture, Cloud, Identity, Image, Machine, Start, layer_of};
+use crate::cloud::{BaseRecord, BuilderKind, Capture, Cloud, EngineKind, Identity, Image, Machine, Start, layer_of};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase, phase, second_try};
 use crate::ids::Region;
@@ -23,16 +23,6 @@ pub enum Engine {
     Native,
     /// Packer, as a process.
     Packer(Box<packer::Request>),
-}
-
-impl Engine {
-    /// Its name in the records of images.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Packer(_) => "packer",
-        }
-    }
 }
 
 /// The options of a build beside its plan.
@@ -82,24 +72,24 @@ impl<C: Cloud> Job<'_, C> {
         let builder = kind(plan);
         let mut facts = cloud.for_packer(Start { builder, source: &recipe.source, base, from: None, next: None })?;
         // This program cannot write to the manifest on Packer's machine, so the template does it, from this variable.
-        facts.push(("build_facts".to_owned(), seal(plan, base, recipe_hash, "packer").to_string()));
+        facts.push(("build_facts".to_owned(), seal(plan, base, recipe_hash, EngineKind::Packer).to_string()));
         let made = phase(events, Phase::Build, &plan.image, || {
             let made = request.build(recipe, &facts, options, events)?;
             let summary = format!("Packer {} ran {} steps", request.packer.version, recipe.steps.len());
             Ok::<_, Error>((made, Outcome::Done, summary))
         })?;
         // Packer does not report the builder's host keys and machine-id. The cleanup step and the smoke test check that no keys are left.
-        let record = self.record("packer", Identity::default());
+        let record = self.record(EngineKind::Packer, Identity::default());
         captured(plan, events, |on_progress| cloud.adopt(&made, base, &record, on_progress))
     }
 
     /// The input for the image's record.
-    fn record(&self, engine: &str, builder: Identity) -> Capture {
+    fn record(&self, engine: EngineKind, builder: Identity) -> Capture {
         Capture {
             image: self.plan.image.clone(),
             version: self.plan.version.clone(),
             recipe_hash: self.recipe.hash(self.base.digest),
-            engine: engine.to_owned(),
+            engine,
             built_in: kind(self.plan),
             region: self.options.region.clone(),
             builder,
@@ -147,7 +137,7 @@ impl<C: Cloud> Job<'_, C> {
             }
             for i in first..total {
                 if i + 1 == total {
-                    native::seal(machine.remote(), &seal(plan, base, recipe_hash, "native"))?;
+                    native::seal(machine.remote(), &seal(plan, base, recipe_hash, EngineKind::Native))?;
                 }
                 let parent = if i == 0 { root } else { keys[i - 1] };
                 self.run_step(&mut machine, i, (parent, keys[i], key_after(i + 1)))?;
@@ -157,7 +147,7 @@ impl<C: Cloud> Job<'_, C> {
         if let Err(error) = work {
             return Err(self.after_failure(machine, error));
         }
-        let record = self.record("native", builder);
+        let record = self.record(EngineKind::Native, builder);
         captured(plan, events, |on_progress| {
             let image = cloud.capture(machine, base, &record, on_progress)?;
             post::run(cloud, &image, recipe, options, events)?;
@@ -252,7 +242,7 @@ fn kind(plan: &BuildPlan) -> BuilderKind {
 }
 
 /// The value of `build` in the image's manifest.
-fn seal(plan: &BuildPlan, base: &BaseRecord, recipe_hash: Digest, engine: &str) -> serde_json::Value {
+fn seal(plan: &BuildPlan, base: &BaseRecord, recipe_hash: Digest, engine: EngineKind) -> serde_json::Value {
     serde_json::json!({
         "image": plan.image,
         "version": plan.version,

@@ -28,7 +28,6 @@ pub struct Ledger {
     pause: Pause,
 }
 
-/// The record of a run.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RunRecord {
     /// Its id, with which everything it created is tagged.
@@ -126,7 +125,7 @@ impl Ledger {
     }
 
     /// Records that the entries of a provider have been rebuilt after a damage.
-    pub fn filled_again(&self, on: &str) -> Result<()> {
+    pub fn rebuilt(&self, on: &str) -> Result<()> {
         self.write("INSERT OR IGNORE INTO filled_again (provider) VALUES (?1)", params![on])
     }
 
@@ -159,7 +158,6 @@ impl Ledger {
         self.read(&format!("SELECT {RUN} FROM run ORDER BY began, id"), params![], run)
     }
 
-    /// The run with this id.
     pub fn run(&self, id: &str) -> Result<Option<RunRecord>> {
         let found = self.read(&format!("SELECT {RUN} FROM run WHERE id = ?1"), params![id], run)?;
         Ok(found.into_iter().next())
@@ -463,7 +461,7 @@ mod tests {
         let aside = ledger.lacks("aws").unwrap().unwrap();
         assert_eq!(std::fs::read(aside).unwrap().len(), size, "the damaged file is not kept");
         assert_eq!(ledger.runs().unwrap(), []);
-        ledger.filled_again("local").unwrap();
+        ledger.rebuilt("local").unwrap();
         drop(ledger);
         assert!(opened(&dir).lacks("local").unwrap().is_none() && opened(&dir).lacks("aws").unwrap().is_some());
 

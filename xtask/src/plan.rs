@@ -5,18 +5,18 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::cloud::{BaseRecord, Builder, BuilderKind, Image, ImageId, Layer};
+use crate::cloud::{BaseRecord, Builder, BuilderKind, EngineKind, Image, ImageId, Layer};
 use crate::recipe::{Digest, Place, Recipe, Step, Variable};
 
 /// What a plan is derived from, beside the recipe.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The name of the engine.
-    pub engine: String,
+    pub engine: EngineKind,
     /// The builder; `None` for a virtual machine, as in tests.
     pub builder: Option<Builder>,
     /// The builder, if it was selected by name. Then an image made in another one is not up to date.
-    pub builder_wanted: Option<BuilderKind>,
+    pub requested_builder: Option<BuilderKind>,
     /// The base; `None` if it has to be downloaded or made first.
     pub base: Option<BaseRecord>,
     /// The layers that a build can start from.
@@ -34,10 +34,9 @@ pub struct Facts {
 pub struct BuildPlan {
     /// The name of the image in `ami.toml`.
     pub image: String,
-    /// Its version.
     pub version: String,
     /// The name of the engine.
-    pub engine: String,
+    pub engine: EngineKind,
     /// The builder, and why it was selected.
     pub builder: Option<Builder>,
     /// The base; `None` if it has to be downloaded or made first.
@@ -55,7 +54,6 @@ pub struct BuildPlan {
 /// One step of the plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlannedStep {
-    /// Its name.
     pub name: String,
     /// Its location in the template.
     pub place: Place,
@@ -92,7 +90,7 @@ pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> Buil
     let fits = |i: &&Image| {
         let same = Some(i.recipe_hash) == recipe_hash && i.image == image && i.version == version;
         let built_in = i.built_in.unwrap_or(BuilderKind::Vm);
-        same && facts.builder_wanted.is_none_or(|builder| builder == built_in)
+        same && facts.requested_builder.is_none_or(|builder| builder == built_in)
     };
     let found = facts.images.iter().rev().find(fits);
     let up_to_date = found.filter(|_| !facts.force).map(|i| i.id.clone());
@@ -128,7 +126,7 @@ pub fn build(image: &str, version: &str, recipe: &Recipe, facts: &Facts) -> Buil
     BuildPlan {
         image: image.to_owned(),
         version: version.to_owned(),
-        engine: facts.engine.clone(),
+        engine: facts.engine,
         builder: facts.builder.clone(),
         base: facts.base.clone(),
         recipe_hash,

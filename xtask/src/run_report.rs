@@ -89,7 +89,6 @@ pub struct CheckResult {
     pub message: String,
 }
 
-/// The end of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// The exit code.

@@ -43,7 +43,7 @@ impl Node {
 #[serde(rename_all = "kebab-case", tag = "known")]
 pub enum Policy {
     /// The output of `systemctl show`.
-    Told {
+    Known {
         /// The agent's unit.
         unit: String,
         /// `Restart=`.
@@ -64,7 +64,7 @@ impl Policy {
     /// The policy as a table cell.
     pub fn brief(&self) -> String {
         match self {
-            Self::Told { restart, after, for_ever, .. } => {
+            Self::Known { restart, after, for_ever, .. } => {
                 format!("{restart} after {after}{}", if *for_ever { "" } else { ", may give up" })
             }
             Self::Unknown { why } => format!("unknown: {why}"),
@@ -173,7 +173,7 @@ pub fn policy(output: &str) -> Policy {
         return Policy::Unknown { why: "the agent has no systemd unit".to_owned() };
     };
     let mut take = |name: &str| unit.remove(name).unwrap_or_default();
-    Policy::Told {
+    Policy::Known {
         unit: take("unit"),
         restart: take("restart"),
         after: take("after"),

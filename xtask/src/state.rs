@@ -43,7 +43,7 @@ pub struct State {
 
 /// The command that a run carries out.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct RunRequest<'a> {
     /// The command line, for messages.
     pub command: &'a str,
     /// Its arguments after `cargo xtask`.
@@ -143,7 +143,7 @@ impl State {
     }
 
     /// Begins a run: creates its directory, takes its lock and writes it to the ledger.
-    pub fn begin_run(&self, asked: Asked<'_>) -> Result<Run> {
+    pub fn begin_run(&self, asked: RunRequest<'_>) -> Result<Run> {
         let mut random = [0; 3];
         fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
         let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
@@ -247,7 +247,6 @@ impl State {
 }
 
 impl Run {
-    /// Its id.
     pub fn id(&self) -> &RunId {
         &self.id
     }
@@ -342,8 +341,8 @@ mod tests {
         machine
     }
 
-    fn asked(command: &str) -> Asked<'_> {
-        Asked { command, words: &[], on: "local" }
+    fn asked(command: &str) -> RunRequest<'_> {
+        RunRequest { command, words: &[], on: "local" }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use smoke::boot::{Boot, Link, Unit};
 use smoke::report::Report;
-use xtask::cloud::{BaseRecord, Identity, Image, ImageId};
+use xtask::cloud::{BaseRecord, EngineKind, Identity, Image, ImageId};
 use xtask::contents::{Change, Difference};
 use xtask::event::{Event, Outcome, Phase};
 use xtask::recipe::Digest;
@@ -32,7 +32,7 @@ fn image(id: &str, region: &str, from: Option<&str>) -> Image {
         disk_bytes: 3_029_000_000,
         copied_from: from.map(|id| ImageId(id.to_owned())),
         run: "run-1".into(),
-        engine: "native".to_owned(),
+        engine: EngineKind::Native,
         built_in: None,
         builder: Identity::default(),
         tags: BTreeMap::new(),

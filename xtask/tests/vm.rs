@@ -119,7 +119,7 @@ back() {
 
 /// Runs a script as root on the instance; returns an error message if it fails.
 fn script(ssh: &dyn Remote, text: &str) -> Option<String> {
-    let whole = format!("export FIXTURES={}/fixtures\n{FUNCTIONS}\n{text}\n", stage::FOLDER);
+    let whole = format!("export FIXTURES={}/fixtures\n{FUNCTIONS}\n{text}\n", stage::DIR);
     let finished = ssh.output("sudo bash -s", whole.as_bytes()).unwrap();
     (finished.code != 0)
         .then(|| format!("exit code {} of\n{text}{}{}", finished.code, finished.stdout, finished.stderr))

@@ -14,7 +14,7 @@ use clap::Parser as _;
 use regex_lite::Regex;
 use serde_json::Value;
 use xtask::cli::Cli;
-use xtask::validate::workflows::{Concurrency, FOLDER, Step, Workflow, words};
+use xtask::validate::workflows::{Concurrency, DIR, Step, Workflow, words};
 
 #[path = "support/project.rs"]
 mod project;
@@ -25,13 +25,13 @@ fn root() -> PathBuf {
 }
 
 fn workflow(name: &str) -> Workflow {
-    serde_saphyr::from_str(&fs::read_to_string(root().join(FOLDER).join(name)).unwrap()).unwrap()
+    serde_saphyr::from_str(&fs::read_to_string(root().join(DIR).join(name)).unwrap()).unwrap()
 }
 
 #[test]
 fn every_run_line_is_a_valid_command() {
     let mut lines = 0;
-    for entry in fs::read_dir(root().join(FOLDER)).unwrap().flatten() {
+    for entry in fs::read_dir(root().join(DIR)).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
         for (id, job) in workflow(&name).jobs {
             for run in job.steps.iter().filter_map(|step| step.run.as_ref()) {
@@ -135,7 +135,7 @@ fn a_release_neither_cancels_another_nor_blocks_it_while_waiting_for_reviewers()
 /// The canary deletes its image and the resources of its run, also after a failure.
 #[test]
 fn the_canary_deletes_everything_after_success_and_failure() {
-    let text = fs::read_to_string(root().join(FOLDER).join("canary.yml")).unwrap();
+    let text = fs::read_to_string(root().join(DIR).join("canary.yml")).unwrap();
     let canary = workflow("canary.yml");
     let steps = &canary.jobs["canary"].steps;
     let runs: Vec<&str> = steps.iter().filter_map(|step| Some(step.run.as_ref()?.value.trim())).collect();

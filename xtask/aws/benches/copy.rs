@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use xtask::cloud::{BuilderKind, Capture, Cloud as _, Identity, Image, Start};
 use xtask::recipe::Digest;
-use xtask::state::{Asked, State};
+use xtask::state::{RunRequest, State};
 use xtask_aws::cloud::Ec2;
 use xtask_aws::drive::Driver;
 
@@ -103,7 +103,7 @@ fn main() {
 fn image(moto: &Moto, dir: &Path) -> Image {
     let driver = Arc::new(Driver::new().unwrap());
     let state = State::open(dir.join("state")).unwrap();
-    let run = Arc::new(state.begin_run(Asked { command: "bench", words: &[], on: "aws" }).unwrap());
+    let run = Arc::new(state.begin_run(RunRequest { command: "bench", words: &[], on: "aws" }).unwrap());
     let ec2 = Ec2::new(driver, &clients(&moto.url, Vec::new()), settings::settings(&[HOME]), &state, Some(run));
     let source = settings::source();
     let base = ec2.base(&source, &|_| {}).unwrap();

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_sdk_ec2::types::ImageState;
 use futures_util::StreamExt as _;
 use xtask::cloud::{
-    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind as OrphanKind,
-    Layer, Listed, Made, Orphan, Parameter, Start,
+    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, EngineKind, Fraction, Image, ImageId,
+    Kind as OrphanKind, Layer, Listed, Made, Orphan, Parameter, Start,
 };
 use xtask::error::{Exit, Result};
 use xtask::ids::Region;
@@ -105,15 +105,15 @@ impl Cloud for Ec2 {
         Ok(base)
     }
 
-    fn base_at_hand(&self, source: &Source) -> Result<Option<BaseRecord>> {
+    fn existing_base(&self, source: &Source) -> Result<Option<BaseRecord>> {
         self.base(source, &|_| {}).map(Some)
     }
 
-    fn builder(&self, _: &Recipe, _: &str) -> Result<Builder> {
+    fn builder(&self, _: &Recipe, _: EngineKind) -> Result<Builder> {
         Ok(Builder { kind: BuilderKind::Instance, why: "images on EC2 are built on an instance".to_owned() })
     }
 
-    fn builder_wanted(&self) -> Option<BuilderKind> {
+    fn requested_builder(&self) -> Option<BuilderKind> {
         None
     }
 
@@ -267,7 +267,12 @@ impl Cloud for Ec2 {
         Ok(())
     }
 
-    fn take_up(&self, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Option<Image>> {
+    fn finish_capture(
+        &self,
+        base: &BaseRecord,
+        capture: &Capture,
+        on_progress: &dyn Fn(&str),
+    ) -> Result<Option<Image>> {
         let ec2 = self.clients.ec2(&self.home());
         let run = self.run()?.id();
         self.wait_until_consistent()?;
@@ -312,7 +317,7 @@ impl Cloud for Ec2 {
         Ok(left)
     }
 
-    fn take_away(&self, orphan: &Orphan) -> Result<()> {
+    fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
         let ec2 = self.clients.ec2(&orphan.region);
         // A resumed run uses its image in progress, which needs the builder until it is complete. A cleanup after another run removes the
         // image, too, so it does not wait.

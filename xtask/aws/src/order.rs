@@ -35,9 +35,7 @@ pub struct Order {
     pub profile: String,
     /// Assign a public address; `None` for the subnet's default.
     pub public: Option<bool>,
-    /// Metadata options.
     pub metadata: Option<MetadataOptions>,
-    /// Disks.
     pub disks: Vec<BlockDevice>,
     /// Highest spot price, `auto`, or empty for on-demand.
     pub spot: String,

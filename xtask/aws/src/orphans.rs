@@ -106,7 +106,7 @@ pub async fn remove(ec2: &Client, orphan: &Orphan) -> Result<(), Vec<AwsError>> 
             return image::remove(ec2, id).await;
         }
         // These are not EC2 resources.
-        Kind::Folder | Kind::Claim => Ok(()),
+        Kind::Directory | Kind::Claim => Ok(()),
     };
     unless_missing(ec2, orphan.kind, id, done).await.map_err(|aws_error| vec![aws_error])
 }
@@ -145,7 +145,7 @@ async fn exists(ec2: &Client, kind: Kind, id: &str) -> Result<bool, AwsError> {
         }
         Kind::Snapshot => !image::is_snapshot_missing(ec2, id).await?,
         Kind::UnfinishedImage => !image::is_missing(ec2, id).await?,
-        Kind::Folder | Kind::Claim => false,
+        Kind::Directory | Kind::Claim => false,
     })
 }
 

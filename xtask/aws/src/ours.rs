@@ -23,7 +23,6 @@ pub(crate) struct Ours<'a> {
     pub(crate) driver: &'a Driver,
     /// Client of the region.
     pub(crate) ec2: &'a Client,
-    /// The region.
     pub(crate) region: &'a Region,
 }
 

@@ -128,7 +128,6 @@ pub async fn delete(ssm: &Client, name: &str) -> Result<(), AwsError> {
 pub struct Write<'a> {
     /// Systems Manager in the region.
     pub ssm: &'a Client,
-    /// The region.
     pub region: &'a Region,
     /// The parameter.
     pub name: &'a str,

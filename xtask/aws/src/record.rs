@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{Image as Ami, ImageState, Tag};
 use smoke::report::{Check, Outcome, Report};
-use xtask::cloud::{BaseRecord, Capture, Corrupt, Identity, Image, ImageId, Listed};
+use xtask::cloud::{BaseRecord, Capture, Corrupt, EngineKind, Identity, Image, ImageId, Listed};
 use xtask::ids::{Region, RunId};
 use xtask::recipe::Digest;
 use xtask::stage::smoke::Record;
@@ -59,7 +59,6 @@ const SMOKE_PASSES: &str = "agent-ami:smoke-passes";
 /// A tag of agent-ami.
 #[derive(Clone, Copy, Debug)]
 pub struct TagOf {
-    /// Its key.
     pub key: &'static str,
     /// The resources that have it.
     pub on: &'static str,
@@ -142,17 +141,13 @@ fn items(items: &[String], separator: &str) -> String {
 pub struct Facts<'a> {
     /// Name of the image in ami.toml.
     pub image: &'a str,
-    /// Its version.
     pub version: &'a str,
-    /// Hash of the recipe.
     pub recipe_hash: Digest,
     /// The base image.
     pub base: &'a BaseRecord,
     /// Name of the engine.
-    pub engine: &'a str,
-    /// Identity of the builder.
+    pub engine: EngineKind,
     pub builder: &'a Identity,
-    /// Id of the run.
     pub run: &'a RunId,
 }
 
@@ -160,13 +155,13 @@ impl<'a> Facts<'a> {
     /// The facts of an image to be captured.
     pub fn of_capture(capture: &'a Capture, base: &'a BaseRecord, run: &'a RunId) -> Self {
         let Capture { image, version, recipe_hash, engine, builder, .. } = capture;
-        Self { image, version, recipe_hash: *recipe_hash, base, engine, builder, run }
+        Self { image, version, recipe_hash: *recipe_hash, base, engine: *engine, builder, run }
     }
 
     /// The facts of an existing image.
     pub fn of_image(image: &'a Image) -> Self {
         let Image { image, version, recipe_hash, base, engine, builder, run, .. } = image;
-        Self { image, version, recipe_hash: *recipe_hash, base, engine, builder, run }
+        Self { image, version, recipe_hash: *recipe_hash, base, engine: *engine, builder, run }
     }
 
     /// The facts as tags, with the template's tags.
@@ -180,7 +175,7 @@ impl<'a> Facts<'a> {
             (BASE, self.base.id.clone()),
             (BASE_NAME, value(&self.base.name)),
             (BASE_DIGEST, self.base.digest.to_string()),
-            (ENGINE, self.engine.to_owned()),
+            (ENGINE, self.engine.name().to_owned()),
             (HOST_KEYS, items(&self.builder.host_keys, " ")),
             (MACHINE_ID, self.builder.machine_id.clone()),
             (RUN, self.run.to_string()),
@@ -201,7 +196,6 @@ pub fn marks(tags: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     tags.iter().filter_map(|(key, value)| Some((key.strip_prefix(MARK)?.to_owned(), value.clone()))).collect()
 }
 
-/// A smoke record as tags.
 pub fn smoke_tags(record: &Record) -> BTreeMap<String, String> {
     let result = if record.passed { "passed" } else { "failed" };
     let tags = [
@@ -305,7 +299,7 @@ fn image(region: &Region, id: &ImageId, ami: &Ami) -> Result<Image, String> {
         disk_bytes: u64::try_from(gib << 30).unwrap_or(0),
         copied_from: tags.get(COPIED_FROM).map(|id| ImageId(id.clone())),
         run: tag(RUN)?.into(),
-        engine: tag(ENGINE)?,
+        engine: EngineKind::named(&tag(ENGINE)?).ok_or_else(|| format!("tag `{ENGINE}`: unknown engine"))?,
         built_in: None,
         builder: Identity {
             host_keys: tag(HOST_KEYS)?.split_whitespace().map(str::to_owned).collect(),
@@ -331,7 +325,7 @@ mod tests {
             version: "1.2.3",
             recipe_hash: Digest::of(b"recipe"),
             base,
-            engine: "native",
+            engine: EngineKind::Native,
             builder: &builder,
             run: &"run-1".into(),
         };

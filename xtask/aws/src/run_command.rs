@@ -265,7 +265,6 @@ fn launch(user: &str, name: &str, input: &str) -> String {
     )
 }
 
-/// Name of the unit that runs a command.
 fn unit(name: &str) -> String {
     format!("agent-ami-ssm-{name}.service")
 }

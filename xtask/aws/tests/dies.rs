@@ -19,7 +19,7 @@ use winterbaume_ec2::Ec2Service;
 use winterbaume_sts::StsService;
 use xtask::cloud::{BaseRecord, BuilderKind, Cloud as _, Image, Start};
 use xtask::recipe::Digest;
-use xtask::state::{Asked, State};
+use xtask::state::{RunRequest, State};
 use xtask_aws::cloud::Ec2;
 use xtask_aws::drive::Driver;
 
@@ -147,9 +147,9 @@ fn release(ec2: &Ec2, base: &BaseRecord, resumed: bool) -> Image {
     let mut made = None;
     if resumed {
         for orphan in ec2.orphans().unwrap().iter().filter(|l| l.kind.is_temporary()) {
-            ec2.take_away(orphan).unwrap();
+            ec2.remove_orphan(orphan).unwrap();
         }
-        made = ec2.take_up(base, &captured, &|_| {}).unwrap();
+        made = ec2.finish_capture(base, &captured, &|_| {}).unwrap();
     }
     let image = made.unwrap_or_else(|| {
         let machine = ec2
@@ -177,7 +177,7 @@ fn release_until(account: &Account, at: Option<(usize, bool)>) -> Option<String>
             let client = StoppingClient { inner: http, at, made: Arc::default(), stopped };
             clients_over(SharedHttpClient::new(client), Vec::new())
         };
-        let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+        let run = Arc::new(state.begin_run(RunRequest { command: "test", words: &[], on: "aws" }).unwrap());
         let ec2 = Ec2::new(Arc::new(Driver::over(runtime)), &clients, settings(&REGIONS), &state, Some(run));
         release(&ec2, &base, false);
         finished.send(String::new()).unwrap();

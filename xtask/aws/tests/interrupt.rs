@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use xtask::cloud::{BuilderKind, Cloud as _, Start};
-use xtask::state::{Asked, State};
+use xtask::state::{RunRequest, State};
 use xtask_aws::cloud::Ec2;
 use xtask_aws::drive::Driver;
 
@@ -44,7 +44,7 @@ fn every_copy_that_was_sent_has_its_result_in_the_ledger() {
     let moto = Moto::start_with(&[("LATENCY_MS", "1500"), ("COPY_SECONDS", "600")]);
     let dir = tempfile::tempdir().unwrap();
     let state = State::open(dir.path().join("state")).unwrap();
-    let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+    let run = Arc::new(state.begin_run(RunRequest { command: "test", words: &[], on: "aws" }).unwrap());
     let driver = Arc::new(Driver::new().unwrap());
     let ec2 = Ec2::new(driver, &clients(&moto.url, Vec::new()), settings(&["us-east-1"]), &state, Some(run));
     let source = source();

@@ -21,7 +21,7 @@ use serde_json::Value;
 mod support;
 #[path = "support/frozen.rs"]
 mod frozen;
-use frozen::{Frozen, Thawed};
+use frozen::{RestoredMachine, SavedMachine};
 #[path = "../../tests/support/points.rs"]
 mod points;
 use points::{EndState, SPEC, Stage, kill_everywhere};
@@ -87,13 +87,13 @@ struct MachineHost {
 }
 
 impl MachineHost {
-    fn start(url: String, frozen: Arc<Frozen>, dir: PathBuf, port: u16) -> Self {
+    fn start(url: String, frozen: Arc<SavedMachine>, dir: PathBuf, port: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let ec2 = owner(&url).ec2(REGIONS[0]);
-            let mut machines: HashMap<String, Option<Thawed>> = HashMap::new();
+            let mut machines: HashMap<String, Option<RestoredMachine>> = HashMap::new();
             while !stopped.load(Ordering::SeqCst) {
                 let answer = runtime.block_on(ec2.describe_instances().send()).unwrap();
                 let instances: Vec<_> = answer.reservations().iter().flat_map(Reservation::instances).collect();
@@ -143,7 +143,7 @@ struct Account {
 }
 
 impl Account {
-    fn new(frozen: &Arc<Frozen>) -> Self {
+    fn new(frozen: &Arc<SavedMachine>) -> Self {
         let (moto, dir, port) = (Moto::start(), tempfile::tempdir().unwrap(), free_port());
         let machines = MachineHost::start(moto.url.clone(), Arc::clone(frozen), dir.path().join("machines"), port);
         let state =
@@ -221,7 +221,7 @@ fn base_disk(root: &Path) -> PathBuf {
 fn a_release_killed_at_any_call_ends_as_an_undisturbed_one() {
     let place = tempfile::tempdir().unwrap();
     let started = Instant::now();
-    let frozen = Arc::new(Frozen::make(&base_disk(&root()), place.path()));
+    let frozen = Arc::new(SavedMachine::make(&base_disk(&root()), place.path()));
     println!("the machine is saved after {:.0} s", started.elapsed().as_secs_f64());
     kill_everywhere(&["ami", "release", "--engine", "native"], 20, |_| false, || Account::new(&frozen));
 }

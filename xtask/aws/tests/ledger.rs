@@ -12,7 +12,7 @@ use xtask::error::{Exit, plain};
 use xtask::ids::Region;
 use xtask::ledger::Call;
 use xtask::recipe::Digest;
-use xtask::state::{Asked, State};
+use xtask::state::{RunRequest, State};
 use xtask_aws::cloud::Ec2;
 use xtask_aws::image;
 use xtask_aws::record::Facts;
@@ -115,7 +115,7 @@ fn orphans_of_a_dead_run_are_found_by_its_tag_and_removed() {
     assert_eq!(kinds, [Kind::Machine, Kind::KeyPair, Kind::SecurityGroup]);
     assert!(left.iter().all(|l| l.run.as_ref().unwrap().starts_with("run-") && l.expires.is_some()), "{left:?}");
     for orphan in &left {
-        ec2.take_away(orphan).unwrap();
+        ec2.remove_orphan(orphan).unwrap();
     }
     account.assert_left(&[]);
     assert_eq!(ec2.orphans().unwrap(), []);
@@ -133,7 +133,7 @@ fn removing_an_orphan_twice_is_not_an_error() {
     let left = ec2.orphans().unwrap();
     assert_eq!(left.len(), 3);
     for orphan in left.iter().chain(&left) {
-        ec2.take_away(orphan).unwrap();
+        ec2.remove_orphan(orphan).unwrap();
     }
     account.assert_left(&[]);
 }
@@ -143,7 +143,7 @@ fn a_resumed_run_finishes_the_image_of_the_interrupted_one() {
     let account = Account::new();
     let source = source();
     let state = State::open(account.dir.path().join("state")).unwrap();
-    let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+    let run = Arc::new(state.begin_run(RunRequest { command: "test", words: &[], on: "aws" }).unwrap());
     let id = run.id().to_owned();
     let ec2 = |run| {
         let clients = clients(&account.moto.url, Vec::new());
@@ -163,10 +163,10 @@ fn a_resumed_run_finishes_the_image_of_the_interrupted_one() {
 
     let record = state.ledger().run(&id).unwrap().unwrap();
     let second = ec2(Arc::new(state.resume_run(&record).unwrap()));
-    let resumed = second.take_up(&base, &captured, &|_| {}).unwrap().unwrap();
+    let resumed = second.finish_capture(&base, &captured, &|_| {}).unwrap().unwrap();
     assert_eq!((&resumed.id, resumed.run.as_str()), (&ImageId(made), id.as_str()));
     let another = Capture { recipe_hash: Digest::of(b"another recipe"), ..captured };
-    assert_eq!(second.take_up(&base, &another, &|_| {}).unwrap(), None);
+    assert_eq!(second.finish_capture(&base, &another, &|_| {}).unwrap(), None);
 }
 
 #[test]

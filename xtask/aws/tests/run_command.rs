@@ -18,7 +18,7 @@ use xtask::cloud::{BuilderKind, Cloud as _, Machine as _, Start};
 use xtask::event::Stream;
 use xtask::process::{Cmd, Ended};
 use xtask::ssm::{ASK_POLICY, ManagedNodes as _, Target, in_bash, policy};
-use xtask::state::{Asked, State};
+use xtask::state::{RunRequest, State};
 use xtask_aws::cloud::Ec2;
 use xtask_aws::drive::Driver;
 use xtask_aws::settings::Via;
@@ -66,7 +66,7 @@ fn a_machine_is_worked_on_without_ssh() {
     let left = || driver.finish(inventory(&owner(&moto.url), std::slice::from_ref(&region)));
     let before = left();
     let state = State::open(dir.path().join("state")).unwrap();
-    let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+    let run = Arc::new(state.begin_run(RunRequest { command: "test", words: &[], on: "aws" }).unwrap());
     let ec2 = Ec2::new(Arc::clone(&driver), &clients(&moto.url, Vec::new()), by_ssm, &state, Some(run));
 
     let source = settings::source();

@@ -12,7 +12,7 @@ use xtask::cloud::{BuilderKind, Cloud as _, Image, ImageId, Kind, Start};
 use xtask::error::plain;
 use xtask::ids::RunId;
 use xtask::ledger::Call;
-use xtask::state::{Asked, Run, State};
+use xtask::state::{Run, RunRequest, State};
 use xtask_aws::cloud::Ec2;
 use xtask_aws::drive::Driver;
 
@@ -47,7 +47,7 @@ impl World {
     }
 
     fn run(&self) -> Arc<Run> {
-        Arc::new(self.state().begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap())
+        Arc::new(self.state().begin_run(RunRequest { command: "test", words: &[], on: "aws" }).unwrap())
     }
 
     fn provider(&self, run: &Arc<Run>, plans: Vec<Plan>) -> Ec2 {
@@ -141,7 +141,7 @@ fn a_copy_in_progress_belongs_to_the_copying_run_and_has_an_expiry() {
     let expires: jiff::Timestamp = found.expires.as_ref().unwrap().parse().unwrap();
     assert!(expires > jiff::Timestamp::now());
     // The copy was in progress when it was found, and is available since: it is not removed.
-    let error = world.ec2().take_away(found).unwrap_err();
+    let error = world.ec2().remove_orphan(found).unwrap_err();
     assert!(error.to_string().contains("is available now"), "{error}");
 }
 

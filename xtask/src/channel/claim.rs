@@ -50,7 +50,7 @@ pub fn release<C: Cloud>(cloud: &C, target: &Target, run: &RunId) -> Result<()> 
 }
 
 /// Releases a claim whose run has ended, for `ami gc`.
-pub fn give_up<C: Cloud>(cloud: &C, claim: &Orphan) -> Result<()> {
+pub fn release_abandoned<C: Cloud>(cloud: &C, claim: &Orphan) -> Result<()> {
     match cloud.parameter(&claim.region, &claim.id)? {
         Some(there) if claim.run.as_ref().is_some_and(|run| is_of(&there, run)) => {
             free(cloud, &claim.region, &claim.id, &there)

@@ -11,7 +11,6 @@ use crate::ids::Region;
 /// A change to one parameter in one region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The region.
     pub region: Region,
     /// The parameter's name.
     pub name: String,

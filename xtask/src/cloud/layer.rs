@@ -115,7 +115,6 @@ impl From<Generation> for String {
 /// Identifies a stored layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LayerId {
-    /// Its key.
     pub key: Digest,
     /// Its generation; `None` for a layer of the old layout, which had none.
     pub generation: Option<Generation>,

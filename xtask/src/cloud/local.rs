@@ -8,8 +8,8 @@ use std::time::Instant;
 use fs_err as fs;
 
 use super::{
-    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, Fraction, Image, ImageId, Kind, Layer, Listed,
-    Made, Orphan, Parameter, StoredLayer,
+    BaseRecord, Builder, BuilderKind, Capture, Cloud, Copied, Corrupt, EngineKind, Fraction, Image, ImageId, Kind,
+    Layer, Listed, Made, Orphan, Parameter, StoredLayer,
 };
 use crate::durable;
 use crate::error::{Error, Exit, Result, plain};
@@ -213,15 +213,15 @@ impl Cloud for Local {
         Ok(self.bases.provide(on_progress)?.record)
     }
 
-    fn base_at_hand(&self, _: &Source) -> Result<Option<BaseRecord>> {
+    fn existing_base(&self, _: &Source) -> Result<Option<BaseRecord>> {
         Ok(self.bases.at_hand()?.map(|b| b.record))
     }
 
-    fn builder(&self, recipe: &Recipe, engine: &str) -> Result<Builder> {
+    fn builder(&self, recipe: &Recipe, engine: EngineKind) -> Result<Builder> {
         self.builder_here(builder::needs_vm(recipe, engine).as_deref())
     }
 
-    fn builder_wanted(&self) -> Option<BuilderKind> {
+    fn requested_builder(&self) -> Option<BuilderKind> {
         self.settings.builder
     }
 
@@ -380,7 +380,7 @@ impl Cloud for Local {
         Ok(())
     }
 
-    fn take_up(&self, _: &BaseRecord, _: &Capture, _: &dyn Fn(&str)) -> Result<Option<Image>> {
+    fn finish_capture(&self, _: &BaseRecord, _: &Capture, _: &dyn Fn(&str)) -> Result<Option<Image>> {
         // Images are published atomically, so there is no partial one. The build continues from the last layer.
         Ok(None)
     }
@@ -393,7 +393,7 @@ impl Cloud for Local {
                 // Without a run: the process was killed before it wrote the run's id. After a day no process works on the directory.
                 let expires = if run.is_none() { Some(store::a_day_later(&path)?) } else { None };
                 let (id, region) = (path.display().to_string(), region.clone());
-                left.push(Orphan { kind: Kind::Folder, id, region, run, expires, bytes });
+                left.push(Orphan { kind: Kind::Directory, id, region, run, expires, bytes });
             }
         }
         // Opening the state ended the machines of dead runs. The remaining ones were kept with `--keep-on-failure`.
@@ -408,7 +408,7 @@ impl Cloud for Local {
         Ok(left)
     }
 
-    fn take_away(&self, orphan: &Orphan) -> Result<()> {
+    fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
         self.journal(("TakeAway", &orphan.region, &orphan.id, ""), || {
             match orphan.kind {
                 Kind::Machine => self.state.end_kept_run(&orphan.id)?,

@@ -11,7 +11,6 @@ pub struct Orphan {
     pub kind: Kind,
     /// Its id at the provider.
     pub id: String,
-    /// Its region.
     pub region: Region,
     /// The run that made it, if it is known.
     pub run: Option<RunId>,
@@ -29,16 +28,14 @@ pub enum Kind {
     Machine,
     /// A volume that is not attached to an instance.
     Volume,
-    /// A key pair.
     KeyPair,
-    /// A security group.
     SecurityGroup,
     /// An image whose creation is in progress or failed.
     UnfinishedImage,
     /// A snapshot that no image uses.
     Snapshot,
     /// A directory on this machine.
-    Folder,
+    Directory,
     /// A claim on a channel.
     Claim,
 }
@@ -53,13 +50,13 @@ impl Kind {
             Self::SecurityGroup => "security group",
             Self::UnfinishedImage => "unfinished image",
             Self::Snapshot => "snapshot",
-            Self::Folder => "directory",
+            Self::Directory => "directory",
             Self::Claim => "claim",
         }
     }
 
     /// True for resources that a run needs only while it works. The others may still become part of an image when the run is resumed.
     pub fn is_temporary(self) -> bool {
-        !matches!(self, Self::UnfinishedImage | Self::Snapshot | Self::Folder | Self::Claim)
+        !matches!(self, Self::UnfinishedImage | Self::Snapshot | Self::Directory | Self::Claim)
     }
 }

@@ -52,7 +52,7 @@ pub struct Image {
     /// The run that made it.
     pub run: RunId,
     /// The engine that built it: `native`, `packer`.
-    pub engine: String,
+    pub engine: EngineKind,
     /// The builder; `None` in records that are older than this field, and on EC2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_in: Option<BuilderKind>,
@@ -97,6 +97,32 @@ impl BaseRecord {
     }
 }
 
+/// The engine that built an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// This program.
+    #[default]
+    Native,
+    /// Packer.
+    Packer,
+}
+
+impl EngineKind {
+    /// Its name in records, tags and plans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Packer => "packer",
+        }
+    }
+
+    /// The engine with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Native, Self::Packer].into_iter().find(|engine| engine.name() == name)
+    }
+}
+
 /// An entry of an image list. A record that cannot be read is an entry too, so that it does not hide the others.
 #[derive(Debug)]
 pub enum Listed {
@@ -111,7 +137,6 @@ pub enum Listed {
 pub struct Corrupt {
     /// Its id, as far as it can be determined.
     pub id: ImageId,
-    /// Its region.
     pub region: Region,
     /// Where to look for it: a directory, or the image in a region.
     pub place: String,
@@ -145,7 +170,7 @@ impl Image {
             disk_bytes: 1,
             copied_from: None,
             run: "run-1".into(),
-            engine: "native".to_owned(),
+            engine: EngineKind::Native,
             built_in: None,
             builder: Identity::default(),
             tags: BTreeMap::new(),

@@ -11,7 +11,7 @@ use crate::error::{Exit, Result};
 use crate::event::{Document, Event, Events};
 use crate::ledger::{RunOutcome, RunRecord};
 use crate::run_report::About;
-use crate::state::{Asked, ORPHANS, Run, State};
+use crate::state::{ORPHANS, Run, RunRequest, State};
 
 /// The project, the command line and the run.
 pub struct Context {
@@ -80,7 +80,7 @@ impl Context {
             return Ok(Arc::clone(run));
         }
         let on = self.common.on.name();
-        let run = state.begin_run(Asked { command: &self.line, words: &self.words, on })?;
+        let run = state.begin_run(RunRequest { command: &self.line, words: &self.words, on })?;
         Ok(self.started(run))
     }
 

@@ -85,7 +85,7 @@ fn bases<P: Provider>(context: &Context, provider: &P) -> Result<Vec<String>> {
             continue;
         };
         let (recipe, _) = ami::plan::recipe(context, provider, &config, name, None, &cli::Build::default())?;
-        if let Some(base) = cloud.base_at_hand(&recipe.source)?.filter(|base| base.digest != last.base.digest) {
+        if let Some(base) = cloud.existing_base(&recipe.source)?.filter(|base| base.digest != last.base.digest) {
             found.push(format!(
                 "{} is built on {}, but {} is newer: release it again",
                 last.name, last.base.id, base.id

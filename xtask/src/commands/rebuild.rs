@@ -26,7 +26,7 @@ pub(super) fn if_damaged<P: Provider>(context: &Context, provider: &P) -> Result
             promotions += usize::from(promotion(&state, cloud.name(), image, &images, channel, &value)?);
         }
     }
-    state.ledger().filled_again(cloud.name())?;
+    state.ledger().rebuilt(cloud.name())?;
     context.events.event(Event::Warning {
         message: format!(
             "the ledger was damaged and moved to {}; the new one is filled from the tags of the images on {}: {runs} runs, {promotions} promotions",

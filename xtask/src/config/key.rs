@@ -13,29 +13,21 @@ pub struct Key {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A string. Without a default the key is required.
-    Text {
-        /// The default.
-        default: Option<String>,
-    },
+    Text { default: Option<String> },
     /// One of some words.
     Word {
-        /// The default.
         default: String,
         /// All words.
         words: Vec<String>,
     },
     /// A whole number.
     Number {
-        /// The default.
         default: u64,
         /// Least and greatest value.
         range: std::ops::RangeInclusive<u64>,
     },
     /// `true` or `false`.
-    Flag {
-        /// The default.
-        default: bool,
-    },
+    Flag { default: bool },
     /// A list of different strings.
     List {
         /// True if at least one is required.

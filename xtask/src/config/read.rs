@@ -311,7 +311,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A bool.
     pub(super) fn flag(&self, key: &str, default: bool) -> bool {
         let full = self.full(key);
         self.reader.declare(&full, Kind::Flag { default });

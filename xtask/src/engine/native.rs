@@ -194,11 +194,11 @@ fn run_upload(remote: &dyn Remote, upload: &Upload) -> Result<()> {
         roots.extend(root.filter(|r| !roots.contains(r)));
     }
     let single = upload.files.len() == 1 && upload.files[0].path.components().count() == 1;
-    if single && !upload.destination.ends_with('/') && !upload.keep_folder_name {
+    if single && !upload.destination.ends_with('/') && !upload.keep_dir_name {
         return roots.iter().try_for_each(|root| remote.upload(root, &upload.destination));
     }
     let mut dir = upload.destination.trim_end_matches('/').to_owned();
-    if upload.keep_folder_name
+    if upload.keep_dir_name
         && let Some(name) = Path::new(&upload.source).file_name()
     {
         dir = format!("{dir}/{}", name.to_string_lossy());

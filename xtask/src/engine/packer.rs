@@ -33,9 +33,7 @@ const GRACE: Duration = Duration::from_secs(600);
 /// An installed Packer of a supported version.
 #[derive(Clone, Debug)]
 pub struct Packer {
-    /// The binary.
     pub binary: PathBuf,
-    /// Its version.
     pub version: semver::Version,
 }
 

@@ -16,7 +16,6 @@ pub struct Promotion {
     pub run: RunId,
     /// The provider: `local` or `aws`.
     pub on: String,
-    /// The channel.
     pub channel: String,
     /// The image's name in ami.toml. A channel has one pointer for each such name.
     pub of: String,
@@ -66,7 +65,7 @@ impl PromotionKind {
 
 impl Promotion {
     /// True if it was interrupted and the channel has not been changed since.
-    pub fn is_half_done(&self) -> bool {
+    pub fn is_interrupted(&self) -> bool {
         self.ended.is_none() && self.superseded.is_none()
     }
 

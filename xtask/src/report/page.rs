@@ -159,7 +159,6 @@ fn row(name: &str, at: f64, seconds: f64, outcome: Option<Outcome>, whole: f64, 
     }
 }
 
-/// A phase with its subject.
 fn subject_line(phase: &Episode) -> String {
     format!("{} {}", title(phase.phase), phase.subject).trim_end().to_owned()
 }

@@ -71,9 +71,7 @@ pub struct Decision {
     pub action: Action,
     /// `image`, `layer`, or the kind of orphaned resource.
     pub what: &'static str,
-    /// Its id.
     pub id: String,
-    /// Its region.
     pub region: Region,
     /// The image's name, the layer's step, or the run that the resource belongs to.
     pub of: String,
@@ -233,7 +231,7 @@ fn orphan(facts: &Facts, policy: &Policy, orphan: &Orphan, now: Timestamp, local
         Kind::Volume => Some(VOLUME),
         Kind::Snapshot => Some(SNAPSHOT),
         Kind::KeyPair | Kind::SecurityGroup | Kind::Claim => Some(0.0),
-        Kind::Machine | Kind::UnfinishedImage | Kind::Folder => None,
+        Kind::Machine | Kind::UnfinishedImage | Kind::Directory => None,
     };
     let gib = orphan.bytes.map_or(0.0, |bytes| bytes as f64 / f64::from(1 << 30));
     Decision {

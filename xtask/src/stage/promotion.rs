@@ -52,9 +52,14 @@ pub struct Transaction<'a, C> {
 }
 
 /// The last promotion of the channel that was interrupted in this state directory, if nothing has moved the channel since.
-pub fn half_done<C: Cloud>(cloud: &C, state: &State, target: &Target, run: &RunId) -> Result<Option<Promotion>> {
+pub fn interrupted_promotion<C: Cloud>(
+    cloud: &C,
+    state: &State,
+    target: &Target,
+    run: &RunId,
+) -> Result<Option<Promotion>> {
     let mut all = state.ledger().promotions(cloud.name())?;
-    all.retain(|p| p.moves(&target.name, &target.image) && p.is_half_done() && p.run != *run);
+    all.retain(|p| p.moves(&target.name, &target.image) && p.is_interrupted() && p.run != *run);
     Ok(all.pop())
 }
 
@@ -199,7 +204,7 @@ fn unfinished(history: &[Promotion], run: &RunId, channel: &str) -> Result<bool>
             ),
         ));
     }
-    Ok(mine.is_some_and(Promotion::is_half_done))
+    Ok(mine.is_some_and(Promotion::is_interrupted))
 }
 
 /// Returns an error if the channel last pointed at images of another account: readers of its env file expect ids of one account.

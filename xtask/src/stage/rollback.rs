@@ -29,7 +29,7 @@ pub struct Candidate {
 
 /// What a channel points at, as names of images.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stands {
+pub enum PointsAt {
     /// The channel points at nothing, in any region.
     Nowhere,
     /// The channel points at this image in every region where it points at an image.
@@ -40,7 +40,7 @@ pub enum Stands {
 
 /// A promotion that was interrupted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HalfDone {
+pub struct InterruptedPromotion {
     /// The run that was interrupted.
     pub run: RunId,
     /// The name of the image that it moved the channel to.
@@ -55,14 +55,14 @@ pub struct Known<'a> {
     /// The regions that must have the image.
     pub regions: &'a [Region],
     /// What the channel points at.
-    pub stands: &'a Stands,
+    pub stands: &'a PointsAt,
     /// The promotion that was interrupted last, if nothing has moved the channel since.
-    pub half_done: Option<&'a HalfDone>,
+    pub interrupted_promotion: Option<&'a InterruptedPromotion>,
 }
 
 /// The options of a rollback.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted<'a> {
+pub struct Options<'a> {
     /// Version, name or id of the image to roll back to.
     pub to: Option<&'a str>,
     /// Versions, names or ids of the images to quarantine.
@@ -82,27 +82,27 @@ pub struct Back {
 
 /// Finds the names of the images that a channel points at. `now` has the id in each region, `all` the existing images; only `regions`
 /// are considered.
-pub fn stands(all: &[Image], now: &BTreeMap<Region, ImageId>, regions: &[Region]) -> Stands {
+pub fn stands(all: &[Image], now: &BTreeMap<Region, ImageId>, regions: &[Region]) -> PointsAt {
     let mut by_name: BTreeMap<String, Vec<Region>> = BTreeMap::new();
     for (region, id) in now.iter().filter(|(region, _)| regions.contains(region)) {
         let name = all.iter().find(|i| i.id == *id).map_or_else(|| id.to_string(), |i| i.name.clone());
         by_name.entry(name).or_default().push(region.clone());
     }
     match by_name.len() {
-        0 => Stands::Nowhere,
-        1 => by_name.into_keys().next().map_or(Stands::Nowhere, Stands::At),
-        _ => Stands::Split(by_name),
+        0 => PointsAt::Nowhere,
+        1 => by_name.into_keys().next().map_or(PointsAt::Nowhere, PointsAt::At),
+        _ => PointsAt::Split(by_name),
     }
 }
 
 /// The same for the regions of a provider, without the best-effort ones: those keep the previous image if a copy fails, so they may
 /// point at another image than the others.
-pub fn channel_stands<C: Cloud>(cloud: &C, all: &[Image], now: &BTreeMap<Region, ImageId>) -> Stands {
+pub fn points_at_images<C: Cloud>(cloud: &C, all: &[Image], now: &BTreeMap<Region, ImageId>) -> PointsAt {
     let regions: Vec<Region> = cloud.regions().iter().filter(|r| !cloud.best_effort().contains(r)).cloned().collect();
     stands(all, now, &regions)
 }
 
-impl Stands {
+impl PointsAt {
     /// The image's name, if all regions agree.
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -133,15 +133,15 @@ impl Stands {
 
 /// Decides which image a channel is rolled back to and which images are quarantined. Returns an error if that is ambiguous: quarantining
 /// the wrong image would make the good one unusable.
-pub fn decide(channel: &str, known: Known<'_>, options: Wanted<'_>) -> Result<Back> {
-    let half_done = known.half_done.filter(|h| known.stands.name() != Some(h.image.as_str()));
-    let uncertain = half_done.is_some() || matches!(known.stands, Stands::Split(_));
+pub fn decide(channel: &str, known: Known<'_>, options: Options<'_>) -> Result<Back> {
+    let interrupted_promotion = known.interrupted_promotion.filter(|h| known.stands.name() != Some(h.image.as_str()));
+    let uncertain = interrupted_promotion.is_some() || matches!(known.stands, PointsAt::Split(_));
     if options.to.is_none() && uncertain {
-        return Err(undecided(channel, known.stands, half_done));
+        return Err(undecided(channel, known.stands, interrupted_promotion));
     }
     let to = choose(known.candidates, known.regions, known.stands.name(), options.to)?;
     let mut suspects: BTreeSet<&str> = known.stands.names().into_iter().collect();
-    suspects.extend(half_done.map(|h| h.image.as_str()));
+    suspects.extend(interrupted_promotion.map(|h| h.image.as_str()));
     suspects.remove(to.as_str());
     if options.keep {
         return Ok(Back { to, bad: Vec::new() });
@@ -165,10 +165,10 @@ pub fn decide(channel: &str, known: Known<'_>, options: Wanted<'_>) -> Result<Ba
     Ok(Back { to, bad: suspects.into_iter().map(str::to_owned).collect() })
 }
 
-fn undecided(channel: &str, stands: &Stands, half_done: Option<&HalfDone>) -> Error {
+fn undecided(channel: &str, stands: &PointsAt, interrupted_promotion: Option<&InterruptedPromotion>) -> Error {
     let shown = stands.shown();
-    match half_done {
-        Some(HalfDone { run, image }) => Exit::Precondition.error(
+    match interrupted_promotion {
+        Some(InterruptedPromotion { run, image }) => Exit::Precondition.error(
             format_args!("{run} was interrupted while it moved {channel} to {image}: {shown}"),
             format_args!(
                 "run `cargo xtask ami resume {run}` to finish the promotion, or pass --to VERSION, the good image, to roll back; \
@@ -254,25 +254,29 @@ mod tests {
         vec![candidate("v1", Some("2026-01-01")), candidate("v2", Some("2026-02-01")), candidate("v3", None)]
     }
 
-    fn decided(stands: &Stands, half_done: Option<&HalfDone>, options: Wanted<'_>) -> Result<(String, Vec<String>)> {
-        let known = Known { candidates: &history(), regions: &regions(), stands, half_done };
+    fn decided(
+        stands: &PointsAt,
+        interrupted_promotion: Option<&InterruptedPromotion>,
+        options: Options<'_>,
+    ) -> Result<(String, Vec<String>)> {
+        let known = Known { candidates: &history(), regions: &regions(), stands, interrupted_promotion };
         decide("staging", known, options).map(|back| (back.to, back.bad))
     }
 
     /// v3 in region a, v2 still in region b.
-    fn split() -> Stands {
-        Stands::Split([("v2", "b"), ("v3", "a")].map(|(n, r)| (n.to_owned(), vec![r.into()])).into())
+    fn split() -> PointsAt {
+        PointsAt::Split([("v2", "b"), ("v3", "a")].map(|(n, r)| (n.to_owned(), vec![r.into()])).into())
     }
 
-    fn to(version: &str) -> Wanted<'_> {
-        Wanted { to: Some(version), ..Wanted::default() }
+    fn to(version: &str) -> Options<'_> {
+        Options { to: Some(version), ..Options::default() }
     }
 
     #[test]
     fn a_half_moved_channel_requires_the_good_image_to_be_named() {
-        let half = HalfDone { run: "run-1".into(), image: "v3".to_owned() };
-        for stands in [split(), Stands::At("v2".to_owned())] {
-            let error = decided(&stands, Some(&half), Wanted::default()).unwrap_err();
+        let half = InterruptedPromotion { run: "run-1".into(), image: "v3".to_owned() };
+        for stands in [split(), PointsAt::At("v2".to_owned())] {
+            let error = decided(&stands, Some(&half), Options::default()).unwrap_err();
             assert_eq!(error.exit(), Exit::Precondition);
             let text = crate::error::plain(&error);
             assert!(text.contains("ami resume run-1") && text.contains("--to VERSION"), "{text}");
@@ -282,27 +286,27 @@ mod tests {
             assert!(error.to_string().contains("v2, v3"), "{error}");
         }
         let bad = ["v3".to_owned()];
-        let named = Wanted { to: Some("1"), bad: &bad, keep: false };
+        let named = Options { to: Some("1"), bad: &bad, keep: false };
         assert_eq!(decided(&split(), Some(&half), named).unwrap(), ("v1".to_owned(), vec!["v3".to_owned()]));
-        let kept = Wanted { to: Some("1"), bad: &[], keep: true };
+        let kept = Options { to: Some("1"), bad: &[], keep: true };
         assert_eq!(decided(&split(), Some(&half), kept).unwrap(), ("v1".to_owned(), Vec::new()));
     }
 
     #[test]
     fn regions_that_disagree_without_a_known_promotion_are_reported() {
-        let error = decided(&split(), None, Wanted::default()).unwrap_err();
+        let error = decided(&split(), None, Options::default()).unwrap_err();
         assert!(error.to_string().contains("v2 in b and at v3 in a"), "{error}");
         assert_eq!(decided(&split(), None, to("v2")).unwrap(), ("v2".to_owned(), vec!["v3".to_owned()]));
     }
 
     #[test]
     fn a_promotion_that_was_interrupted_after_its_last_write_is_rolled_back() {
-        let half = HalfDone { run: "run-1".into(), image: "v3".to_owned() };
-        let moved = Stands::At("v3".to_owned());
-        let back = decided(&moved, Some(&half), Wanted::default()).unwrap();
+        let half = InterruptedPromotion { run: "run-1".into(), image: "v3".to_owned() };
+        let moved = PointsAt::At("v3".to_owned());
+        let back = decided(&moved, Some(&half), Options::default()).unwrap();
         assert_eq!(back, ("v2".to_owned(), vec!["v3".to_owned()]));
         let both = ["v2".to_owned()];
-        let error = decided(&moved, None, Wanted { to: Some("2"), bad: &both, keep: false }).unwrap_err();
+        let error = decided(&moved, None, Options { to: Some("2"), bad: &both, keep: false }).unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
     }
 

@@ -17,7 +17,7 @@ use crate::recipe::Digest;
 use crate::remote::Remote;
 
 /// Directory of the smoke binary, its spec and its fixtures on the instance. Not below `/tmp`, which a restart empties.
-pub const FOLDER: &str = "/var/tmp/agent-ami-smoke";
+pub const DIR: &str = "/var/tmp/agent-ami-smoke";
 /// Timeout of one run of the smoke binary. Each check has its own, shorter timeout, so a longer run means that the binary hangs.
 const TIMEOUT: Duration = Duration::from_secs(900);
 /// Size limit of a report in bytes. The instance writes the report, so its size cannot be trusted.
@@ -218,7 +218,7 @@ pub fn upload(remote: &dyn Remote, image: &Image, kit: &Kit) -> Result<()> {
         fs::write(fixtures.join(format!("build-ca/{i}.crt")), certificate)?;
     }
     bundle(&fixtures.join("repo.bundle"))?;
-    let dir = FOLDER;
+    let dir = DIR;
     remote.read(&format!("rm -rf {dir}"))?;
     remote.upload(&root, "/var/tmp/")
 }
@@ -245,7 +245,7 @@ fn bundle(to: &Path) -> Result<()> {
 
 /// The command line of the smoke binary on the instance. `enter` is a command that runs it, such as `nsenter`, or empty.
 pub fn command(enter: &str) -> String {
-    let (dir, now) = (FOLDER, jiff::Timestamp::now().as_second());
+    let (dir, now) = (DIR, jiff::Timestamp::now().as_second());
     format!(
         "sudo {enter} {dir}/smoke run --spec {dir}/spec.toml --fixtures {dir}/fixtures --now {now} --format json --progress"
     )

@@ -18,7 +18,7 @@ use crate::process::Cmd;
 mod aws;
 
 /// The directory with the workflows.
-pub const FOLDER: &str = ".github/workflows";
+pub const DIR: &str = ".github/workflows";
 const CHECK: &str = "workflows";
 
 /// Parses the words of a command line after `cargo xtask`. Returns the parser's message if it is not valid.
@@ -115,7 +115,7 @@ pub struct Step {
 
 /// Checks all workflows of the project.
 pub fn check(root: &Path, config: &Config, clean: &Clean, commands: Commands<'_>) -> Result<Vec<Finding>> {
-    let dir = root.join(FOLDER);
+    let dir = root.join(DIR);
     if !dir.exists() {
         return Ok(Vec::new());
     }
@@ -267,7 +267,7 @@ impl Linter {
                 let message =
                     format!("{} failed with exit code {}: {}", self.program, output.code, output.stderr.trim());
                 let hint = format!("run `{}` by hand", self.program);
-                findings.push(Finding::error(self.program, FOLDER, None, message, hint));
+                findings.push(Finding::error(self.program, DIR, None, message, hint));
             }
             Ok(findings)
         })
@@ -275,7 +275,7 @@ impl Linter {
 
     /// Parses a line of the linter's output.
     fn finding(&self, line: &str) -> Option<Finding> {
-        let dir = FOLDER;
+        let dir = DIR;
         let hint = format!("run `{} {dir}` for details", self.program);
         if self.program == "actionlint" {
             // FILE:LINE:COLUMN: message
@@ -288,7 +288,7 @@ impl Linter {
         let (properties, message) = line.strip_prefix("::")?.split_once("::")?;
         let get = |name: &str| properties.split([' ', ',']).find_map(|p| p.strip_prefix(name)?.strip_prefix('='));
         let number = get("line").and_then(|n| n.parse().ok());
-        Some(Finding::error(self.program, get("file").unwrap_or(FOLDER), number, message, hint))
+        Some(Finding::error(self.program, get("file").unwrap_or(DIR), number, message, hint))
     }
 }
 

@@ -3,6 +3,8 @@
 //! The supported part of the language has Packer's semantics. Everything else is an error with its name and line and is never skipped:
 //! an image in which a step was silently left out looks like a correct one.
 
+#![warn(missing_docs)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -137,7 +137,7 @@ pub struct Upload {
     /// The files, sorted by path.
     pub files: Vec<UploadFile>,
     /// True if `source` is a directory given without a trailing `/`. It is then created below `destination` with its name.
-    pub keep_folder_name: bool,
+    pub keep_dir_name: bool,
 }
 
 /// One file of an upload.
@@ -270,7 +270,7 @@ impl Step {
             }
             Action::Upload(upload) => {
                 inputs.insert("destination".to_owned(), Digest::of(upload.destination.as_bytes()));
-                inputs.insert("directory name".to_owned(), Digest::of(&[u8::from(upload.keep_folder_name)]));
+                inputs.insert("directory name".to_owned(), Digest::of(&[u8::from(upload.keep_dir_name)]));
                 for file in &upload.files {
                     let mode: &[u8] = if file.executable { b"755" } else { b"644" };
                     let digest = Digest::of_parts([("mode", mode), ("content", &file.content)]);

@@ -243,7 +243,7 @@ fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
     if let Some(content) = a.text("content")? {
         let name = Path::new(&destination).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let files = vec![UploadFile { path: name.clone().into(), content: content.into_bytes(), executable: false }];
-        let upload = Upload { source: "content".to_owned(), destination, files, keep_folder_name: false };
+        let upload = Upload { source: "content".to_owned(), destination, files, keep_dir_name: false };
         return Ok((format!("file {name}"), Action::Upload(upload)));
     }
     let mut sources = a.texts("sources")?;
@@ -272,8 +272,8 @@ fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
     } else {
         files.push(read_file(&full, PathBuf::from(&name)).map_err(unreadable)?);
     }
-    let keep_folder_name = is_dir && !source.ends_with('/');
-    let upload = Upload { source: super::files::shown(&full, &request.root), destination, files, keep_folder_name };
+    let keep_dir_name = is_dir && !source.ends_with('/');
+    let upload = Upload { source: super::files::shown(&full, &request.root), destination, files, keep_dir_name };
     Ok((format!("file {name}"), Action::Upload(upload)))
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use tempfile::TempDir;
-use xtask::cloud::{BaseRecord, Identity, Image, ImageId};
+use xtask::cloud::{BaseRecord, EngineKind, Identity, Image, ImageId};
 use xtask::process::Cmd;
 use xtask::recipe::Digest;
 
@@ -104,7 +104,7 @@ impl Project {
             disk_bytes: content.len() as u64,
             copied_from: None,
             run: "run-test".into(),
-            engine: "native".to_owned(),
+            engine: EngineKind::Native,
             built_in: None,
             builder: Identity::default(),
             tags: BTreeMap::new(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use xtask::cloud::Cloud as _;
 use xtask::cloud::local::{Local, Settings, Size};
-use xtask::state::{Asked, State};
+use xtask::state::{RunRequest, State};
 
 use crate::project::Project;
 
@@ -54,7 +54,7 @@ fn marks_written_concurrently_are_all_kept() {
         ubuntu_releases: String::new(),
     };
     let cloud = || {
-        let run = state.begin_run(Asked { command: "test", words: &[], on: "local" }).unwrap();
+        let run = state.begin_run(RunRequest { command: "test", words: &[], on: "local" }).unwrap();
         Local::new(&state, settings.clone(), &project.path(""), Some(Arc::new(run)))
     };
     let clouds: Vec<Local> = (0..8).map(|_| cloud()).collect();

@@ -54,7 +54,7 @@ impl Ec2 {
         let is_copy = |ami: &&Ami| record::plain_tags(ami.tags()).contains_key(record::COPIED_FROM);
         for id in made.iter().filter(is_pending).filter(|ami| !is_copy(ami)).filter_map(Ami::image_id) {
             let waited = self.driver.wait(image::available(&ec2, id, self.settings.patience.image, &|_| {}))?;
-            // `take_up` reports a failed image.
+            // `finish_capture` reports a failed image.
             drop(waited);
         }
         Ok(())

@@ -28,7 +28,6 @@ pub struct Scope {
 /// A customer managed key as ami.toml or a template names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// Its region.
     pub region: Region,
     /// A key's id or ARN, or an alias's name or ARN (KMS developer guide, "Key identifiers").
     pub id: String,

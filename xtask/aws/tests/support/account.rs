@@ -9,7 +9,7 @@ use xtask::cloud::{BuilderKind, Capture, Cloud as _, Copied, Identity, Image, St
 use xtask::error::Result;
 use xtask::ids::Region;
 use xtask::recipe::{Digest, Source};
-use xtask::state::{Asked, State};
+use xtask::state::{RunRequest, State};
 use xtask_aws::cloud::Ec2;
 use xtask_aws::drive::Driver;
 use xtask_aws::settings::Settings;
@@ -47,14 +47,14 @@ impl Account {
 
     pub(crate) fn with_settings(&self, plans: Vec<Plan>, settings: Settings) -> Ec2 {
         let state = State::open(self.dir.path().join("state")).unwrap();
-        let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+        let run = Arc::new(state.begin_run(RunRequest { command: "test", words: &[], on: "aws" }).unwrap());
         Ec2::new(Arc::clone(&self.driver), &clients(&self.moto.url, plans), settings, &state, Some(run))
     }
 
     /// A provider with the access key of the account's owner.
     pub(crate) fn owners(&self) -> Ec2 {
         let state = State::open(self.dir.path().join("state")).unwrap();
-        let run = Arc::new(state.begin_run(Asked { command: "test", words: &[], on: "aws" }).unwrap());
+        let run = Arc::new(state.begin_run(RunRequest { command: "test", words: &[], on: "aws" }).unwrap());
         Ec2::new(Arc::clone(&self.driver), &owner(&self.moto.url), settings(&REGIONS), &state, Some(run))
     }
 

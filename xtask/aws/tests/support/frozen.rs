@@ -14,17 +14,17 @@ use xtask::process::{Background, Cmd};
 use super::support::free_port;
 
 /// The saved machine.
-pub(crate) struct Frozen {
+pub(crate) struct SavedMachine {
     dir: PathBuf,
 }
 
 /// A running copy of the saved machine.
-pub(crate) struct Thawed {
+pub(crate) struct RestoredMachine {
     _process: Background,
     _sockets: TempDir,
 }
 
-impl Frozen {
+impl SavedMachine {
     /// Boots the base image in `dir`, waits for cloud-init, and saves the machine.
     pub(crate) fn make(base_disk: &Path, dir: &Path) -> Self {
         let frozen = Self { dir: dir.to_owned() };
@@ -52,7 +52,7 @@ impl Frozen {
     }
 
     /// Starts a copy with its own login key, host keys and machine-id, whose sshd is reachable on this port.
-    pub(crate) fn thaw(&self, dir: &Path, public: &str, port: u16) -> Thawed {
+    pub(crate) fn thaw(&self, dir: &Path, public: &str, port: u16) -> RestoredMachine {
         std::fs::create_dir_all(dir).unwrap();
         overlay(&self.dir.join("disk.qcow2"), &dir.join("disk.qcow2"));
         // The given port is forwarded only after the identity has changed.
@@ -80,7 +80,7 @@ impl Frozen {
         let line = format!("hostfwd_add tcp:127.0.0.1:{port}-:22");
         let output = qmp.execute("human-monitor-command", json!({ "command-line": line }));
         assert_eq!(output, "", "{output}");
-        Thawed { _process: process, _sockets: sockets }
+        RestoredMachine { _process: process, _sockets: sockets }
     }
 
     fn key(&self) -> PathBuf {

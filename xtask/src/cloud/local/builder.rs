@@ -4,7 +4,7 @@
 use fs_err as fs;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::super::{Builder, BuilderKind};
+use super::super::{Builder, BuilderKind, EngineKind};
 use super::Local;
 use super::container::probe::{self, Obstacle};
 use super::qemu::{self, Acceleration, ProbeResult};
@@ -25,8 +25,8 @@ pub(super) struct Facts<'a> {
 }
 
 /// Why a build requires a virtual machine: Packer, or the first step that restarts the machine, with file and line.
-pub(super) fn needs_vm(recipe: &Recipe, engine: &str) -> Option<String> {
-    if engine == "packer" {
+pub(super) fn needs_vm(recipe: &Recipe, engine: EngineKind) -> Option<String> {
+    if engine == EngineKind::Packer {
         return Some("Packer starts its own virtual machine".to_owned());
     }
     let restarts = |action: &Action| matches!(action, Action::Shell(shell) if shell.expect_disconnect);

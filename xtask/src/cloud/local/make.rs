@@ -104,7 +104,7 @@ impl Local {
             disk_bytes: fs::metadata(&target)?.len(),
             copied_from: None,
             run: self.run()?.id().clone(),
-            engine: capture.engine.clone(),
+            engine: capture.engine,
             built_in: Some(capture.built_in),
             builder: capture.builder.clone(),
             tags: [("ManagedBy".to_owned(), "agent-ami".to_owned())].into(),

@@ -24,10 +24,10 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
     let events = context.events.as_ref();
     let _lock = state.lock("build", &context.line)?;
     cloud.remove_unfinished()?;
-    if cloud.base_at_hand(&recipe.source)?.is_none() {
+    if cloud.existing_base(&recipe.source)?.is_none() {
         provide_base(context, &cloud, &recipe.source)?;
     }
-    if let Some(base) = cloud.base_at_hand(&recipe.source)? {
+    if let Some(base) = cloud.existing_base(&recipe.source)? {
         state.ledger().note(run.id(), BASE, &base.id)?;
     }
     let options = engine::Options {
@@ -40,8 +40,8 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
         image: name.to_owned(),
         version: image.version.clone(),
         recipe_hash: Digest::of(b""),
-        engine: super::engine::name(context, provider, config, args)?.to_owned(),
-        built_in: cloud.builder(&recipe, super::engine::name(context, provider, config, args)?)?.kind,
+        engine: super::engine::kind(context, provider, config, args)?,
+        built_in: cloud.builder(&recipe, super::engine::kind(context, provider, config, args)?)?.kind,
         region: options.region.clone(),
         builder: Identity::default(),
         source: recipe.source.clone(),
@@ -53,7 +53,7 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
         return Ok((image, true));
     }
     let plan =
-        plan::make(&cloud, name, image, &recipe, super::engine::name(context, provider, config, args)?, args.force)?;
+        plan::make(&cloud, name, image, &recipe, super::engine::kind(context, provider, config, args)?, args.force)?;
     if let Some(id) = &plan.up_to_date {
         let existing = crate::cloud::find(&cloud, &id.0)?;
         cloud.usable(&existing)?;
@@ -113,14 +113,14 @@ fn made_before<C: Cloud>(
     mut capture: Capture,
     run: &Run,
 ) -> Result<Option<Image>> {
-    let Some(base) = cloud.base_at_hand(&recipe.source)?.filter(|_| run.resumed() > 0) else { return Ok(None) };
+    let Some(base) = cloud.existing_base(&recipe.source)?.filter(|_| run.resumed() > 0) else { return Ok(None) };
     capture.recipe_hash = recipe.hash(base.digest);
     let events = context.events.as_ref();
     phase(events, Phase::Capture, run.id().as_str(), || {
         let on_progress = |message: &str| {
             events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
         };
-        cloud.take_up(&base, &capture, &on_progress)?;
+        cloud.finish_capture(&base, &capture, &on_progress)?;
         let is_ours = |i: &Image| {
             let same = (i.recipe_hash, &i.version) == (capture.recipe_hash, &capture.version);
             same && i.run == *run.id() && i.copied_from.is_none()

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cli;
+use crate::cloud::EngineKind;
 use crate::commands::{Context, Provider};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -15,16 +16,16 @@ use crate::template;
 /// URL of HashiCorp's public key.
 const KEY: &str = "https://www.hashicorp.com/.well-known/pgp-key.txt";
 
-/// The name of the engine. Installs nothing.
-pub fn name<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<&'static str> {
+/// The engine that is selected. Installs nothing.
+pub fn kind<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<EngineKind> {
     Ok(match args.engine {
-        cli::Engine::Native => "native",
-        cli::Engine::Packer => "packer",
+        cli::Engine::Native => EngineKind::Native,
+        cli::Engine::Packer => EngineKind::Packer,
         // Only the native engine has local layers and keeps the machine of a failed step. A template has the same effect with both engines.
-        cli::Engine::Auto if provider.on() == cli::On::Local || args.keep_on_failure => "native",
+        cli::Engine::Auto if provider.on() == cli::On::Local || args.keep_on_failure => EngineKind::Native,
         cli::Engine::Auto => match packer::find(&installer(context, config))? {
-            Some(_) => "packer",
-            None => "native",
+            Some(_) => EngineKind::Packer,
+            None => EngineKind::Native,
         },
     })
 }
@@ -38,7 +39,7 @@ pub fn provide<P: Provider>(
     run: &Run,
     args: &cli::Build,
 ) -> Result<Engine> {
-    if name(context, provider, config, args)? == "native" {
+    if kind(context, provider, config, args)? == EngineKind::Native {
         return Ok(Engine::Native);
     }
     let on_progress = |message: &str| {

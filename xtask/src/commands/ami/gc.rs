@@ -79,7 +79,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Gc) 
         super::resume::interrupted(&state)?.into_iter().filter(|r| r.on == provider.on().name() && r.id != *run.id())
     {
         if runs.is_empty() || runs.contains(&record.id) {
-            warn_half_promoted(context, &state, &cloud, &record.id)?;
+            warn_interrupted_promotion(context, &state, &cloud, &record.id)?;
             state.ledger().end_run(&record.id, RunOutcome::Cleaned, &format!("cleaned up by {}", run.id()))?;
             cleaned.push(record.id);
         }
@@ -109,9 +109,9 @@ impl Planned {
 }
 
 /// Warns about channels that an interrupted run was changing, because a run that is cleaned up cannot finish that any more.
-fn warn_half_promoted<C: Cloud>(context: &Context, state: &State, cloud: &C, run: &RunId) -> Result<()> {
+fn warn_interrupted_promotion<C: Cloud>(context: &Context, state: &State, cloud: &C, run: &RunId) -> Result<()> {
     let all = state.ledger().promotions(cloud.name())?;
-    for promotion in all.iter().filter(|p| p.run == *run && p.is_half_done()) {
+    for promotion in all.iter().filter(|p| p.run == *run && p.is_interrupted()) {
         let (channel, image) = (&promotion.channel, &promotion.image);
         let message = format!("{channel} may point at {image} in some regions and at the previous image in others");
         let hint = format!(
@@ -255,8 +255,8 @@ fn carry_out<C: Cloud>(
     let facts = &plan.facts;
     if let Some(orphan) = facts.orphans.iter().find(|l| l.id == decision.id && l.region == decision.region) {
         match orphan.kind {
-            Kind::Claim => claim::give_up(cloud, orphan)?,
-            _ => cloud.take_away(orphan)?,
+            Kind::Claim => claim::release_abandoned(cloud, orphan)?,
+            _ => cloud.remove_orphan(orphan)?,
         }
         return Ok("deleted");
     }

@@ -1,7 +1,7 @@
 //! `ami plan`: prints what a build would do and why.
 
 use crate::cli;
-use crate::cloud::{Cloud, Listed};
+use crate::cloud::{Cloud, EngineKind, Listed};
 use crate::commands::{Context, Finish, Provider};
 use crate::config::{Config, Image as ImageConfig};
 use crate::error::Result;
@@ -76,7 +76,7 @@ pub fn make<C: Cloud>(
     name: &str,
     image: &ImageConfig,
     recipe: &Recipe,
-    engine: &str,
+    engine: EngineKind,
     force: bool,
 ) -> Result<BuildPlan> {
     let home = cloud.home();
@@ -87,13 +87,16 @@ pub fn make<C: Cloud>(
         .collect();
     images.sort_by(|a, b| a.created.cmp(&b.created));
     // Packer does not use layers.
-    let (layers, earlier) =
-        if engine == "native" { (cloud.layers()?, cloud.earlier_layers()?) } else { (Vec::new(), Vec::new()) };
+    let (layers, earlier) = if engine == EngineKind::Native {
+        (cloud.layers()?, cloud.earlier_layers()?)
+    } else {
+        (Vec::new(), Vec::new())
+    };
     let facts = Facts {
-        engine: engine.to_owned(),
+        engine,
         builder: Some(cloud.builder(recipe, engine)?),
-        builder_wanted: cloud.builder_wanted(),
-        base: cloud.base_at_hand(&recipe.source)?,
+        requested_builder: cloud.requested_builder(),
+        base: cloud.existing_base(&recipe.source)?,
         layers,
         earlier,
         images,
@@ -116,7 +119,7 @@ pub fn one<P: Provider>(context: &Context, provider: &P, config: &Config, args: 
     let (recipe, _) = recipe(context, provider, config, name, None, args)?;
     let state = context.state(config)?;
     let cloud = provider.open(context, config, &state, None)?;
-    let engine = super::engine::name(context, provider, config, args)?;
+    let engine = super::engine::kind(context, provider, config, args)?;
     let plan = make(&cloud, name, image, &recipe, engine, args.force)?;
     let mut text = plan::render(&plan);
     text.push_str("settings\n");
@@ -137,7 +140,7 @@ fn all<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli
     let (mut images, mut text) = (Vec::new(), String::new());
     for (name, image) in &config.images {
         let (recipe, _) = recipe(context, provider, config, name, None, args)?;
-        let engine = super::engine::name(context, provider, config, args)?;
+        let engine = super::engine::kind(context, provider, config, args)?;
         let plan = make(&cloud, name, image, &recipe, engine, args.force)?;
         let (steps, runs) = (plan.steps.len(), plan.steps.iter().filter(|s| s.run).count());
         text.push_str(&match &plan.up_to_date {

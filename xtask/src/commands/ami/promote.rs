@@ -18,19 +18,29 @@ use crate::ledger::PromotionKind;
 use crate::recipe::Digest;
 use crate::stage::promote::{self as stage, Before, SmokeResult, Standing};
 use crate::stage::promotion::{Move, QUARANTINED, Transaction};
-use crate::stage::rollback::{Stands, channel_stands};
+use crate::stage::rollback::{PointsAt, points_at_images};
 use crate::stage::smoke::{self, DOCUMENT, PARTIAL, Record};
 use crate::state::{Run, State};
 
-/// Points the channel of `args` at `image` and its copies. `asked` is true if no confirmation is required.
+/// What a promotion is asked to do.
+pub struct Request<'a> {
+    pub channel: &'a str,
+    /// Regions that may lack the image.
+    pub best_effort: Vec<Region>,
+    /// Promote before the soak time is over, for this reason.
+    pub overridden: Option<&'a str>,
+    /// The user has confirmed the change already.
+    pub confirmed: bool,
+}
+
+/// Points a channel at the image and its copies.
 pub fn promote<P: Provider>(
     session: Session<'_, P>,
     image: &Image,
-    args: &cli::Promote,
-    asked: bool,
+    request: &Request<'_>,
 ) -> Result<serde_json::Value> {
     let Session { context, config, state, run, .. } = session;
-    let name = args.channel.as_str();
+    let name = request.channel;
     let target = context.targets(config).one(&image.image, name)?;
     let cloud = session.cloud()?;
     let events = context.events.as_ref();
@@ -39,20 +49,20 @@ pub fn promote<P: Provider>(
         let (all, _) = cloud::all_images(&cloud)?;
         let images = cloud::everywhere(&cloud, &all, image);
         let now = points_at(&cloud, &target)?;
-        let required = stage::required(&cloud, &images, &super::copy::best_effort(&cloud, &args.best_effort)?, events);
+        let required = stage::required(&cloud, &images, &request.best_effort, events);
         let mut marks = cloud.marks(image)?;
         let standing = Standing {
             quarantined: marks.remove(QUARANTINED),
             damaged: marks.remove(DAMAGED),
             smoke: smoke_result(context, &cloud, config, image)?,
-            before: before(context, &cloud, config, name, &images, args.overridden.as_deref())?,
+            before: before(context, &cloud, config, name, &images, request.overridden)?,
             instead_of: pointed_at(&all, &now).cloned(),
         };
         stage::gate(&images, &required, &standing)?;
-        let why = args.overridden.as_ref().map(|why| format!("override: {why}")).unwrap_or_default();
-        let stands = channel_stands(&cloud, &all, &now);
+        let why = request.overridden.as_ref().map(|why| format!("override: {why}")).unwrap_or_default();
+        let stands = points_at_images(&cloud, &all, &now);
         let (instead_of, kind) = (stands.name(), PromotionKind::Promote);
-        let step = Move { target: &target, images: &images, instead_of, kind, why: &why, asked };
+        let step = Move { target: &target, images: &images, instead_of, kind, why: &why, asked: request.confirmed };
         let (outcome, summary) =
             transaction(context, &cloud, state, run, &|question| context.confirm(question)).point(&step)?;
         context.about(|about| about.show(name, &images));
@@ -128,7 +138,7 @@ fn from<C: Cloud>(context: &Context, cloud: &C, config: &Config, from: &str, of:
     let all = cloud::all_images(cloud)?.0;
     let now = points_at(cloud, &target)?;
     // After an interrupted promotion, regions may point at different images, and it is ambiguous which one is meant.
-    if let Stands::Split(names) = channel_stands(cloud, &all, &now) {
+    if let PointsAt::Split(names) = points_at_images(cloud, &all, &now) {
         let names = names.into_keys().collect::<Vec<_>>().join(", ");
         let hint = "name the image instead of --from, or resume the interrupted run with `cargo xtask ami resume`";
         return Err(Exit::Precondition.error(format_args!("{from} points at different images: {names}"), hint));
@@ -155,6 +165,9 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Prom
     let since = super::bump::since(&cloud, &state, &image).ok().flatten();
     context.about(|about| about.since = since);
     let session = Session { context, provider, config: &config, state: &state, run: &run };
-    let data = promote(session, &image, args, false)?;
+    let best_effort = super::copy::best_effort(&cloud, &args.best_effort)?;
+    let overridden = args.overridden.as_deref();
+    let request = Request { channel: &args.channel, best_effort, overridden, confirmed: false };
+    let data = promote(session, &image, &request)?;
     Ok(Finish::new(format!("{}: {}", args.channel, image.name), data))
 }

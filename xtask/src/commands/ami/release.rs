@@ -36,15 +36,9 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rele
     let record = match known {
         Some(record) => record,
         None => {
-            let args = cli::Smoke {
-                image: None,
-                no_reboot: false,
-                unless_passed: false,
-                spec: None,
-                output: Vec::new(),
-                keep_on_failure: args.build.keep_on_failure,
-            };
-            smoke::test(session, &image, &args)?
+            let keep_on_failure = args.build.keep_on_failure;
+            let request = smoke::Request { reboot: true, keep_on_failure, spec: None, outputs: Vec::new() };
+            smoke::test(session, &image, &request)?
         }
     };
     smoke::require_passed(&image, &record)?;
@@ -56,15 +50,9 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rele
     };
     context.about(|about| about.images.clone_from(&images));
     // The command itself implies the promotion to staging, so it is not confirmed again.
-    let staging = cli::Promote {
-        image: None,
-        channel: CHANNEL.to_owned(),
-        from: None,
-        of: None,
-        overridden: None,
-        best_effort: args.best_effort.clone(),
-    };
-    promote::promote(session, &image, &staging, true)?;
+    let best_effort = super::copy::best_effort(&cloud, &args.best_effort)?;
+    let request = promote::Request { channel: CHANNEL, best_effort, overridden: None, confirmed: true };
+    promote::promote(session, &image, &request)?;
     let regions: Vec<String> = images.iter().map(|i| format!("{} ({})", i.id, i.region)).collect();
     Ok(Finish::new(
         format!("released {} to {CHANNEL}: {}", image.name, regions.join(", ")),

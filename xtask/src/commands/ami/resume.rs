@@ -125,7 +125,7 @@ fn delete_temporary<C: Cloud>(context: &Context, cloud: &C, run: &Run) -> Result
         for orphan in &orphans {
             let message = format!("deleting {} {}", orphan.kind.name(), orphan.id);
             events.event(Event::Progress { phase: Phase::Cleanup, message, fraction: None });
-            cloud.take_away(orphan)?;
+            cloud.remove_orphan(orphan)?;
         }
         let outcome = if orphans.is_empty() { Outcome::UpToDate } else { Outcome::Done };
         Ok(((), outcome, format!("{} temporary resources of {} deleted", orphans.len(), run.id())))

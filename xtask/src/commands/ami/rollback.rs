@@ -11,8 +11,8 @@ use crate::commands::{Context, Finish, Provider};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Phase, phase};
 use crate::ledger::PromotionKind;
-use crate::stage::promotion::{Move, QUARANTINED, half_done};
-use crate::stage::rollback::{self as stage, Back, Candidate, HalfDone, Known, Wanted};
+use crate::stage::promotion::{Move, QUARANTINED, interrupted_promotion};
+use crate::stage::rollback::{self as stage, Back, Candidate, InterruptedPromotion, Known, Options};
 use crate::state::{Run, State};
 
 pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rollback) -> Result<Finish> {
@@ -85,12 +85,16 @@ fn back<C: Cloud>(
         bad.retain(|name| !args.keep && *name != begun.image);
         return Ok(Back { to: begun.image, bad });
     }
-    let stands = stage::channel_stands(cloud, all, &points_at(cloud, target)?);
-    let half_done = half_done(cloud, state, target, run.id())?;
-    let half_done = half_done.map(|p| HalfDone { run: p.run, image: p.image });
-    let known =
-        Known { candidates: &candidates, regions: cloud.regions(), stands: &stands, half_done: half_done.as_ref() };
-    let request = Wanted { to: args.to.as_deref(), bad: &args.bad, keep: args.keep };
+    let stands = stage::points_at_images(cloud, all, &points_at(cloud, target)?);
+    let interrupted_promotion = interrupted_promotion(cloud, state, target, run.id())?;
+    let interrupted_promotion = interrupted_promotion.map(|p| InterruptedPromotion { run: p.run, image: p.image });
+    let known = Known {
+        candidates: &candidates,
+        regions: cloud.regions(),
+        stands: &stands,
+        interrupted_promotion: interrupted_promotion.as_ref(),
+    };
+    let request = Options { to: args.to.as_deref(), bad: &args.bad, keep: args.keep };
     stage::decide(&target.name, known, request)
 }
 

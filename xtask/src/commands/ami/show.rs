@@ -34,7 +34,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show
         ("disk", format!("{} bytes, content {}", image.disk_bytes, image.content)),
         ("copied from", image.copied_from.as_ref().map_or("not a copy".to_owned(), ToString::to_string)),
         ("run", image.run.to_string()),
-        ("engine", image.engine.clone()),
+        ("engine", image.engine.name().to_owned()),
         ("smoke", smoke),
     ];
     let text = rows.iter().map(|(name, value)| format!("{name:12} {value}\n")).collect();

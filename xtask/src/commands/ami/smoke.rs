@@ -16,21 +16,33 @@ use crate::recipe::Digest;
 use crate::stage::smoke::{self as stage, Kit, Options, Record};
 use crate::state::State;
 
+/// What a smoke test is asked to do.
+pub struct Request {
+    /// Restart the instance and run the checks again.
+    pub reboot: bool,
+    /// Leave the instance running if a check fails.
+    pub keep_on_failure: bool,
+    /// A spec instead of the image's; then the record is not stored as the image's.
+    pub spec: Option<PathBuf>,
+    /// Formats and files of further reports.
+    pub outputs: Vec<(String, String)>,
+}
+
 /// Runs the smoke test of an image and stores the record with the image. A failed test is not an error: see [`Record::passed`].
-pub fn test<P: Provider>(session: Session<'_, P>, image: &Image, args: &cli::Smoke) -> Result<Record> {
+pub fn test<P: Provider>(session: Session<'_, P>, image: &Image, request: &Request) -> Result<Record> {
     let Session { context, config, state, run, .. } = session;
     let cloud = session.cloud()?;
-    let kit = kit(context, &cloud, config, state, image, args.spec.as_deref())?;
-    let options = Options { reboot: !args.no_reboot, keep_on_failure: args.keep_on_failure };
+    let kit = kit(context, &cloud, config, state, image, request.spec.as_deref())?;
+    let options = Options { reboot: request.reboot, keep_on_failure: request.keep_on_failure };
     let keep = || run.keep();
     let record = stage::run(&cloud, image, &kit, options, context.events.as_ref(), &keep)?;
     // The result of another spec is not stored, because promotion requires the image's own spec.
-    if args.spec.is_none() {
+    if request.spec.is_none() {
         let text = serde_json::to_vec_pretty(&record).unwrap_or_default();
         let name = if options.reboot { stage::DOCUMENT } else { stage::PARTIAL };
         cloud.put_document(image, name, &text)?;
     }
-    write_outputs(&record, &args.output)?;
+    write_outputs(&record, &request.outputs)?;
     context.about(|about| about.add_smoke(image, &record));
     Ok(record)
 }
@@ -141,7 +153,13 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Smok
     }
     let run = context.begin_run(&state)?;
     let session = Session { context, provider, config: &config, state: &state, run: &run };
-    let record = test(session, &image, args)?;
+    let request = Request {
+        reboot: !args.no_reboot,
+        keep_on_failure: args.keep_on_failure,
+        spec: args.spec.clone(),
+        outputs: args.output.clone(),
+    };
+    let record = test(session, &image, &request)?;
     require_passed(&image, &record)?;
     let checks: usize = record.reports.iter().map(|r| r.checks.len()).sum();
     Ok(Finish::new(

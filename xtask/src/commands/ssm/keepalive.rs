@@ -25,7 +25,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::SsmK
 /// effect.
 fn outcome(answer: &Answer) -> Result<String, String> {
     match policy(&answer.stdout) {
-        Policy::Told { unit, restart, after, for_ever: true } if restart == "always" && after == "10s" => {
+        Policy::Known { unit, restart, after, for_ever: true } if restart == "always" && after == "10s" => {
             let changed = if answer.stdout.contains("changed=yes") { "changed" } else { "unchanged" };
             Ok(format!("{unit} is always restarted, after {after} ({changed})"))
         }

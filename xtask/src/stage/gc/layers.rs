@@ -21,7 +21,6 @@ pub struct Policy {
 /// A decision about one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The layer.
     pub layer: StoredLayer,
     /// [`Action::Keep`] or [`Action::Remove`].
     pub action: Action,
