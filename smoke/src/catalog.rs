@@ -119,7 +119,7 @@ pub const CATALOG: &[Entry] = &[
     },
     Entry {
         name: "fail2ban-counts",
-        asserts: "A login over SSH as an unknown user from a second host is refused, and within 30 s the jail counts one more failure.",
+        asserts: "Logins over SSH as an unknown user from a second host are refused, and of up to three the jail counts at least one, within 15 s.",
         fix: "Set `backend = systemd` for the jail (without rsyslog, sshd has no log file), and check that `ignoreip` does not contain \
             the addresses for documentation (RFC 5737), which the second host uses.",
     },
@@ -244,7 +244,7 @@ pub const CATALOG: &[Entry] = &[
     },
     Entry {
         name: "systemd-units",
-        asserts: "systemd has finished booting, and no unit has failed.",
+        asserts: "systemd has finished booting, and no unit has failed. Units of isolated runs (`agent-ami-*`) do not count.",
         fix: "`systemctl --failed` lists the units, `journalctl -b -u UNIT` shows the reason.",
     },
     Entry {
@@ -336,8 +336,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "residue-environment",
         asserts: "Logins of root and the login user, and services of systemd, have no proxy variable, no variable of a build (such as `PACKER_*` or \
-            `PIP_*`) and none whose name contains `TOKEN`, `SECRET`, `PASSWORD` or `API_KEY`. apt, Git and npm have no proxy, no certificate bundle, \
-            and npm has its default registry.",
+            `PIP_*`) and none whose name contains `TOKEN`, `SECRET`, `PASSWORD` or `API_KEY`. apt has no proxy; Git has no proxy, \
+            `sslCAInfo`, `extraHeader` or `insteadOf`; with `npm` in `[works]`, npm has no proxy and no `cafile`, and its default registry.",
         fix: "Remove the setting from `/etc/environment`, `/etc/apt/apt.conf.d`, the Git configuration or `.npmrc`, or set it only for the command that \
             needs it.",
     },
