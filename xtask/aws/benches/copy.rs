@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use xtask::cloud::{BuilderKind, Capture, Cloud as _, Identity, Image, Start};
+use xtask::cloud::{BuilderKind, Capture, Cloud as _, EngineKind, Identity, Image, Start};
 use xtask::recipe::Digest;
 use xtask::state::{RunRequest, State};
 use xtask_aws::cloud::Ec2;
@@ -114,7 +114,7 @@ fn image(moto: &Moto, dir: &Path) -> Image {
         image: "locus-agent".to_owned(),
         version: "1.0.0".to_owned(),
         recipe_hash: Digest::of(b"bench"),
-        engine: "native".to_owned(),
+        engine: EngineKind::Native,
         built_in: BuilderKind::Instance,
         region: HOME.into(),
         builder: Identity::default(),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use xtask::cloud::{BuilderKind, Capture, Cloud as _, Copied, Identity, Image, Start};
+use xtask::cloud::{BuilderKind, Capture, Cloud as _, Copied, EngineKind, Identity, Image, Start};
 use xtask::error::Result;
 use xtask::ids::Region;
 use xtask::recipe::{Digest, Source};
@@ -107,7 +107,7 @@ pub(crate) fn capture(source: &Source) -> Capture {
         image: "locus-agent".to_owned(),
         version: "1.0.0".to_owned(),
         recipe_hash: Digest::of(b"recipe"),
-        engine: "native".to_owned(),
+        engine: EngineKind::Native,
         built_in: BuilderKind::Instance,
         region: REGIONS[0].into(),
         builder: Identity::default(),
