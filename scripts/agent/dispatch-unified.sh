@@ -5,7 +5,8 @@ here=$(/usr/bin/readlink -e -- "${BASH_SOURCE[0]}")
 # As root (EUID 0), drops privileges to ubuntu before anything else.
 # shellcheck source=lib/entry.sh
 . "${here%/*}/lib/entry.sh"
-# `enter` replaces this process (exec), so that signals to its pid reach the process that starts the agents.
+# As root without isolation, `enter` replaces this process (exec), so that signals to its pid reach the process that starts the agents. With
+# DISPATCH_ISOLATE=1, isolate.sh passes them on.
 enter "$here" "$@"
 # shellcheck source=lib/unified.sh
 . "${here%/*}/lib/unified.sh"

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 left=()
-# absent WHAT PATTERN...: no file may match.
+# absent WHAT PATTERN: no file may match.
 absent() {
   local what=$1 path
   shift

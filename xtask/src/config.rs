@@ -432,8 +432,8 @@ mod tests {
         let text = GOOD.replace("layers_gib = 40", "layers_gib = 0").replace("layer_days = 30", "layer_days = -1");
         let output = rendered(&text);
         for part in [
-            "`layers_gib` is out of range (from ami.toml:",
-            "`layer_days` is out of range",
+            "`layers_gib` is not an allowed number (from ami.toml:",
+            "`layer_days` is not an allowed number",
             "write a whole number from 1 to 16384",
         ] {
             assert!(output.contains(part), "{part} is missing in\n{output}");

@@ -180,10 +180,11 @@ pub fn install(missing: &[&Found], manager: Manager, root: bool) -> Vec<Cmd> {
 fn version(tool: &Tool) -> Option<String> {
     // mke2fs and sfdisk are in the sbin directories, which are not on every user's PATH.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let program = which::which_in(tool.program, Some(path), "/").ok()?;
-    let finished = Cmd::new(program).args(tool.probe).output().ok()?;
-    // The exit code of a probe has no meaning, except that `python3 -Im` exits with 0 exactly if the module is installed.
-    if tool.probe.contains(&"-Im") && finished.code != 0 {
+    let program = which::which_in(tool.program, Some(&path), "/").ok()?;
+    let finished = Cmd::new(program).args(tool.probe).env("PATH", path).output().ok()?;
+    // The exit code of a probe has no meaning, with two exceptions: 127 means that the program is a shim (pyenv, asdf) of one that is not
+    // installed, or lacks a library, and `python3 -Im` exits with 0 exactly if the module is installed.
+    if finished.code == 127 || tool.probe.contains(&"-Im") && finished.code != 0 {
         return None;
     }
     let output = if finished.stdout.trim().is_empty() { finished.stderr } else { finished.stdout };

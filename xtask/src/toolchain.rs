@@ -34,6 +34,18 @@ pub struct Plan {
     pub binary: PathBuf,
 }
 
+/// Adds rustfmt and clippy to rustup's toolchain if they are missing. rustup installs a toolchain that `RUSTUP_TOOLCHAIN` names without them where its
+/// profile is `minimal`, as on GitHub's runners.
+pub fn ensure_components() -> Result<()> {
+    for (program, component) in [("rustfmt", "rustfmt"), ("clippy-driver", "clippy")] {
+        if !Cmd::new(program).arg("--version").output().is_ok_and(|finished| finished.code == 0) {
+            let add = Cmd::new("rustup").args(["component", "add", component]);
+            add.hint(format!("install {component} for the Rust that `rustc --version` names")).read()?;
+        }
+    }
+    Ok(())
+}
+
 /// Detects the installed toolchains.
 pub fn facts() -> Result<Facts> {
     let sysroot = Cmd::new("rustc").args(["--print", "sysroot"]).read()?;

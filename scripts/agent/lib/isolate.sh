@@ -24,7 +24,7 @@ isolate() {
   [[ -d /run/systemd/system ]] || fail 69 "systemd is not running, and isolated runs require it" "set DISPATCH_ISOLATE=0 to run without isolation"
   [[ $(id -G -- "$user") == "$(id -g -- "$user")" ]] ||
     fail 67 "$user is in the groups $(id -nG -- "$user"), but the user of isolated runs must have no other groups" "use the user agent, which install.sh creates"
-  # systemd ignores IPAddressDeny= and MemoryMax= without the unified hierarchy.
+  # IPAddressDeny= requires the unified hierarchy (systemd.resource-control(5)).
   [[ -f /sys/fs/cgroup/cgroup.controllers ]] || fail 69 "no unified cgroup hierarchy" "boot with systemd.unified_cgroup_hierarchy=1"
   install -d -m 0711 /run/agent-ami
   directory=$(mktemp -d /run/agent-ami/run-XXXXXX) || fail 73 "cannot create a directory in /run/agent-ami" "check the free space of /run"

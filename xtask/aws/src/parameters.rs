@@ -162,7 +162,7 @@ impl Write<'_> {
             match self.sections.enter(self.send()).await {
                 // A repeated write may have been applied twice.
                 Ok(version) if (follows..=follows + resent).contains(&version) => return self.read_back().await,
-                Ok(_) => return Err(self.restored().await?),
+                Ok(version) => return Err(self.restored(version).await?),
                 Err(aws_error) if aws_error.code.as_deref() == Some("ParameterAlreadyExists") => {
                     match self.read().await? {
                         Seen::Ours => return Ok(()),
@@ -263,19 +263,27 @@ impl Write<'_> {
         }
     }
 
-    /// After a write that lost a race: restores the value of the write that came first, which has the version after the expected one. Of several
-    /// losers only the one whose value is current restores it. Restoring the version before its own would return the value of another
-    /// loser. Returns the error to report.
-    async fn restored(&self) -> Result<Error> {
+    /// After a write that lost a race and got `version`: restores the value of the write that came first, which has the version after the
+    /// expected one. Of several losers only the one whose value is current restores it. Restoring the version before its own would return the
+    /// value of another loser. A value of data type `aws:ec2:image` is visible only after its validation, so both versions are waited for.
+    /// Returns the error to report.
+    async fn restored(&self, version: u64) -> Result<Error> {
+        let deadline = self.deadline();
         let first = format!("{}:{}", self.name, self.expected.unwrap_or(0) + 1);
-        let Some(theirs) = get(self.ssm, &first).await? else { return Ok(self.changed(None)) };
-        match get(self.ssm, self.name).await? {
-            Some(current) if current.value == self.value => {
-                let back = Write { value: &theirs.value, expected: Some(current.version), ..*self };
-                let version = self.sections.enter(back.send()).await?;
-                Ok(self.changed(Some(&Parameter { value: theirs.value, version })))
+        loop {
+            let current = get(self.ssm, self.name).await?;
+            let visible = current.as_ref().is_some_and(|current| current.version >= version);
+            match (get(self.ssm, &first).await?, current) {
+                (Some(theirs), Some(current)) if visible && current.value == self.value => {
+                    let back = Write { value: &theirs.value, expected: Some(current.version), ..*self };
+                    let version = self.sections.enter(back.send()).await?;
+                    return Ok(self.changed(Some(&Parameter { value: theirs.value, version })));
+                }
+                (Some(_), current) if visible => return Ok(self.changed(current.as_ref())),
+                // Our value was rejected, or the first one was.
+                (_, current) if Instant::now() >= deadline => return Ok(self.changed(current.as_ref())),
+                _ => tokio::time::sleep(self.pause).await,
             }
-            current => Ok(self.changed(current.as_ref())),
         }
     }
 

@@ -23,6 +23,8 @@ const REPORTS: &str = "reports";
 pub(super) const PAGE: &str = "report.html";
 /// The data that the page is rendered from.
 pub(super) const RUN_REPORT: &str = "run-report.json";
+/// Its name in earlier versions.
+pub(super) const EARLIER_RUN_REPORT: &str = "story.json";
 
 /// Writes the report, the job summary and the step outputs, and warns about what cannot be written.
 pub(super) fn conclude(context: &Context, mut run_report: RunReport, result: &Result<Finish>) {

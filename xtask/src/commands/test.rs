@@ -85,6 +85,7 @@ pub(super) fn run(context: &Context, args: &cli::Test) -> Result<Finish> {
         true => super::doctor::ensure(context)?,
         false => super::doctor::tools(context)?,
     }
+    crate::toolchain::ensure_components()?;
     let started = std::time::Instant::now();
     let ran = side_by_side::run(&parts, context.events.as_ref())?;
     let seconds = started.elapsed().as_secs_f64();

@@ -87,9 +87,9 @@ pub struct Local {
     /// What an image is built in. `auto`: a virtual machine where KVM or HVF works, else a container (on Linux, as root), else a virtual machine.
     /// `--builder` overrides it.
     pub builder: Builder,
-    /// Base image. `auto`: the first of `ubuntu-22.04`, `ubuntu-24.04` and `debian-13` that can be provided.
+    /// Base image. `auto`: the one that exists in the state directory; else `ubuntu-22.04` if it can be downloaded, else `debian-13`.
     pub base: Base,
-    /// Timeout for a boot in seconds: half of it for the first machine, all of it for a second one.
+    /// Timeout for a boot in seconds. Where a second machine may be tried, the first one gets half of it.
     pub boot_timeout_secs: u64,
     /// URL that Ubuntu's cloud images are downloaded from.
     pub ubuntu_releases: String,
@@ -203,7 +203,7 @@ words! {
 words! {
     /// The local base image.
     Base {
-        /// The first that can be provided.
+        /// An existing one, Ubuntu 22.04 or Debian 13.
         Auto = "auto",
         /// Ubuntu 22.04.
         Ubuntu2204 = "ubuntu-22.04",

@@ -305,7 +305,7 @@ impl<'a> Section<'a> {
                 n
             }
             None => {
-                self.reader.wrong(self.span(key), format!("`{key}` is out of range (from {origin})"), help);
+                self.reader.wrong(self.span(key), format!("`{key}` is not an allowed number (from {origin})"), help);
                 default
             }
         }

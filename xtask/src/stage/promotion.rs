@@ -148,7 +148,9 @@ impl<C: Cloud> Transaction<'_, C> {
                 let found = now.get(&image.region).map_or("nothing".to_owned(), ToString::to_string);
                 Err(Exit::Failed.error(
                     format_args!("{channel} was pointed at {} in {} and points at {found}", image.id, image.region),
-                    "another process moves the channel; `cargo xtask ami history` lists the moves of this machine",
+                    format_args!(
+                        "another process moves the channel; `cargo xtask ami history --channel {channel}` lists the moves of this machine"
+                    ),
                 ))
             }
         }

@@ -172,12 +172,12 @@ fn undecided(channel: &str, stands: &PointsAt, interrupted_promotion: Option<&In
             format_args!("{run} was interrupted while it moved {channel} to {image}: {shown}"),
             format_args!(
                 "run `cargo xtask ami resume {run}` to finish the promotion, or pass --to VERSION, the good image, to roll back; \
-                 that quarantines {image} and every other image that the channel points at"
+                 that quarantines {image}. If the channel points at further images, name the bad ones with --bad, or pass --keep"
             ),
         ),
         None => Exit::Precondition.error(
             format_args!("the regions of {channel} disagree: {shown}"),
-            "pass --to VERSION, the good image; that quarantines every other image that the channel points at",
+            "pass --to VERSION, the good image, and --bad NAME for each image to quarantine, or --keep to quarantine none",
         ),
     }
 }

@@ -270,7 +270,8 @@ impl Step {
             }
             Action::Upload(upload) => {
                 inputs.insert("destination".to_owned(), Digest::of(upload.destination.as_bytes()));
-                inputs.insert("directory name".to_owned(), Digest::of(&[u8::from(upload.keep_dir_name)]));
+                // The labels are part of the hash: another word would invalidate all layers and images.
+                inputs.insert("folder name".to_owned(), Digest::of(&[u8::from(upload.keep_dir_name)]));
                 for file in &upload.files {
                     let mode: &[u8] = if file.executable { b"755" } else { b"644" };
                     let digest = Digest::of_parts([("mode", mode), ("content", &file.content)]);

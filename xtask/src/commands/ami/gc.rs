@@ -115,7 +115,7 @@ fn warn_interrupted_promotion<C: Cloud>(context: &Context, state: &State, cloud:
         let (channel, image) = (&promotion.channel, &promotion.image);
         let message = format!("{channel} may point at {image} in some regions and at the previous image in others");
         let hint = format!(
-            "run `cargo xtask ami promote {image} --channel {channel}` or `cargo xtask ami rollback --channel {channel} --to VERSION`"
+            "run `cargo xtask ami promote {image} --channel {channel}` or `cargo xtask ami rollback --channel {channel} --to VERSION --reason ...`"
         );
         context.events.event(Event::Warning { message, hint });
     }

@@ -98,12 +98,10 @@ fn run_reports(dir: &Path) -> Result<Vec<RunReport>> {
     }
     let mut reports = Vec::new();
     for entry in fs::read_dir(dir)? {
-        let file = entry?.path().join(conclude::RUN_REPORT);
-        if file.exists()
-            && let Ok(run_report) = serde_json::from_slice::<RunReport>(&fs::read(&file)?)
-        {
-            reports.push(run_report);
-        }
+        let dir = entry?.path();
+        let files = [conclude::RUN_REPORT, conclude::EARLIER_RUN_REPORT].map(|name| dir.join(name));
+        let Some(file) = files.iter().find(|file| file.exists()) else { continue };
+        reports.extend(serde_json::from_slice::<RunReport>(&fs::read(file)?).ok());
     }
     reports.sort_by(|a, b| a.began.cmp(&b.began));
     Ok(reports)

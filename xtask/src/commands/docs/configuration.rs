@@ -52,7 +52,7 @@ fn limit(schema: &mut Value, pointer: &str, key: &Key) {
                 }
             }
             // The reader takes numbers and booleans as strings.
-            Kind::Table => property["additionalProperties"] = json!({ "type": ["string", "number", "boolean"] }),
+            Kind::Table => property["additionalProperties"] = json!({ "type": ["string", "integer", "boolean"] }),
         }
     }
     if required && let Some(all) = schema.pointer_mut(&section).and_then(|section| section["required"].as_array_mut()) {

@@ -33,6 +33,12 @@ const VARIABLES: &[(Reader, &str, &str)] = &[
     (Reader::Tool, "GITHUB_STEP_SUMMARY", "File that a command appends the summary of its run report to."),
     (
         Reader::Tool,
+        "GITHUB_REPOSITORY",
+        "Repository of the workflow, with `GITHUB_REPOSITORY_ID` and `GITHUB_REPOSITORY_OWNER_ID`: `iam-policy --trust` takes the ids of owner and \
+         repository from them.",
+    ),
+    (
+        Reader::Tool,
         "GITHUB_ACTOR",
         "Who a promotion is recorded for. Without it `SUDO_USER`, `USER`, `LOGNAME` in this order.",
     ),
@@ -98,8 +104,8 @@ pub(super) fn reference() -> Generated {
         (
             Reader::Dispatch,
             "Dispatch scripts",
-            "Read on the instance, from the environment of the caller. Agents get only these, a few of the session (`LANG`, `TERM`, ...) and the \
-             keys of agents.",
+            "Read on the instance, from the environment of the caller. Started by root, an agent gets those that are not root's, a few of the session \
+             (`LANG`, `TERM`, ...), proxies, and the keys of agents.",
         ),
     ];
     for (reader, title, about) in sections {

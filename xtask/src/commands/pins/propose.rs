@@ -110,14 +110,15 @@ fn author(context: &Context, git: Cmd) -> Cmd {
 fn issue(context: &Context, proposal: &Proposal<'_>) -> Result<String> {
     let list: String = proposal.due.iter().map(|due| format!("- {due}\n")).collect();
     let body = format!("{list}\nWritten by `cargo xtask pins update --propose`.\n");
-    let search = format!("in:title \"{ISSUE}\"");
+    // Also finds an issue with the title of earlier versions, "Pins are due for a look".
+    let search = "in:title \"Pins are due\"";
     let open = gh(context).args([
         "issue",
         "list",
         "--state",
         "open",
         "--search",
-        &search,
+        search,
         "--json",
         "number",
         "--jq",

@@ -12,6 +12,7 @@ struct Tool {
     probe: &'static [&'static str],
     install: &'static [&'static str],
     check: &'static [&'static str],
+    takes: &'static [Takes],
     /// Install it where it is missing, whether or not the part was named.
     always: bool,
 }
@@ -23,6 +24,7 @@ const TOOLS: [Tool; 6] = [
         probe: &["cargo", "deny", "--version"],
         install: &["cargo", "install", "--locked", "cargo-deny@0.20.2"],
         check: &["cargo", "deny", "check", "bans", "licenses", "sources"],
+        takes: &[Takes::Lock],
         always: false,
     },
     Tool {
@@ -31,6 +33,7 @@ const TOOLS: [Tool; 6] = [
         probe: &["cargo", "machete", "--version"],
         install: &["cargo", "install", "--locked", "cargo-machete@0.9.2"],
         check: &["cargo", "machete"],
+        takes: &[],
         always: false,
     },
     Tool {
@@ -39,6 +42,7 @@ const TOOLS: [Tool; 6] = [
         probe: &["typos", "--version"],
         install: &["cargo", "install", "--locked", "typos-cli@1.52.0"],
         check: &["typos"],
+        takes: &[],
         always: false,
     },
     Tool {
@@ -47,6 +51,7 @@ const TOOLS: [Tool; 6] = [
         probe: &["actionlint", "-version"],
         install: &["go", "install", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"],
         check: &["cargo", "xtask", "validate", "--require", "actionlint"],
+        takes: &[Takes::Lock, Takes::Program],
         always: false,
     },
     Tool {
@@ -55,6 +60,7 @@ const TOOLS: [Tool; 6] = [
         probe: &["zizmor", "--version"],
         install: &["pipx", "install", "zizmor==1.32.0"],
         check: &["cargo", "xtask", "validate", "--require", "zizmor"],
+        takes: &[Takes::Lock, Takes::Program],
         always: false,
     },
     Tool {
@@ -63,6 +69,7 @@ const TOOLS: [Tool; 6] = [
         probe: &["mdbook", "--version"],
         install: &["cargo", "install", "--locked", "--no-default-features", "mdbook@0.5.4"],
         check: &["mdbook", "build", "docs"],
+        takes: &[],
         always: true,
     },
 ];
@@ -79,8 +86,7 @@ impl Tool {
     fn parts(&self, context: &Context) -> Vec<Part> {
         let here = command(context, self.probe).output().is_ok_and(|finished| finished.code == 0);
         let when = if here || self.always { When::Always } else { When::Named };
-        let check =
-            Part::new(self.id, self.name, when, command(context, self.check)).takes(&[Takes::Lock]).after(self.id);
+        let check = Part::new(self.id, self.name, when, command(context, self.check)).takes(self.takes).after(self.id);
         if here {
             return vec![check];
         }
@@ -96,7 +102,9 @@ fn command(context: &Context, words: &[&str]) -> Cmd {
     let home = home.or_else(|| context.env.get("HOME").map(|home| format!("{home}/.cargo"))).unwrap_or_default();
     let path = context.env.get("PATH").cloned().unwrap_or_default();
     let cmd = Cmd::new(*program).args(args.iter().copied()).without_our_crate().dir(&context.root);
-    cmd.env("PATH", format!("{home}/bin:{path}")).env("GOBIN", format!("{home}/bin"))
+    cmd.env("PATH", format!("{home}/bin:{path}"))
+        .env("GOBIN", format!("{home}/bin"))
+        .env("PIPX_BIN_DIR", format!("{home}/bin"))
 }
 
 /// The oldest supported Rust compiles all crates: `rust-version` in Cargo.toml.
