@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::cloud::{Cloud, Image, ImageId};
 use crate::error::Result;
-use crate::ids::Region;
+use crate::ids::{ChannelName, Region};
 
 pub mod claim;
 pub mod env_file;
@@ -21,7 +21,7 @@ pub mod targets;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// The channel's name.
-    pub name: String,
+    pub name: ChannelName,
     /// The name of the image in ami.toml. Each image has its own pointers in a channel.
     pub image: String,
     /// The variable in the env file with the image's id in the home region; those of the regions have the suffix `_<REGION>`.

@@ -10,7 +10,7 @@ use fs_err as fs;
 use schemars::JsonSchema;
 
 use crate::error::{Exit, Result};
-use crate::ids::Region;
+use crate::ids::{ChannelName, Region};
 
 mod identity;
 mod key;
@@ -48,7 +48,7 @@ pub struct Config {
     /// Where images are built and copied to.
     pub regions: Regions,
     /// Channels, each of which points at one image of each `[images.NAME]`, by name.
-    pub channels: BTreeMap<String, Channel>,
+    pub channels: BTreeMap<ChannelName, Channel>,
     /// How long images are kept. `cargo xtask ami gc` applies it.
     pub retention: Retention,
     /// Builds on this machine (`--on local`).
@@ -215,9 +215,9 @@ fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String
     images
 }
 
-fn channels(root: &Section<'_>) -> BTreeMap<String, Channel> {
+fn channels(root: &Section<'_>) -> BTreeMap<ChannelName, Channel> {
     let all = root.table("channels", "channels");
-    let mut channels: BTreeMap<String, Channel> = BTreeMap::new();
+    let mut channels: BTreeMap<ChannelName, Channel> = BTreeMap::new();
     for (name, _) in all.entries() {
         let path = format!("channels.{}", name.get_ref());
         let section =
@@ -253,10 +253,10 @@ fn channels(root: &Section<'_>) -> BTreeMap<String, Channel> {
             env_file,
             ssm_prefix,
             github_output: section.flag("github_output", false),
-            after: section.optional("after"),
+            after: section.optional("after").map(Into::into),
             soak_hours: section.number("soak_hours", 0, 0..=8760),
         };
-        channels.insert(name.get_ref().to_string(), channel);
+        channels.insert(name.get_ref().to_string().into(), channel);
     }
     for (name, channel) in &channels {
         if let Some(after) = channel.after.as_ref().filter(|after| *after == name || !channels.contains_key(*after)) {

@@ -1,4 +1,4 @@
-//! The types of a region's name and a run's id, so that neither can be passed for the other or for another text.
+//! The types of names and ids that are text, so that none can be passed for another.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -94,6 +94,12 @@ name! {
     /// A region: `us-east-1`, or a local one such as `local-1`. Empty (the default) for calls that have no region.
     #[derive(Default)]
     Region
+}
+
+name! {
+    /// The name of a channel: `staging`.
+    #[derive(Default)]
+    ChannelName
 }
 
 name! {

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, Row, params};
 
 use crate::error::{Error, Exit, Result};
@@ -39,11 +40,11 @@ pub struct RunRecord {
     /// `local` or `aws`.
     pub on: String,
     /// When it began, RFC 3339.
-    pub began: String,
+    pub began: Timestamp,
     /// How often it was resumed.
     pub resumed: u32,
     /// When it ended, RFC 3339; `None` while it runs and if it was killed.
-    pub ended: Option<String>,
+    pub ended: Option<Timestamp>,
     /// How it ended.
     pub outcome: Option<RunOutcome>,
     /// The summary that it printed at its end.
@@ -300,9 +301,9 @@ fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         command: row.get(1)?,
         words: list(row, 2)?,
         on: row.get(3)?,
-        began: row.get(4)?,
+        began: names::timestamp(row, 4)?,
         resumed: row.get(5)?,
-        ended: row.get(6)?,
+        ended: names::optional_timestamp(row, 6)?,
         outcome: outcome.as_deref().and_then(RunOutcome::named),
         summary: row.get(8)?,
     })
@@ -344,7 +345,7 @@ impl RunOutcome {
 }
 
 fn now() -> String {
-    jiff::Timestamp::now().to_string()
+    Timestamp::now().to_string()
 }
 
 fn json<T: serde::Serialize>(words: &[T]) -> String {

@@ -1,5 +1,7 @@
 //! The HTML page and the job summary of a release, rendered from a run report that is built from events. Hostile content is escaped.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 
 use smoke::boot::{Boot, Link, Unit};
@@ -25,7 +27,7 @@ fn image(id: &str, region: &str, from: Option<&str>) -> Image {
         arch: None,
         account: None,
         version: "1.1.0".to_owned(),
-        created: "2026-11-22T09:00:00.5Z".to_owned(),
+        created: "2026-11-22T09:00:00.5Z".parse().unwrap(),
         recipe_hash: Digest::of(b"recipe"),
         base: BaseRecord::local("debian-13", Digest::of(b"base")),
         content: Digest::of(b"disk"),
@@ -142,7 +144,7 @@ fn measured() -> RunReport {
         content: Digest::of(b"disk"),
         spec_sha256: Digest::of(b"spec"),
         passed: true,
-        at: String::new(),
+        at: jiff::Timestamp::UNIX_EPOCH,
         passes: vec!["first boot".to_owned(), "after reboot".to_owned()],
         reports: vec![report(boot(51.0, "pm2-ubuntu.service")), report(boot(33.2, HOSTILE))],
     });

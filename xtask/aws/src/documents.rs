@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
 use xtask::durable;
 use xtask::error::Result;
 use xtask::stage::smoke::Record;
@@ -26,10 +25,9 @@ pub fn get(dir: &Path, name: &str) -> Result<Option<Vec<u8>>> {
 /// has the reports, so it is used if both have the same time.
 pub fn newest(here: Option<Vec<u8>>, tags: Option<Record>) -> Option<Vec<u8>> {
     let Some(tags) = tags else { return here };
-    let at = |record: &Record| record.at.parse::<Timestamp>().ok();
     let known = here.as_ref().and_then(|bytes| serde_json::from_slice::<Record>(bytes).ok());
     match known {
-        Some(known) if at(&known) >= at(&tags) => here,
+        Some(known) if known.at >= tags.at => here,
         Some(_) | None => serde_json::to_vec(&tags).ok(),
     }
 }
@@ -47,7 +45,7 @@ mod tests {
             content,
             spec_sha256: content,
             passed,
-            at: at.to_owned(),
+            at: at.parse().unwrap(),
             passes: Vec::new(),
             reports: Vec::new(),
         }

@@ -233,7 +233,7 @@ pub fn smoke_record(tags: &BTreeMap<String, String>, content: Digest) -> Option<
         content,
         spec_sha256: tags.get(SMOKE_SPEC)?.parse().ok()?,
         passed,
-        at: at.to_owned(),
+        at: at.parse().ok()?,
         reports: passes.iter().map(|_| report()).collect(),
         passes,
     })
@@ -292,7 +292,7 @@ fn image(region: &Region, id: &ImageId, ami: &Ami) -> Result<Image, String> {
         arch: ami.architecture().map(|arch| arch.as_str().to_owned()),
         account: ami.owner_id().map(str::to_owned),
         version: tag(VERSION)?,
-        created: ami.creation_date().unwrap_or_default().to_owned(),
+        created: ami.creation_date().unwrap_or_default().parse().map_err(|e| format!("creation date: {e}"))?,
         recipe_hash: digest(RECIPE)?,
         base: BaseRecord { name: tag(BASE_NAME)?, id: tag(BASE)?, digest: digest(BASE_DIGEST)? },
         content,
@@ -362,7 +362,7 @@ mod tests {
             content,
             spec_sha256: Digest::of(b"spec"),
             passed: false,
-            at: "2026-11-21T10:00:00Z".to_owned(),
+            at: "2026-11-21T10:00:00Z".parse().unwrap(),
             passes: vec!["first boot on t3.micro".to_owned(), "after reboot on t3.micro".to_owned()],
             reports: Vec::new(),
         };
@@ -384,7 +384,7 @@ mod tests {
             content: Digest::of(b"x"),
             spec_sha256: Digest::of(b"spec"),
             passed: true,
-            at: "2026-11-21T10:00:00Z".to_owned(),
+            at: "2026-11-21T10:00:00Z".parse().unwrap(),
             passes,
             reports: Vec::new(),
         };

@@ -174,7 +174,7 @@ fn a_released_claim_can_be_taken_again_at_once() {
     let world = World::new(&[("SSM_NAME_SECONDS", "30")]);
     let ec2 = world.ec2();
     let target = Target {
-        name: "staging".to_owned(),
+        name: "staging".into(),
         image: "locus-agent".to_owned(),
         prefix: Some("/locus/ami".to_owned()),
         ..Target::default()

@@ -132,7 +132,7 @@ fn of_pipeline(via: Via) -> Settings {
 
 fn staging() -> Target {
     Target {
-        name: "staging".to_owned(),
+        name: "staging".into(),
         image: "locus-agent".to_owned(),
         prefix: Some("/agent-ami".to_owned()),
         ..Target::default()

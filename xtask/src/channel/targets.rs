@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Target;
 use crate::config::{Channel, Config, Image as ImageConfig};
 use crate::error::{Exit, Result};
+use crate::ids::ChannelName;
 
 /// The configuration of a project's channels.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,7 @@ impl Targets<'_> {
 
     /// The targets of all channels for all images.
     pub fn all(&self) -> Vec<Target> {
-        let of = |(name, channel): (&String, &Channel)| {
+        let of = |(name, channel): (&ChannelName, &Channel)| {
             let images = self.config.images.iter();
             images.map(|(image, at)| self.target((image, at), (name, channel))).collect::<Vec<_>>()
         };
@@ -45,7 +46,7 @@ impl Targets<'_> {
 
     fn target(&self, (image, configured): (&str, &ImageConfig), (name, channel): (&str, &Channel)) -> Target {
         Target {
-            name: name.to_owned(),
+            name: name.into(),
             image: image.to_owned(),
             variable: configured.env_variable.clone(),
             env_file: channel.env_file.as_ref().map(|file| (self.root.join(file), file.display().to_string())),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::BuilderKind;
@@ -36,8 +37,8 @@ pub struct Image {
     pub account: Option<String>,
     /// The version in `ami.toml` when it was built.
     pub version: String,
-    /// When it was captured, RFC 3339.
-    pub created: String,
+    /// When it was captured.
+    pub created: Timestamp,
     /// Hash of the recipe, which includes the base.
     pub recipe_hash: Digest,
     /// The base image.
@@ -163,7 +164,7 @@ impl Image {
             arch: None,
             account: None,
             version: "1.0.0".to_owned(),
-            created: String::new(),
+            created: Timestamp::UNIX_EPOCH,
             recipe_hash: Digest::of(b"recipe"),
             base: BaseRecord::local("base", Digest::of(b"base")),
             content: Digest::of(b"disk"),

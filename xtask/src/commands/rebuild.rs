@@ -18,7 +18,7 @@ pub(super) fn if_damaged<P: Provider>(context: &Context, provider: &P) -> Result
     let (images, _) = cloud::all_images(&cloud)?;
     let (mut runs, mut promotions) = (0, 0);
     for image in &images {
-        runs += usize::from(run(&state, cloud.name(), &image.run, &image.created)?);
+        runs += usize::from(run(&state, cloud.name(), &image.run, &image.created.to_string())?);
     }
     for image in images.iter().filter(|i| i.copied_from.is_none()) {
         for (key, value) in cloud.marks(image)? {
@@ -56,7 +56,7 @@ fn promotion(state: &State, on: &str, image: &Image, all: &[Image], channel: &st
     state.ledger().begin_promotion(&Promotion {
         run: id.clone(),
         on: on.to_owned(),
-        channel: channel.to_owned(),
+        channel: channel.into(),
         of: image.image.clone(),
         account: image.account.clone(),
         kind: PromotionKind::Promote,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 
-use crate::ids::Region;
+use crate::ids::{ChannelName, Region};
 
 /// An image.
 #[derive(Clone, Debug, JsonSchema)]
@@ -45,7 +45,7 @@ pub struct Channel {
     /// Append the images' ids to the file that `GITHUB_OUTPUT` names.
     pub github_output: bool,
     /// Channel that an image must have been in before. Empty: none.
-    pub after: Option<String>,
+    pub after: Option<ChannelName>,
     /// Hours that an image must have been in the channel `after`.
     pub soak_hours: u64,
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{Row, params};
 
+use super::names::{optional_timestamp, timestamp};
 use super::{Ledger, now};
 use crate::error::Result;
-use crate::ids::{Region, RunId};
+use crate::ids::{ChannelName, Region, RunId};
 
 /// A change of the image that a channel points at.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -16,7 +17,7 @@ pub struct Promotion {
     pub run: RunId,
     /// The provider: `local` or `aws`.
     pub on: String,
-    pub channel: String,
+    pub channel: ChannelName,
     /// The image's name in ami.toml. A channel has one pointer for each such name.
     pub of: String,
     /// The account that owns the image; `None` where there are no accounts, and in rows that are older than this column.
@@ -130,13 +131,6 @@ impl Ledger {
     }
 }
 
-/// A time of a row, which the ledger stores as text (RFC 3339).
-fn timestamp(column: usize, text: &str) -> rusqlite::Result<Timestamp> {
-    let wrong =
-        |e: jiff::Error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e));
-    text.parse().map_err(wrong)
-}
-
 fn promotion(row: &Row<'_>) -> rusqlite::Result<Promotion> {
     let (kind, ids): (String, String) = (row.get(3)?, row.get(6)?);
     let wrong =
@@ -152,8 +146,8 @@ fn promotion(row: &Row<'_>) -> rusqlite::Result<Promotion> {
         ids: serde_json::from_str(&ids).map_err(wrong)?,
         who: row.get(7)?,
         why: row.get(8)?,
-        at: timestamp(9, &row.get::<_, String>(9)?)?,
-        ended: row.get::<_, Option<String>>(10)?.map(|text| timestamp(10, &text)).transpose()?,
+        at: timestamp(row, 9)?,
+        ended: optional_timestamp(row, 10)?,
         superseded: row.get(12)?,
         account: row.get(13)?,
         of: row.get(14)?,

@@ -8,7 +8,7 @@ use super::smoke::Record;
 use crate::cloud::{Cloud, Image};
 use crate::error::{Exit, Result};
 use crate::event::{Event, Observer};
-use crate::ids::Region;
+use crate::ids::{ChannelName, Region};
 use crate::recipe::Digest;
 
 /// An image's smoke reports, and what a promotion requires of them.
@@ -43,7 +43,7 @@ pub struct Standing {
 #[derive(Clone, Debug)]
 pub struct Before {
     /// The channel's name.
-    pub channel: String,
+    pub channel: ChannelName,
     /// How long it must have pointed at the image.
     pub soak: SignedDuration,
     /// Since when the channel has pointed at exactly these images; `None` if it points at others.
@@ -151,9 +151,8 @@ fn smoke_passed(image: &Image, smoke: &SmokeResult) -> std::result::Result<(), S
         let missing = smoke.passes.iter().filter(|pass| !record.passes.contains(pass)).cloned().collect::<Vec<_>>();
         return Err(format!("its smoke report has no pass {}", missing.join(", ")));
     }
-    let at = |record: &Record| record.at.parse::<Timestamp>().ok();
     match &smoke.partial {
-        Some(later) if !later.passed && later.content == image.content && at(later) > at(record) => {
+        Some(later) if !later.passed && later.content == image.content && later.at > record.at => {
             Err(format!("a later smoke test without all passes failed at {}", later.at))
         }
         _ => Ok(()),
@@ -207,7 +206,7 @@ mod tests {
             content: Digest::of(b"disk"),
             spec_sha256: Digest::of(b"spec"),
             passed: outcome == Outcome::Pass,
-            at: at.to_owned(),
+            at: at.parse().unwrap(),
             passes: passes.iter().map(|p| (*p).to_owned()).collect(),
             reports: passes.iter().map(|_| report.clone()).collect(),
         }

@@ -236,7 +236,7 @@ mod tests {
         Promotion {
             run: "run-1".into(),
             on: "aws".to_owned(),
-            channel: "staging".to_owned(),
+            channel: "staging".into(),
             of: "locus-agent".to_owned(),
             account: account.map(str::to_owned),
             kind: PromotionKind::Promote,
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_channel_stays_in_its_account() {
-        let target = Target { name: "staging".to_owned(), image: "locus-agent".to_owned(), ..Target::default() };
+        let target = Target { name: "staging".into(), image: "locus-agent".to_owned(), ..Target::default() };
         let image = |account: &str| Image { account: Some(account.to_owned()), ..Image::sample() };
         let history = [promotion(Some("111111111111"), true), promotion(None, true)];
         same_account(&history, &target, &[image("111111111111")]).unwrap();

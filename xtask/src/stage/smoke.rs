@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use smoke::boot::Boot;
 use smoke::report::{Check, Outcome as CheckOutcome, Report};
@@ -61,7 +62,7 @@ pub struct Record {
     /// True if every check of every pass passed, and the passes agree with each other.
     pub passed: bool,
     /// Time of the test, RFC 3339.
-    pub at: String,
+    pub at: Timestamp,
     /// Names of the passes: `first boot`, or `first boot on t3.micro` if the provider has instance types.
     #[serde(default)]
     pub passes: Vec<String>,
@@ -134,7 +135,7 @@ pub fn run<C: Cloud>(
         problems.extend(found);
     }
     let passed = problems.is_empty() && !reports.is_empty() && reports.iter().all(Report::passed);
-    let (at, passes) = (jiff::Timestamp::now().to_string(), passes(&instance_types, options.reboot));
+    let (at, passes) = (Timestamp::now(), passes(&instance_types, options.reboot));
     Ok(Record { schema: 1, content: image.content, spec_sha256: spec, passed, at, passes, reports })
 }
 
@@ -245,7 +246,7 @@ fn bundle(to: &Path) -> Result<()> {
 
 /// The command line of the smoke binary on the instance. `enter` is a command that runs it, such as `nsenter`, or empty.
 pub fn command(enter: &str) -> String {
-    let (dir, now) = (DIR, jiff::Timestamp::now().as_second());
+    let (dir, now) = (DIR, Timestamp::now().as_second());
     format!(
         "sudo {enter} {dir}/smoke run --spec {dir}/spec.toml --fixtures {dir}/fixtures --now {now} --format json --progress"
     )
@@ -378,7 +379,7 @@ mod tests {
             content: digest,
             spec_sha256: digest,
             passed: false,
-            at: String::new(),
+            at: Timestamp::UNIX_EPOCH,
             passes: passes(&[String::new()], true),
             reports,
         };

@@ -85,7 +85,7 @@ pub fn make<C: Cloud>(
         .into_iter()
         .filter_map(|listed| if let Listed::Image(image) = listed { Some(*image) } else { None })
         .collect();
-    images.sort_by(|a, b| a.created.cmp(&b.created));
+    images.sort_by_key(|image| image.created);
     // Packer does not use layers.
     let (layers, earlier) = if engine == EngineKind::Native {
         (cloud.layers()?, cloud.earlier_layers()?)

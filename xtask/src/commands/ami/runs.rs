@@ -17,7 +17,7 @@ pub(crate) fn run(context: &Context, args: &cli::Runs) -> Result<Finish> {
     rows.drain(..rows.len().saturating_sub(args.last));
     let mut text = String::new();
     for (run, alive) in &rows {
-        let began = run.began.split('.').next().unwrap_or_default();
+        let began = run.began.strftime("%FT%T");
         text.push_str(&format!("{}  {began}Z  {:11}  {:5}  {}\n", run.id, run.standing(*alive), run.on, run.command));
     }
     let data: Vec<_> =

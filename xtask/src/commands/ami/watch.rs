@@ -17,7 +17,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Watc
     let state = context.state(&config)?;
     targets::configured(&config, &args.channel)?;
     let mut targets = context.targets(&config).all();
-    targets.retain(|t| t.name == args.channel);
+    targets.retain(|t| t.name == args.channel.as_str());
     if let Some(of) = &args.of {
         let (of, _) = config.image(Some(of))?;
         targets.retain(|t| t.image == of);

@@ -83,7 +83,7 @@ fn without_parameters(file: &Path, text: &str, workflow: &Workflow, job: &Job, c
         let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
         let named = ["promote", "rollback", "release"].iter().any(|verb| words.iter().any(|word| word == verb));
         let Some(name) = after("--channel").filter(|_| named) else { continue };
-        if config.channels.get(name).is_some_and(|channel| channel.ssm_prefix.is_none()) {
+        if config.channels.get(name.as_str()).is_some_and(|channel| channel.ssm_prefix.is_none()) {
             let message = format!(
                 "the channel {name} has no parameters in Systems Manager, and its env file is lost with the runner"
             );
