@@ -361,7 +361,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
-complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -l if-any -d 'Succeed if no run was interrupted, for workflows'
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -l if-any -d 'Succeed if no run was killed, for workflows'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -s y -l yes -d 'Answer yes to every question'

@@ -503,7 +503,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
-'()--if-any[Succeed if no run was interrupted, for workflows]' \
+'()--if-any[Succeed if no run was killed, for workflows]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -513,7 +513,7 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--dry-run[Print what would be done, and do nothing]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::run -- Id of the run, as `ami runs` lists it \[default\: the newest that was interrupted\]:_default' \
+'::run -- Id of the run, as `ami runs` lists it \[default\: the newest whose process was killed\]:_default' \
 && ret=0
 ;;
 (diff)

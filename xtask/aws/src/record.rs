@@ -339,7 +339,8 @@ mod tests {
     fn ami(tags: &BTreeMap<String, String>) -> Ami {
         let ami =
             Ami::builder().image_id("ami-1").name("locus-agent-v1.2.3-20261121-1000").state(ImageState::Available);
-        ami.set_tags(Some(sdk_tags(tags))).build()
+        // The form of EC2, with milliseconds.
+        ami.creation_date("2026-11-21T10:00:00.000Z").set_tags(Some(sdk_tags(tags))).build()
     }
 
     #[test]

@@ -313,9 +313,9 @@ pub struct Runs {
 /// `ami resume`
 #[derive(Clone, Debug, Args)]
 pub struct Resume {
-    /// Id of the run, as `ami runs` lists it [default: the newest that was interrupted]
+    /// Id of the run, as `ami runs` lists it [default: the newest whose process was killed]
     pub run: Option<String>,
-    /// Succeed if no run was interrupted, for workflows
+    /// Succeed if no run was killed, for workflows
     #[arg(long, conflicts_with = "run")]
     pub if_any: bool,
 }
