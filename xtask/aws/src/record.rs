@@ -292,7 +292,7 @@ fn image(region: &Region, id: &ImageId, ami: &Ami) -> Result<Image, String> {
         arch: ami.architecture().map(|arch| arch.as_str().to_owned()),
         account: ami.owner_id().map(str::to_owned),
         version: tag(VERSION)?,
-        created: ami.creation_date().unwrap_or_default().parse().map_err(|e| format!("creation date: {e}"))?,
+        created: ami.creation_date().and_then(|date| date.parse().ok()),
         recipe_hash: digest(RECIPE)?,
         base: BaseRecord { name: tag(BASE_NAME)?, id: tag(BASE)?, digest: digest(BASE_DIGEST)? },
         content,

@@ -37,8 +37,9 @@ pub struct Image {
     pub account: Option<String>,
     /// The version in `ami.toml` when it was built.
     pub version: String,
-    /// When it was captured.
-    pub created: Timestamp,
+    /// When it was captured; `None` if the provider did not report it.
+    #[serde(default)]
+    pub created: Option<Timestamp>,
     /// Hash of the recipe, which includes the base.
     pub recipe_hash: Digest,
     /// The base image.
@@ -164,7 +165,7 @@ impl Image {
             arch: None,
             account: None,
             version: "1.0.0".to_owned(),
-            created: Timestamp::UNIX_EPOCH,
+            created: None,
             recipe_hash: Digest::of(b"recipe"),
             base: BaseRecord::local("base", Digest::of(b"base")),
             content: Digest::of(b"disk"),

@@ -18,7 +18,12 @@ pub(super) fn if_damaged<P: Provider>(context: &Context, provider: &P) -> Result
     let (images, _) = cloud::all_images(&cloud)?;
     let (mut runs, mut promotions) = (0, 0);
     for image in &images {
-        runs += usize::from(run(&state, cloud.name(), &image.run, &image.created.to_string())?);
+        runs += usize::from(run(
+            &state,
+            cloud.name(),
+            &image.run,
+            &image.created.map(|at| at.to_string()).unwrap_or_default(),
+        )?);
     }
     for image in images.iter().filter(|i| i.copied_from.is_none()) {
         for (key, value) in cloud.marks(image)? {

@@ -110,7 +110,7 @@ fn regions(run_report: &RunReport) -> Markup {
                         td { (image.region) }
                         td { code { (image.id) } }
                         td { @if let Some(from) = &image.copied_from { code { (from) } } }
-                        td { (image.created.strftime("%FT%T")) }
+                        td { (image.created.map(|at| at.strftime("%FT%T").to_string()).unwrap_or_default()) }
                     }
                 }
             }

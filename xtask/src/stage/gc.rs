@@ -184,7 +184,7 @@ fn same_kind(one: &Image, other: &Image) -> bool {
 
 /// The names of newer images of the same kind, with the creation time of their first copy.
 fn newer<'a>(facts: &'a Facts, image: &Image) -> BTreeMap<&'a str, Timestamp> {
-    let made = |i: &Image| Some(i.created);
+    let made = |i: &Image| i.created;
     let mine = facts.images.iter().filter(|i| i.name == image.name).filter_map(made).min();
     let others = facts.images.iter().filter(|i| same_kind(i, image) && i.name != image.name);
     let mut newer = BTreeMap::new();
@@ -276,7 +276,7 @@ mod tests {
         Image {
             id: ImageId(format!("ami-{name}")),
             name: name.to_owned(),
-            created: day(on),
+            created: Some(day(on)),
             content: Digest::of(name.as_bytes()),
             disk_bytes: 20 << 30,
             run: format!("run-{name}").into(),

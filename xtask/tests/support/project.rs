@@ -95,8 +95,8 @@ impl Project {
             version: "1.0.0".to_owned(),
             // The last two digits of the content are the minute of creation.
             created: match content.get(content.len().saturating_sub(2)..).and_then(|n| n.parse::<u32>().ok()) {
-                Some(n) if n < 60 => format!("2026-11-21T00:{n:02}:00Z").parse().unwrap(),
-                _ => "2026-11-21T00:00:00Z".parse().unwrap(),
+                Some(n) if n < 60 => format!("2026-11-21T00:{n:02}:00Z").parse().ok(),
+                _ => "2026-11-21T00:00:00Z".parse().ok(),
             },
             recipe_hash: Digest::of(b"recipe"),
             base: BaseRecord::local("debian-13", Digest::of(b"base")),

@@ -49,7 +49,7 @@ impl Local {
         let copy = Image {
             id: id.clone(),
             region: region.clone(),
-            created: jiff::Timestamp::now(),
+            created: Some(jiff::Timestamp::now()),
             copied_from: Some(image.id.clone()),
             ..image.clone()
         };
@@ -97,7 +97,7 @@ impl Local {
             arch: Some(arch()),
             account: None,
             version: capture.version.clone(),
-            created: jiff::Timestamp::now(),
+            created: Some(jiff::Timestamp::now()),
             recipe_hash: capture.recipe_hash,
             base: base.clone(),
             content: disk_sha256,

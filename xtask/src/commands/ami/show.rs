@@ -28,7 +28,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show
         ("id", image.id.to_string()),
         ("name", image.name.clone()),
         ("region", image.region.to_string()),
-        ("created", image.created.to_string()),
+        ("created", image.created.map(|at| at.to_string()).unwrap_or_default()),
         ("base", format!("{} ({})", image.base.name, image.base.digest)),
         ("recipe hash", image.recipe_hash.to_string()),
         ("disk", format!("{} bytes, content {}", image.disk_bytes, image.content)),
