@@ -36,12 +36,13 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
         root: context.root.clone(),
         again: format!("cargo xtask ami build {name}"),
     };
+    let engine_kind = super::engine::kind(context, provider, config, args)?;
     let capture = Capture {
         image: name.to_owned(),
         version: image.version.clone(),
         recipe_hash: Digest::of(b""),
-        engine: super::engine::kind(context, provider, config, args)?,
-        built_in: cloud.builder(&recipe, super::engine::kind(context, provider, config, args)?)?.kind,
+        engine: engine_kind,
+        built_in: cloud.builder(&recipe, engine_kind)?.kind,
         region: options.region.clone(),
         builder: Identity::default(),
         source: recipe.source.clone(),
@@ -52,8 +53,7 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
         engine::post(&cloud, &image, &recipe, &options, events)?;
         return Ok((image, true));
     }
-    let plan =
-        plan::make(&cloud, name, image, &recipe, super::engine::kind(context, provider, config, args)?, args.force)?;
+    let plan = plan::make(&cloud, name, image, &recipe, engine_kind, args.force)?;
     if let Some(id) = &plan.up_to_date {
         let existing = crate::cloud::find(&cloud, &id.0)?;
         cloud.usable(&existing)?;
