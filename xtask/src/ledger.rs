@@ -70,12 +70,12 @@ pub enum RunOutcome {
 pub struct Intent {
     /// `ec2:RunInstances`, `local:StartMachine`.
     pub action: String,
-    /// The region; empty if the call has none.
-    pub region: Region,
-    /// The client token, by which EC2 recognizes a repeated call; empty if the call has none.
-    pub token: String,
-    /// The name or id of what is created or changed; empty if it has neither yet.
-    pub subject: String,
+    /// The region; `None` if the call has none.
+    pub region: Option<Region>,
+    /// The client token, by which EC2 recognizes a repeated call; `None` if the call has none.
+    pub token: Option<String>,
+    /// The name or id of what is created or changed; `None` if it has neither yet.
+    pub subject: Option<String>,
     /// The tags that it will have, `key=value`, sorted.
     pub tags: Vec<String>,
 }
@@ -88,11 +88,11 @@ pub struct Call {
     /// See [`Intent`].
     pub action: String,
     /// See [`Intent`].
-    pub region: Region,
+    pub region: Option<Region>,
     /// See [`Intent`].
-    pub token: String,
+    pub token: Option<String>,
     /// See [`Intent`].
-    pub subject: String,
+    pub subject: Option<String>,
     /// See [`Intent`].
     pub tags: Vec<String>,
     /// When the intent was written, RFC 3339.
@@ -187,7 +187,10 @@ impl Ledger {
             let sql =
                 "INSERT INTO call (run, action, region, token, subject, tags, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
             let tags: Vec<_> = tags.iter().map(|tag| redacted(tag)).collect();
-            let values = params![run, action, region, token, redacted(subject), json(&tags), now()];
+            let subject = subject.as_deref().map(redacted);
+            // The columns are NOT NULL since the first version of the schema.
+            let (region, token) = (region.as_deref().unwrap_or_default(), token.as_deref().unwrap_or_default());
+            let values = params![run, action, region, token, subject.unwrap_or_default(), json(&tags), now()];
             connection.execute(sql, values).map_err(|e| self.failed(&e))?;
             connection.last_insert_rowid()
         };
@@ -231,7 +234,8 @@ impl Ledger {
 
     /// The calls of a run, in order.
     pub fn calls(&self, run: &RunId) -> Result<Vec<Call>> {
-        let columns = "seq, action, region, token, subject, tags, at, settled, ids, error";
+        let columns =
+            "seq, action, nullif(region, ''), nullif(token, ''), nullif(subject, ''), tags, at, settled, ids, error";
         self.read(&format!("SELECT {columns} FROM call WHERE run = ?1 ORDER BY seq"), params![run], |row| {
             Ok(Call {
                 seq: row.get(0)?,
@@ -381,9 +385,9 @@ mod tests {
     fn intent(action: &str) -> Intent {
         Intent {
             action: action.to_owned(),
-            region: "us-east-1".into(),
-            token: "t-1".to_owned(),
-            subject: "builder".to_owned(),
+            region: Some("us-east-1".into()),
+            token: Some("t-1".to_owned()),
+            subject: Some("builder".to_owned()),
             tags: vec!["agent-ami:run=run-1".to_owned()],
         }
     }
@@ -500,7 +504,7 @@ mod tests {
         let ledger = with_run(&dir);
         let pages: u32 = ledger.connection().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
         ledger.connection().query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
-        let long = Intent { subject: "x".repeat(20_000), ..intent("ec2:RunInstances") };
+        let long = Intent { subject: Some("x".repeat(20_000)), ..intent("ec2:RunInstances") };
         let done: Result<()> = ledger.journal(&"run-1".into(), &long, || panic!("the call was made without an intent"));
         let error = done.unwrap_err();
         assert_eq!(error.exit(), Exit::Precondition);

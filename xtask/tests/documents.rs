@@ -6,13 +6,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use assert_cmd::Command;
 use clap::Parser as _;
 use regex_lite::Regex;
 use xtask::cli::Cli;
 
+#[path = "support/files.rs"]
+mod files;
+use files::root;
 #[path = "support/project.rs"]
 mod project;
 use project::{Project, clean_environment};
@@ -78,10 +81,6 @@ struct Block {
     lines: Vec<String>,
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
 fn blocks(name: &str) -> Vec<Block> {
     let (mut blocks, mut open) = (Vec::new(), None::<Block>);
     for line in fs::read_to_string(root().join(name)).unwrap().lines() {
@@ -94,20 +93,6 @@ fn blocks(name: &str) -> Vec<Block> {
     }
     assert!(open.is_none(), "{name}: unclosed fenced block");
     blocks
-}
-
-/// The Markdown files below a directory.
-fn pages(dir: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(root().join(dir)).unwrap().flatten() {
-        let name = format!("{dir}/{}", entry.file_name().to_string_lossy());
-        if entry.path().is_dir() {
-            found.extend(pages(&name));
-        } else if name.ends_with(".md") {
-            found.push(name);
-        }
-    }
-    found
 }
 
 /// The text outside fenced blocks, as one line.
@@ -133,7 +118,8 @@ fn command(line: &str) -> &str {
 fn every_command_exists_with_its_flags() {
     let mut seen = 0;
     let inline = Regex::new(r"`(cargo xtask [^`]+)`").unwrap();
-    let mut pages = pages("docs/src");
+    let name = |path: PathBuf| path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+    let mut pages: Vec<String> = files::files("docs/src", ".md").into_iter().map(name).collect();
     pages.retain(|name| !name.starts_with("docs/src/reference/"));
     assert!(pages.len() > 20, "{pages:?}");
     pages.extend(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"].map(str::to_owned));

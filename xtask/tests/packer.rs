@@ -15,9 +15,9 @@ use xtask::process::Cmd;
 mod follow;
 use follow::follow;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
+#[path = "support/files.rs"]
+mod files;
+use files::root;
 
 /// The directory of Packer and its plugins, which are built if they are missing.
 fn tools() -> PathBuf {

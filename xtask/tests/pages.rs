@@ -4,32 +4,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 use regex_lite::Regex;
 use xtask::cli::Cli;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
+#[path = "support/files.rs"]
+mod files;
+use files::{files, root};
 
 fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-}
-
-/// Files below a directory with this ending.
-fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(files(&path, ending));
-        } else if path.to_string_lossy().ends_with(ending) {
-            found.push(path);
-        }
-    }
-    found
 }
 
 /// All commands: `ami`, `ami build`, ...
@@ -75,7 +60,7 @@ fn every_verb_has_its_row_and_every_path_of_the_row_exists() {
 #[test]
 fn every_test_of_a_verb_is_in_the_table() {
     let text = read("ARCHITECTURE.md");
-    for path in files(&root().join("xtask/tests/verbs"), ".rs") {
+    for path in files("xtask/tests/verbs", ".rs") {
         let name = path.strip_prefix(root()).unwrap().display().to_string();
         assert!(name.ends_with("main.rs") || text.contains(&name), "{name} is in no row of ARCHITECTURE.md");
     }
@@ -84,7 +69,7 @@ fn every_test_of_a_verb_is_in_the_table() {
 #[test]
 fn relative_links_of_all_pages_point_at_files() {
     let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").unwrap();
-    let mut pages = files(&root().join("docs/src"), ".md");
+    let mut pages = files("docs/src", ".md");
     pages.extend(
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "STYLE.md"]
             .map(|p| root().join(p)),
@@ -111,7 +96,7 @@ fn code_links_to_sections_that_the_book_has() {
     for (dir, ending) in
         [("xtask", ".rs"), ("smoke", ".rs"), ("smoke/specs", ".toml"), ("scripts", ".sh"), ("packer", ".hcl")]
     {
-        for file in files(&root().join(dir), ending) {
+        for file in files(dir, ending) {
             for found in link.captures_iter(&fs::read_to_string(&file).unwrap()) {
                 let (page, anchor) = (found.get(1).unwrap().as_str(), found.get(2).unwrap().as_str());
                 let anchors: Vec<String> = read(page)
@@ -171,7 +156,7 @@ fn sources_of_messages() -> String {
     let mut sources = String::new();
     for dir in ["xtask/src", "xtask/aws/src", "xtask/template/src", "smoke/src", "scripts"] {
         for (ending, comment) in [(".rs", "//"), (".sh", "#")] {
-            for file in files(&root().join(dir), ending) {
+            for file in files(dir, ending) {
                 let path = file.strip_prefix(root()).unwrap();
                 if path.ends_with("tests.rs") || path.iter().any(|part| part == "tests") {
                     continue;

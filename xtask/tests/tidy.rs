@@ -7,27 +7,14 @@ use std::path::{Path, PathBuf};
 
 use regex_lite::Regex;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
+#[path = "support/files.rs"]
+mod files;
+use files::root;
 
 /// Files below a directory with this ending, with their text.
 fn files(dir: &str, ending: &str) -> Vec<(PathBuf, String)> {
-    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(dir).unwrap().flatten() {
-            if entry.path().is_dir() {
-                walk(&entry.path(), found);
-            } else {
-                found.push(entry.path());
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(&root().join(dir), &mut found);
-    found.retain(|p| p.to_string_lossy().ends_with(ending));
-    found.sort();
     let text = |p: PathBuf| (p.strip_prefix(root()).unwrap().to_owned(), std::fs::read_to_string(&p).unwrap());
-    let found: Vec<_> = found.into_iter().map(text).collect();
+    let found: Vec<_> = files::files(dir, ending).into_iter().map(text).collect();
     assert!(!found.is_empty(), "no file {ending} in {dir}");
     found
 }

@@ -2,14 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use regex_lite::Regex;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
+#[path = "support/files.rs"]
+mod files;
+use files::root;
 
 /// The patterns of the block ```` ```words ```` in STYLE.md, and where each is allowed: `PATTERN  # PATH...`.
 fn patterns() -> Vec<(Regex, Vec<String>)> {

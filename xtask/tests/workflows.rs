@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use clap::Parser as _;
@@ -20,9 +19,9 @@ use xtask::validate::workflows::{Concurrency, DIR, Step, Workflow, words};
 mod project;
 use project::{Ended, Project, copy, ended};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
+#[path = "support/files.rs"]
+mod files;
+use files::root;
 
 fn workflow(name: &str) -> Workflow {
     serde_saphyr::from_str(&fs::read_to_string(root().join(DIR).join(name)).unwrap()).unwrap()

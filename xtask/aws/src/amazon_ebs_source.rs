@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use xtask::error::{Exit, Result};
 use xtask::ids::Region;
 use xtask::recipe::{Digest, Source};
@@ -21,20 +21,20 @@ pub struct AmazonEbsSource {
     /// Name of the image.
     pub ami_name: String,
     /// Description of the image.
-    #[serde(default)]
-    pub ami_description: String,
-    /// Id of the base image; empty to find it with `source_ami_filter`.
-    #[serde(default)]
-    pub source_ami: String,
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub ami_description: Option<String>,
+    /// Id of the base image; `None` to find it with `source_ami_filter`.
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub source_ami: Option<String>,
     /// Filter that finds the base image.
     #[serde(default)]
     pub source_ami_filter: Vec<AmiFilter>,
-    /// Subnet of the builder; empty for the default VPC.
-    #[serde(default)]
-    pub subnet_id: String,
-    /// Availability zone of the builder; empty for any.
-    #[serde(default)]
-    pub availability_zone: String,
+    /// Subnet of the builder; `None` for the default VPC.
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub subnet_id: Option<String>,
+    /// Availability zone of the builder; `None` for any.
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub availability_zone: Option<String>,
     /// Security groups to use instead of a temporary one.
     #[serde(default)]
     pub security_group_ids: Vec<String>,
@@ -48,28 +48,28 @@ pub struct AmazonEbsSource {
     #[serde(default = "ed25519")]
     pub temporary_key_pair_type: String,
     /// Instance profile, needed for SSM.
-    #[serde(default)]
-    pub iam_instance_profile: String,
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub iam_instance_profile: Option<String>,
     /// Assign a public address to the builder; the subnet's default when missing.
     #[serde(default)]
     pub associate_public_ip_address: Option<bool>,
     /// Login user.
     pub ssh_username: String,
-    /// Address for SSH; empty for the instance's own.
-    #[serde(default)]
-    pub ssh_host: String,
+    /// Address for SSH; `None` for the instance's own.
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub ssh_host: Option<String>,
     /// TCP port of sshd.
     #[serde(default = "ssh_port")]
     pub ssh_port: u16,
-    /// `public_ip`, `private_ip`, or empty for the public address if there is one.
-    #[serde(default)]
-    pub ssh_interface: String,
+    /// `public_ip` or `private_ip`; `None` for the public address if there is one.
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub ssh_interface: Option<String>,
     /// Remove Packer's key from the image. Accepted and unused: the cleanup step removes the key, and a smoke check verifies it.
     #[serde(default)]
     pub ssh_clear_authorized_keys: bool,
     /// `v2.0`: instances of the image require IMDSv2 by default.
-    #[serde(default)]
-    pub imds_support: String,
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub imds_support: Option<String>,
     /// What the instance does when it is powered off from inside.
     #[serde(default = "terminate")]
     pub shutdown_behavior: String,
@@ -79,9 +79,9 @@ pub struct AmazonEbsSource {
     /// Disks.
     #[serde(default)]
     pub launch_block_device_mappings: Vec<BlockDevice>,
-    /// Highest price for a spot instance; `auto` for the on-demand price, empty for no spot.
-    #[serde(default)]
-    pub spot_price: String,
+    /// Highest price for a spot instance; `auto` for the on-demand price, `None` for no spot.
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub spot_price: Option<String>,
     /// Tags of the image.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
@@ -116,11 +116,11 @@ pub struct AmiFilter {
 #[serde(deny_unknown_fields)]
 pub struct MetadataOptions {
     /// `enabled` or `disabled`.
-    #[serde(default)]
-    pub http_endpoint: String,
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub http_endpoint: Option<String>,
     /// `required` for IMDSv2.
-    #[serde(default)]
-    pub http_tokens: String,
+    #[serde(default, deserialize_with = "unset_if_empty")]
+    pub http_tokens: Option<String>,
     /// Hop limit of responses.
     pub http_put_response_hop_limit: Option<i32>,
 }
@@ -145,6 +145,11 @@ pub struct BlockDevice {
     pub kms_key_id: Option<String>,
     /// Delete the volume with the instance.
     pub delete_on_termination: Option<bool>,
+}
+
+/// A key whose value is "" is not set, as in Packer: templates use a variable with the default "" for an optional key.
+fn unset_if_empty<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<String>, D::Error> {
+    Ok(Some(String::deserialize(value)?).filter(|text| !text.is_empty()))
 }
 
 fn ed25519() -> String {
@@ -181,7 +186,7 @@ impl AmazonEbsSource {
     fn checked(self) -> Result<Self> {
         let refuse =
             |what: &str, hint: &str| Err(Exit::Usage.error(format_args!("source \"amazon-ebs\": {what}"), hint));
-        if self.source_ami.is_empty() {
+        if self.source_ami.is_none() {
             match self.source_ami_filter.as_slice() {
                 [] => return refuse("no base image", "set source_ami or source_ami_filter"),
                 // A filter by name alone matches images of any account (Datadog, "whoAMI", 2025).
@@ -226,8 +231,17 @@ impl AmazonEbsSource {
         if !self.snapshot_tags.is_empty() && self.snapshot_tags != self.tags {
             return refuse("snapshot_tags differ from tags", "make them equal: the snapshots get the image's tags");
         }
-        if self.metadata_options.iter().any(|m| m.http_tokens != "required") {
+        if self.metadata_options.iter().any(|m| m.http_tokens.as_deref() != Some("required")) {
             return refuse("metadata_options does not require tokens", "set http_tokens = \"required\" (IMDSv2)");
+        }
+        for (key, value, known) in [
+            ("ssh_interface", &self.ssh_interface, ["public_ip", "private_ip"].as_slice()),
+            ("imds_support", &self.imds_support, &["v2.0"]),
+        ] {
+            if let Some(value) = value.as_ref().filter(|value| !known.contains(&value.as_str())) {
+                let what = format!("{key} is `{value}`, which is not implemented");
+                return refuse(&what, &format!("set it to {}, or remove it", known.join(" or ")));
+            }
         }
         Ok(self)
     }
@@ -238,7 +252,8 @@ impl AmazonEbsSource {
             format!("{} {:?} {:?} {:?} {:?}", d.device_name, d.volume_size, d.volume_type, d.encrypted, d.kms_key_id)
         });
         let disks = disks.collect::<Vec<_>>().join("\n");
-        let parts = [("base", base), ("disks", disks.as_str()), ("imds", self.imds_support.as_str())];
+        let parts =
+            [("base", base), ("disks", disks.as_str()), ("imds", self.imds_support.as_deref().unwrap_or_default())];
         Digest::of_parts(parts.map(|(label, text)| (label, text.as_bytes())))
     }
 }
@@ -276,7 +291,7 @@ mod tests {
             (disk.volume_size, disk.iops, disk.throughput, disk.encrypted),
             (Some(20), Some(3000), Some(250), Some(true))
         );
-        assert_eq!(ebs_source.metadata_options[0].http_tokens, "required");
+        assert_eq!(ebs_source.metadata_options[0].http_tokens.as_deref(), Some("required"));
         assert!(ebs_source.temporary_security_group_source_public_ip);
     }
 
@@ -302,6 +317,8 @@ mod tests {
         assert!(with("snapshot_tags", serde_json::json!({ "team": "a" })).contains("differ from tags"));
         let closed = with("temporary_security_group_source_public_ip", serde_json::json!(false));
         assert!(closed.contains("Packer would allow every address"), "{closed}");
+        assert!(with("ssh_interface", serde_json::json!("session_manager")).contains("`session_manager`"));
+        assert!(with("imds_support", serde_json::json!("v1.0")).contains("`v1.0`"));
         assert!(with("shutdown_behavior", serde_json::json!("stop")).contains("not terminate"));
         assert!(
             with("metadata_options", serde_json::json!([{ "http_tokens": "optional" }])).contains("require tokens")

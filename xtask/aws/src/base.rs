@@ -24,16 +24,16 @@ pub fn find(driver: &Driver, clients: &Clients, region: &Region, ebs_source: &Am
 async fn matching(clients: &Clients, region: &Region, ebs_source: &AmazonEbsSource) -> Result<Vec<Ami>, AwsError> {
     let ec2 = clients.ec2(region);
     let mut id = ebs_source.source_ami.clone();
-    if let Some(name) = id.strip_prefix(PARAMETER) {
+    if let Some(name) = id.as_deref().and_then(|id| id.strip_prefix(PARAMETER)) {
         let answer = clients.ssm(region).get_parameter().name(name).send().await.called("ssm:GetParameter")?;
-        id = answer.parameter().and_then(|p| p.value()).unwrap_or_default().to_owned();
+        id = Some(answer.parameter().and_then(|p| p.value()).unwrap_or_default().to_owned());
     }
     let call = match ebs_source.source_ami_filter.first() {
-        Some(by) if id.is_empty() => {
+        Some(by) if id.is_none() => {
             let filters = by.filters.iter().map(|(name, value)| Filter::builder().name(name).values(value).build());
             ec2.describe_images().set_owners(Some(by.owners.clone())).set_filters(Some(filters.collect()))
         }
-        _ => ec2.describe_images().image_ids(id),
+        _ => ec2.describe_images().set_image_ids(id.map(|id| vec![id])),
     };
     call.into_paginator().items().send().collect::<std::result::Result<Vec<_>, _>>().await.called("ec2:DescribeImages")
 }

@@ -166,7 +166,7 @@ impl Cloud for Ec2 {
             &ec2,
             machine.id(),
             &ebs_source.ami_name,
-            &ebs_source.ami_description,
+            ebs_source.ami_description.as_deref(),
             &tags,
             self.settings.patience.pause,
         ))?;
@@ -174,7 +174,7 @@ impl Cloud for Ec2 {
         let made = self.driver.wait(image::available(&ec2, &id, self.settings.patience.image, on_progress)).and_then(
             |result| {
                 let ami = result.map_err(|wait_error| wait_error.into_error(&id))?;
-                if ebs_source.imds_support == "v2.0" {
+                if ebs_source.imds_support.is_some() {
                     self.driver.finish(image::require_imds_v2(&ec2, &id))?;
                 }
                 self.driver.finish(image::tag(&ec2, &ami, &tags))?;
@@ -297,7 +297,7 @@ impl Cloud for Ec2 {
             Err(wait_error) => return Err(wait_error.into_error(id)),
         };
         let ebs_source = AmazonEbsSource::read(&capture.source)?;
-        if ebs_source.imds_support == "v2.0" {
+        if ebs_source.imds_support.is_some() {
             self.driver.finish(image::require_imds_v2(&ec2, id))?;
         }
         if !record::plain_tags(ami.tags()).contains_key(record::RECIPE) {

@@ -101,13 +101,13 @@ async fn progress(ec2: &Client, id: &str) -> Result<Option<u8>, AwsError> {
 /// Number of pauses until a new image, or a new tag, must be visible.
 pub const VISIBLE: u32 = 12;
 
-/// Creates an image of a stopped instance, with the template's `ami_description`. After a lost response no second image is created: the name is unique, and the run's tag
-/// identifies the first one.
+/// Creates an image of a stopped instance, with the template's `ami_description`. After a lost response no second image is created: the
+/// name is unique, and the run's tag identifies the first one.
 pub async fn create(
     ec2: &Client,
     instance: &str,
     name: &str,
-    description: &str,
+    description: Option<&str>,
     tags: &BTreeMap<String, String>,
     pause: Duration,
 ) -> Result<String, AwsError> {
@@ -116,7 +116,7 @@ pub async fn create(
         .create_image()
         .instance_id(instance)
         .name(name)
-        .set_description(Some(description.to_owned()).filter(|text| !text.is_empty()))
+        .set_description(description.map(str::to_owned))
         // The instance is stopped already; without this EC2 would try to stop it again.
         .no_reboot(true)
         .tag_specifications(specification(ResourceType::Image))

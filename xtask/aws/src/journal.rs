@@ -146,17 +146,17 @@ fn value<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> 
 }
 
 fn intent(action: String, region: &Region, parameters: &[(String, String)]) -> Intent {
-    let text = |name: &str| value(parameters, name).unwrap_or_default().to_owned();
+    let text = |name: &str| value(parameters, name).map(str::to_owned);
     // `TagSpecification.1.Tag.2.Value` is the value of the tag `TagSpecification.1.Tag.2.Key`.
     let tags = parameters.iter().filter_map(|(name, key)| {
         let tag = name.strip_suffix(".Key").filter(|n| n.contains("Tag."))?;
-        Some(format!("{key}={}", text(&format!("{tag}.Value"))))
+        Some(format!("{key}={}", text(&format!("{tag}.Value")).unwrap_or_default()))
     });
     let mut tags: Vec<String> = tags.collect();
     tags.sort();
     tags.dedup();
-    let subject = SUBJECTS.iter().find_map(|name| value(parameters, name)).unwrap_or_default().to_owned();
-    Intent { action, region: region.clone(), token: text("ClientToken"), subject, tags }
+    let subject = SUBJECTS.iter().find_map(|name| text(name));
+    Intent { action, region: Some(region.clone()), token: text("ClientToken"), subject, tags }
 }
 
 /// The ids of the resources that a call created, from its response.
@@ -196,7 +196,7 @@ mod tests {
             &TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=agent-ami%3Arun&TagSpecification.1.Tag.1.Value=run-1\
             &TagSpecification.2.ResourceType=volume&TagSpecification.2.Tag.1.Key=agent-ami%3Arun&TagSpecification.2.Tag.1.Value=run-1";
         let intent = intent("ec2:RunInstances".to_owned(), &"us-east-1".into(), &parameters(body));
-        assert_eq!((intent.token.as_str(), intent.subject.as_str()), ("abc", "ami-1"));
+        assert_eq!((intent.token.as_deref(), intent.subject.as_deref()), (Some("abc"), Some("ami-1")));
         assert_eq!(intent.tags, ["agent-ami:run=run-1"]);
     }
 
@@ -205,7 +205,7 @@ mod tests {
         let body =
             br#"{"DocumentName":"AWS-RunShellScript","InstanceIds":["i-1"],"Parameters":{"commands":["secret"]}}"#;
         let intent = intent("ssm:SendCommand".to_owned(), &"us-east-1".into(), &parameters(body));
-        assert_eq!(intent.subject, "i-1");
+        assert_eq!(intent.subject.as_deref(), Some("i-1"));
         assert!(!format!("{intent:?}").contains("secret"));
     }
 

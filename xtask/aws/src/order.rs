@@ -23,30 +23,30 @@ pub struct Order {
     pub image: String,
     /// Instance types, tried in order.
     pub types: Vec<String>,
-    /// Subnet; empty for any default one.
-    pub subnet: String,
-    /// Availability zone; empty for any.
-    pub zone: String,
+    /// Subnet; `None` for any default one.
+    pub subnet: Option<String>,
+    /// Availability zone; `None` for any.
+    pub zone: Option<String>,
     /// Security groups; empty for a temporary one.
     pub groups: Vec<String>,
     /// Networks that a temporary group allows; empty for the caller's own address.
     pub cidrs: Vec<String>,
     /// Instance profile.
-    pub profile: String,
+    pub profile: Option<String>,
     /// Assign a public address; `None` for the subnet's default.
     pub public: Option<bool>,
     pub metadata: Option<MetadataOptions>,
     pub disks: Vec<BlockDevice>,
-    /// Highest spot price, `auto`, or empty for on-demand.
-    pub spot: String,
+    /// Highest spot price or `auto`; `None` for on-demand.
+    pub spot: Option<String>,
     /// Login user.
     pub user: String,
-    /// Address for SSH; empty for the instance's own.
-    pub host: String,
+    /// Address for SSH; `None` for the instance's own.
+    pub host: Option<String>,
     /// TCP port of sshd.
     pub port: u16,
-    /// `public_ip`, `private_ip`, or empty for the public address if there is one.
-    pub interface: String,
+    /// `public_ip` or `private_ip`; `None` for the public address if there is one.
+    pub interface: Option<String>,
     /// Tags of the instance.
     pub tags: BTreeMap<String, String>,
     /// Tags of its volumes.
@@ -69,10 +69,7 @@ impl Order {
                 [] => settings.ssh_cidrs.clone(),
                 named => named.to_vec(),
             },
-            profile: Some(&ebs_source.iam_instance_profile)
-                .filter(|p| !p.is_empty())
-                .unwrap_or(&settings.ssm_profile)
-                .clone(),
+            profile: ebs_source.iam_instance_profile.clone().or_else(|| settings.ssm_profile.clone()),
             public: ebs_source.associate_public_ip_address,
             metadata: ebs_source.metadata_options.first().cloned(),
             disks: ebs_source.launch_block_device_mappings.clone(),
@@ -93,18 +90,18 @@ impl Order {
             image: image.id.to_string(),
             types: vec![instance_type.to_owned()],
             subnet: settings.subnet.clone(),
-            zone: String::new(),
+            zone: None,
             groups: Vec::new(),
             cidrs: settings.ssh_cidrs.clone(),
             profile: settings.ssm_profile.clone(),
             public: None,
             metadata: None,
             disks: Vec::new(),
-            spot: String::new(),
+            spot: None,
             user: "ubuntu".to_owned(),
-            host: String::new(),
+            host: None,
             port: 22,
-            interface: String::new(),
+            interface: None,
             tags: [("Name".to_owned(), format!("smoke of {}", image.name))].into(),
             volume_tags: [].into(),
         }
@@ -125,10 +122,10 @@ pub(crate) fn disk(disk: &BlockDevice) -> BlockDeviceMapping {
 
 /// Always requires IMDSv2; endpoint and hop limit are the template's.
 pub(crate) fn metadata(options: Option<&MetadataOptions>) -> InstanceMetadataOptionsRequest {
-    let endpoint = options.map_or("", |o| o.http_endpoint.as_str());
+    let endpoint = options.and_then(|o| o.http_endpoint.as_deref());
     InstanceMetadataOptionsRequest::builder()
         .http_tokens(HttpTokensState::Required)
-        .http_endpoint(if endpoint == "disabled" {
+        .http_endpoint(if endpoint == Some("disabled") {
             InstanceMetadataEndpointState::Disabled
         } else {
             InstanceMetadataEndpointState::Enabled
@@ -137,12 +134,8 @@ pub(crate) fn metadata(options: Option<&MetadataOptions>) -> InstanceMetadataOpt
         .build()
 }
 
-pub(crate) fn spot(price: &str) -> Option<InstanceMarketOptionsRequest> {
-    let price = match price {
-        "" => return None,
-        "auto" => None,
-        price => Some(price.to_owned()),
-    };
+pub(crate) fn spot(price: Option<&str>) -> Option<InstanceMarketOptionsRequest> {
+    let price = Some(price?).filter(|price| *price != "auto").map(str::to_owned);
     let options = SpotMarketOptions::builder()
         .spot_instance_type(SpotInstanceType::OneTime)
         .instance_interruption_behavior(InstanceInterruptionBehavior::Terminate)

@@ -221,7 +221,7 @@ impl Checks<'_> {
             }
         };
         // Spot instances have separate quotas.
-        if let Some(kind) = self.order.types.first().filter(|_| self.order.spot.is_empty()) {
+        if let Some(kind) = self.order.types.first().filter(|_| self.order.spot.is_none()) {
             add(&mut problems, limits::vcpu_quota(self.clients, self.home, kind).await);
         }
         for key in self.order.disks.iter().filter_map(|disk| disk.kms_key_id.as_deref()) {
@@ -355,9 +355,9 @@ pub(crate) fn launchable(driver: &Driver, clients: &Clients, settings: &Settings
     let kind = settings.smoke_types.first().map_or("t3.micro", String::as_str);
     let order = Order::smoke(image, kind, settings);
     let owner = Owner { run: &image.run, purpose: &order.purpose, lifetime: settings.lifetime };
-    let subnet = Some(order.subnet.as_str()).filter(|subnet| !subnet.is_empty());
     let ec2 = clients.ec2(&image.region);
-    let call = request::instance(&ec2, &order, owner, kind, subnet, &order.groups).dry_run(true).send();
+    let call =
+        request::instance(&ec2, &order, owner, kind, order.subnet.as_deref(), &order.groups).dry_run(true).send();
     match driver.wait(dry::answer(&image.region, call, "ec2:RunInstances", Made::instances))? {
         Err(ignored) => Err(stopped(driver, clients, &[ignored])),
         Ok(aws_error) if aws_error.kind == Kind::WouldSucceed => Ok(()),

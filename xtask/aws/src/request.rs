@@ -77,16 +77,15 @@ pub(crate) fn instance(
         ),
         None => call,
     };
-    let call = match order::spot(&order.spot) {
+    let call = match order::spot(order.spot.as_deref()) {
         Some(spot) => call
             .instance_market_options(spot)
             .tag_specifications(owner.tags(ResourceType::SpotInstancesRequest, &order.tags)),
         None => call,
     };
-    if order.profile.is_empty() {
-        call
-    } else {
-        call.iam_instance_profile(IamInstanceProfileSpecification::builder().name(&order.profile).build())
+    match &order.profile {
+        Some(name) => call.iam_instance_profile(IamInstanceProfileSpecification::builder().name(name).build()),
+        None => call,
     }
 }
 
@@ -94,9 +93,9 @@ pub(crate) fn instance(
 pub(crate) fn subnets(ec2: &Client, order: &Order) -> DescribeSubnetsFluentBuilder {
     let filter = |name: &str, value: &str| Filter::builder().name(name).values(value).build();
     let call = ec2.describe_subnets();
-    match (order.subnet.as_str(), order.zone.as_str()) {
-        ("", "") => call.filters(filter("default-for-az", "true")),
-        ("", zone) => call.filters(filter("default-for-az", "true")).filters(filter("availability-zone", zone)),
-        (subnet, _) => call.subnet_ids(subnet),
+    match (&order.subnet, &order.zone) {
+        (Some(subnet), _) => call.subnet_ids(subnet),
+        (None, Some(zone)) => call.filters(filter("default-for-az", "true")).filters(filter("availability-zone", zone)),
+        (None, None) => call.filters(filter("default-for-az", "true")),
     }
 }

@@ -24,10 +24,10 @@ pub struct Settings {
     pub smoke_types: Vec<String>,
     /// How to connect to instances.
     pub via: Via,
-    /// Instance profile of smoke instances, and of builders whose template has none; Systems Manager requires one. May be empty.
-    pub ssm_profile: String,
-    /// Subnet of a smoke instance; empty for a default one.
-    pub subnet: String,
+    /// Instance profile of smoke instances, and of builders whose template has none; Systems Manager requires one.
+    pub ssm_profile: Option<String>,
+    /// Subnet of a smoke instance; `None` for a default one.
+    pub subnet: Option<String>,
     /// Networks that temporary security groups allow; empty for the caller's own address.
     pub ssh_cidrs: Vec<String>,
     /// Address for SSH instead of an instance's own, for example of a tunnel or a bastion.

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use xtask::cli::Job;
 use xtask::commands::{Provider as _, local_settings};
@@ -88,9 +87,9 @@ const KEYS: &[(&str, &str, &[Where])] = &[
     ("packer.build_timeout_secs", "", &[Code("commands/ami/engine.rs", "config.packer.build_timeout_secs")]),
 ];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+#[path = "../../tests/support/files.rs"]
+mod files;
+use files::root;
 
 /// The project's own ami.toml with an entry in each table.
 fn ours() -> toml::Table {

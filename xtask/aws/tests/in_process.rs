@@ -167,7 +167,7 @@ fn checked(denied: &[&'static str], accounts: &[&str]) -> Result<String, Error> 
     settings.accounts = accounts.iter().map(|a| (*a).to_owned()).collect();
     let mut ebs_source = AmazonEbsSource::read(&settings::source()).unwrap();
     ebs_source.region.clone_from(&account.region);
-    ebs_source.source_ami.clone_from(&account.image);
+    ebs_source.source_ami = Some(account.image.clone());
     ebs_source.source_ami_filter.clear();
     preflight::check(&driver, &account.clients, &settings, &account.region, &ebs_source)
 }

@@ -12,7 +12,6 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_ec2::types::Reservation;
@@ -21,10 +20,13 @@ use serde_json::Value;
 mod support;
 #[path = "support/frozen.rs"]
 mod frozen;
+#[path = "support/poller.rs"]
+mod poller;
 use frozen::{RestoredMachine, SavedMachine};
 #[path = "../../tests/support/points.rs"]
 mod points;
 use points::{EndState, SPEC, Stage, kill_everywhere};
+use poller::Poller;
 use support::{Moto, free_port, inventory, owner, root};
 
 const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
@@ -81,61 +83,40 @@ build {
 "#;
 
 /// Runs restored machines for instances at the endpoint, one at a time on one port.
-struct MachineHost {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl MachineHost {
-    fn start(url: String, frozen: Arc<SavedMachine>, dir: PathBuf, port: u16) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let ec2 = owner(&url).ec2(REGIONS[0]);
-            let mut machines: HashMap<String, Option<RestoredMachine>> = HashMap::new();
-            while !stopped.load(Ordering::SeqCst) {
-                let answer = runtime.block_on(ec2.describe_instances().send()).unwrap();
-                let instances: Vec<_> = answer.reservations().iter().flat_map(Reservation::instances).collect();
-                // Free the port before the next machine uses it.
-                for instance in &instances {
-                    let state = instance.state().unwrap().name().unwrap().as_str();
-                    if let Some(machine) =
-                        machines.get_mut(instance.instance_id().unwrap()).filter(|_| state != "running")
-                    {
-                        machine.take();
-                    }
+fn run_machines(url: String, frozen: Arc<SavedMachine>, dir: PathBuf, port: u16) -> Poller {
+    Poller::start(Duration::from_millis(200), move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ec2 = owner(&url).ec2(REGIONS[0]);
+        let mut machines: HashMap<String, Option<RestoredMachine>> = HashMap::new();
+        move || {
+            let answer = runtime.block_on(ec2.describe_instances().send()).unwrap();
+            let instances: Vec<_> = answer.reservations().iter().flat_map(Reservation::instances).collect();
+            // Free the port before the next machine uses it.
+            for instance in &instances {
+                let state = instance.state().unwrap().name().unwrap().as_str();
+                if let Some(machine) = machines.get_mut(instance.instance_id().unwrap()).filter(|_| state != "running")
+                {
+                    machine.take();
                 }
-                for instance in instances {
-                    let id = instance.instance_id().unwrap();
-                    let running = instance.state().unwrap().name().unwrap().as_str() == "running";
-                    if running && !machines.contains_key(id) {
-                        let call = ec2.describe_key_pairs().key_names(instance.key_name().unwrap());
-                        let found = runtime.block_on(call.include_public_key(true).send()).unwrap();
-                        let public = found.key_pairs()[0].public_key().unwrap().trim().to_owned();
-                        machines.insert(id.to_owned(), Some(frozen.thaw(&dir.join(id), &public, port)));
-                    }
-                }
-                std::thread::sleep(Duration::from_millis(200));
             }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for MachineHost {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
+            for instance in instances {
+                let id = instance.instance_id().unwrap();
+                let running = instance.state().unwrap().name().unwrap().as_str() == "running";
+                if running && !machines.contains_key(id) {
+                    let call = ec2.describe_key_pairs().key_names(instance.key_name().unwrap());
+                    let found = runtime.block_on(call.include_public_key(true).send()).unwrap();
+                    let public = found.key_pairs()[0].public_key().unwrap().trim().to_owned();
+                    machines.insert(id.to_owned(), Some(frozen.thaw(&dir.join(id), &public, port)));
+                }
+            }
         }
-    }
+    })
 }
 
 /// An account, its machines, and a project that is released to it.
 struct Account {
     // Dropped before the endpoint that it polls.
-    _machines: MachineHost,
+    _machines: Poller,
     moto: Moto,
     dir: tempfile::TempDir,
     port: u16,
@@ -145,7 +126,7 @@ struct Account {
 impl Account {
     fn new(frozen: &Arc<SavedMachine>) -> Self {
         let (moto, dir, port) = (Moto::start(), tempfile::tempdir().unwrap(), free_port());
-        let machines = MachineHost::start(moto.url.clone(), Arc::clone(frozen), dir.path().join("machines"), port);
+        let machines = run_machines(moto.url.clone(), Arc::clone(frozen), dir.path().join("machines"), port);
         let state =
             std::env::var_os("AGENT_AMI_LOCAL_STATE_DIR").map_or_else(|| root().join(".agent-ami"), PathBuf::from);
         for part in ["scripts", "smoke", "xtask", "Cargo.toml", "Cargo.lock"] {

@@ -24,7 +24,10 @@ mod follow;
 #[path = "support/machine_host.rs"]
 mod machine_host;
 use follow::follow;
-use machine_host::{MachineHost, Plan, base_disk};
+use machine_host::{Plan, base_disk, run_machines};
+#[path = "support/poller.rs"]
+mod poller;
+use poller::Poller;
 use support::{Moto, added, free_port, inventory, owner, root};
 
 const REGIONS: [&str; 4] = ["us-east-1", "us-west-2", "eu-west-1", "ap-southeast-1"];
@@ -35,7 +38,7 @@ const KEY: &str = "AKIARELEASE000000000";
 /// The endpoint with machines behind it, and a state directory for the release.
 struct Stage {
     // Dropped before the endpoint that it polls.
-    _machines: MachineHost,
+    _machines: Poller,
     moto: Moto,
     port: u16,
     dir: tempfile::TempDir,
@@ -45,7 +48,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let (moto, dir, port) = (Moto::start(), tempfile::tempdir().unwrap(), free_port());
-        let machines = MachineHost::start(Plan {
+        let machines = run_machines(Plan {
             url: moto.url.clone(),
             regions: vec![REGIONS[0].to_owned()],
             base_ami: "ami-0jammynew00000002".to_owned(),

@@ -29,7 +29,9 @@ mod support;
 mod machine_host;
 #[path = "support/settings.rs"]
 mod settings;
-use machine_host::{MachineHost, Plan, base_disk};
+use machine_host::{Plan, base_disk, run_machines};
+#[path = "support/poller.rs"]
+mod poller;
 use support::{Moto, clients, free_port, inventory, owner, root};
 
 /// Installs a unit like the one of the package, with a program that only sleeps.
@@ -49,7 +51,7 @@ for n in $(seq 60); do now=$(pid); test $now != 0 && test $now != $before && exi
 fn a_machine_is_worked_on_without_ssh() {
     let (moto, dir) = (Moto::start(), tempfile::tempdir().unwrap());
     let region = "us-east-1".to_owned();
-    let _machines = MachineHost::start(Plan {
+    let _machines = run_machines(Plan {
         url: moto.url.clone(),
         regions: vec![region.clone()],
         base_ami: "ami-0jammynew00000002".to_owned(),

@@ -99,7 +99,7 @@ fn a_deregistered_copy_is_created_again_with_another_token() {
     ec2.delete(&again).unwrap();
     let other = copied(&world.provider(&second, Vec::new()), &image).unwrap();
     assert!(![&deleted.id, &again.id].contains(&&other.id));
-    let tokens: Vec<String> = world.calls(&first, "ec2:CopyImage").into_iter().map(|call| call.token).collect();
+    let tokens: Vec<_> = world.calls(&first, "ec2:CopyImage").into_iter().map(|call| call.token).collect();
     assert_eq!(tokens[0], tokens[1], "a repeated call has the same token");
     assert!(!tokens.contains(&world.calls(&second, "ec2:CopyImage")[0].token), "another run has another token");
 }
@@ -111,7 +111,7 @@ fn a_token_that_belongs_to_another_call_is_not_used_again() {
     let image = world.image(&world.ec2());
     let mismatch = Plan::next("CopyImage", 1, Fault::Refuse(400, "IdempotentParameterMismatch"));
     copied(&world.provider(&run, vec![mismatch]), &image).unwrap();
-    let tokens: BTreeSet<String> = world.calls(&run, "ec2:CopyImage").into_iter().map(|call| call.token).collect();
+    let tokens: BTreeSet<_> = world.calls(&run, "ec2:CopyImage").into_iter().map(|call| call.token).collect();
     assert_eq!(tokens.len(), 2);
 }
 

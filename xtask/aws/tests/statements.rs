@@ -123,7 +123,7 @@ fn account(policy: Value) -> (Account, Image) {
 fn of_pipeline(via: Via) -> Settings {
     Settings {
         via,
-        ssm_profile: if via == Via::Ssm { "agent-ami".to_owned() } else { String::new() },
+        ssm_profile: (via == Via::Ssm).then(|| "agent-ami".to_owned()),
         prefixes: vec!["/agent-ami".to_owned()],
         kms_keys: KEYS.map(|(region, id)| (region.into(), id.to_owned())).into(),
         ..settings(&REGIONS)

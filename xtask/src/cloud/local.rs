@@ -105,15 +105,15 @@ impl Local {
     /// Calls `work` between writing its intent and its outcome to the ledger.
     fn journal<T>(
         &self,
-        (action, region, subject, token): (&str, &Region, &str, &str),
+        (action, region, subject, token): (&str, Option<&Region>, Option<&str>, Option<&str>),
         work: impl FnOnce() -> Result<(T, String)>,
     ) -> Result<T> {
         let run = self.run()?;
         let intent = Intent {
             action: format!("local:{action}"),
-            region: region.clone(),
-            token: token.to_owned(),
-            subject: subject.to_owned(),
+            region: region.cloned(),
+            token: token.map(str::to_owned),
+            subject: subject.map(str::to_owned),
             tags: vec![format!("agent-ami:run={}", run.id())],
         };
         run.journal(&intent, || work().map(|(value, id)| (value, vec![id])))
@@ -138,7 +138,7 @@ impl Local {
         // An accelerated instance that hangs is a defect of the image, which a second try would hide.
         let may_try_again = purpose == Purpose::Builder || acceleration == Acceleration::Tcg;
         let start = || {
-            self.journal(("StartMachine", &Region::default(), name, ""), || {
+            self.journal(("StartMachine", None, Some(name), None), || {
                 let disk = make_disk()?;
                 let parameters = Start { name, purpose, disk, boot: boot.clone(), size, acceleration };
                 Ok((VirtualMachine::start(run, parameters)?, format!("{}/{name}", run.id())))
@@ -170,7 +170,7 @@ impl Local {
         on_progress: &dyn Fn(&str),
     ) -> Result<LocalMachine> {
         let (run, timeout) = (self.run()?, self.settings.size.boot_timeout);
-        let mut machine = self.journal(("StartMachine", &Region::default(), name, ""), || {
+        let mut machine = self.journal(("StartMachine", None, Some(name), None), || {
             let container = Container::start(run, (name, purpose), &make_disk()?, grow)?;
             Ok((container, format!("{}/{name}", run.id())))
         })?;
@@ -238,8 +238,8 @@ impl Cloud for Local {
     }
 
     fn remove_layer(&self, layer: &StoredLayer) -> Result<()> {
-        let (step, id) = (layer.step.as_deref().unwrap_or_default(), layer.id.to_string());
-        self.journal(("DeleteLayer", &Region::default(), step, &id), || {
+        let (step, id) = (layer.step.as_deref(), layer.id.to_string());
+        self.journal(("DeleteLayer", None, step, Some(&id)), || {
             self.layers.remove(layer.id)?;
             Ok(((), id.clone()))
         })
@@ -288,7 +288,7 @@ impl Cloud for Local {
 
     fn checkpoint(&self, machine: &mut LocalMachine, layer: &Layer, next: Option<Digest>) -> Result<()> {
         let key = layer.key.to_string();
-        self.journal(("CreateLayer", &Region::default(), &layer.step, &key), || {
+        self.journal(("CreateLayer", None, Some(&layer.step), Some(&key)), || {
             let below = machine.disk().to_owned();
             let overlay = match next {
                 Some(key) => self.layers.begin(key, &below, None)?,
@@ -409,7 +409,7 @@ impl Cloud for Local {
     }
 
     fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
-        self.journal(("TakeAway", &orphan.region, &orphan.id, ""), || {
+        self.journal(("TakeAway", Some(&orphan.region), Some(&orphan.id), None), || {
             match orphan.kind {
                 Kind::Machine => self.state.end_kept_run(&orphan.id)?,
                 _ if Path::new(&orphan.id).exists() => fs::remove_dir_all(&orphan.id)?,
@@ -429,14 +429,14 @@ impl Cloud for Local {
     }
 
     fn delete(&self, image: &Image) -> Result<()> {
-        self.journal(("DeleteImage", &image.region, &image.id.0, ""), || {
+        self.journal(("DeleteImage", Some(&image.region), Some(&image.id.0), None), || {
             self.store.remove(&self.store.dir(image), &image.id, self.run()?.id())?;
             Ok(((), image.id.to_string()))
         })
     }
 
     fn discard(&self, corrupt: &Corrupt) -> Result<()> {
-        self.journal(("DeleteImage", &corrupt.region, &corrupt.id.0, ""), || {
+        self.journal(("DeleteImage", Some(&corrupt.region), Some(&corrupt.id.0), None), || {
             self.store.remove(Path::new(&corrupt.place), &corrupt.id, self.run()?.id())?;
             Ok(((), corrupt.id.to_string()))
         })
@@ -478,7 +478,7 @@ impl Cloud for Local {
     }
 
     fn put_document(&self, image: &Image, name: &str, bytes: &[u8]) -> Result<()> {
-        self.journal(("PutDocument", &image.region, name, &image.id.0), || {
+        self.journal(("PutDocument", Some(&image.region), Some(name), Some(&image.id.0)), || {
             durable::replace_private(&self.store.dir(image).join(name), bytes)?;
             Ok(((), image.id.to_string()))
         })

@@ -70,7 +70,7 @@ fn promotion(state: &State, on: &str, image: &Image, all: &[Image], channel: &st
         version: image.version.clone(),
         ids: copies.map(|i| (i.region.clone(), i.id.to_string())).collect(),
         who,
-        why: "read from tags".to_owned(),
+        why: Some("read from tags".to_owned()),
         at,
         ended: None,
         superseded: None,

@@ -35,7 +35,7 @@ pub struct Promotion {
     /// The user who ran the command.
     pub who: String,
     /// The reason that the user gave, and what was overridden.
-    pub why: String,
+    pub why: Option<String>,
     /// When it began.
     pub at: Timestamp,
     /// When everything was written and read back.
@@ -95,7 +95,7 @@ impl Ledger {
                 version,
                 ids,
                 who,
-                why,
+                why.as_deref().unwrap_or_default(),
                 at.to_string(),
                 instead_of.as_deref().unwrap_or_default(),
                 of,
@@ -145,7 +145,7 @@ fn promotion(row: &Row<'_>) -> rusqlite::Result<Promotion> {
         version: row.get(5)?,
         ids: serde_json::from_str(&ids).map_err(wrong)?,
         who: row.get(7)?,
-        why: row.get(8)?,
+        why: Some(row.get::<_, String>(8)?).filter(|why| !why.is_empty()),
         at: timestamp(row, 9)?,
         ended: optional_timestamp(row, 10)?,
         superseded: row.get(12)?,

@@ -27,7 +27,7 @@ pub struct Move<'a> {
     /// Promotion or rollback.
     pub kind: PromotionKind,
     /// The reason, for the history.
-    pub why: &'a str,
+    pub why: Option<&'a str>,
     /// The user has confirmed already.
     pub asked: bool,
 }
@@ -170,7 +170,7 @@ impl<C: Cloud> Transaction<'_, C> {
             version: home.map(|i| i.version.clone()).unwrap_or_default(),
             ids,
             who: self.who.to_owned(),
-            why: step.why.to_owned(),
+            why: step.why.map(str::to_owned),
             at: jiff::Timestamp::now(),
             ended: None,
             superseded: None,
@@ -184,8 +184,8 @@ impl<C: Cloud> Transaction<'_, C> {
         } else {
             let intent = Intent {
                 action: "channel:Write".to_owned(),
-                subject: channel.to_owned(),
-                token: change.place(),
+                subject: Some(channel.to_owned()),
+                token: Some(change.place()),
                 ..Intent::default()
             };
             self.run.journal(&intent, || channel::apply(self.cloud, change).map(|()| ((), vec![change.place()])))?;
@@ -245,7 +245,7 @@ mod tests {
             version: "1.0.0".to_owned(),
             ids: BTreeMap::new(),
             who: "ann".to_owned(),
-            why: String::new(),
+            why: None,
             at: "2026-11-21T10:00:00Z".parse().unwrap(),
             ended: ended.then(|| "2026-11-21T10:00:01Z".parse().unwrap()),
             superseded: None,

@@ -93,7 +93,7 @@ fn kill<S: Stage>(stage: &S, release: &[&str], point: &str, uninterrupted: &EndS
     stage.run(&["ami", "resume", &run]);
     let ended = stage.end_state();
     let right = ended == *uninterrupted;
-    let (action, subject) = (last["action"].as_str().unwrap(), last["subject"].as_str().unwrap());
+    let (action, subject) = (last["action"].as_str().unwrap(), last["subject"].as_str().unwrap_or_default());
     let (seconds, outcome) = (started.elapsed().as_secs_f64(), if right { "as uninterrupted" } else { "WRONG" });
     println!("{point:10} {action:36} {subject:48} {seconds:6.1} s  {outcome}");
     (!right).then(|| format!("{point} {action} {subject}: {ended:#?}"))

@@ -114,9 +114,9 @@ mod tests {
         let call = |began: i64, settled: Option<i64>| Call {
             seq: 1,
             action: "ec2:CreateImage".to_owned(),
-            region: "us-east-1".into(),
-            token: String::new(),
-            subject: String::new(),
+            region: None,
+            token: None,
+            subject: None,
             tags: Vec::new(),
             at: at(began).to_string(),
             settled: settled.map(|second| at(second).to_string()),

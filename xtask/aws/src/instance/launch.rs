@@ -136,7 +136,7 @@ impl Ec2Machine {
 
     /// Waits until the instance runs and has an address.
     pub(super) fn find_address(&mut self, order: &Order, on_progress: &dyn Fn(&str)) -> Result<()> {
-        let interface = order.interface.as_str();
+        let interface = order.interface.as_deref();
         let call = self.host.ec2.describe_instances().instance_ids(&self.id);
         let result = self.host.driver.wait(until(self.host.settings.patience.instance, on_progress, async || {
             let answer = match call.clone().send().await.called("ec2:DescribeInstances") {
@@ -149,8 +149,9 @@ impl Ec2Machine {
             let why = || instance.state_reason().and_then(|r| r.message()).unwrap_or("no reason given").to_owned();
             Ok(match instance.state().and_then(|s| s.name()) {
                 Some(InstanceStateName::Running) => {
-                    let public = instance.public_ip_address().filter(|a| !a.is_empty() && interface != "private_ip");
-                    let private = instance.private_ip_address().filter(|_| interface != "public_ip");
+                    let public =
+                        instance.public_ip_address().filter(|a| !a.is_empty() && interface != Some("private_ip"));
+                    let private = instance.private_ip_address().filter(|_| interface != Some("public_ip"));
                     match public.or(private) {
                         Some(address) => Poll::Ready(address.to_owned()),
                         None => Poll::Pending("running, no address yet".to_owned()),
@@ -162,7 +163,7 @@ impl Ec2Machine {
         }))?;
         let address = result.map_err(|wait_error| wait_error.into_error(&format!("instance {}", self.id)))?;
         let settings = &self.host.settings;
-        let host = settings.ssh_host.clone().or_else(|| Some(order.host.clone()).filter(|h| !h.is_empty()));
+        let host = settings.ssh_host.clone().or_else(|| order.host.clone());
         self.target.host = host.unwrap_or(address);
         self.target.port = settings.ssh_port.unwrap_or(order.port);
         Ok(())

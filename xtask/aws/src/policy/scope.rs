@@ -43,11 +43,10 @@ impl Scope {
             aws.kms_key_ids.iter().map(|(region, id)| Key { region: region.clone(), id: id.clone() }).collect();
         for source in sources {
             let ebs_source = AmazonEbsSource::read(source)?;
-            profiles.insert(ebs_source.iam_instance_profile);
+            profiles.extend(ebs_source.iam_instance_profile);
             let disks = ebs_source.launch_block_device_mappings.into_iter().filter_map(|disk| disk.kms_key_id);
             keys.extend(disks.map(|id| Key { region: home.clone(), id }));
         }
-        profiles.remove("");
         keys.retain(|key| !key.id.is_empty());
         let prefixes: BTreeSet<String> = config
             .channels

@@ -6,9 +6,6 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aws_sdk_ec2::Client;
@@ -20,8 +17,9 @@ use xtask::cloud::local::seed;
 use xtask::process::{Background, Cmd};
 
 use super::owner;
+use crate::poller::Poller;
 
-/// Settings of a [`MachineHost`].
+/// Settings of [`run_machines`].
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// The endpoint.
@@ -38,12 +36,6 @@ pub(crate) struct Plan {
     pub port: u16,
     /// Port from which agents get commands.
     pub agents_port: u16,
-}
-
-/// Runs the machines of instances; they end when it is dropped.
-pub(crate) struct MachineHost {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 struct Machine {
@@ -71,34 +63,19 @@ while True:
         time.sleep(1)
 "#;
 
-impl MachineHost {
-    /// Starts a machine for each instance at the endpoint from now on.
-    pub(crate) fn start(plan: Plan) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let mut machines = HashMap::new();
-            let mut images = HashMap::from([(plan.base_ami.clone(), plan.base_disk.clone())]);
-            while !stopped.load(Ordering::SeqCst) {
-                for region in &plan.regions {
-                    let ec2 = owner(&plan.url).ec2(region);
-                    runtime.block_on(update(&plan, &ec2, &mut machines, &mut images));
-                }
-                std::thread::sleep(Duration::from_millis(500));
+/// Starts a machine for each instance at the endpoint from now on. The machines end when the poller is dropped.
+pub(crate) fn run_machines(plan: Plan) -> Poller {
+    Poller::start(Duration::from_millis(500), move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut machines = HashMap::new();
+        let mut images = HashMap::from([(plan.base_ami.clone(), plan.base_disk.clone())]);
+        move || {
+            for region in &plan.regions {
+                let ec2 = owner(&plan.url).ec2(region);
+                runtime.block_on(update(&plan, &ec2, &mut machines, &mut images));
             }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for MachineHost {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
         }
-    }
+    })
 }
 
 /// Starts and stops machines to match the instances at the endpoint.

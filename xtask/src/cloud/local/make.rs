@@ -28,7 +28,7 @@ impl Local {
         if let Some(existing) = existing {
             return Ok((existing, false));
         }
-        self.journal(("CopyImage", region, &image.name, &id.0), || {
+        self.journal(("CopyImage", Some(region), Some(&image.name), Some(&id.0)), || {
             let copy = self.make_copy(image, region, &id, on_progress)?;
             Ok(((copy, true), id.to_string()))
         })
@@ -66,11 +66,14 @@ impl Local {
         on_progress: &dyn Fn(&str),
     ) -> Result<Image> {
         let name = self.free_name(capture)?;
-        self.journal(("CreateImage", &capture.region, &name, &capture.recipe_hash.to_string()), || {
-            let image = self.make_image(disk, &name, base, capture, on_progress)?;
-            let id = image.id.to_string();
-            Ok((image, id))
-        })
+        self.journal(
+            ("CreateImage", Some(&capture.region), Some(&name), Some(&capture.recipe_hash.to_string())),
+            || {
+                let image = self.make_image(disk, &name, base, capture, on_progress)?;
+                let id = image.id.to_string();
+                Ok((image, id))
+            },
+        )
     }
 
     fn make_image(

@@ -74,7 +74,7 @@ impl Local {
             ));
         }
         let parameter = Parameter { value: value.to_owned(), version: expected.unwrap_or(0) + 1 };
-        self.journal(("PutParameter", region, name, value), || {
+        self.journal(("PutParameter", Some(region), Some(name), Some(value)), || {
             let text = serde_json::to_vec_pretty(&parameter).map_err(std::io::Error::from)?;
             durable::replace(&self.parameter_file(region, name)?, &text)?;
             Ok(((), format!("{name} version {}", parameter.version)))
@@ -84,7 +84,7 @@ impl Local {
     pub(super) fn remove_parameter(&self, region: &Region, name: &str) -> Result<()> {
         let _lock = self.state.wait_for_lock("parameters", "removing a parameter")?;
         let file = self.parameter_file(region, name)?;
-        self.journal(("DeleteParameter", region, name, ""), || match fs::remove_file(&file) {
+        self.journal(("DeleteParameter", Some(region), Some(name), None), || match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(((), name.to_owned())),
         })

@@ -79,8 +79,8 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
     // The ledger has no record of Packer's own AWS calls, only that Packer was run. Everything that Packer creates has the run's tag.
     let intent = Intent {
         action: "packer:Build".to_owned(),
-        region: options.region.clone(),
-        subject: name.to_owned(),
+        region: Some(options.region.clone()),
+        subject: Some(name.to_owned()),
         ..Intent::default()
     };
     let image = run.journal(&intent, || job.build(&engine).map(|image| (image.clone(), vec![image.id.to_string()])))?;

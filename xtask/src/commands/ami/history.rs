@@ -19,7 +19,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Hist
             None if p.ended.is_none() => "  (interrupted)".to_owned(),
             None => String::new(),
         };
-        let why = if p.why.is_empty() { String::new() } else { format!("  \"{}\"", p.why) };
+        let why = p.why.as_ref().map(|why| format!("  \"{why}\"")).unwrap_or_default();
         text.push_str(&format!("{at}Z  {:8}  {:44}  {}  {}{why}{interrupted}\n", p.kind.name(), p.image, p.who, p.run));
     }
     let cloud = provider.open(context, &config, &state, None)?;

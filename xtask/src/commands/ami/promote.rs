@@ -59,10 +59,11 @@ pub fn promote<P: Provider>(
             instead_of: pointed_at(&all, &now).cloned(),
         };
         stage::gate(&images, &required, &standing)?;
-        let why = request.overridden.as_ref().map(|why| format!("override: {why}")).unwrap_or_default();
+        let why = request.overridden.as_ref().map(|why| format!("override: {why}"));
         let stands = points_at_images(&cloud, &all, &now);
         let (instead_of, kind) = (stands.name(), PromotionKind::Promote);
-        let step = Move { target: &target, images: &images, instead_of, kind, why: &why, asked: request.confirmed };
+        let step =
+            Move { target: &target, images: &images, instead_of, kind, why: why.as_deref(), asked: request.confirmed };
         let (outcome, summary) =
             transaction(context, &cloud, state, run, &|question| context.confirm(question)).point(&step)?;
         context.about(|about| about.show(name, &images));

@@ -40,7 +40,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Roll
         }
         // The channel is changed before the image is quarantined, so that no more instances are launched from the bad image.
         let (instead_of, kind) = (back.bad.first().map(String::as_str), PromotionKind::Rollback);
-        let step = Move { target: &target, images: &images, instead_of, kind, why: &args.reason, asked: false };
+        let step = Move { target: &target, images: &images, instead_of, kind, why: Some(&args.reason), asked: false };
         let (outcome, summary) =
             transaction(context, &cloud, &state, &run, &|question| context.confirm(question)).point(&step)?;
         Ok::<_, Error>(((back.bad, images, all), outcome, summary))

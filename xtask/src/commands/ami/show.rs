@@ -67,8 +67,8 @@ fn show_run(context: &Context, state: &State, id: &str) -> Result<Finish> {
             (None, None) => "no response recorded".to_owned(),
         };
         let at = call.at.split('.').next().unwrap_or_default();
-        let region = if call.region.is_empty() { "-" } else { &call.region };
-        text.push_str(&format!("{at}Z  {:32} {region:14} {:40} {what}\n", call.action, call.subject));
+        let (region, subject) = (call.region.as_deref().unwrap_or("-"), call.subject.as_deref().unwrap_or_default());
+        text.push_str(&format!("{at}Z  {:32} {region:14} {subject:40} {what}\n", call.action));
     }
     let data = serde_json::json!({ "run": run, "standing": standing, "calls": calls });
     context.document("run", data.clone(), text);
