@@ -176,12 +176,16 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__build)
-            opts="-v -q -y -h --var --var-file --provider --engine --builder --force --keep-on-failure --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --template --var --var-file --provider --region --instance-type --engine --builder --force --keep-on-failure --format --verbose --quiet --yes --dry-run --on --via --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --template)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --var)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -191,6 +195,14 @@ _xtask() {
                     return 0
                     ;;
                 --provider)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --instance-type)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -430,12 +442,20 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__list)
-            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --region --provider --format --verbose --quiet --yes --dry-run --on --via --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --provider)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0
@@ -460,12 +480,16 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__plan)
-            opts="-v -q -y -h --var --var-file --provider --engine --builder --force --keep-on-failure --all --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --template --var --var-file --provider --region --instance-type --engine --builder --force --keep-on-failure --all --format --verbose --quiet --yes --dry-run --on --via --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --template)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --var)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -475,6 +499,14 @@ _xtask() {
                     return 0
                     ;;
                 --provider)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --instance-type)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -560,12 +592,16 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__release)
-            opts="-v -q -y -h --var --var-file --provider --engine --builder --force --keep-on-failure --allow-version --best-effort-region --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --template --var --var-file --provider --region --instance-type --engine --builder --force --keep-on-failure --allow-version --best-effort-region --format --verbose --quiet --yes --dry-run --on --via --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --template)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --var)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -575,6 +611,14 @@ _xtask() {
                     return 0
                     ;;
                 --provider)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --instance-type)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

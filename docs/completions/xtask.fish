@@ -118,9 +118,12 @@ complete -c xtask -n "__fish_xtask_using_subcommand ami; and not __fish_seen_sub
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and not __fish_seen_subcommand_from plan build smoke copy promote release bump rollback watch history list show report runs resume diff delete gc" -f -a "diff" -d 'Compare two images: system, tools, packages, size'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and not __fish_seen_subcommand_from plan build smoke copy promote release bump rollback watch history list show report runs resume diff delete gc" -f -a "delete" -d 'Delete an image with its snapshots and records'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and not __fish_seen_subcommand_from plan build smoke copy promote release bump rollback watch history list show report runs resume diff delete gc" -f -a "gc" -d 'Delete expired images and orphaned resources: print the plan, or carry it out with --apply'
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l template -d 'Build this template instead of the one in ami.toml: a path, `builtin://default-ec2`, an `http(s)://` URL with `?checksum=sha256:...`, or `git::URL//PATH?ref=REF`' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l var -d 'Set a template variable (repeatable)' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l var-file -d 'Read template variables from a file (repeatable)' -r -F
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l provider -d 'Agent to install: `all`, `claude-code`, `codex`, `gemini`, `aider`, `grok`' -r
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l region -d 'Region to build in [default: the first one of ami.toml]' -r
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l instance-type -d 'Instance type of the builder on EC2 [default: `build_instance_type` of ami.toml]' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l engine -d 'What runs the template; auto: Packer on AWS where it is installed, else native' -r -f -a "auto\t'Packer on AWS where it is installed, else native; native locally, for its layers'
 native\t'This program, over SSH'
 packer\t'Packer; downloaded if it is missing and ami.toml allows it'"
@@ -142,9 +145,12 @@ complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcomm
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -s y -l yes -d 'Answer yes to every question'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l dry-run -d 'Print what would be done, and do nothing'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l template -d 'Build this template instead of the one in ami.toml: a path, `builtin://default-ec2`, an `http(s)://` URL with `?checksum=sha256:...`, or `git::URL//PATH?ref=REF`' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l var -d 'Set a template variable (repeatable)' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l var-file -d 'Read template variables from a file (repeatable)' -r -F
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l provider -d 'Agent to install: `all`, `claude-code`, `codex`, `gemini`, `aider`, `grok`' -r
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l region -d 'Region to build in [default: the first one of ami.toml]' -r
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l instance-type -d 'Instance type of the builder on EC2 [default: `build_instance_type` of ami.toml]' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l engine -d 'What runs the template; auto: Packer on AWS where it is installed, else native' -r -f -a "auto\t'Packer on AWS where it is installed, else native; native locally, for its layers'
 native\t'This program, over SSH'
 packer\t'Packer; downloaded if it is missing and ami.toml allows it'"
@@ -213,9 +219,12 @@ complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcomm
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from promote" -s y -l yes -d 'Answer yes to every question'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from promote" -l dry-run -d 'Print what would be done, and do nothing'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from promote" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l template -d 'Build this template instead of the one in ami.toml: a path, `builtin://default-ec2`, an `http(s)://` URL with `?checksum=sha256:...`, or `git::URL//PATH?ref=REF`' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l var -d 'Set a template variable (repeatable)' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l var-file -d 'Read template variables from a file (repeatable)' -r -F
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l provider -d 'Agent to install: `all`, `claude-code`, `codex`, `gemini`, `aider`, `grok`' -r
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l region -d 'Region to build in [default: the first one of ami.toml]' -r
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l instance-type -d 'Instance type of the builder on EC2 [default: `build_instance_type` of ami.toml]' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l engine -d 'What runs the template; auto: Packer on AWS where it is installed, else native' -r -f -a "auto\t'Packer on AWS where it is installed, else native; native locally, for its layers'
 native\t'This program, over SSH'
 packer\t'Packer; downloaded if it is missing and ami.toml allows it'"
@@ -302,6 +311,8 @@ complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcomm
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from history" -s y -l yes -d 'Answer yes to every question'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from history" -l dry-run -d 'Print what would be done, and do nothing'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from history" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -l region -d 'List only the images in this region' -r
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -l provider -d 'List only images with this agent: `claude-code`, `codex`, ...; `all` for images with all of them' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -l format -d 'Output format: text, or JSON Lines whose last line is the result' -r -f -a "human\t'Text on standard error; requested documents on standard output'
 json\t'JSON Lines on standard output'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -l on -d 'Where to build and keep images' -r -f -a "local\t'QEMU on this machine'

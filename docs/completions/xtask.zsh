@@ -139,9 +139,12 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
         case $line[1] in
             (plan)
 _arguments "${_arguments_options[@]}" : \
+'--template=[Build this template instead of the one in ami.toml\: a path, \`builtin\://default-ec2\`, an \`http(s)\://\` URL with \`?checksum=sha256\:...\`, or \`git\:\:URL//PATH?ref=REF\`]:SOURCE:_default' \
 '*--var=[Set a template variable (repeatable)]:NAME=VALUE:_default' \
 '*--var-file=[Read template variables from a file (repeatable)]:FILE:_files' \
 '--provider=[Agent to install\: \`all\`, \`claude-code\`, \`codex\`, \`gemini\`, \`aider\`, \`grok\`]:AGENT:_default' \
+'--region=[Region to build in \[default\: the first one of ami.toml\]]:REGION:_default' \
+'--instance-type=[Instance type of the builder on EC2 \[default\: \`build_instance_type\` of ami.toml\]]:TYPE:_default' \
 '--engine=[What runs the template; auto\: Packer on AWS where it is installed, else native]:ENGINE:((auto\:"Packer on AWS where it is installed, else native; native locally, for its layers"
 native\:"This program, over SSH"
 packer\:"Packer; downloaded if it is missing and ami.toml allows it"))' \
@@ -172,9 +175,12 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 ;;
 (build)
 _arguments "${_arguments_options[@]}" : \
+'--template=[Build this template instead of the one in ami.toml\: a path, \`builtin\://default-ec2\`, an \`http(s)\://\` URL with \`?checksum=sha256\:...\`, or \`git\:\:URL//PATH?ref=REF\`]:SOURCE:_default' \
 '*--var=[Set a template variable (repeatable)]:NAME=VALUE:_default' \
 '*--var-file=[Read template variables from a file (repeatable)]:FILE:_files' \
 '--provider=[Agent to install\: \`all\`, \`claude-code\`, \`codex\`, \`gemini\`, \`aider\`, \`grok\`]:AGENT:_default' \
+'--region=[Region to build in \[default\: the first one of ami.toml\]]:REGION:_default' \
+'--instance-type=[Instance type of the builder on EC2 \[default\: \`build_instance_type\` of ami.toml\]]:TYPE:_default' \
 '--engine=[What runs the template; auto\: Packer on AWS where it is installed, else native]:ENGINE:((auto\:"Packer on AWS where it is installed, else native; native locally, for its layers"
 native\:"This program, over SSH"
 packer\:"Packer; downloaded if it is missing and ami.toml allows it"))' \
@@ -279,9 +285,12 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 ;;
 (release)
 _arguments "${_arguments_options[@]}" : \
+'--template=[Build this template instead of the one in ami.toml\: a path, \`builtin\://default-ec2\`, an \`http(s)\://\` URL with \`?checksum=sha256\:...\`, or \`git\:\:URL//PATH?ref=REF\`]:SOURCE:_default' \
 '*--var=[Set a template variable (repeatable)]:NAME=VALUE:_default' \
 '*--var-file=[Read template variables from a file (repeatable)]:FILE:_files' \
 '--provider=[Agent to install\: \`all\`, \`claude-code\`, \`codex\`, \`gemini\`, \`aider\`, \`grok\`]:AGENT:_default' \
+'--region=[Region to build in \[default\: the first one of ami.toml\]]:REGION:_default' \
+'--instance-type=[Instance type of the builder on EC2 \[default\: \`build_instance_type\` of ami.toml\]]:TYPE:_default' \
 '--engine=[What runs the template; auto\: Packer on AWS where it is installed, else native]:ENGINE:((auto\:"Packer on AWS where it is installed, else native; native locally, for its layers"
 native\:"This program, over SSH"
 packer\:"Packer; downloaded if it is missing and ami.toml allows it"))' \
@@ -410,6 +419,8 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 ;;
 (list)
 _arguments "${_arguments_options[@]}" : \
+'--region=[List only the images in this region]:REGION:_default' \
+'--provider=[List only images with this agent\: \`claude-code\`, \`codex\`, ...; \`all\` for images with all of them]:AGENT:_default' \
 '--format=[Output format\: text, or JSON Lines whose last line is the result]:FORMAT:((human\:"Text on standard error; requested documents on standard output"
 json\:"JSON Lines on standard output"))' \
 '--on=[Where to build and keep images]:ON:((local\:"QEMU on this machine"

@@ -21,5 +21,6 @@ fuzz_target!(|text: &str| {
         env: BTreeMap::new(),
         now: jiff::Timestamp::UNIX_EPOCH,
         root: dir.path().to_owned(),
+        foreign: None,
     });
 });

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Exit, Result};
 use crate::ids::Region;
-use crate::recipe::{Digest, Recipe, Source};
+use crate::recipe::{Digest, Origin, Recipe, Source};
 use crate::remote::Remote;
 
 mod builder;
@@ -61,6 +61,10 @@ pub struct Capture {
     pub engine: EngineKind,
     /// The builder it was built in.
     pub built_in: BuilderKind,
+    /// The value of the template variable `provider`, if the template has it.
+    pub agent: Option<String>,
+    /// Where the template comes from; `None` for a template of the project.
+    pub template: Option<Origin>,
     /// The home region.
     pub region: Region,
     pub builder: Identity,

@@ -11,6 +11,7 @@ mod context;
 mod docs;
 mod doctor;
 mod exec_aws;
+mod locate;
 mod log;
 mod iam_policy;
 mod pins;
@@ -80,7 +81,7 @@ pub(crate) fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Res
             Ami::Rollback(args) => ami::rollback::run(context, provider, &args),
             Ami::Watch(args) => ami::watch::run(context, provider, &args),
             Ami::History(args) => ami::history::run(context, provider, &args),
-            Ami::List => ami::list::run(context, provider),
+            Ami::List(args) => ami::list::run(context, provider, &args),
             Ami::Show(args) => ami::show::run(context, provider, &args),
             Ami::Report(args) => ami::report::run(context, provider, &args),
             Ami::Runs(args) => ami::runs::run(context, &args),

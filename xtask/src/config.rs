@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 
 use crate::error::{Exit, Result};
 use crate::ids::{ChannelName, Region};
+use crate::template_source::TemplateSource;
 
 mod identity;
 mod key;
@@ -30,6 +31,22 @@ pub const FILE: &str = "ami.toml";
 /// The variable that the Locus API reads the image's id from; docs/src/reference-image.md#versioning.
 const ENV_VARIABLE: &str = "LOCUS_AMI_ID";
 
+/// The sections of the file, in the order of the reference.
+const SECTIONS: [&str; 7] = ["images", "regions", "channels", "retention", "local", "aws", "packer"];
+
+/// The position of a key's section: an image's default comes from another section, so they are not read in this order.
+fn section_of(key: &str) -> Option<usize> {
+    let name = key.split('.').next().unwrap_or_default();
+    SECTIONS.iter().position(|section| *section == name)
+}
+
+/// The default of `template_source`.
+const DEFAULT_TEMPLATE: &str = "builtin://default-ec2";
+
+fn is_default(path: &Path) -> bool {
+    DEFAULT_TEMPLATE.parse().is_ok_and(|source: TemplateSource| source.in_project().as_deref() == Some(path))
+}
+
 /// Values of flags. They override the file and the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -37,6 +54,12 @@ pub struct Overrides {
     pub state_dir: Option<PathBuf>,
     /// `--builder`.
     pub builder: Option<Builder>,
+    /// `--region` of a local build: the home region.
+    pub local_region: Option<Region>,
+    /// `--region` of a build on EC2: the home region.
+    pub aws_region: Option<Region>,
+    /// `--instance-type`.
+    pub instance_type: Option<String>,
 }
 
 /// The configuration, after all checks. The documentation of the fields below is the reference of `ami.toml` (`cargo xtask docs`).
@@ -112,7 +135,8 @@ impl Config {
         })?;
         let reader = Reader::new(FILE, text, env);
         let read = Self::read(&reader, table.get_ref(), overrides, exists);
-        let settings = reader.finish().map_err(|wrong| Exit::Usage.because(*wrong))?;
+        let mut settings = reader.finish().map_err(|wrong| Exit::Usage.because(*wrong))?;
+        settings.sort_by_key(|setting| section_of(&setting.key));
         Ok(Self { settings, ..read })
     }
 
@@ -123,7 +147,9 @@ impl Config {
         if let Ok(table) = toml::de::DeTable::parse(text) {
             Self::read(&reader, table.get_ref(), &Overrides::default(), &|_| true);
         }
-        reader.keys()
+        let mut keys = reader.keys();
+        keys.sort_by_key(|key| section_of(&key.name));
+        keys
     }
 
     /// Reads all sections; mistakes stay with the reader.
@@ -133,11 +159,11 @@ impl Config {
         overrides: &Overrides,
         exists: &dyn Fn(&Path) -> bool,
     ) -> Self {
-        let root =
-            reader.section(table).only(&["images", "regions", "channels", "retention", "local", "aws", "packer"]);
-        let images = images(&root, exists);
+        let root = reader.section(table).only(&SECTIONS);
+        let packer = packer(&root, overrides, exists);
+        let images = images(&root, &packer.template_source, exists);
         let regions = root.table("regions", "regions").only(&["local", "aws"]);
-        let regions = regions::read(&regions);
+        let regions = regions::read(&regions, overrides);
         let channels = channels(&root);
         let retention = root.table("retention", "retention").only(&[
             "keep_days",
@@ -155,7 +181,6 @@ impl Config {
         };
         let local = local(&root, overrides);
         let aws = aws(&root, &regions.aws);
-        let packer = packer(&root);
         Self { images, regions, channels, retention, local, aws, packer, settings: Vec::new() }
     }
 
@@ -165,7 +190,30 @@ impl Config {
     }
 }
 
-fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String, Image> {
+/// A template source. One in the project must exist.
+fn template(section: &Section<'_>, key: &str, default: &str, exists: &dyn Fn(&Path) -> bool) -> TemplateSource {
+    let text = section.text(key, Some(default));
+    match text.parse::<TemplateSource>() {
+        Ok(source) => {
+            if let Some(file) = source.in_project().filter(|file| !exists(file)) {
+                let help = "paths are relative to the directory of ami.toml";
+                section.reader.wrong(section.span(key), format!("`{key}`: {} does not exist", file.display()), help);
+            }
+            source
+        }
+        Err(error) => {
+            let help = error.report().help().map(|help| help.to_string()).unwrap_or_default();
+            section.reader.wrong(section.span(key), format!("`{key}`: {error}"), help);
+            TemplateSource::Local(text.into())
+        }
+    }
+}
+
+fn images(
+    root: &Section<'_>,
+    template_source: &TemplateSource,
+    exists: &dyn Fn(&Path) -> bool,
+) -> BTreeMap<String, Image> {
     let all = root.table("images", "images");
     let mut images = BTreeMap::new();
     for (name, _) in all.entries() {
@@ -180,7 +228,7 @@ fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String
             "vars",
         ]);
         let image = Image {
-            template: section.text("template", None),
+            template: template(&section, "template", &template_source.to_string(), exists),
             version: section.text("version", None),
             smoke: section.text("smoke", None).into(),
             env_variable: section.text("env_variable", Some(ENV_VARIABLE)),
@@ -188,11 +236,10 @@ fn images(root: &Section<'_>, exists: &dyn Fn(&Path) -> bool) -> BTreeMap<String
             source_aws: section.optional("source_aws"),
             vars: section.strings("vars"),
         };
-        for (key, file) in [("template", Path::new(&image.template)), ("smoke", &image.smoke)] {
-            if !file.as_os_str().is_empty() && !exists(file) {
-                let help = "paths are relative to the directory of ami.toml";
-                section.reader.wrong(section.span(key), format!("`{key}`: {} does not exist", file.display()), help);
-            }
+        if !image.smoke.as_os_str().is_empty() && !exists(&image.smoke) {
+            let help = "paths are relative to the directory of ami.toml";
+            let message = format!("`smoke`: {} does not exist", image.smoke.display());
+            section.reader.wrong(section.span("smoke"), message, help);
         }
         if !image.version.is_empty() && semver::Version::parse(&image.version).is_err() {
             let help = "write MAJOR.MINOR.PATCH; docs/src/reference-image.md#versioning has the rule for each part";
@@ -373,7 +420,7 @@ fn aws(root: &Section<'_>, regions: &[Region]) -> Aws {
     }
 }
 
-fn packer(root: &Section<'_>) -> Packer {
+fn packer(root: &Section<'_>, overrides: &Overrides, exists: &dyn Fn(&Path) -> bool) -> Packer {
     let s = root.table("packer", "packer").only(&[
         "binary_path",
         "auto_install",
@@ -384,6 +431,7 @@ fn packer(root: &Section<'_>) -> Packer {
         "build_instance_type",
         "build_subnet_id",
         "build_timeout_secs",
+        "template_source",
     ]);
     Packer {
         binary_path: s.text("binary_path", Some("packer")),
@@ -392,9 +440,17 @@ fn packer(root: &Section<'_>) -> Packer {
         releases: s.text("releases", Some("https://releases.hashicorp.com")),
         work_dir: s.text("work_dir", Some(".agent-ami/packer")).into(),
         default_region: s.text("default_region", Some("us-east-1")).into(),
-        build_instance_type: s.text("build_instance_type", Some("t3.medium")),
+        build_instance_type: match &overrides.instance_type {
+            Some(kind) => {
+                s.reader.overridden("packer.build_instance_type", kind, "--instance-type");
+                kind.clone()
+            }
+            None => s.text("build_instance_type", Some("t3.medium")),
+        },
         build_subnet_id: s.optional("build_subnet_id"),
-        build_timeout_secs: s.number("build_timeout_secs", 1800, 60..=86400),
+        build_timeout_secs: s.number("build_timeout_secs", 1800, 10..=86400),
+        // A project without the builtin template need not set the key: an image without `template` is checked.
+        template_source: template(&s, "template_source", DEFAULT_TEMPLATE, &|path| is_default(path) || exists(path)),
     }
 }
 
@@ -446,7 +502,8 @@ mod tests {
     #[test]
     fn a_flag_overrides_the_environment() {
         let env = [("AGENT_AMI_LOCAL_STATE_DIR".to_owned(), "/env".to_owned())].into();
-        let overrides = Overrides { state_dir: Some("/flag".into()), builder: Some(Builder::Vm) };
+        let overrides =
+            Overrides { state_dir: Some("/flag".into()), builder: Some(Builder::Vm), ..Overrides::default() };
         let config = Config::parse(GOOD, &overrides, &env, &|_| true).unwrap();
         assert_eq!(config.local.state_dir, Path::new("/flag"));
         assert_eq!(config.local.builder, Builder::Vm);

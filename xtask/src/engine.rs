@@ -2,12 +2,12 @@
 //!
 //! An engine uses a provider only through [`Cloud`], so it is the same for all providers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cloud::{BaseRecord, BuilderKind, Capture, Cloud, EngineKind, Identity, Image, Machine, Start, layer_of};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase, phase, second_try};
-use crate::ids::Region;
+use crate::ids::{Region, RunId};
 use crate::plan::BuildPlan;
 use crate::recipe::{Digest, Recipe};
 use crate::signals;
@@ -32,10 +32,44 @@ pub struct Options {
     pub keep_on_failure: bool,
     /// The home region.
     pub region: Region,
-    /// The directory to which the outputs of post-processors are relative.
+    /// The working directory of Packer and of `shell-local`.
     pub root: std::path::PathBuf,
+    /// The directory to which the outputs of post-processors are relative: the same one, unless the template is not part of the project.
+    pub outputs: std::path::PathBuf,
+    /// The id of the run.
+    pub run: RunId,
+    /// When the build times out.
+    pub deadline: Deadline,
     /// The command that continues after a failure, for hints.
     pub again: String,
+}
+
+/// The time by which a build must have run its steps: `build_timeout_secs`.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    at: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    /// The deadline of a build that starts now.
+    pub fn after(timeout: Duration) -> Self {
+        Self { at: Instant::now() + timeout, timeout }
+    }
+
+    /// The time that a step with this timeout may take.
+    fn limit(&self, step: Option<Duration>) -> Duration {
+        let left = self.at.saturating_duration_since(Instant::now());
+        step.map_or(left, |timeout| timeout.min(left))
+    }
+
+    /// What timed out, for a message: the step, or the build.
+    fn timed_out(&self, step: Option<Duration>) -> String {
+        match step {
+            Some(timeout) if Instant::now() < self.at => format!("timed out after {} s", timeout.as_secs()),
+            _ => format!("the build timed out after {} seconds (build_timeout_secs)", self.timeout.as_secs()),
+        }
+    }
 }
 
 /// One build: its inputs, its options and its observer.
@@ -68,11 +102,10 @@ impl<C: Cloud> Job<'_, C> {
     /// Packer starts the machine, runs the steps and makes the image, which the provider then adopts.
     fn by_packer(&self, request: &packer::Request) -> Result<Image> {
         let Self { cloud, plan, recipe, base, options, events, .. } = *self;
-        let recipe_hash = recipe.hash(base.digest);
         let builder = kind(plan);
         let mut facts = cloud.for_packer(Start { builder, source: &recipe.source, base, from: None, next: None })?;
         // This program cannot write to the manifest on Packer's machine, so the template does it, from this variable.
-        facts.push(("build_facts".to_owned(), seal(plan, base, recipe_hash, EngineKind::Packer).to_string()));
+        facts.push(("build_facts".to_owned(), seal(plan, recipe, base, EngineKind::Packer).to_string()));
         let made = phase(events, Phase::Build, &plan.image, || {
             let made = request.build(recipe, &facts, options, events)?;
             let summary = format!("Packer {} ran {} steps", request.packer.version, recipe.steps.len());
@@ -91,6 +124,8 @@ impl<C: Cloud> Job<'_, C> {
             recipe_hash: self.recipe.hash(self.base.digest),
             engine,
             built_in: kind(self.plan),
+            agent: agent(self.recipe),
+            template: self.recipe.origin.clone(),
             region: self.options.region.clone(),
             builder,
             source: self.recipe.source.clone(),
@@ -102,7 +137,6 @@ impl<C: Cloud> Job<'_, C> {
         let Self { cloud, plan, recipe, base, options, events, .. } = *self;
         let root = kind(plan).root(base.digest);
         let keys = recipe.layer_keys(root);
-        let recipe_hash = recipe.hash(base.digest);
         let first = plan.cached();
         let total = recipe.steps.len();
         // The disk after the last step becomes the image, not a layer.
@@ -137,10 +171,13 @@ impl<C: Cloud> Job<'_, C> {
             }
             for i in first..total {
                 if i + 1 == total {
-                    native::seal(machine.remote(), &seal(plan, base, recipe_hash, EngineKind::Native))?;
+                    native::seal(machine.remote(), &seal(plan, recipe, base, EngineKind::Native))?;
                 }
                 let parent = if i == 0 { root } else { keys[i - 1] };
                 self.run_step(&mut machine, i, (parent, keys[i], key_after(i + 1)))?;
+            }
+            if recipe.origin.is_some() {
+                native::remove_traces(machine.remote(), &options.run)?;
             }
             Ok::<_, Error>(((), Outcome::Done, format!("{} of {total} steps run", total - first)))
         });
@@ -241,14 +278,21 @@ fn kind(plan: &BuildPlan) -> BuilderKind {
     plan.builder.as_ref().map_or(BuilderKind::Vm, |builder| builder.kind)
 }
 
+/// The agent that a template installs: the value of its variable `provider`.
+pub fn agent(recipe: &Recipe) -> Option<String> {
+    let variable = recipe.variables.iter().find(|variable| variable.name == "provider")?;
+    variable.value.as_str().filter(|agent| !agent.is_empty()).map(str::to_owned)
+}
+
 /// The value of `build` in the image's manifest.
-fn seal(plan: &BuildPlan, base: &BaseRecord, recipe_hash: Digest, engine: EngineKind) -> serde_json::Value {
+fn seal(plan: &BuildPlan, recipe: &Recipe, base: &BaseRecord, engine: EngineKind) -> serde_json::Value {
     serde_json::json!({
         "image": plan.image,
         "version": plan.version,
         "engine": engine,
         "builder": kind(plan).name(),
-        "recipe_hash": recipe_hash,
+        "recipe_hash": recipe.hash(base.digest),
+        "template": recipe.origin,
         "base": base,
         "built_at": jiff::Timestamp::now().to_string(),
     })

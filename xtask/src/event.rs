@@ -24,6 +24,8 @@ pub enum Phase {
     Doctor,
     /// Validate configuration, templates, pins and scripts.
     Validate,
+    /// Download a template that is not part of the project.
+    Template,
     /// Download or make the base image.
     Base,
     /// Boot a machine.

@@ -18,6 +18,7 @@ pub mod process;
 pub mod ledger;
 
 pub mod partition;
+pub mod template_source;
 pub mod config;
 
 pub mod state;

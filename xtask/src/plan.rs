@@ -228,6 +228,7 @@ mod tests {
 
     fn recipe(steps: Vec<Step>) -> Recipe {
         Recipe {
+            origin: None,
             build_name: None,
             variables: vec![],
             source: Source { kind: "qemu".to_owned(), name: "x".to_owned(), settings: BTreeMap::new() },

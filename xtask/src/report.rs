@@ -64,6 +64,7 @@ fn title(phase: Phase) -> &'static str {
     match phase {
         Phase::Doctor => "doctor",
         Phase::Validate => "validate",
+        Phase::Template => "template",
         Phase::Base => "base image",
         Phase::Boot => "boot",
         Phase::Build => "build",

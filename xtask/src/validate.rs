@@ -115,7 +115,10 @@ pub fn all(
     findings.extend(pins::wheels(root)?);
     for image in config.images.values() {
         findings.extend(pins::spec(root, &image.smoke)?);
-        findings.extend(hcl::check(root, Path::new(&image.template), &config.packer.binary_path, &clean)?);
+        // The format of a template from elsewhere is not the project's.
+        if let Some(template) = image.template.in_project() {
+            findings.extend(hcl::check(root, &template, &config.packer.binary_path, &clean)?);
+        }
     }
     findings.extend(scripts::check(root, &clean)?);
     findings.extend(workflows::check(root, config, &clean, commands)?);

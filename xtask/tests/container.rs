@@ -227,3 +227,128 @@ fn ctrl_c_ends_a_build_and_a_restart_selects_a_virtual_machine() {
     println!("{why}");
     assert!(why.contains("step two restarts the machine") && why.contains("mini.pkr.hcl:13"), "{why}");
 }
+
+/// A template that is not part of the project, with a script beside it.
+const FOREIGN: &str = r#"
+variable "provider" {
+  type    = string
+  default = "codex"
+}
+
+source "qemu" "foreign" {
+  ssh_username = "ubuntu"
+}
+
+build {
+  sources = ["source.qemu.foreign"]
+
+  provisioner "shell" {
+    script = "install.sh"
+  }
+
+  provisioner "shell" {
+    inline = ["cat ~/installed"]
+  }
+
+  post-processor "manifest" {}
+}
+"#;
+
+/// Commits a version of the foreign template to the branch `main` of a repository; returns the commit.
+fn commit(project: &Project, version: &str) -> String {
+    let dir = project.path("repository");
+    fs::create_dir_all(dir.join("images")).unwrap();
+    fs::write(dir.join("images/foreign.pkr.hcl"), FOREIGN).unwrap();
+    fs::write(dir.join("images/install.sh"), format!("echo {version} >~/installed\n")).unwrap();
+    let git = |args: &[&str]| {
+        let identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgSign=false"];
+        let cmd = Cmd::new("git").args(identity).args(args).dir(&dir);
+        cmd.env("GIT_CONFIG_GLOBAL", "/dev/null").read().unwrap().trim().to_owned()
+    };
+    if !dir.join(".git").exists() {
+        git(&["init", "--quiet", "--initial-branch=main"]);
+    }
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", version]);
+    git(&["rev-parse", "HEAD"])
+}
+
+/// The content of a file of an image, read from its disk; empty if there is no such file.
+fn file_of(project: &Project, image: &Value, file: &str) -> String {
+    let (region, id) = (image["region"].as_str().unwrap(), image["id"].as_str().unwrap());
+    let disk = project.path("state/regions").join(region).join(id).join("disk.qcow2");
+    let raw = project.path("raw");
+    Cmd::new("qemu-img").args(["convert", "-O", "raw"]).arg(disk).arg(&raw).read().unwrap();
+    let table: Value = serde_json::from_str(&Cmd::new("sfdisk").arg("--json").arg(&raw).read().unwrap()).unwrap();
+    let parts = table["partitiontable"]["partitions"].as_array().unwrap();
+    let root = parts.iter().max_by_key(|part| part["size"].as_u64()).unwrap();
+    let offset = root["start"].as_u64().unwrap() * 512;
+    let debugfs = Cmd::new("debugfs").args(["-R", &format!("cat {file}")]);
+    debugfs.arg(format!("{}?offset={offset}", raw.display())).output().unwrap().stdout
+}
+
+/// The run keeps the commit that it began with; the image has none of the key and certificates that the build put on the machine.
+#[test]
+#[ignore = "starts containers"]
+fn a_template_of_a_repository_is_built_and_a_resumed_build_keeps_its_commit() {
+    if skipped() {
+        return;
+    }
+    let project = Project::new("container");
+    let first = commit(&project, "first");
+    let source = format!("git::file://{}//images?ref=main", project.path("repository").display());
+    let mut build = project.start_paused(&["--template", &source], "before:3");
+    assert!(stops(build.child(), TIMEOUT), "it did not stop");
+    build.signal(Signal::KILL);
+    build.end();
+    let second = commit(&project, "second");
+    let resume = Cmd::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["ami", "resume", "--format", "json", "--yes", "--state", "state"])
+        .env("CARGO_MANIFEST_DIR", project.path("xtask").display().to_string())
+        .dir(project.path(""));
+    let result = |cmd: &Cmd| -> Value {
+        let ended = cmd.output().unwrap();
+        assert_eq!(ended.code, 0, "{}\n{}", ended.stdout, ended.stderr);
+        serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap()
+    };
+    let resumed = result(&resume)["data"]["image"].clone();
+    assert_eq!((&resumed["template"]["commit"], &resumed["agent"]), (&Value::from(first), &Value::from("codex")));
+    assert_eq!(file_of(&project, &resumed, "/home/ubuntu/installed"), "first\n");
+    // Another build takes what the branch names now.
+    let (code, steps, built) = project.start_with(&["--template", &source]).end();
+    assert_eq!((code, outcomes(&steps, "done")), (Some(0), 2), "{built}");
+    let image = built["data"]["image"].clone();
+    assert_eq!(image["template"]["commit"], second);
+    assert_ne!(image["recipe_hash"], resumed["recipe_hash"]);
+    assert_eq!(file_of(&project, &image, "/home/ubuntu/installed"), "second\n");
+
+    let keys = file_of(&project, &image, "/home/ubuntu/.ssh/authorized_keys");
+    assert!(!keys.contains("run-"), "the builder's key: {keys}");
+    let certificate = "/usr/local/share/ca-certificates/cloud-init-ca-cert-1.crt";
+    assert_eq!(file_of(&project, &image, certificate), "", "a certificate of this host");
+    let manifest = project.path("state/outputs/mini/packer-manifest.json");
+    let manifest: Value = serde_json::from_str(&fs::read_to_string(manifest).unwrap()).unwrap();
+    assert_eq!(manifest["builds"].as_array().unwrap().len(), 2);
+    assert_eq!(project.orphans(), [""; 0]);
+    assert_eq!(held(&project), [""; 0]);
+}
+
+#[test]
+#[ignore = "starts containers"]
+fn a_step_without_a_timeout_ends_with_the_build() {
+    if skipped() {
+        return;
+    }
+    let project = Project::new("container");
+    let config = fs::read_to_string(project.path("ami.toml")).unwrap();
+    fs::write(project.path("ami.toml"), format!("{config}\n[packer]\nbuild_timeout_secs = 15\n")).unwrap();
+    project.script("two", "sleep 300");
+    let began = Instant::now();
+    let (code, _, result) = project.start().end();
+    let error = result["error"].as_str().unwrap().replace('\n', " ");
+    assert_eq!(code, Some(4), "{error}");
+    let words: Vec<&str> = error.split_whitespace().filter(|word| *word != "│").collect();
+    assert!(words.join(" ").contains("the build timed out after 15 seconds (build_timeout_secs)"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(120), "it took {:?}", began.elapsed());
+    assert_eq!(left(&project), [""; 0]);
+}

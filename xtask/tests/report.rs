@@ -34,6 +34,8 @@ fn image(id: &str, region: &str, from: Option<&str>) -> Image {
         run: "run-1".into(),
         engine: EngineKind::Native,
         built_in: None,
+        agent: None,
+        template: None,
         builder: Identity::default(),
         tags: BTreeMap::new(),
     }

@@ -116,6 +116,8 @@ fn image(moto: &Moto, dir: &Path) -> Image {
         recipe_hash: Digest::of(b"bench"),
         engine: EngineKind::Native,
         built_in: BuilderKind::Instance,
+        agent: Some("all".to_owned()),
+        template: None,
         region: HOME.into(),
         builder: Identity::default(),
         source,

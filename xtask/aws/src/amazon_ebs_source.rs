@@ -277,6 +277,7 @@ mod tests {
             env: BTreeMap::new(),
             now: "2026-11-21T10:00:00Z".parse().unwrap(),
             root: root.clone(),
+            foreign: None,
         });
         recipe.unwrap().source
     }

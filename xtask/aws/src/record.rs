@@ -10,7 +10,7 @@ use aws_sdk_ec2::types::{Image as Ami, ImageState, Tag};
 use smoke::report::{Check, Outcome, Report};
 use xtask::cloud::{BaseRecord, Capture, Corrupt, EngineKind, Identity, Image, ImageId, Listed};
 use xtask::ids::{Region, RunId};
-use xtask::recipe::Digest;
+use xtask::recipe::{Digest, Origin};
 use xtask::stage::smoke::Record;
 
 /// Prefix of the tags of agent-ami.
@@ -31,6 +31,11 @@ const BASE_NAME: &str = "agent-ami:base-name";
 const BASE_DIGEST: &str = "agent-ami:base-digest";
 /// The engine that built the image: `native`, `packer`.
 const ENGINE: &str = "agent-ami:engine";
+/// The agent in the image: the value of the template variable `provider`.
+const AGENT: &str = "agent-ami:agent";
+/// The template source of a template that is not part of the project, and the digest of its files with the commit.
+const TEMPLATE: &str = "agent-ami:template";
+const TEMPLATE_REVISION: &str = "agent-ami:template-revision";
 /// Identity of the builder: SHA-256 fingerprints of its host keys, and its machine-id.
 const HOST_KEYS: &str = "agent-ami:host-keys";
 const MACHINE_ID: &str = "agent-ami:machine-id";
@@ -67,7 +72,7 @@ pub struct TagOf {
 }
 
 /// All tags of agent-ami except for marks. `ARCHITECTURE.md` explains each; a test compares both.
-pub const SCHEMA: [TagOf; 20] = [
+pub const SCHEMA: [TagOf; 23] = [
     TagOf { key: OURS.0, on: "all", cut: "" },
     TagOf { key: RUN, on: "all", cut: "" },
     TagOf { key: PURPOSE, on: "instances, volumes, key pairs, security groups", cut: "" },
@@ -79,6 +84,9 @@ pub const SCHEMA: [TagOf; 20] = [
     TagOf { key: BASE_NAME, on: "images, snapshots", cut: "to 256 characters" },
     TagOf { key: BASE_DIGEST, on: "images, snapshots", cut: "" },
     TagOf { key: ENGINE, on: "images, snapshots", cut: "" },
+    TagOf { key: AGENT, on: "images, snapshots", cut: "to 256 characters" },
+    TagOf { key: TEMPLATE, on: "images, snapshots", cut: "to 256 characters" },
+    TagOf { key: TEMPLATE_REVISION, on: "images, snapshots", cut: "" },
     TagOf { key: HOST_KEYS, on: "images, snapshots", cut: "to whole fingerprints" },
     TagOf { key: MACHINE_ID, on: "images, snapshots", cut: "" },
     TagOf { key: SMOKE, on: "images, snapshots", cut: "" },
@@ -147,6 +155,10 @@ pub struct Facts<'a> {
     pub base: &'a BaseRecord,
     /// Name of the engine.
     pub engine: EngineKind,
+    /// The agent in the image.
+    pub agent: Option<&'a str>,
+    /// Where the template comes from.
+    pub template: Option<&'a Origin>,
     pub builder: &'a Identity,
     pub run: &'a RunId,
 }
@@ -154,14 +166,16 @@ pub struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// The facts of an image to be captured.
     pub fn of_capture(capture: &'a Capture, base: &'a BaseRecord, run: &'a RunId) -> Self {
-        let Capture { image, version, recipe_hash, engine, builder, .. } = capture;
-        Self { image, version, recipe_hash: *recipe_hash, base, engine: *engine, builder, run }
+        let Capture { image, version, recipe_hash, engine, agent, template, builder, .. } = capture;
+        let (agent, template) = (agent.as_deref(), template.as_ref());
+        Self { image, version, recipe_hash: *recipe_hash, base, engine: *engine, agent, template, builder, run }
     }
 
     /// The facts of an existing image.
     pub fn of_image(image: &'a Image) -> Self {
-        let Image { image, version, recipe_hash, base, engine, builder, run, .. } = image;
-        Self { image, version, recipe_hash: *recipe_hash, base, engine: *engine, builder, run }
+        let Image { image, version, recipe_hash, base, engine, agent, template, builder, run, .. } = image;
+        let (agent, template) = (agent.as_deref(), template.as_ref());
+        Self { image, version, recipe_hash: *recipe_hash, base, engine: *engine, agent, template, builder, run }
     }
 
     /// The facts as tags, with the template's tags.
@@ -182,6 +196,12 @@ impl<'a> Facts<'a> {
             (OURS.0, OURS.1.to_owned()),
         ];
         tags.extend(ours.map(|(key, value)| (key.to_owned(), value)));
+        tags.extend(self.agent.map(|agent| (AGENT.to_owned(), value(agent))));
+        if let Some(Origin { source, commit, digest }) = self.template {
+            let commit = commit.as_ref().map(|commit| format!(" {commit}")).unwrap_or_default();
+            tags.insert(TEMPLATE.to_owned(), value(source));
+            tags.insert(TEMPLATE_REVISION.to_owned(), format!("{digest}{commit}"));
+        }
         tags
     }
 }
@@ -301,12 +321,22 @@ fn image(region: &Region, id: &ImageId, ami: &Ami) -> Result<Image, String> {
         run: tag(RUN)?.into(),
         engine: EngineKind::named(&tag(ENGINE)?).ok_or_else(|| format!("tag `{ENGINE}`: unknown engine"))?,
         built_in: None,
+        agent: tags.get(AGENT).cloned(),
+        template: origin(&tags)?,
         builder: Identity {
             host_keys: tag(HOST_KEYS)?.split_whitespace().map(str::to_owned).collect(),
             machine_id: tag(MACHINE_ID)?,
         },
         tags: tags.into_iter().filter(|(k, _)| !k.starts_with(PREFIX)).collect(),
     })
+}
+
+/// Where the image's template comes from. A source of more than 256 characters was truncated.
+fn origin(tags: &BTreeMap<String, String>) -> Result<Option<Origin>, String> {
+    let (Some(source), Some(revision)) = (tags.get(TEMPLATE), tags.get(TEMPLATE_REVISION)) else { return Ok(None) };
+    let (digest, commit) = revision.split_once(' ').map_or((revision.as_str(), None), |(d, c)| (d, Some(c.to_owned())));
+    let digest = digest.parse().map_err(|e| format!("tag `{TEMPLATE_REVISION}`: {e}"))?;
+    Ok(Some(Origin { source: source.clone(), commit, digest }))
 }
 
 /// The snapshots in an AMI's block device mapping.
@@ -319,17 +349,24 @@ mod tests {
     use super::*;
 
     fn tagged(base: &BaseRecord, template: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let builder = builder();
+        let (builder, origin) = (builder(), origin());
         let facts = Facts {
             image: "locus-agent",
             version: "1.2.3",
             recipe_hash: Digest::of(b"recipe"),
             base,
             engine: EngineKind::Native,
+            agent: Some("codex"),
+            template: Some(&origin),
             builder: &builder,
             run: &"run-1".into(),
         };
         facts.tags(template)
+    }
+
+    fn origin() -> Origin {
+        let source = format!("git::https://example.org/{}//images?ref=v1", "r".repeat(400));
+        Origin { source, commit: Some("c".repeat(40)), digest: Digest::of(b"files") }
     }
 
     fn builder() -> Identity {
@@ -352,7 +389,10 @@ mod tests {
         let Listed::Image(image) = read(&"us-east-1".into(), &ami(&tags)) else { panic!("not readable") };
         assert_eq!((image.base, image.recipe_hash, image.run.as_str()), (base, Digest::of(b"recipe"), "run-1"));
         assert_eq!((image.builder, image.tags["Project"].as_str()), (builder(), "locus"));
-        assert_eq!(image.content, content("ami-1"));
+        assert_eq!((image.content, image.agent.as_deref()), (content("ami-1"), Some("codex")));
+        let template = image.template.unwrap();
+        assert_eq!((template.commit, template.digest), (origin().commit, origin().digest));
+        assert!(template.source.ends_with('…') && origin().source.starts_with(template.source.trim_end_matches('…')));
     }
 
     #[test]
@@ -407,8 +447,8 @@ mod tests {
     #[test]
     fn template_tags_beyond_the_limits_are_refused() {
         let some = |n: usize| (0..n).map(|n| (format!("key-{n}"), "value".to_owned())).collect::<BTreeMap<_, _>>();
-        check_template_tags(&some(20)).unwrap();
-        assert!(check_template_tags(&some(21)).unwrap_err().contains("a template may use 20"));
+        check_template_tags(&some(17)).unwrap();
+        assert!(check_template_tags(&some(18)).unwrap_err().contains("a template may use 17"));
         for (key, value) in [("agent-ami:recipe", "x"), ("aws:x", "x"), ("long", &"x".repeat(257))] {
             assert!(check_template_tags(&[(key.to_owned(), (*value).to_owned())].into()).unwrap_err().contains(key));
         }

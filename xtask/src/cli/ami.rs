@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config;
+use crate::ids::Region;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{duration, key_value};
@@ -32,7 +33,7 @@ pub enum Ami {
     /// List the promotions and rollbacks of a channel
     History(History),
     /// List the images of all regions
-    List,
+    List(List),
     /// Show the details of an image, or the calls of a run
     Show(Show),
     /// Export the report of a run with its image's manifest, SBOM and smoke report, or print where the report is
@@ -54,6 +55,10 @@ pub enum Ami {
 pub struct Build {
     /// Name of the image in ami.toml [default: the only one]
     pub image: Option<String>,
+    /// Build this template instead of the one in ami.toml: a path, `builtin://default-ec2`, an `http(s)://` URL with `?checksum=sha256:...`,
+    /// or `git::URL//PATH?ref=REF`
+    #[arg(long, value_name = "SOURCE")]
+    pub template: Option<String>,
     /// Set a template variable (repeatable)
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = key_value)]
     pub vars: Vec<(String, String)>,
@@ -63,6 +68,12 @@ pub struct Build {
     /// Agent to install: `all`, `claude-code`, `codex`, `gemini`, `aider`, `grok`
     #[arg(long, value_name = "AGENT")]
     pub provider: Option<String>,
+    /// Region to build in [default: the first one of ami.toml]
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<Region>,
+    /// Instance type of the builder on EC2 [default: `build_instance_type` of ami.toml]
+    #[arg(long, value_name = "TYPE")]
+    pub instance_type: Option<String>,
     /// What runs the template; auto: Packer on AWS where it is installed, else native
     #[arg(long, value_enum, default_value = "auto")]
     pub engine: Engine,
@@ -75,6 +86,17 @@ pub struct Build {
     /// Keep the machine running when a step fails, and print how to connect
     #[arg(long)]
     pub keep_on_failure: bool,
+}
+
+/// `ami list`
+#[derive(Clone, Debug, Default, Args)]
+pub struct List {
+    /// List only the images in this region
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<Region>,
+    /// List only images with this agent: `claude-code`, `codex`, ...; `all` for images with all of them
+    #[arg(long, value_name = "AGENT")]
+    pub provider: Option<String>,
 }
 
 /// `ami plan`

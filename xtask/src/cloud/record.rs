@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BuilderKind;
 use crate::ids::{Region, RunId};
-use crate::recipe::Digest;
+use crate::recipe::{Digest, Origin};
 
 /// An image's id: `ami-…` on EC2, `ami-local-…` at the local provider.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,6 +58,13 @@ pub struct Image {
     /// The builder; `None` in records that are older than this field, and on EC2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_in: Option<BuilderKind>,
+    /// The agent in it: the value of the template variable `provider`; `None` for a template without this variable, and in records that are
+    /// older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Where its template comes from; `None` for a template of the project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Origin>,
     /// The identity of the builder. An instance of the image must have another one.
     pub builder: Identity,
     /// Free-form tags.
@@ -174,6 +181,8 @@ impl Image {
             run: "run-1".into(),
             engine: EngineKind::Native,
             built_in: None,
+            agent: None,
+            template: None,
             builder: Identity::default(),
             tags: BTreeMap::new(),
         }

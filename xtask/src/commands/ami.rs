@@ -13,6 +13,7 @@ pub mod plan;
 pub mod promote;
 pub mod release;
 pub mod report;
+pub mod request;
 pub mod resume;
 pub mod rollback;
 pub mod runs;

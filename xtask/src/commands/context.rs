@@ -45,7 +45,7 @@ pub fn project_root() -> PathBuf {
 impl Context {
     /// Loads `ami.toml`; environment variables and options override it.
     pub fn config(&self) -> Result<Config> {
-        self.load(None)
+        self.load(Overrides::default())
     }
 
     /// Loads `ami.toml` for a build, whose options override it as well.
@@ -54,12 +54,25 @@ impl Context {
             let hint = "omit --builder: on EC2 the builder is an instance";
             return Err(Exit::Usage.error("--builder applies only to local images", hint));
         }
-        self.load(build.builder)
+        if build.instance_type.is_some() && self.common.on == On::Local {
+            let hint = "pass --on aws, or omit --instance-type: a local machine has the size of [local] in ami.toml";
+            return Err(Exit::Usage.error("--instance-type applies only to images on EC2", hint));
+        }
+        let (local_region, aws_region) = match self.common.on {
+            On::Local => (build.region.clone(), None),
+            On::Aws => (None, build.region.clone()),
+        };
+        self.load(Overrides {
+            builder: build.builder.map(cli::Builder::configured),
+            local_region,
+            aws_region,
+            instance_type: build.instance_type.clone(),
+            ..Overrides::default()
+        })
     }
 
-    fn load(&self, builder: Option<cli::Builder>) -> Result<Config> {
-        let builder = builder.map(cli::Builder::configured);
-        let overrides = Overrides { state_dir: self.common.state.clone(), builder };
+    fn load(&self, overrides: Overrides) -> Result<Config> {
+        let overrides = Overrides { state_dir: self.common.state.clone(), ..overrides };
         Config::load(&self.root, &overrides, &self.env)
     }
 

@@ -4,6 +4,7 @@ use jiff::civil::{Date, date};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::locate::locate;
 use super::{Context, Finish, Provider, exec_aws};
 use crate::cli::{self, Ids, Repository};
 use crate::config::Config;
@@ -47,7 +48,9 @@ fn sources<P: Provider>(context: &Context, provider: &P, config: &Config) -> Res
     let built = config.images.iter().filter(|(_, image)| image.source_aws.is_some());
     built
         .map(|(name, image)| {
-            let request = super::ami::plan::request(context, name, image, provider.source(name, image)?.to_owned());
+            let source = provider.source(name, image)?.to_owned();
+            let located = locate(context, config, &image.template, None)?;
+            let request = super::ami::plan::request(context, name, image, located, source);
             Ok(template::evaluate(&request)?.source)
         })
         .collect()

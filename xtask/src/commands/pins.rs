@@ -84,7 +84,11 @@ fn bases<P: Provider>(context: &Context, provider: &P) -> Result<Vec<String>> {
         let Some(last) = images.iter().rev().find(|image| image.region == home && image.image == *name) else {
             continue;
         };
-        let (recipe, _) = ami::plan::recipe(context, provider, &config, name, None, &cli::Build::default())?;
+        let (recipe, _) = {
+            let args = cli::Build { image: Some(name.clone()), ..cli::Build::default() };
+            let request = ami::request::Request::resolve(context, provider, &config, &args)?;
+            ami::plan::recipe(context, provider, &config, &request, None)?
+        };
         if let Some(base) = cloud.existing_base(&recipe.source)?.filter(|base| base.digest != last.base.digest) {
             found.push(format!(
                 "{} is built on {}, but {} is newer: release it again",

@@ -3,24 +3,28 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::locate;
 use crate::cli::{Ami, Build, Cli, Command};
 use crate::config::Config;
 use crate::error::{Exit, Result};
 use crate::sensitive::{self, HIDDEN};
 use crate::template;
-use crate::validate::inputs;
+use crate::template_source::TemplateSource;
 
 /// Hides the values that the command line gives to sensitive variables, and returns its words without them.
 ///
 /// If the configuration or a template cannot be read, every variable may be sensitive, and the words have no values at all. Other texts are
 /// not redacted then: the command fails before it uses the values, and `--var provider=all` would hide every "all".
-pub(super) fn hide(cli: &Cli, words: Vec<String>, root: &Path, config: Option<&Config>) -> Vec<String> {
-    build(cli).into_iter().flat_map(|build| &build.vars).for_each(|(_, value)| inputs::hide_credentials(value));
+pub(super) fn hide(cli: &Cli, words: &[String], root: &Path, config: Option<&Config>) -> Vec<String> {
+    build(cli).into_iter().flat_map(|build| &build.vars).for_each(|(_, value)| sensitive::hide_credentials(value));
+    let template = build(cli).and_then(|build| build.template.as_deref());
+    template.into_iter().for_each(sensitive::hide_credentials);
     let vars = build(cli).map(|build| build.vars.as_slice()).unwrap_or_default();
     if vars.is_empty() {
-        return words;
+        return words.iter().map(|word| sensitive::redacted(word).into_owned()).collect();
     }
-    match config.and_then(|config| names(config, root).ok()) {
+    let words = words.iter().map(|word| sensitive::redacted(word).into_owned()).collect::<Vec<_>>();
+    match config.and_then(|config| names(config, root, template)) {
         Some(known) => {
             vars.iter().filter(|(name, _)| known.contains(name)).for_each(|(_, value)| sensitive::hide(value));
             words.iter().map(|word| sensitive::redacted(word).into_owned()).collect()
@@ -39,13 +43,16 @@ fn without_values(words: &[String], vars: &[(String, String)]) -> Vec<String> {
     words.iter().map(hidden).collect()
 }
 
-/// The sensitive variables of all images of `ami.toml`.
-fn names(config: &Config, root: &Path) -> Result<Vec<String>> {
+/// The sensitive variables of `--template` and of the templates of all images of `ami.toml`; `None` if one of them cannot be read, or was
+/// not downloaded yet.
+fn names(config: &Config, root: &Path, template: Option<&str>) -> Option<Vec<String>> {
     let mut names = Vec::new();
-    for image in config.images.values() {
-        names.extend(template::sensitive_variables(&root.join(&image.template), root)?);
+    let template = template.map(str::parse::<TemplateSource>).transpose().ok()?;
+    for source in config.images.values().map(|image| &image.template).chain(&template) {
+        let located = locate::known(root, config, source)?;
+        names.extend(template::sensitive_variables(&located.path, &located.root).ok()?);
     }
-    Ok(names)
+    Some(names)
 }
 
 /// The arguments of the build, if the command has any.

@@ -33,8 +33,9 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
         // Variables that are not UTF-8 are skipped: no setting is read from one.
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
     let root = project_root();
-    let config = Config::load(&root, &Overrides { state_dir: cli.common.state.clone(), builder: None }, &env).ok();
-    let words = secrets::hide(&cli, std::env::args().skip(1).collect(), &root, config.as_ref());
+    let overrides = Overrides { state_dir: cli.common.state.clone(), ..Overrides::default() };
+    let config = Config::load(&root, &overrides, &env).ok();
+    let words = secrets::hide(&cli, &std::env::args().skip(1).collect::<Vec<_>>(), &root, config.as_ref());
     let quoted: Vec<String> = words.iter().map(|word| process::quote(word)).collect();
     let line = format!("cargo xtask {}", quoted.join(" "));
     let logs = config.map(|config| root.join(config.local.state_dir).join(log::DIR));

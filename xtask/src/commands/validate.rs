@@ -2,6 +2,7 @@
 
 use clap::Parser as _;
 
+use super::locate::locate;
 use super::{Context, Finish};
 use crate::cli::{self, Cli};
 use crate::config::Config;
@@ -37,11 +38,13 @@ fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
         |image: &'_ crate::config::Image| std::iter::once(image.source_local.clone()).chain(image.source_aws.clone());
     let all = config.images.iter().flat_map(|(name, i)| sources(i).map(move |s| (name, i, s)));
     for (name, image, source) in all {
-        if let Err(error) = template::evaluate(&super::ami::plan::request(context, name, image, source)) {
+        let evaluated = locate(context, config, &image.template, None)
+            .and_then(|located| template::evaluate(&super::ami::plan::request(context, name, image, located, source)));
+        if let Err(error) = evaluated {
             context
                 .events
                 .event(Event::Warning { message: crate::error::plain(&error), hint: "fix the template".to_owned() });
-            findings.push(Finding::error("template", &image.template, None, error.to_string(), "see above"));
+            findings.push(Finding::error("template", image.template.to_string(), None, error.to_string(), "see above"));
         }
     }
     let today = jiff::Zoned::now().date();

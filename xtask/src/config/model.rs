@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 
 use crate::ids::{ChannelName, Region};
+use crate::template_source::TemplateSource;
 
 /// An image.
 #[derive(Clone, Debug, JsonSchema)]
 pub struct Image {
-    /// Template: a `*.pkr.hcl` file or a directory of them, relative to the project.
-    pub template: String,
+    /// Template: a `*.pkr.hcl` file or a directory of them, relative to the project, or another template source. The default is
+    /// `template_source` of `[packer]`.
+    #[schemars(with = "String")]
+    pub template: TemplateSource,
     /// Version, `MAJOR.MINOR.PATCH`.
     pub version: String,
     /// Smoke spec that an instance of the image must pass, relative to the project.
@@ -149,8 +152,11 @@ pub struct Packer {
     pub build_instance_type: String,
     /// Subnet of instances, for both engines: the template variable `subnet_id`. Empty: the default VPC.
     pub build_subnet_id: Option<String>,
-    /// Timeout for a build in seconds.
+    /// Timeout in seconds for a build with Packer, and for the steps of a build with the native engine.
     pub build_timeout_secs: u64,
+    /// Template source of images without `template`: `builtin://default-ec2`, a path, an `http(s)://` URL or `git::URL//PATH?ref=REF`.
+    #[schemars(with = "String")]
+    pub template_source: TemplateSource,
 }
 
 /// Declares a value that is one of some words. The first word is the default.

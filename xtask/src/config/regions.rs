@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::Regions;
 use super::read::Section;
+use super::{Overrides, Regions};
 use crate::ids::Region;
 use crate::partition::Partition;
 
-/// Reads `[regions]`. All AWS regions must be in one partition.
-pub(super) fn read(section: &Section<'_>) -> Regions {
-    let regions = Regions { local: named(section.list("local")), aws: named(section.any_list("aws")) };
+/// Reads `[regions]`. All AWS regions must be in one partition. `--region` makes another one of them the home region.
+pub(super) fn read(section: &Section<'_>, overrides: &Overrides) -> Regions {
+    let regions = Regions {
+        local: at_home(section, "local", named(section.list("local")), overrides.local_region.as_ref()),
+        aws: at_home(section, "aws", named(section.any_list("aws")), overrides.aws_region.as_ref()),
+    };
     if let Some(home) = regions.aws.first()
         && let Some(other) = regions.aws.iter().find(|region| Partition::of(region) != Partition::of(home))
     {
@@ -17,6 +20,23 @@ pub(super) fn read(section: &Section<'_>) -> Regions {
         let message = format!("{home} is in {one} and {other} in {two}: EC2 does not copy images between partitions");
         let help = "list the regions of one partition, and use another project for those of another partition";
         section.reader.wrong(section.span("aws"), message, help);
+    }
+    regions
+}
+
+/// The regions with the home region of `--region` first.
+fn at_home(section: &Section<'_>, key: &str, mut regions: Vec<Region>, home: Option<&Region>) -> Vec<Region> {
+    let Some(home) = home else { return regions };
+    match regions.iter().position(|region| region == home) {
+        Some(at) => {
+            regions[..=at].rotate_right(1);
+            let names: Vec<&str> = regions.iter().map(Region::as_str).collect();
+            section.reader.overridden(&format!("regions.{key}"), &format!("{names:?}"), "--region");
+        }
+        None => {
+            let message = format!("--region is `{home}`, which is not in `{key}` of [regions]");
+            section.reader.wrong(section.span(key), message, "use a region of the list, or add the region to it");
+        }
     }
     regions
 }

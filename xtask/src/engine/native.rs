@@ -37,10 +37,12 @@ pub fn run<M: Machine>(
             Action::Shell(shell) => run_shell(machine, step, shell, recipe, options, events),
             Action::Upload(upload) => run_upload(machine.remote(), upload),
             Action::ShellLocal(local) => run_local(step, local, options, events),
-            Action::Breakpoint { note, disabled } => breakpoint(machine, note, *disabled, events),
+            Action::Breakpoint { note, disabled } => breakpoint(machine, (note, *disabled), options, events),
         };
         match result {
-            Err(error) if retries_left > 0 && error.exit() != Exit::Interrupted => {
+            Err(error)
+                if retries_left > 0 && error.exit() != Exit::Interrupted && !options.deadline.limit(None).is_zero() =>
+            {
                 retries_left -= 1;
                 let message = format!("{} failed and is run again ({retries_left} retries left): {error}", step.name);
                 let hint = "set `max_retries` in the template to change the number of retries".to_owned();
@@ -76,6 +78,17 @@ pub fn hold_apt(remote: &dyn Remote) -> Result<()> {
     remote.read(&format!("sudo sh -euc {}", quote(HOLD))).map(drop)
 }
 
+/// Removes what the provider put on the builder: the key of the run, and the CA certificates of this host. The project's own template does this
+/// in its last step; a template that is not part of the project does not know of it. Without certificates and key it changes nothing.
+pub fn remove_traces(remote: &dyn Remote, run: &str) -> Result<()> {
+    // A key's comment ends with the run's id, on EC2 as part of the key pair's name.
+    const REMOVE: &str = "for keys in /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; do \
+                          if [ -f \"$keys\" ]; then sed -i \"/$0/d\" \"$keys\"; fi; done; \
+                          if ls /usr/local/share/ca-certificates/cloud-init-ca-cert-*.crt >/dev/null 2>&1; then \
+                          rm -f /usr/local/share/ca-certificates/cloud-init-ca-cert-*.crt; update-ca-certificates --fresh >/dev/null; fi";
+    remote.read(&format!("sudo sh -euc {} {}", quote(REMOVE), quote(run))).map(drop)
+}
+
 /// Reads the fingerprints of the machine's SSH host keys, and its machine-id.
 pub fn identity(remote: &dyn Remote) -> Result<Identity> {
     let text = remote.read("for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -l -f \"$key\"; done")?;
@@ -99,10 +112,11 @@ fn run_shell<M: Machine>(
         machine.remote().put(&script.content, &path, 0o755)?;
         let command = expand(&shell.execute_command, &variables(shell, recipe), &path);
         let mut output = Tail::default();
-        let ended = machine.remote().stream(&command, step.timeout, &mut |stream, line| {
-            output.push(line);
-            events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
-        })?;
+        let ended =
+            machine.remote().stream(&command, Some(options.deadline.limit(step.timeout)), &mut |stream, line| {
+                output.push(line);
+                events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
+            })?;
         match ended {
             Some(Ended::Code(code)) if shell.valid_exit_codes.contains(&code) => {
                 // The exit code is ignored: a script that empties /tmp deletes its own file, too.
@@ -115,7 +129,7 @@ fn run_shell<M: Machine>(
                 machine.reboot_finished(&on_progress)?;
                 hold_apt(machine.remote())?;
             }
-            ended => return Err(failed(step, script, ended, &output, &options.again, &machine.console())),
+            ended => return Err(failed(step, script, ended, &output, options, &machine.console())),
         }
     }
     Ok(())
@@ -153,10 +167,17 @@ fn expand(template: &str, vars: &str, path: &str) -> String {
     out
 }
 
-fn failed(step: &Step, script: &Script, ended: Option<Ended>, output: &Tail, again: &str, console: &str) -> Error {
+fn failed(
+    step: &Step,
+    script: &Script,
+    ended: Option<Ended>,
+    output: &Tail,
+    options: &Options,
+    console: &str,
+) -> Error {
     let how = match ended {
         Some(Ended::Code(code)) => format!("exit code {code}"),
-        Some(Ended::TimedOut) => format!("timed out after {} s", step.timeout.unwrap_or_default().as_secs()),
+        Some(Ended::TimedOut) => options.deadline.timed_out(step.timeout),
         None => {
             let lines = crate::process::tail(console, 10);
             format!(
@@ -168,8 +189,8 @@ fn failed(step: &Step, script: &Script, ended: Option<Ended>, output: &Tail, aga
     let error = Exit::Failed.error(
         format_args!("step {} failed: {}, {how} ({place})\n{output}", step.name, script.name),
         format_args!(
-            "fix {} and run `{again}`, which starts from the last cached layer, if there is one; pass `--keep-on-failure` to keep the machine for inspection",
-            script.name
+            "fix {} and run `{}`, which starts from the last cached layer, if there is one; pass `--keep-on-failure` to keep the machine for inspection",
+            script.name, options.again
         ),
     );
     match ended {
@@ -245,19 +266,24 @@ fn run_local(step: &Step, local: &ShellLocal, options: &Options, events: &dyn Ob
             cmd = cmd.env(name, value);
         }
         let mut output = Tail::default();
-        let ended = cmd.stream(step.timeout, |stream, line| {
+        let ended = cmd.stream(Some(options.deadline.limit(step.timeout)), |stream, line| {
             output.push(line);
             events.event(Event::StepOutput { name: step.name.clone(), stream, line: line.to_owned() });
         })?;
         if ended != Ended::Code(0) {
-            return Err(failed(step, script, Some(ended), &output, &options.again, ""));
+            return Err(failed(step, script, Some(ended), &output, options, ""));
         }
     }
     Ok(())
 }
 
 /// Waits until the user deletes a file on the machine. Standard input is not used, because it may not be a terminal.
-fn breakpoint<M: Machine>(machine: &mut M, note: &str, disabled: bool, events: &dyn Observer) -> Result<()> {
+fn breakpoint<M: Machine>(
+    machine: &mut M,
+    (note, disabled): (&str, bool),
+    options: &Options,
+    events: &dyn Observer,
+) -> Result<()> {
     if disabled {
         events.event(Event::Note { message: format!("breakpoint skipped (disable = true): {note}") });
         return Ok(());
@@ -268,6 +294,10 @@ fn breakpoint<M: Machine>(machine: &mut M, note: &str, disabled: bool, events: &
     let message = format!("breakpoint: {note}\nconnect:  {login}\ncontinue: {login} rm {flag}");
     events.event(Event::Note { message });
     while machine.remote().output(&format!("test -e {flag}"), b"")?.code == 0 {
+        if options.deadline.limit(None).is_zero() {
+            let hint = "raise `build_timeout_secs` in ami.toml to have more time at a breakpoint";
+            return Err(Exit::Failed.error(format_args!("breakpoint: {}", options.deadline.timed_out(None)), hint));
+        }
         signals::pause(Duration::from_secs(1))?;
     }
     Ok(())

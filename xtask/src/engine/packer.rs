@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 use serde_json::Value;
 
-use super::Options;
+use super::{Options, post};
 use crate::cloud::{ImageId, Made};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Observer, Outcome, Phase};
@@ -97,8 +97,17 @@ impl Request {
         options: &Options,
         events: &dyn Observer,
     ) -> Result<Made> {
+        let manifest = recipe.post.iter().find_map(|post| match post {
+            PostProcessor::Manifest { output, .. } => Some(options.root.join(output)),
+            PostProcessor::Checksum { .. } | PostProcessor::ShellLocal(_) => None,
+        });
+        let Some(manifest) = manifest else {
+            let hint = "add post-processor \"manifest\" {} to the build block: it is how the image is found; or use --engine native";
+            return Err(Exit::Usage.error("the template has no manifest post-processor", hint));
+        };
         fs::create_dir_all(&self.work_dir)?;
         fs::create_dir_all(&self.scratch)?;
+        post::copy_outputs(recipe, &options.outputs, &options.root)?;
         let arguments = self.arguments(recipe, facts)?;
         let on_progress = |message: &str| {
             events.event(Event::Progress { phase: Phase::Build, message: message.to_owned(), fraction: None });
@@ -113,14 +122,7 @@ impl Request {
         let validate = self.cmd(options).arg("validate").args(&arguments).arg(&self.template);
         validate.hint("fix the template; `cargo xtask validate` checks it, too").read()?;
         self.run(recipe, &arguments, options, events)?;
-        let manifest = recipe.post.iter().find_map(|post| match post {
-            PostProcessor::Manifest { output, .. } => Some(options.root.join(output)),
-            PostProcessor::Checksum { .. } | PostProcessor::ShellLocal(_) => None,
-        });
-        let Some(manifest) = manifest else {
-            let hint = "add post-processor \"manifest\" {} to the build block";
-            return Err(Exit::Usage.error("the template has no manifest post-processor", hint));
-        };
+        post::copy_outputs(recipe, &options.root, &options.outputs)?;
         let made = artifact(&fs::read_to_string(manifest)?, &recipe.source.kind, &recipe.source.name)?;
         made.image(options)
     }

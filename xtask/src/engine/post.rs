@@ -25,7 +25,7 @@ pub(super) fn run<C: Cloud>(
     for post in &recipe.post {
         match post {
             PostProcessor::Manifest { output, strip_path, custom_data } => {
-                let path = options.root.join(output);
+                let path = options.outputs.join(output);
                 let before = if path.exists() { Some(fs::read_to_string(&path)?) } else { None };
                 let listed = files.iter().map(|file| {
                     let name = if *strip_path { file.file_name().map(Path::new).unwrap_or(file) } else { file };
@@ -41,7 +41,7 @@ pub(super) fn run<C: Cloud>(
                     "packer_run_uuid": image.run,
                     "custom_data": custom_data,
                 });
-                durable::replace(&path, appended(before.as_deref(), entry, &image.run)?.as_bytes())?;
+                write(&path, &appended(before.as_deref(), entry, &image.run)?)?;
             }
             PostProcessor::Checksum { types, output } => {
                 for kind in types {
@@ -54,13 +54,46 @@ pub(super) fn run<C: Cloud>(
                         let name = file.file_name().unwrap_or_default().to_string_lossy();
                         text.push_str(&format!("{sum}\t{name}\n"));
                     }
-                    durable::replace(&options.root.join(expanded(output, recipe, kind)), text.as_bytes())?;
+                    write(&options.outputs.join(expanded(output, recipe, kind)), &text)?;
                 }
             }
             PostProcessor::ShellLocal(local) => native::run_post(local, options, events)?,
         }
     }
     Ok(())
+}
+
+/// Copies the outputs of post-processors that exist from one directory to another. Packer writes them to its working directory, which is a
+/// temporary one for a template that is not part of the project, and appends to an existing manifest.
+pub(super) fn copy_outputs(recipe: &Recipe, from: &Path, to: &Path) -> Result<()> {
+    if from == to {
+        return Ok(());
+    }
+    for post in &recipe.post {
+        let outputs = match post {
+            PostProcessor::Manifest { output, .. } => vec![output.clone()],
+            PostProcessor::Checksum { types, output } => {
+                types.iter().map(|kind| expanded(output, recipe, kind).into()).collect()
+            }
+            PostProcessor::ShellLocal(_) => Vec::new(),
+        };
+        for output in outputs.iter().filter(|output| from.join(output).is_file()) {
+            let target = to.join(output);
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::copy(from.join(output), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Creates the directory of an output and replaces the file.
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    durable::replace(path, text.as_bytes())
 }
 
 /// Packer's manifest with another build appended. It has all earlier builds; `last_run_uuid` is the run of the last one

@@ -137,6 +137,32 @@ pub(super) fn read(path: &Path, root: &Path) -> Result<Vec<File>> {
         .collect()
 }
 
+/// Removes `.` and `..` from a path without resolving links, so that the names of scripts are short.
+pub(super) fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            std::path::Component::CurDir => {}
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+/// An error if a path leads out of the tree of a template from elsewhere, also through symbolic links.
+pub(super) fn confined(path: &Path, tree: Option<&Path>) -> std::result::Result<(), String> {
+    let Some(tree) = tree else { return Ok(()) };
+    let inside = match (path.canonicalize(), tree.canonicalize()) {
+        (Ok(path), Ok(tree)) => path.starts_with(tree),
+        // It does not exist, which the caller reports.
+        _ => normal(path).starts_with(normal(tree)),
+    };
+    if inside { Ok(()) } else { Err(format!("{} is not one of the template's own files", path.display())) }
+}
+
 /// A path for messages: relative to the project if it is inside.
 pub(super) fn shown(path: &Path, root: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).display().to_string()

@@ -97,7 +97,7 @@ pub(super) fn declare(context: &mut Context<'_>) {
         ("base64encode", one(|a| text(&a, |s| base64::encode(s.as_bytes())), S)),
         ("base64decode", one(|a| base64::decode(str_at(&a, 0)?).map(Value::from), S)),
         ("file", one(|a| read_file(str_at(&a, 0)?).map(Value::from), S)),
-        ("fileexists", one(|a| Ok(in_template(str_at(&a, 0)?).is_file().into()), S)),
+        ("fileexists", one(|a| Ok(in_template(str_at(&a, 0)?)?.is_file().into()), S)),
         (
             "jsondecode",
             one(|a| serde_json::from_str::<Value>(str_at(&a, 0)?).map_err(|e| format!("this is not JSON: {e}")), S),
@@ -208,7 +208,7 @@ fn path_part(s: &str, part: impl Fn(&std::path::Path) -> Option<&std::ffi::OsStr
 }
 
 fn read_file(path: &str) -> Result<String, String> {
-    let full = in_template(path);
+    let full = in_template(path)?;
     std::fs::read_to_string(&full).map_err(|e| format!("{}: {e}", full.display()))
 }
 
@@ -217,20 +217,25 @@ fn read_file(path: &str) -> Result<String, String> {
 struct Dirs {
     template: std::path::PathBuf,
     working: std::path::PathBuf,
+    tree: Option<std::path::PathBuf>,
 }
 
 thread_local! {
     static DIRS: std::cell::RefCell<Dirs> = std::cell::RefCell::default();
 }
 
-/// Sets the template's directory and Packer's working directory for the following evaluation on this thread.
-pub(super) fn set_dirs(template: &std::path::Path, working: &std::path::Path) {
-    DIRS.set(Dirs { template: template.to_owned(), working: working.to_owned() });
+/// Sets the template's directory and Packer's working directory for the following evaluation on this thread, and the only directory that
+/// the template can read.
+pub(super) fn set_dirs(template: &std::path::Path, working: &std::path::Path, tree: Option<&std::path::Path>) {
+    DIRS.set(Dirs { template: template.to_owned(), working: working.to_owned(), tree: tree.map(Into::into) });
 }
 
 /// A path of `file` or `fileexists`. Packer resolves them from the template's directory, not from its working directory.
-fn in_template(path: &str) -> std::path::PathBuf {
-    DIRS.with_borrow(|dirs| dirs.template.join(path))
+fn in_template(path: &str) -> Result<std::path::PathBuf, String> {
+    DIRS.with_borrow(|dirs| {
+        let full = dirs.template.join(path);
+        super::files::confined(&full, dirs.tree.as_deref()).map(|()| full)
+    })
 }
 
 /// Joins strings; numbers and bools are converted to strings, as HCL does.

@@ -13,7 +13,7 @@ use hcl_edit::Span as _;
 use hcl_edit::structure::{Attribute, Block, Structure};
 
 use crate::error::{Exit, Result};
-use crate::recipe::{Recipe, Source, Step};
+use crate::recipe::{Origin, Recipe, Source, Step};
 
 pub mod error;
 pub mod recipe;
@@ -62,6 +62,24 @@ pub struct Request {
     pub now: jiff::Timestamp,
     /// The directory that relative paths start from: Packer's working directory.
     pub root: PathBuf,
+    /// The template is not part of the project: it reads no files but its own, no environment variables, and runs nothing on this host.
+    pub foreign: Option<Foreign>,
+}
+
+/// A template that is not part of the project.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The directory with all of its files.
+    pub tree: PathBuf,
+}
+
+impl Request {
+    /// The only directory that the template can read; `None` if it can read any.
+    fn tree(&self) -> Option<&std::path::Path> {
+        self.foreign.as_ref().map(|foreign| foreign.tree.as_path())
+    }
 }
 
 /// A variable that `ami.toml` sets.
@@ -95,7 +113,7 @@ pub fn evaluate(request: &Request) -> Result<Recipe> {
     } else {
         request.path.parent().unwrap_or(&request.root).to_owned()
     };
-    functions::set_dirs(&dir, &request.root);
+    functions::set_dirs(&dir, &request.root, request.tree());
     // `path.root` is relative, as for a Packer that is started in the project's directory.
     let relative = dir.strip_prefix(&request.root).unwrap_or(&dir);
     let mut scope = Scope::new(relative, &request.root, request.now);
@@ -105,8 +123,9 @@ pub fn evaluate(request: &Request) -> Result<Recipe> {
     let source = source(&blocks, request, &scope)?;
     scope.set("source", "type", source.kind.as_str().into());
     scope.set("source", "name", source.name.as_str().into());
+    let origin = request.foreign.as_ref().map(|foreign| foreign.origin.clone());
     let mut recipe =
-        Recipe { build_name: None, variables, source, steps: Vec::new(), on_error: None, post: Vec::new() };
+        Recipe { origin, build_name: None, variables, source, steps: Vec::new(), on_error: None, post: Vec::new() };
     let mut found = false;
     for (file, block) in &blocks.builds {
         if build_sources(file, block, &scope)?.contains(&request.source) {
@@ -127,6 +146,13 @@ pub fn sensitive_variables(path: &std::path::Path, root: &std::path::Path) -> Re
     let files = files::read(path, root)?;
     let blocks = sort(&files)?;
     Ok(blocks.variables.iter().filter_map(|(_, block)| variables::sensitive_name(block)).collect())
+}
+
+/// True if a template declares a variable with this name.
+pub fn declares(path: &std::path::Path, root: &std::path::Path, variable: &str) -> Result<bool> {
+    let files = files::read(path, root)?;
+    let is_it = |block: &Block| block.labels.first().is_some_and(|label| label.as_str() == variable);
+    Ok(sort(&files)?.variables.iter().any(|(_, block)| is_it(block)))
 }
 
 /// The sources a template declares, as `kind.name`.

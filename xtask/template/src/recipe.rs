@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest. Its text form is 64 hexadecimal digits.
@@ -23,9 +23,22 @@ pub struct Place {
     pub line: usize,
 }
 
+/// Where a template comes from that is not part of the project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The template source, as the user wrote it.
+    pub source: String,
+    /// The commit that a Git source named.
+    pub commit: Option<String>,
+    /// Digest of all files.
+    pub digest: Digest,
+}
+
 /// The template evaluated for one source.
 #[derive(Clone, Debug, Serialize)]
 pub struct Recipe {
+    /// Where the template comes from; `None` for one of the project.
+    pub origin: Option<Origin>,
     /// `name` of the `build` block, if it has one.
     pub build_name: Option<String>,
     /// All input variables with their values and what set them, in the order of their declaration.
@@ -232,7 +245,7 @@ impl std::str::FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || format!("`{text}` is not a SHA-256 digest of 64 hexadecimal digits");
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(wrong());
         }
         let mut bytes = [0; 32];
@@ -249,7 +262,7 @@ impl Serialize for Digest {
     }
 }
 
-impl<'de> serde::Deserialize<'de> for Digest {
+impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
@@ -317,9 +330,18 @@ impl Recipe {
         keys
     }
 
-    /// The recipe's hash: the last layer key. Builds with the same hash ran the same steps on the same base.
+    /// The recipe's hash. Builds with the same hash ran the same steps on the same base, of a template from the same origin.
+    ///
+    /// Without an origin it is the last layer key. Layers do not depend on the origin, so that templates share them.
     pub fn hash(&self, base: Digest) -> Digest {
-        self.layer_keys(base).last().copied().unwrap_or(base)
+        let steps = self.layer_keys(base).last().copied().unwrap_or(base);
+        let Some(Origin { source, commit, digest }) = &self.origin else { return steps };
+        Digest::of_parts([
+            ("steps", steps.bytes()),
+            ("source", source.as_bytes()),
+            ("commit", commit.as_deref().unwrap_or_default().as_bytes()),
+            ("digest", digest.bytes()),
+        ])
     }
 }
 

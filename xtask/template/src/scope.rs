@@ -22,6 +22,8 @@ pub(super) struct Scope {
     now: String,
     /// The environment. Set only for the defaults of variables, because Packer allows `env()` nowhere else.
     env: Option<BTreeMap<String, String>>,
+    /// The template is not part of the project, so it must not read values of the environment.
+    is_foreign: bool,
 }
 
 /// The evaluated attributes of a block, each with its span.
@@ -35,7 +37,12 @@ pub(super) struct Attributes<'a> {
 impl Scope {
     /// A scope with `path.root`, `path.cwd` and the time that `timestamp()` returns.
     pub(super) fn new(root: &std::path::Path, cwd: &std::path::Path, now: jiff::Timestamp) -> Self {
-        let mut scope = Self { roots: BTreeMap::new(), now: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), env: None };
+        let mut scope = Self {
+            roots: BTreeMap::new(),
+            now: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            env: None,
+            is_foreign: false,
+        };
         for (name, path) in [("root", root), ("cwd", cwd)] {
             scope.set("path", name, path.display().to_string().into());
         }
@@ -51,8 +58,8 @@ impl Scope {
     }
 
     /// A copy of the scope in which `env()` may be called.
-    pub(super) fn with_env(&self, env: &BTreeMap<String, String>) -> Self {
-        Self { env: Some(env.clone()), ..self.clone() }
+    pub(super) fn with_env(&self, env: &BTreeMap<String, String>, is_foreign: bool) -> Self {
+        Self { env: Some(env.clone()), is_foreign, ..self.clone() }
     }
 
     pub(super) fn evaluate(&self, expression: &Expression) -> std::result::Result<Value, ErrorKind> {
@@ -237,6 +244,13 @@ impl Scope {
                     return Err("`env` needs the name of an environment variable".into());
                 };
                 let value = name.as_str().and_then(|name| env.get(name)).cloned();
+                if self.is_foreign && value.as_ref().is_some_and(|value| !value.is_empty()) {
+                    let name = name.as_str().unwrap_or_default();
+                    return Err(format!(
+                        "`env` would give the environment variable {name} of this host to a template that is not part of the project; unset it, and pass the value by --var"
+                    )
+                    .into());
+                }
                 Ok(Expression::String(value.unwrap_or_default()))
             }
             _ => {

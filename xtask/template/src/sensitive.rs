@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::sync::{PoisonError, RwLock};
 
+use regex_lite::Regex;
+
 /// The text that replaces a sensitive value.
 pub const HIDDEN: &str = "<sensitive>";
 
@@ -34,6 +36,21 @@ pub fn hide_all(value: &serde_json::Value) {
         serde_json::Value::Number(number) => hide(&number.to_string()),
         serde_json::Value::Null | serde_json::Value::Bool(_) => {}
     }
+}
+
+/// Marks the password in a URL as sensitive, so that no output shows it.
+pub fn hide_credentials(word: &str) {
+    if let Some(secret) = credentials(word) {
+        hide(secret);
+    }
+}
+
+/// The password in a URL. In an HTTP URL with only a user, the user is a token, so it is returned; the user of an SSH URL is not.
+pub fn credentials(text: &str) -> Option<&str> {
+    let with_password = Regex::new(r"://[^/@:]*:([^/@]*)@").ok()?;
+    let with_token = Regex::new(r"https?://([^/@:]+)@").ok()?;
+    let found = with_password.captures(text).or_else(|| with_token.captures(text))?;
+    found.get(1).map(|secret| secret.as_str())
 }
 
 /// Replaces all sensitive values in a text.
@@ -71,6 +88,17 @@ fn percent(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_and_tokens_are_found_but_not_ssh_users() {
+        assert_eq!(credentials("http://deploy:SECRET-PW@127.0.0.1:8765/locus.tgz"), Some("SECRET-PW"));
+        assert_eq!(credentials("git+https://ghp_abc@github.com/a/b.git"), Some("ghp_abc"));
+        for good in
+            ["git+ssh://git@github.com/a/b.git", "@locus/cli@1.2.3", "https://host/x@2.tgz", "/tmp/locus.tgz", ""]
+        {
+            assert_eq!(credentials(good), None, "{good}");
+        }
+    }
 
     #[test]
     fn a_value_is_replaced_in_all_of_its_forms() {

@@ -7,7 +7,7 @@ use fs_err as fs;
 use hcl_edit::structure::Block;
 
 use super::Request;
-use super::files::{File, span_of};
+use super::files::{File, confined, normal, span_of};
 use super::scope::{Attributes, Scope};
 use crate::error::Result;
 use crate::recipe::{Action, PostProcessor, Script, Shell, ShellLocal, Step, Upload, UploadFile};
@@ -28,6 +28,11 @@ const UNSUPPORTED: &[&str] = &[
     "pause_after",
     "override",
 ];
+
+/// Files that one directory to upload may have.
+const MAX_FILES: usize = 100_000;
+/// The hint for a file that a template from elsewhere cannot read.
+const NOT_ITS_OWN: &str = "copy the file into the repository or archive of the template";
 
 /// Reads a provisioner; `None` if `only` or `except` excludes the source.
 pub(super) fn step(file: &File, block: &Block, scope: &Scope, request: &Request) -> Result<Option<Step>> {
@@ -59,6 +64,7 @@ pub(super) fn step(file: &File, block: &Block, scope: &Scope, request: &Request)
         }
     };
     refuse_unsupported(file, block)?;
+    refuse_on_host(kind, file, block, request)?;
     let known: Vec<&str> = own.iter().chain(COMMON).copied().collect();
     let a = scope.attributes(file, block, &known, &[])?;
     if !applies(&a, &request.source)? {
@@ -102,10 +108,20 @@ pub(super) fn post(file: &File, block: &Block, scope: &Scope, request: &Request)
             ));
         }
     };
+    refuse_on_host(kind, file, block, request)?;
     let known: Vec<&str> = own.iter().copied().chain(["only", "except", "name", "keep_input_artifact"]).collect();
     let a = scope.attributes(file, block, &known, &[])?;
     if !applies(&a, &request.source)? {
         return Ok(None);
+    }
+    if let Some(output) = a.text("output")?.filter(|_| request.foreign.is_some()) {
+        let inside = |part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir);
+        if !Path::new(&output).components().all(inside) {
+            let message = format!(
+                "the output `{output}` of a template that is not part of the project is not below its directory"
+            );
+            return Err(a.refuse("output", message, "set a relative path without `..`"));
+        }
     }
     Ok(Some(match kind {
         "manifest" => PostProcessor::Manifest {
@@ -149,6 +165,15 @@ fn refuse_unsupported(file: &File, block: &Block) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses `shell-local` in a template from elsewhere: it would run programs of other people on this host.
+fn refuse_on_host(kind: &str, file: &File, block: &Block, request: &Request) -> Result<()> {
+    if kind != "shell-local" || request.foreign.is_none() {
+        return Ok(());
+    }
+    let message = "`shell-local` in a template that is not part of the project would run on this host";
+    Err(file.refuse(span_of(block), message, "review the template and copy it into the project, or remove the block"))
 }
 
 /// True if `only` and `except` include the source, which they name as `kind.name`.
@@ -203,6 +228,7 @@ fn scripts(a: &Attributes<'_>, request: &Request, shebang: Option<&str>) -> Resu
     let mut scripts = Vec::new();
     for path in &paths {
         let full = normal(&request.root.join(path));
+        confined(&full, request.tree()).map_err(|why| a.refuse(at, why, NOT_ITS_OWN))?;
         let content = fs::read(&full).map_err(|e| {
             a.refuse(
                 at,
@@ -264,10 +290,11 @@ fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
             "set a path relative to the project, or one that starts with ${path.root}",
         )
     };
+    confined(&full, request.tree()).map_err(|why| a.refuse("source", why, NOT_ITS_OWN))?;
     let mut files = Vec::new();
     let is_dir = fs::metadata(&full).map_err(unreadable)?.is_dir();
     if is_dir {
-        collect(&full, &full, &mut files).map_err(unreadable)?;
+        collect(&full, &full, &mut Vec::new(), &mut files).map_err(unreadable)?;
         files.sort_by(|x, y| x.path.cmp(&y.path));
     } else {
         files.push(read_file(&full, PathBuf::from(&name)).map_err(unreadable)?);
@@ -277,31 +304,28 @@ fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
     Ok((format!("file {name}"), Action::Upload(upload)))
 }
 
-/// Removes `.` and `..` from a path without resolving links, so that the names of scripts are short.
-fn normal(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::ParentDir => {
-                out.pop();
-            }
-            std::path::Component::CurDir => {}
-            part => out.push(part),
-        }
+/// Reads all files below a directory. `open` are the directories that contain it: a symbolic link to one of them has no end.
+fn collect(root: &Path, dir: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<UploadFile>) -> std::io::Result<()> {
+    let real = fs::canonicalize(dir)?;
+    if open.contains(&real) {
+        return Err(std::io::Error::other(format!(
+            "{} is a symbolic link to a directory that contains it",
+            dir.display()
+        )));
     }
-    out
-}
-
-fn collect(root: &Path, dir: &Path, files: &mut Vec<UploadFile>) -> std::io::Result<()> {
+    open.push(real);
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
-            collect(root, &path, files)?;
+            collect(root, &path, open, files)?;
+        } else if files.len() == MAX_FILES {
+            return Err(std::io::Error::other(format!("{} has more than {MAX_FILES} files", root.display())));
         } else {
             let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
             files.push(read_file(&path, relative)?);
         }
     }
+    open.pop();
     Ok(())
 }
 

@@ -99,7 +99,7 @@ fn declare<'a>(file: &'a File, block: &'a Block, request: &Request, scope: &Scop
     };
     let mut declared =
         Declared { file, block, name: label.as_str().to_owned(), kind: Type::Any, sensitive: false, default: None };
-    let with_env = scope.with_env(&request.env);
+    let with_env = scope.with_env(&request.env, request.foreign.is_some());
     for structure in &block.body {
         match structure {
             Structure::Attribute(attribute) => match attribute.key.as_str() {

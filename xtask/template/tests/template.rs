@@ -23,6 +23,7 @@ fn request(dir: &Path, hcl: &str) -> Request {
         env: BTreeMap::new(),
         now: "2026-11-21T08:00:00Z".parse().unwrap(),
         root: dir.to_owned(),
+        foreign: None,
     }
 }
 
@@ -221,6 +222,7 @@ fn the_projects_template_has_the_same_steps_for_both_sources() {
             env: BTreeMap::new(),
             now: "2026-11-21T08:00:00Z".parse().unwrap(),
             root: root.to_owned(),
+            foreign: None,
         };
         evaluate(&request).unwrap_or_else(|e| panic!("{}", plain(&e))).steps
     };
@@ -275,7 +277,8 @@ fn step(content: &str) -> Step {
 fn keys(contents: &[String]) -> Vec<Digest> {
     let source = Source { kind: "qemu".to_owned(), name: "x".to_owned(), settings: BTreeMap::new() };
     let steps = contents.iter().map(|c| step(c)).collect();
-    let recipe = Recipe { build_name: None, variables: vec![], source, steps, on_error: None, post: vec![] };
+    let recipe =
+        Recipe { origin: None, build_name: None, variables: vec![], source, steps, on_error: None, post: vec![] };
     recipe.layer_keys(Digest::of(b"base"))
 }
 

@@ -106,6 +106,8 @@ impl Project {
             run: "run-test".into(),
             engine: EngineKind::Native,
             built_in: None,
+            agent: None,
+            template: None,
             builder: Identity::default(),
             tags: BTreeMap::new(),
         };

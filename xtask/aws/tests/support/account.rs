@@ -109,6 +109,8 @@ pub(crate) fn capture(source: &Source) -> Capture {
         recipe_hash: Digest::of(b"recipe"),
         engine: EngineKind::Native,
         built_in: BuilderKind::Instance,
+        agent: Some("all".to_owned()),
+        template: None,
         region: REGIONS[0].into(),
         builder: Identity::default(),
         source: source.clone(),

@@ -60,6 +60,7 @@ pub(crate) fn source() -> Source {
         env: BTreeMap::new(),
         now: "2026-11-21T10:00:00Z".parse().unwrap(),
         root: root(),
+        foreign: None,
     })
     .unwrap()
     .source

@@ -109,6 +109,8 @@ impl Local {
             run: self.run()?.id().clone(),
             engine: capture.engine,
             built_in: Some(capture.built_in),
+            agent: capture.agent.clone(),
+            template: capture.template.clone(),
             builder: capture.builder.clone(),
             tags: [("ManagedBy".to_owned(), "agent-ami".to_owned())].into(),
         };

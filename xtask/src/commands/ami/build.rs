@@ -1,10 +1,15 @@
 //! `ami build`: builds an image, unless it is up to date.
 
+use std::time::Duration;
+
 use super::plan;
+use super::request::{Inputs, Request};
 use crate::cli;
 use crate::cloud::{Builder, BuilderKind, Capture, Cloud, Identity, Image, Listed};
+use crate::commands::locate::locate;
 use crate::commands::{Context, Finish, Provider, Session};
-use crate::engine::{self, Engine, Job};
+use crate::config::Config;
+use crate::engine::{self, Deadline, Engine, Job};
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::ledger::Intent;
@@ -16,10 +21,10 @@ use crate::template;
 const BASE: &str = "base_ami";
 
 /// Builds the image if necessary. Returns it, and true if it existed already.
-pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<(Image, bool)> {
-    let Session { context, provider, config, state, run } = session;
-    let (name, image) = config.image(args.image.as_deref())?;
-    let (recipe, request) = evaluated(session, args)?;
+pub fn build<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Image, bool)> {
+    let Session { context, config, state, run, .. } = session;
+    let (name, image) = (request.image.as_str(), &config.images[&request.image]);
+    let (recipe, evaluated) = evaluated(session, request)?;
     let cloud = session.cloud()?;
     let events = context.events.as_ref();
     let _lock = state.lock("build", &context.line)?;
@@ -31,18 +36,25 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
         state.ledger().note(run.id(), BASE, &base.id)?;
     }
     let options = engine::Options {
-        keep_on_failure: args.keep_on_failure,
+        keep_on_failure: request.keep_on_failure,
         region: cloud.home(),
-        root: context.root.clone(),
-        again: format!("cargo xtask ami build {name}"),
+        root: evaluated.root.clone(),
+        outputs: match &recipe.origin {
+            Some(_) => context.in_state(config, "outputs").join(name),
+            None => context.root.clone(),
+        },
+        run: run.id().clone(),
+        deadline: Deadline::after(Duration::from_secs(config.packer.build_timeout_secs)),
+        again: again(request),
     };
-    let engine_kind = super::engine::kind(context, provider, config, args)?;
     let capture = Capture {
         image: name.to_owned(),
         version: image.version.clone(),
         recipe_hash: Digest::of(b""),
-        engine: engine_kind,
-        built_in: cloud.builder(&recipe, engine_kind)?.kind,
+        engine: request.engine,
+        built_in: cloud.builder(&recipe, request.engine)?.kind,
+        agent: engine::agent(&recipe),
+        template: recipe.origin.clone(),
         region: options.region.clone(),
         builder: Identity::default(),
         source: recipe.source.clone(),
@@ -53,7 +65,7 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
         engine::post(&cloud, &image, &recipe, &options, events)?;
         return Ok((image, true));
     }
-    let plan = plan::make(&cloud, name, image, &recipe, engine_kind, args.force)?;
+    let plan = plan::make(&cloud, image, &recipe, request)?;
     if let Some(id) = &plan.up_to_date {
         let existing = crate::cloud::find(&cloud, &id.0)?;
         cloud.usable(&existing)?;
@@ -68,7 +80,7 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
     }
     // The base is available already: it was provided above.
     let base = cloud.base(&recipe.source, &|_| {})?;
-    let engine = super::engine::provide(context, provider, config, request, run, args)?;
+    let engine = super::engine::provide(request.engine, context, config, evaluated, run)?;
     let keep = || run.keep();
     let job = Job { cloud: &cloud, plan: &plan, recipe: &recipe, base: &base, options: &options, events, keep: &keep };
     if let Engine::Native = engine {
@@ -88,21 +100,34 @@ pub fn build<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<
     Ok((image, false))
 }
 
+/// The command that builds again, for hints.
+fn again(request: &Request) -> String {
+    let template =
+        if request.replaces_template { format!(" --template '{}'", request.template) } else { String::new() };
+    format!("cargo xtask ami build {}{template}", request.image)
+}
+
 /// Evaluates the template. A resumed run keeps the base that it began with, even if there is a newer one, because the recipe hash by which
 /// its image is found includes the base.
-fn evaluated<P: Provider>(session: Session<'_, P>, args: &cli::Build) -> Result<(Recipe, template::Request)> {
+fn evaluated<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Recipe, template::Request)> {
     let Session { context, provider, config, state, run } = session;
-    let (name, _) = config.image(args.image.as_deref())?;
-    let recipe = |args: &cli::Build| plan::recipe(context, provider, config, name, Some(run), args);
-    let (first, request) = recipe(args)?;
-    let free = first.variables.iter().any(|v| v.name == BASE) && !args.vars.iter().any(|(name, _)| name == BASE);
-    match state.ledger().noted(run.id(), BASE)?.filter(|_| free && provider.on() == cli::On::Aws && run.resumed() > 0) {
-        Some(base) => {
-            let vars = args.vars.iter().cloned().chain([(BASE.to_owned(), base)]).collect();
-            recipe(&cli::Build { vars, ..args.clone() })
-        }
-        None => Ok((first, request)),
+    let Inputs { mut vars, var_files } = request.inputs.clone();
+    if provider.on() == cli::On::Aws
+        && run.resumed() > 0
+        && !vars.iter().any(|(name, _)| name == BASE)
+        && let Some(base) = state.ledger().noted(run.id(), BASE)?
+        && declares(context, config, request)?
+    {
+        vars.push((BASE.to_owned(), base));
     }
+    let inputs = Inputs { vars, var_files };
+    plan::recipe(context, provider, config, &Request { inputs, ..request.clone() }, Some(run))
+}
+
+/// True if the template declares the variable with the base AMI.
+fn declares(context: &Context, config: &Config, request: &Request) -> Result<bool> {
+    let located = locate(context, config, &request.template, None)?;
+    template::declares(&located.path, &located.root, BASE)
 }
 
 /// The image that this run made before it was interrupted. It is used even with `--force`, because it was built by this run.
@@ -156,7 +181,8 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Buil
     let state = context.state(&config)?;
     let run = context.begin_run(&state)?;
     let session = Session { context, provider, config: &config, state: &state, run: &run };
-    let (image, up_to_date) = build(session, args)?;
+    let request = Request::resolve(context, provider, &config, args)?;
+    let (image, up_to_date) = build(session, &request)?;
     let verb = if up_to_date { "up to date" } else { "built" };
     Ok(Finish::new(
         format!("{verb}: {} {} in {}", image.id, image.name, image.region),

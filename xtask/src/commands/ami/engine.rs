@@ -1,5 +1,6 @@
 //! Selects the engine of a build by `--engine` and by what is installed.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli;
@@ -30,16 +31,15 @@ pub fn kind<P: Provider>(context: &Context, provider: &P, config: &Config, args:
     })
 }
 
-/// The engine. Packer is downloaded if it is selected, not installed, and ami.toml allows it.
-pub fn provide<P: Provider>(
+/// The engine of this kind. Packer is downloaded if it is not installed and ami.toml allows it.
+pub fn provide(
+    kind: EngineKind,
     context: &Context,
-    provider: &P,
     config: &Config,
     request: template::Request,
     run: &Run,
-    args: &cli::Build,
 ) -> Result<Engine> {
-    if kind(context, provider, config, args)? == EngineKind::Native {
+    if kind == EngineKind::Native {
         return Ok(Engine::Native);
     }
     let on_progress = |message: &str| {
@@ -50,7 +50,7 @@ pub fn provide<P: Provider>(
     Ok(Engine::Packer(Box::new(packer::Request {
         packer: installer.provide(&on_progress)?,
         // Relative to the directory in which Packer is run, because the template's `path.root` is derived from it.
-        template: request.path.strip_prefix(&context.root).unwrap_or(&request.path).to_owned(),
+        template: relative(&request.path, &request.root),
         settings: request.settings,
         vars: request.vars,
         var_files: request.var_files,
@@ -58,6 +58,15 @@ pub fn provide<P: Provider>(
         scratch: run.path("packer"),
         timeout: Duration::from_secs(config.packer.build_timeout_secs),
     })))
+}
+
+/// A path relative to a directory; `.` for the directory itself.
+fn relative(path: &Path, root: &Path) -> PathBuf {
+    match path.strip_prefix(root) {
+        Ok(below) if below.as_os_str().is_empty() => PathBuf::from("."),
+        Ok(below) => below.to_owned(),
+        Err(_) => path.to_owned(),
+    }
 }
 
 fn installer(context: &Context, config: &Config) -> Installer {

@@ -1,10 +1,13 @@
 //! `ami plan`: prints what a build would do and why.
 
+use super::request::{Inputs, Request};
 use crate::cli;
 use crate::cloud::{Cloud, EngineKind, Listed};
+use crate::commands::locate::{Located, locate};
 use crate::commands::{Context, Finish, Provider};
 use crate::config::{Config, Image as ImageConfig};
 use crate::error::Result;
+use crate::event::Event;
 use crate::plan::{self, BuildPlan, Facts};
 use crate::recipe::Recipe;
 use crate::state::Run;
@@ -12,16 +15,23 @@ use crate::template;
 use crate::validate::inputs;
 
 /// The request to evaluate an image's template for one of its sources, with the variables that ami.toml sets.
-pub fn request(context: &Context, name: &str, image: &ImageConfig, source: String) -> template::Request {
+pub(crate) fn request(
+    context: &Context,
+    name: &str,
+    image: &ImageConfig,
+    located: Located,
+    source: String,
+) -> template::Request {
     template::Request {
-        path: context.root.join(&image.template),
+        path: located.path,
         source,
         settings: settings(name, image),
         vars: Vec::new(),
         var_files: Vec::new(),
         env: context.env.clone(),
         now: jiff::Timestamp::now(),
-        root: context.root.clone(),
+        root: located.root,
+        foreign: located.foreign,
     }
 }
 
@@ -30,14 +40,12 @@ pub fn recipe<P: Provider>(
     context: &Context,
     provider: &P,
     config: &Config,
-    name: &str,
+    request: &Request,
     run: Option<&Run>,
-    args: &cli::Build,
 ) -> Result<(Recipe, template::Request)> {
+    let name = request.image.as_str();
     let image = &config.images[name];
-    let mut vars: Vec<(String, String)> =
-        args.provider.clone().map(|p| ("provider".to_owned(), p)).into_iter().collect();
-    vars.extend(args.vars.clone());
+    let located = locate(context, config, &request.template, run)?;
     let mut settings = settings(name, image);
     settings.extend(provider.settings(config, run).into_iter().map(|(name, value)| template::Setting {
         name: name.to_owned(),
@@ -45,12 +53,33 @@ pub fn recipe<P: Provider>(
         origin: "ami.toml".to_owned(),
         optional: true,
     }));
-    let source = provider.source(name, image)?.to_owned();
-    let request =
-        template::Request { settings, vars, var_files: args.var_file.clone(), ..request(context, name, image, source) };
-    let recipe = template::evaluate(&request)?;
+    let source = source(context, provider.source(name, image)?, request, &located)?;
+    let Inputs { vars, var_files } = request.inputs.clone();
+    let evaluated =
+        template::Request { settings, vars, var_files, ..self::request(context, name, image, located, source) };
+    let recipe = template::evaluate(&evaluated)?;
     inputs::refuse_credentials(&recipe)?;
-    Ok((recipe, request))
+    Ok((recipe, evaluated))
+}
+
+/// The source block to build: the one of ami.toml. If `--template` replaces the image's template by one that does not declare it, the only one
+/// of the same type.
+fn source(context: &Context, configured: &str, request: &Request, located: &Located) -> Result<String> {
+    if !request.replaces_template {
+        return Ok(configured.to_owned());
+    }
+    let declared = template::sources(&located.path, &located.root)?;
+    let kind = configured.split('.').next().unwrap_or_default();
+    let same: Vec<&String> = declared.iter().filter(|d| d.split('.').next() == Some(kind)).collect();
+    match same.as_slice() {
+        [only] if !declared.iter().any(|d| d == configured) => {
+            let message = format!("source: {only}, the template's only one of type {kind}");
+            context.events.event(Event::Note { message });
+            Ok((*only).clone())
+        }
+        // The error of the evaluation names the sources that there are.
+        _ => Ok(configured.to_owned()),
+    }
 }
 
 /// The template variables that `ami.toml` sets for an image. They include its name, which becomes part of the AMI's name, so that images
@@ -70,15 +99,9 @@ pub fn settings(name: &str, image: &ImageConfig) -> Vec<template::Setting> {
     settings
 }
 
-/// Plans a build of `name` with the base, images and layers of `cloud`.
-pub fn make<C: Cloud>(
-    cloud: &C,
-    name: &str,
-    image: &ImageConfig,
-    recipe: &Recipe,
-    engine: EngineKind,
-    force: bool,
-) -> Result<BuildPlan> {
+/// Plans a build with the base, images and layers of `cloud`.
+pub fn make<C: Cloud>(cloud: &C, image: &ImageConfig, recipe: &Recipe, request: &Request) -> Result<BuildPlan> {
+    let engine = request.engine;
     let home = cloud.home();
     let mut images: Vec<_> = cloud
         .images(&home)?
@@ -100,9 +123,9 @@ pub fn make<C: Cloud>(
         layers,
         earlier,
         images,
-        force,
+        force: request.force,
     };
-    Ok(plan::build(name, &image.version, recipe, &facts))
+    Ok(plan::build(&request.image, &image.version, recipe, &facts))
 }
 
 pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Plan) -> Result<Finish> {
@@ -115,12 +138,11 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Plan
 
 /// Prints the plan of one image, and all settings with their origins.
 pub fn one<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<Finish> {
-    let (name, image) = config.image(args.image.as_deref())?;
-    let (recipe, _) = recipe(context, provider, config, name, None, args)?;
+    let request = Request::resolve(context, provider, config, args)?;
+    let (recipe, _) = recipe(context, provider, config, &request, None)?;
     let state = context.state(config)?;
     let cloud = provider.open(context, config, &state, None)?;
-    let engine = super::engine::kind(context, provider, config, args)?;
-    let plan = make(&cloud, name, image, &recipe, engine, args.force)?;
+    let plan = make(&cloud, &config.images[&request.image], &recipe, &request)?;
     let mut text = plan::render(&plan);
     text.push_str("settings\n");
     let settings = config.settings();
@@ -139,9 +161,10 @@ fn all<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli
     let cloud = provider.open(context, config, &state, None)?;
     let (mut images, mut text) = (Vec::new(), String::new());
     for (name, image) in &config.images {
-        let (recipe, _) = recipe(context, provider, config, name, None, args)?;
-        let engine = super::engine::kind(context, provider, config, args)?;
-        let plan = make(&cloud, name, image, &recipe, engine, args.force)?;
+        let args = cli::Build { image: Some(name.clone()), ..args.clone() };
+        let request = Request::resolve(context, provider, config, &args)?;
+        let (recipe, _) = recipe(context, provider, config, &request, None)?;
+        let plan = make(&cloud, image, &recipe, &request)?;
         let (steps, runs) = (plan.steps.len(), plan.steps.iter().filter(|s| s.run).count());
         text.push_str(&match &plan.up_to_date {
             Some(id) => format!("{name} {}: up to date, {id}\n", plan.version),
@@ -171,7 +194,7 @@ mod tests {
         let image = &config.images["locus-agent"];
         let named = |name: &str| {
             let recipe = template::evaluate(&template::Request {
-                path: root.join(&image.template),
+                path: root.join(image.template.in_project().unwrap()),
                 source: image.source_aws.clone().unwrap(),
                 settings: settings(name, image),
                 vars: Vec::new(),
@@ -179,6 +202,7 @@ mod tests {
                 env: Default::default(),
                 now: "2026-11-21T10:00:00Z".parse().unwrap(),
                 root: root.clone(),
+                foreign: None,
             });
             recipe.unwrap().source.settings["ami_name"].as_str().unwrap().to_owned()
         };

@@ -1,5 +1,6 @@
 //! `ami release`: checks the host tools, validates, builds, smoke-tests and copies an image, and promotes it to staging.
 
+use super::request::Request;
 use super::{build, promote, smoke};
 use crate::channel::claim;
 use crate::cli;
@@ -24,19 +25,19 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Rele
     }
     let run = context.begin_run(&state)?;
     let session = Session { context, provider, config: &config, state: &state, run: &run };
-    let (name, _) = config.image(args.build.image.as_deref())?;
-    let staging = context.targets(&config).one(name, CHANNEL)?;
+    let request = Request::resolve(context, provider, &config, &args.build)?;
+    let staging = context.targets(&config).one(&request.image, CHANNEL)?;
     claim::ready(&session.cloud()?, &staging)?;
     // Compiled during the build, which waits for the network most of the time.
     let compiling = smoke_binary::begin(context, &state);
-    let (image, up_to_date) = build::build(session, &args.build)?;
+    let (image, up_to_date) = build::build(session, &request)?;
     smoke_binary::wait(compiling.as_ref())?;
     let cloud = session.cloud()?;
     let known = if up_to_date { smoke::passed_before(context, &cloud, &config, &image, false)? } else { None };
     let record = match known {
         Some(record) => record,
         None => {
-            let keep_on_failure = args.build.keep_on_failure;
+            let keep_on_failure = request.keep_on_failure;
             let request = smoke::Request { reboot: true, keep_on_failure, spec: None, outputs: Vec::new() };
             smoke::test(session, &image, &request)?
         }

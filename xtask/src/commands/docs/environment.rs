@@ -24,6 +24,7 @@ const VARIABLES: &[(Reader, &str, &str)] = &[
         "AWS_*",
         "Credentials, profile and endpoint as the AWS SDK reads them. ami.toml's `[aws] profile` overrides `AWS_PROFILE`.",
     ),
+    (Reader::Tool, "CI", "Refuse an HTTP template source without a checksum, unless it is empty, `false` or `0`."),
     (Reader::Tool, "GITHUB_ACTIONS", "Print workflow commands (groups, annotations) if it is `true`."),
     (
         Reader::Tool,
