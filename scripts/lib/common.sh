@@ -7,6 +7,9 @@ export NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
 
 export TOOLS_DIR=/usr/local/lib/agent-ami
 export NODE_DIR=/usr/local/lib/nodejs
+# The account that people and agents use. The builder logs in as the base image's account, ubuntu.
+export LOGIN_USER=${LOGIN_USER:-ubuntu}
+export LOGIN_HOME=/home/$LOGIN_USER
 
 info() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
@@ -78,6 +81,9 @@ settled() {
 }
 
 apt_install() { apt_get install --no-install-recommends "$@"; }
+
+# as_user COMMAND...: runs the command as LOGIN_USER in its home directory; it may not be able to enter the current one.
+as_user() { runuser -u "$LOGIN_USER" -- env --chdir="$LOGIN_HOME" HOME="$LOGIN_HOME" "$@"; }
 
 # distribution: prints ubuntu or debian.
 distribution() {

@@ -53,5 +53,5 @@ fi
 
 chmod -R a+rX "$TOOLS_DIR"
 for name in "${links[@]}"; do
-  info "$name $(runuser -u ubuntu -- env HOME=/home/ubuntu "$name" --version 2>/dev/null | tail -n 1)"
+  info "$name $(as_user "$name" --version 2>/dev/null | tail -n 1)"
 done

@@ -27,6 +27,6 @@ PYTHON
 chmod -R a+rX "$place"
 chmod 0755 "$place/bin/aider"
 ln -sf "$place/bin/aider" /usr/local/bin/aider
-# Run once as root to write the bytecode cache, because ubuntu cannot write to this directory.
+# Run once as root to write the bytecode cache, because LOGIN_USER cannot write to this directory.
 "$place/bin/aider" --version >/dev/null
-info "aider $(runuser -u ubuntu -- env HOME=/home/ubuntu aider --version 2>/dev/null | tail -n 1)"
+info "aider $(as_user aider --version 2>/dev/null | tail -n 1)"

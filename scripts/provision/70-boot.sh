@@ -5,14 +5,14 @@ set -euo pipefail
 # shellcheck source=../lib/common.sh
 . /var/tmp/agent-ami/lib/common.sh
 
-readonly name=50-agent-ami-boot.conf cache=/var/cache/agent-ami/pm2
+readonly name=50-agent-ami-boot.conf cache=/var/cache/agent-ami/pm2 pm2=pm2-$LOGIN_USER.service
 # drop_in UNIT: writes standard input to a drop-in of the unit.
 drop_in() { install -D -m 0644 /dev/stdin "/etc/systemd/system/$1.d/$name"; }
 show() { systemctl show --property "$1" --value "$2"; }
 
 # Interpreters that start at the same time as sshd delay it: its start took 1.8 s of a boot of 34 s by QEMU's instruction count, and
 # 0.7 s alone. After= is only an order: the units also start without sshd. fail2ban reads journal entries from before its start.
-late=(pm2-ubuntu.service fail2ban.service unattended-upgrades.service cloud-config.service)
+late=("$pm2" fail2ban.service unattended-upgrades.service cloud-config.service)
 for unit in "${late[@]}"; do
   drop_in "$unit" <<'UNIT'
 [Unit]
@@ -22,8 +22,8 @@ done
 
 # V8 caches the compiled code of PM2's hundreds of files (Node.js 22.1 and later; earlier versions ignore the variable).
 install -d -m 0755 /var/cache/agent-ami
-install -d -m 0755 -o ubuntu -g ubuntu "$cache"
-drop_in pm2-ubuntu.service <<UNIT
+install -d -m 0755 -o "$LOGIN_USER" -g "$LOGIN_USER" "$cache"
+drop_in "$pm2" <<UNIT
 [Unit]
 After=ssh.service
 
@@ -58,8 +58,8 @@ done
 
 systemctl daemon-reload
 # Stopping PM2 writes the cache; the second start reads it.
-systemctl restart pm2-ubuntu.service
-systemctl restart pm2-ubuntu.service
+systemctl restart "$pm2"
+systemctl restart "$pm2"
 
 for unit in "${late[@]}"; do
   [[ $(show LoadState "$unit") != loaded || " $(show After "$unit") " == *" ssh.service "* ]] ||
@@ -74,4 +74,4 @@ cycles=$(systemd-analyze verify --man=no default.target 2>&1 | grep -i 'ordering
 sources=$(python3 -c 'from cloudinit.util import read_conf_with_confd as read; print(*read("/etc/cloud/cloud.cfg")["datasource_list"])')
 [[ $sources == "NoCloud Ec2 None" ]] || die "the data sources of cloud-init are $sources"
 [[ $(show Before ufw.service) == *network-pre.target* ]] || die "ufw.service is not ordered before network-pre.target"
-info "pm2 $(systemctl is-active pm2-ubuntu.service), its cache has $(find "$cache" -type f | wc -l) files"
+info "pm2 $(systemctl is-active "$pm2"), its cache has $(find "$cache" -type f | wc -l) files"

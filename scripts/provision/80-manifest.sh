@@ -9,7 +9,7 @@ readonly dir=/etc/agent-ami
 install -d -m 0755 "$dir"
 
 # first_version COMMAND...: prints the first version number in the output of the command.
-first_version() { runuser -u ubuntu -- env HOME=/home/ubuntu "$@" 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)*' | head -n 1; }
+first_version() { as_user "$@" 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)*' | head -n 1; }
 
 # security_versions: prints `PACKAGE VERSION` for each version of an installed package in the archives of security updates.
 security_versions() {
@@ -21,9 +21,11 @@ security_versions() {
 }
 
 tools='{}'
-for name in git node npm bun pm2 claude codex gemini grok aider locus python3 gcc make curl wget jq; do
+for name in git node npm bun pm2 claude codex gemini grok aider locus python3 python3.11 go rustc cargo gcc make curl wget jq; do
   if command -v "$name" >/dev/null; then
-    version=$(first_version "$name" --version) || die "$name --version printed no version"
+    option=--version
+    [[ $name != go ]] || option=version
+    version=$(first_version "$name" "$option") || die "$name $option printed no version"
     tools=$(jq --arg n "$name" --arg v "$version" '.[$n] = $v' <<<"$tools")
   fi
 done

@@ -10,9 +10,9 @@ apt_get autoremove --purge
 apt-get clean
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /etc/dpkg/dpkg.cfg.d/agent-ami-build
 # Files that the agents wrote when 80-manifest.sh ran them with --version.
-rm -rf /home/ubuntu/.codex/tmp
-find /home/ubuntu/.gemini -name '*.tmp' -delete 2>/dev/null || true
-rm -rf /root/.npm /home/ubuntu/.npm /root/.cache /home/ubuntu/.cache /root/.config /root/.pm2 /root/.bun
+rm -rf /home/*/.codex/tmp
+find /home/*/.gemini -name '*.tmp' -delete 2>/dev/null || true
+rm -rf /root/.npm /home/*/.npm /root/.cache /home/*/.cache /root/.config /root/.pm2 /root/.bun
 
 info "certificates of the build host"
 # Has the effect of `update-ca-certificates --fresh`, which would rehash all certificates: one minute on an emulated machine.
@@ -26,10 +26,10 @@ fi
 info "state of services"
 systemctl stop fail2ban.service
 rm -f /var/lib/fail2ban/fail2ban.sqlite3
-runuser -u ubuntu -- env HOME=/home/ubuntu pm2 flush >/dev/null 2>&1 || true
-systemctl stop pm2-ubuntu.service
-find /home/ubuntu/.pm2 -mindepth 1 ! -name dump.pm2 -delete
-echo '[]' >/home/ubuntu/.pm2/dump.pm2
+as_user pm2 flush >/dev/null 2>&1 || true
+systemctl stop "pm2-$LOGIN_USER.service"
+find "$LOGIN_HOME/.pm2" -mindepth 1 ! -name dump.pm2 -delete
+echo '[]' >"$LOGIN_HOME/.pm2/dump.pm2"
 
 info "commands that Systems Manager sent to the builder"
 for place in /var/lib/amazon/ssm /var/snap/amazon-ssm-agent/common/var/lib/amazon/ssm; do
@@ -39,7 +39,7 @@ done
 rm -f /var/log/amazon/ssm/*
 
 info "access and identity"
-rm -f /root/.ssh/authorized_keys /home/ubuntu/.ssh/authorized_keys /root/.ssh/known_hosts /home/ubuntu/.ssh/known_hosts
+rm -f /{root,home/*}/.ssh/{authorized_keys,known_hosts}
 rm -f /etc/ssh/ssh_host_*
 cloud-init clean --logs --seed
 # Stop the service now, because it writes a seed when it stops; at shutdown it would leave the same seed for all instances.
@@ -50,8 +50,7 @@ rm -f /var/lib/dbus/machine-id
 find /var/lib/dhcp /var/lib/dhcpcd /var/lib/NetworkManager -type f -name '*lease*' -delete 2>/dev/null || true
 
 info "histories and logs"
-rm -f /root/.*_history /home/ubuntu/.*_history /root/.wget-hsts /home/ubuntu/.wget-hsts /root/.lesshst /home/ubuntu/.lesshst
-rm -f /home/ubuntu/.sudo_as_admin_successful
+rm -f /{root,home/*}/.*_history /{root,home/*}/.{wget-hsts,lesshst} /home/*/.sudo_as_admin_successful
 # The journal continues in memory; the name of its directory on disk is the builder's machine-id.
 journalctl --relinquish-var >/dev/null 2>&1 || true
 find /var/log/journal -mindepth 1 -maxdepth 1 -exec rm -rf {} + 2>/dev/null || true

@@ -10,7 +10,7 @@ absent() {
   while IFS= read -r path; do left+=("$what: $path"); done < <(compgen -G "$1" || true)
 }
 
-for home in /root /home/ubuntu; do
+for home in /root /home/*; do
   absent "authorized key" "$home/.ssh/authorized_keys"
   absent "known hosts" "$home/.ssh/known_hosts"
   absent "history" "$home/.*_history"
