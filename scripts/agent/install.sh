@@ -66,6 +66,10 @@ for file in "$here"/dispatch*.sh "$here"/ssm-keepalive.sh "$here"/install.sh "$h
   [[ $name != lib/* ]] || mode=0644
   [[ $file -ef $prefix/$name ]] || { install -m "$mode" -o root -g root -- "$file" "$prefix/$name.new"; mv -f -- "$prefix/$name.new" "$prefix/$name"; }
 done
+# The user that root runs agents as by default.
+printf '%s\n' "$user" >"$prefix/login-user.new"
+chmod 0644 "$prefix/login-user.new"
+mv -f -- "$prefix/login-user.new" "$prefix/login-user"
 
 # shellcheck disable=SC2016
 as_user '

@@ -55,13 +55,17 @@ enter() {
     return 0
   fi
   export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-  local script=$1 lib=${BASH_SOURCE[0]%/*} user=${DISPATCH_USER:-ubuntu} entry uid gid home shell file theirs
+  local script=$1 lib=${BASH_SOURCE[0]%/*} user=ubuntu entry uid gid home shell file theirs
+  local named=${lib%/*}/login-user files=("$script" "$lib"/*.sh)
   shift
-  [[ ${DISPATCH_ISOLATE:-0} == 0 ]] || user=${DISPATCH_USER:-agent}
+  # install.sh writes the user that it was called with.
+  [[ ! -e $named ]] || { user=$(<"$named"); files+=("$named"); }
+  [[ ${DISPATCH_ISOLATE:-0} == 0 ]] || user=agent
+  user=${DISPATCH_USER:-$user}
   entry=$(getent passwd -- "$user") || fail 67 "no such user: $user" "set DISPATCH_USER; install.sh creates the user agent"
   IFS=: read -r _ _ uid gid _ home shell <<<"$entry"
   ((uid != 0)) || fail 67 "$user has uid 0" "set DISPATCH_USER to an unprivileged user"
-  for file in "$script" "$lib"/*.sh; do
+  for file in "${files[@]}"; do
     if theirs=$(writable_by_others "$file"); then
       fail 77 "$theirs can be written by others than root, so root does not run it" "reinstall the scripts with install.sh"
     fi

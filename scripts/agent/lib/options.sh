@@ -5,7 +5,7 @@ usage() {
   cat <<TEXT
 usage: ${0##*/} [OPTIONS] [--] $1
 
-Runs the agent on TASK; as root it drops privileges to ubuntu first. Passes ARGS to the agent unchanged.
+Runs the agent on TASK; as root it drops privileges to the user of install.sh first. Passes ARGS to the agent unchanged.
 
   --repo URL         work in a new clone of this repository
   --dir DIR          work in this directory
@@ -19,7 +19,7 @@ Each run has a directory in ${DISPATCH_HOME:-~/claude-executor}/runs with task, 
 environment or from ${DISPATCH_HOME:-~/claude-executor}/.env, which is read as the user, never as root.
 
 DISPATCH_ISOLATE=1 in root's environment runs the agent as user "agent" in a transient systemd unit: without sudo, without access to
-ubuntu's files and the instance's credentials, with at most DISPATCH_MEMORY (75%) of memory and DISPATCH_TASKS (2048) processes.
+other users' files and the instance's credentials, with at most DISPATCH_MEMORY (75%) of memory and DISPATCH_TASKS (2048) processes.
 
 Runs and mirrors that were not used for DISPATCH_KEEP (30d) are deleted, and the oldest ones above DISPATCH_KEEP_MIB (20480) of each.
 A log has at most DISPATCH_LOG_MIB (256).

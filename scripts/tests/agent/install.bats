@@ -57,3 +57,17 @@ install() { PREFIX=$PLACE/agent "$BATS_TEST_DIRNAME/../../agent/install.sh" "$@"
   run install --help
   [ "$status" -eq 64 ]
 }
+
+@test "the user of the installation is the default, unless others can write its name" {
+  [ "$(stat -c %U:%a "$PLACE/agent/login-user")" = root:644 ]
+  unset DISPATCH_USER
+  run "$PLACE/agent/dispatch.sh" task
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  [[ $output == *"from root to $WHO user..."* ]]
+  [ "$(cat "$HOME_OF/seen.uid")" = "$(id -u "$WHO")" ]
+  chmod 666 "$PLACE/agent/login-user"
+  run "$PLACE/agent/dispatch.sh" task
+  chmod 644 "$PLACE/agent/login-user"
+  [ "$status" -eq 77 ]
+  [[ $output == *"$PLACE/agent/login-user can be written by others"* ]]
+}

@@ -69,7 +69,7 @@ const VARIABLES: &[(Reader, &str, &str)] = &[
     (
         Reader::Dispatch,
         "DISPATCH_USER",
-        "User that root runs agents as. Default: `ubuntu`; with `DISPATCH_ISOLATE=1` `agent`. Root only.",
+        "User that root runs agents as. Default: the user for which `install.sh` installed the scripts; with `DISPATCH_ISOLATE=1` `agent`. Root only.",
     ),
     (Reader::Dispatch, "DISPATCH_PATH", "Directories that are searched for agents before the others. Root only."),
     (
