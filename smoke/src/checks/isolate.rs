@@ -125,8 +125,10 @@ impl Directories {
         let name = format!("smoke-{}", std::process::id());
         let dirs = Self { bin: home.with_file_name(format!("{name}-bin")), home: home.join(name) };
         let agent = dirs.bin.join("claude");
+        let login_home = host.user.home.to_string_lossy();
+        let attempts = ATTEMPTS.replace("@LOGIN_USER@", &host.user.name).replace("@LOGIN_HOME@", &login_home);
         fs::create_dir(&dirs.bin)
-            .and_then(|()| fs::write(&agent, ATTEMPTS))
+            .and_then(|()| fs::write(&agent, attempts))
             .and_then(|()| fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)))
             .and_then(|()| fs::set_permissions(&dirs.bin, fs::Permissions::from_mode(0o755)))
             .map_err(|e| format!("{}: {e}", agent.display()))?;

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The agent of the check dispatch-isolates. An isolated dispatch runs it instead of claude. It attempts to become root, to reach other users
 # and the instance's credentials, and to exceed its limits. It prints a line for each attempt, `refused NAME: OUTPUT` or `escaped NAME: OUTPUT`,
-# and for each thing that an agent needs, `works NAME: OUTPUT` or `broken NAME: OUTPUT`.
+# and for each thing that an agent needs, `works NAME: OUTPUT` or `broken NAME: OUTPUT`. The check replaces @LOGIN_USER@ and @LOGIN_HOME@.
 # shellcheck disable=SC2016 # the attempts are scripts in single quotes
 set -uo pipefail
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -56,14 +56,14 @@ for file in /etc/shadow /etc/sudoers /var/lib/cloud/instance/user-data.txt; do a
 for dir in /etc /usr/local/bin /usr/local/lib/agent-ami/agent /var/spool/cron /etc/systemd/system /run /boot /opt /srv /var/tmp/..; do
   in_shell "write-$dir" "echo x >$dir/agent-ami-escape"
 done
-attempt home-of-ubuntu ls /home/ubuntu
-in_shell pm2-of-ubuntu 'curl -sS --max-time 5 --unix-socket /home/ubuntu/.pm2/rpc.sock http://x/'
+attempt home-of-login-user ls @LOGIN_HOME@
+in_shell pm2-of-login-user 'curl -sS --max-time 5 --unix-socket @LOGIN_HOME@/.pm2/rpc.sock http://x/'
 in_shell processes-of-others '[[ -n $(ps -e -o user= | grep -vx "$(id -un)") ]]'
 attempt signal-to-others kill -0 1
 in_shell environment-of-others 'tr "\0" "\n" </proc/1/environ'
 
 # Services of other programs, and jobs that would outlive the run.
-attempt ssh-to-ubuntu ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o ConnectTimeout=5 ubuntu@127.0.0.1 true
+attempt ssh-to-login-user ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o ConnectTimeout=5 @LOGIN_USER@@127.0.0.1 true
 for socket in /run/docker.sock /var/lib/lxd/unix.socket /var/snap/lxd/common/lxd/unix.socket /run/snapd.socket /run/containerd/containerd.sock; do
   attempt "socket-$socket" curl -sS --max-time 5 --unix-socket "$socket" http://x/
 done
