@@ -211,8 +211,14 @@ pub trait Cloud {
     /// The instance types for the smoke test, one instance each; one empty string where there are no types.
     fn instance_types(&self) -> Vec<String>;
 
-    /// Starts a new instance of an image, of one of those types.
-    fn launch(&self, image: &Image, instance_type: &str, on_progress: &dyn Fn(&str)) -> Result<Self::Machine>;
+    /// Starts a new instance of an image, of one of those types, and logs in as `user`.
+    fn launch(
+        &self,
+        image: &Image,
+        instance_type: &str,
+        user: &str,
+        on_progress: &dyn Fn(&str),
+    ) -> Result<Self::Machine>;
 
     /// All images of a region, including those with damaged records.
     fn images(&self, region: &Region) -> Result<Vec<Listed>>;

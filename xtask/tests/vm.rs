@@ -189,11 +189,11 @@ fn on_an_instance(in_container: Option<bool>, test: impl FnOnce(&Local, &mut Loc
     let image = chosen(&local, None).unwrap();
     let in_container = in_container.unwrap_or_else(|| local.builder_here(None).unwrap().kind == BuilderKind::Container);
     println!("on {}, {}", image.id, if in_container { "in a container" } else { "in a virtual machine" });
-    let mut machine = match in_container {
-        true => local.launch_container(&image, &|_| {}).unwrap(),
-        false => local.launch(&image, "", &|_| {}).unwrap(),
-    };
     let kit = kit(&context, &local, &config, &state, &image, None).unwrap();
+    let mut machine = match in_container {
+        true => local.launch_container(&image, &kit.user, &|_| {}).unwrap(),
+        false => local.launch(&image, "", &kit.user, &|_| {}).unwrap(),
+    };
     stage::upload(machine.remote(), &image, &kit).unwrap();
     test(&local, &mut machine);
 }

@@ -222,10 +222,10 @@ impl Cloud for Ec2 {
         self.settings.smoke_types.clone()
     }
 
-    fn launch(&self, image: &Image, instance_type: &str, on_progress: &dyn Fn(&str)) -> Result<Ec2Machine> {
+    fn launch(&self, image: &Image, instance_type: &str, user: &str, on_progress: &dyn Fn(&str)) -> Result<Ec2Machine> {
         let mut machine = Ec2Machine::begin(
             self.host(&image.region)?,
-            &Order::smoke(image, instance_type, &self.settings),
+            &Order::smoke(image, instance_type, user, &self.settings),
             on_progress,
         )?;
         let entered = machine.enter(on_progress);

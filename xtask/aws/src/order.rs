@@ -84,7 +84,7 @@ impl Order {
     }
 
     /// A smoke instance, with EC2's defaults.
-    pub(crate) fn smoke(image: &Image, instance_type: &str, settings: &Settings) -> Self {
+    pub(crate) fn smoke(image: &Image, instance_type: &str, user: &str, settings: &Settings) -> Self {
         Self {
             purpose: format!("smoke-{instance_type}"),
             image: image.id.to_string(),
@@ -98,7 +98,7 @@ impl Order {
             metadata: None,
             disks: Vec::new(),
             spot: None,
-            user: "ubuntu".to_owned(),
+            user: user.to_owned(),
             host: None,
             port: 22,
             interface: None,

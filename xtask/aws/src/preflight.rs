@@ -353,7 +353,8 @@ pub(crate) fn capturable(
 /// only reads and RunInstances is denied, the image must be available and its snapshots must exist.
 pub(crate) fn launchable(driver: &Driver, clients: &Clients, settings: &Settings, image: &Image) -> Result<()> {
     let kind = settings.smoke_types.first().map_or("t3.micro", String::as_str);
-    let order = Order::smoke(image, kind, settings);
+    // A DryRun starts nothing, so there is no login.
+    let order = Order::smoke(image, kind, "", settings);
     let owner = Owner { run: &image.run, purpose: &order.purpose, lifetime: settings.lifetime };
     let ec2 = clients.ec2(&image.region);
     let call =

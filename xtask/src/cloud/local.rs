@@ -45,6 +45,9 @@ use qemu::{Acceleration, Boot};
 use seed::Purpose;
 use store::Store;
 
+/// The login user of the base images, by which builders are reached.
+const BASE_USER: &str = "ubuntu";
+
 /// The provider's settings in `ami.toml`.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -128,8 +131,8 @@ impl Local {
     /// because an emulated guest hangs now and then.
     fn start(
         &self,
-        name: &str,
-        purpose: Purpose,
+        (name, purpose): (&str, Purpose),
+        user: &str,
         make_disk: &dyn Fn() -> Result<PathBuf>,
         boot: &Boot,
         on_progress: &dyn Fn(&str),
@@ -140,7 +143,7 @@ impl Local {
         let start = || {
             self.journal(("StartMachine", None, Some(name), None), || {
                 let disk = make_disk()?;
-                let parameters = Start { name, purpose, disk, boot: boot.clone(), size, acceleration };
+                let parameters = Start { name, purpose, user, disk, boot: boot.clone(), size, acceleration };
                 Ok((VirtualMachine::start(run, parameters)?, format!("{}/{name}", run.id())))
             })
         };
@@ -165,13 +168,14 @@ impl Local {
     fn start_container(
         &self,
         (name, purpose): (&str, Purpose),
+        user: &str,
         make_disk: &dyn Fn() -> Result<PathBuf>,
         grow: Option<u64>,
         on_progress: &dyn Fn(&str),
     ) -> Result<LocalMachine> {
         let (run, timeout) = (self.run()?, self.settings.size.boot_timeout);
         let mut machine = self.journal(("StartMachine", None, Some(name), None), || {
-            let container = Container::start(run, (name, purpose), &make_disk()?, grow)?;
+            let container = Container::start(run, (name, purpose), user, &make_disk()?, grow)?;
             Ok((container, format!("{}/{name}", run.id())))
         })?;
         machine.enter(timeout, on_progress)?;
@@ -180,10 +184,11 @@ impl Local {
 
     /// Starts a new instance of an image as a container: in a few seconds, but without the image's kernel and boot loader. For tests of
     /// the programs on an instance; only a virtual machine tests whether the image boots.
-    pub fn launch_container(&self, image: &Image, on_progress: &dyn Fn(&str)) -> Result<LocalMachine> {
+    pub fn launch_container(&self, image: &Image, user: &str, on_progress: &dyn Fn(&str)) -> Result<LocalMachine> {
         let below = self.store.dir(image).join(store::DISK);
         let dir = self.run()?.path("smoke");
-        self.start_container(("smoke", Purpose::Instance), &|| instance_disk(&dir, &below, None), None, on_progress)
+        let disk = || instance_disk(&dir, &below, None);
+        self.start_container(("smoke", Purpose::Instance), user, &disk, None, on_progress)
     }
 
     fn unknown_region(&self, region: &Region) -> Error {
@@ -280,9 +285,9 @@ impl Cloud for Local {
             None => instance_disk(&last, &below, grow),
         };
         if start.builder == BuilderKind::Container {
-            return self.start_container(("builder", Purpose::Builder), &disk, grow, on_progress);
+            return self.start_container(("builder", Purpose::Builder), BASE_USER, &disk, grow, on_progress);
         }
-        let machine = self.start("builder", Purpose::Builder, &disk, &base.boot, on_progress)?;
+        let machine = self.start(("builder", Purpose::Builder), BASE_USER, &disk, &base.boot, on_progress)?;
         Ok(LocalMachine::Vm(Box::new(machine)))
     }
 
@@ -347,12 +352,12 @@ impl Cloud for Local {
         vec![String::new()]
     }
 
-    fn launch(&self, image: &Image, _: &str, on_progress: &dyn Fn(&str)) -> Result<LocalMachine> {
+    fn launch(&self, image: &Image, _: &str, user: &str, on_progress: &dyn Fn(&str)) -> Result<LocalMachine> {
         let below = self.store.dir(image).join(store::DISK);
         let dir = self.run()?.path("smoke");
         // An instance boots as on EC2: firmware, boot loader, kernel from the disk.
         let disk = || instance_disk(&dir, &below, None);
-        let machine = self.start("smoke", Purpose::Instance, &disk, &Boot::Firmware, on_progress)?;
+        let machine = self.start(("smoke", Purpose::Instance), user, &disk, &Boot::Firmware, on_progress)?;
         Ok(LocalMachine::Vm(Box::new(machine)))
     }
 

@@ -37,6 +37,8 @@ pub struct Kit {
     pub binary: PathBuf,
     /// The smoke spec.
     pub spec: PathBuf,
+    /// The login user in the spec.
+    pub user: String,
     /// CA certificates that the builder trusted during the build. The image must not trust them.
     pub build_ca: Vec<String>,
 }
@@ -154,7 +156,7 @@ fn run_on<C: Cloud>(
     };
     let what = pass_name(&format!("a fresh instance of {}", image.id), instance_type);
     let mut machine = phase(events, Phase::Boot, what, || {
-        let mut machine = cloud.launch(image, instance_type, &on_progress)?;
+        let mut machine = cloud.launch(image, instance_type, &kit.user, &on_progress)?;
         second_try(events, machine.second_try().as_deref());
         let summary = format!("instance of {} is up{}", image.id, to_ssh(&machine));
         Ok::<_, Error>((machine, Outcome::Done, summary))

@@ -61,7 +61,13 @@ pub struct Container {
 
 impl Container {
     /// Starts the container, without connecting to it. `grow` is the size in GiB to which the root file system is grown.
-    pub(super) fn start(run: &Run, (name, purpose): (&str, Purpose), disk: &Path, grow: Option<u64>) -> Result<Self> {
+    pub(super) fn start(
+        run: &Run,
+        (name, purpose): (&str, Purpose),
+        user: &str,
+        disk: &Path,
+        grow: Option<u64>,
+    ) -> Result<Self> {
         let dir = run.path(name);
         fs::create_dir_all(&dir)?;
         let key = key_and_seed(run, name, purpose)?;
@@ -85,7 +91,7 @@ impl Container {
         let target = Target {
             host: Ipv4Addr::LOCALHOST.to_string(),
             port: 0,
-            user: "ubuntu".to_owned(),
+            user: user.to_owned(),
             key,
             known_hosts: dir.join("known_hosts"),
             sockets: run.sockets().to_owned(),

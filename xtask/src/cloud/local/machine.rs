@@ -30,6 +30,8 @@ pub(super) struct Start<'a> {
     /// `builder`, `smoke`.
     pub(super) name: &'a str,
     pub(super) purpose: Purpose,
+    /// The login user.
+    pub(super) user: &'a str,
     /// The disk it writes to.
     pub(super) disk: PathBuf,
     pub(super) boot: Boot,
@@ -112,7 +114,7 @@ impl VirtualMachine {
             let target = Target {
                 host: Ipv4Addr::LOCALHOST.to_string(),
                 port,
-                user: "ubuntu".to_owned(),
+                user: start.user.to_owned(),
                 key: key.clone(),
                 known_hosts: dir.join("known_hosts"),
                 sockets: run.sockets().to_owned(),

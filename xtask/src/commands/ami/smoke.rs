@@ -87,7 +87,20 @@ pub fn kit<C: Cloud>(
         Some(spec) => spec.to_owned(),
         None => spec_path(context, config, image)?,
     };
-    Ok(Kit { binary: smoke_binary::provide(context, state)?, spec, build_ca: cloud.build_certificates()? })
+    let user = login_user(&spec)?;
+    Ok(Kit { binary: smoke_binary::provide(context, state)?, spec, user, build_ca: cloud.build_certificates()? })
+}
+
+/// The login user in a smoke spec.
+fn login_user(spec: &Path) -> Result<String> {
+    let parsed = ::smoke::spec::parse(&fs::read_to_string(spec)?).map_err(|error| {
+        let line = error.line.map(|line| format!(":{line}")).unwrap_or_default();
+        Exit::Usage.error(
+            format_args!("{}{line}: {}", spec.display(), error.message),
+            "see `smoke --help` for the format of the spec",
+        )
+    })?;
+    Ok(parsed.instance.user)
 }
 
 /// The path of an image's smoke spec.
