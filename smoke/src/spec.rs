@@ -367,9 +367,11 @@ mod tests {
     }
 
     #[test]
-    fn standard_spec_is_valid() {
-        let spec = parse(include_str!("../specs/locus-agent.toml")).unwrap();
-        assert!(spec.tools.iter().any(|t| t.name == "claude"));
+    fn the_projects_specs_are_valid() {
+        for text in [include_str!("../specs/locus-agent.toml"), include_str!("../specs/default-ec2.toml")] {
+            let spec = parse(text).unwrap();
+            assert!(spec.tools.iter().any(|t| t.name == "claude"));
+        }
     }
 
     #[test]

@@ -181,10 +181,12 @@ mod tests {
     fn the_projects_templates_are_formatted() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let clean = Clean { dir: tempfile::tempdir().unwrap().path().join("clean") };
-        let findings = check(root, Path::new("packer"), "packer", &clean).unwrap();
-        let messages: Vec<String> =
-            findings.iter().map(|f| format!("{:?} {:?} {}", f.file, f.line, f.message)).collect();
-        assert!(messages.is_empty(), "{messages:#?}");
+        for template in ["packer", "packer/default-ec2"] {
+            let findings = check(root, Path::new(template), "packer", &clean).unwrap();
+            let messages: Vec<String> =
+                findings.iter().map(|f| format!("{:?} {:?} {}", f.file, f.line, f.message)).collect();
+            assert!(messages.is_empty(), "{messages:#?}");
+        }
     }
 
     #[test]
