@@ -170,7 +170,7 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--dry-run[Print what would be done, and do nothing]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::image -- Name of the image in ami.toml \[default\: the only one\]:_default' \
+'::image -- Name of the image in ami.toml \[default\: the one with `default = true`, or the only one\]:_default' \
 && ret=0
 ;;
 (build)
@@ -205,7 +205,7 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--dry-run[Print what would be done, and do nothing]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::image -- Name of the image in ami.toml \[default\: the only one\]:_default' \
+'::image -- Name of the image in ami.toml \[default\: the one with `default = true`, or the only one\]:_default' \
 && ret=0
 ;;
 (smoke)
@@ -317,7 +317,7 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--dry-run[Print what would be done, and do nothing]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::image -- Name of the image in ami.toml \[default\: the only one\]:_default' \
+'::image -- Name of the image in ami.toml \[default\: the one with `default = true`, or the only one\]:_default' \
 && ret=0
 ;;
 (bump)

@@ -85,7 +85,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The image of this name with its settings; without a name, the only one.
+    /// The image of this name with its settings; without a name, the default one, or the only one.
     pub fn image(&self, name: Option<&str>) -> Result<(&str, &Image)> {
         let known = || self.images.keys().cloned().collect::<Vec<_>>().join(", ");
         match name {
@@ -95,11 +95,12 @@ impl Config {
             }),
             None => {
                 let mut all = self.images.iter();
-                match (all.next(), all.next()) {
-                    (Some((name, image)), None) => Ok((name, image)),
-                    _ => Err(Exit::Usage
-                        .error("no image given, and ami.toml has several", format_args!("name one of: {}", known()))),
-                }
+                let only = all.next().filter(|_| all.next().is_none());
+                let found = self.images.iter().find(|(_, image)| image.default).or(only);
+                found.map(|(name, image)| (name.as_str(), image)).ok_or_else(|| {
+                    let hint = format!("name one of: {}; or set default = true for one in ami.toml", known());
+                    Exit::Usage.error("no image given, and ami.toml has several", hint)
+                })
             }
         }
     }
@@ -219,6 +220,7 @@ fn images(
     for (name, _) in all.entries() {
         let path = format!("images.{}", name.get_ref());
         let section = all.table(name.get_ref(), &path).only(&[
+            "default",
             "template",
             "version",
             "smoke",
@@ -228,6 +230,7 @@ fn images(
             "vars",
         ]);
         let image = Image {
+            default: section.flag("default", false),
             template: template(&section, "template", &template_source.to_string(), exists),
             version: section.text("version", None),
             smoke: section.text("smoke", None).into(),
@@ -525,7 +528,7 @@ mod tests {
             "`version` must be a string, not a number",
             "unknown value for `acceleration` `kwm`",
             "did you mean `kvm`?",
-            "ami.toml:8",
+            "ami.toml:9",
         ] {
             assert!(output.contains(part), "{part} is missing in\n{output}");
         }

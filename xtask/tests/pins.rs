@@ -104,11 +104,16 @@ fn update_changes_pins_lock_file_and_smoke_spec_to_releases_that_are_old_enough(
     assert_eq!(fixture.git(&["status", "--porcelain"]), "", "check or --dry-run changed a file");
 
     let updated = fixture.run(&["pins", "update", "--yes"]);
-    updated.assert_exit(0, &["+ \"@openai/codex\": \"9.0.0\"", "3 files changed"]);
+    updated.assert_exit(0, &["+ \"@openai/codex\": \"9.0.0\"", "4 files changed"]);
     assert!(updated.stdout.contains("MINOR bump of locus-agent: 1.0.0 -> 1.1.0"), "{}", updated.stdout);
     let changed = fixture.git(&["status", "--porcelain"]);
     let changed: Vec<&str> = changed.lines().map(|line| line.trim().trim_start_matches("M ")).collect();
-    assert_eq!(changed, ["scripts/npm/package-lock.json", "scripts/npm/package.json", "smoke/specs/locus-agent.toml"]);
+    assert_eq!(changed, [
+        "scripts/npm/package-lock.json",
+        "scripts/npm/package.json",
+        "smoke/specs/default-ec2.toml",
+        "smoke/specs/locus-agent.toml",
+    ]);
     fixture.run(&["validate"]).assert_exit(0, &[]);
 
     fixture.run(&["pins", "update", "--yes", "--min-age", "0s"]).assert_exit(0, &["\"9.1.0\""]);
@@ -145,7 +150,7 @@ fn propose_updates_its_pull_request_when_run_again() {
     let origin = |args: &[&str]| fixture.git(&[&["--git-dir=origin"][..], args].concat());
     let shown = origin(&["show", "--stat=200", "--format=%an%n%B", head]);
     for word in
-        ["github-actions[bot]", "Pins: @openai/codex 9.0.0", "MINOR", "scripts/npm/package.json", "3 files changed"]
+        ["github-actions[bot]", "Pins: @openai/codex 9.0.0", "MINOR", "scripts/npm/package.json", "4 files changed"]
     {
         assert!(shown.contains(word), "{word}: {shown}");
     }

@@ -53,7 +53,7 @@ pub enum Ami {
 /// The arguments of a build.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Build {
-    /// Name of the image in ami.toml [default: the only one]
+    /// Name of the image in ami.toml [default: the one with `default = true`, or the only one]
     pub image: Option<String>,
     /// Build this template instead of the one in ami.toml: a path, `builtin://default-ec2`, an `http(s)://` URL with `?checksum=sha256:...`,
     /// or `git::URL//PATH?ref=REF`

@@ -13,6 +13,10 @@ pub(super) fn check(section: &Section<'_>, name: &str, image: &Image, others: &B
         let help = "use letters, digits, `.`, `_` and `-`, but not `versions` or `claims`; the name is part of the names of parameters";
         wrong("template", format!("`{name}` cannot be the name of an image"), help);
     }
+    if let Some((other, _)) = others.iter().find(|(_, other)| image.default && other.default) {
+        let message = format!("images `{other}` and `{name}` are both the default");
+        wrong("default", message, "set default = true for one of them");
+    }
     let variable = image.env_variable.as_str();
     let is_variable = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     if variable.starts_with(|c: char| c.is_ascii_digit()) || variable.is_empty() || !variable.chars().all(is_variable) {

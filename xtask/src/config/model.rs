@@ -11,6 +11,9 @@ use crate::template_source::TemplateSource;
 /// An image.
 #[derive(Clone, Debug, JsonSchema)]
 pub struct Image {
+    /// The image of commands without an image name. At most one image is the default; without one, such commands require that there is only
+    /// one image.
+    pub default: bool,
     /// Template: a `*.pkr.hcl` file or a directory of them, relative to the project, or another template source. The default is
     /// `template_source` of `[packer]`.
     #[schemars(with = "String")]

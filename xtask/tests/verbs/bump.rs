@@ -22,7 +22,7 @@ fn bump_derives_the_version_from_the_changes_and_writes_it_with_the_reasons() {
     project.run(&["ami", "bump", &new.id.0]).assert_exit(3, &["--yes"]);
     project.run(&["ami", "bump", &new.id.0, "--yes"]).assert_exit(0, &["2.0.0"]);
     let after = fs::read_to_string(project.path("ami.toml")).unwrap();
-    assert_eq!(after, before.replace("version = \"1.0.0\"", "version = \"2.0.0\""), "only the version changed");
+    assert_eq!(after, before.replacen("version = \"1.0.0\"", "version = \"2.0.0\"", 1), "only the version changed");
     let log = fs::read_to_string(project.path("CHANGELOG.md")).unwrap();
     for line in
         ["## locus-agent 2.0.0", "- MAJOR: node 24.1.0 -> 26.0.0", "- MINOR: gemini 1.0.0 added", "- PATCH: claude"]

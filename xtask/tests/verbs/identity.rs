@@ -59,6 +59,8 @@ fn two_images_in_one_channel_do_not_touch_each_other() {
         "{env}"
     );
 
+    // Without a default image the name is required.
+    project.edit("ami.toml", "default = true", "default = false");
     project.run(&["ami", "history", "--channel", "staging"]).assert_exit(2, &["no image given", "locus-agent, tiny"]);
     let back = ["ami", "rollback", "--channel", "staging", "--reason", "x", "--yes"];
     project.run(&back).assert_exit(2, &["no image given"]);
@@ -133,4 +135,12 @@ fn images_with_the_same_variable_or_parameter_are_an_error() {
     project.run(&["ami", "list"]).assert_exit(2, &["share a variable"]);
     project.edit("ami.toml", "[images.tiny]", "[images.versions]\nenv_variable = \"V_AMI_ID\"");
     project.run(&["ami", "list"]).assert_exit(2, &["`versions` cannot be the name of an image"]);
+}
+
+#[test]
+fn at_most_one_image_is_the_default() {
+    let project = project();
+    project.run(&["ami", "history", "--channel", "staging"]).assert_exit(0, &[]);
+    project.edit("ami.toml", "[images.tiny]", "[images.tiny]\ndefault = true");
+    project.run(&["ami", "list"]).assert_exit(2, &["images `locus-agent` and `tiny` are both the default"]);
 }

@@ -27,7 +27,7 @@ fn a_workflow_gets_outputs_a_summary_and_annotations() {
     let images = read(&output);
     let images = images.lines().find_map(|line| line.strip_prefix("images=")).unwrap();
     let images: Value = serde_json::from_str(images).unwrap();
-    assert_eq!(images[0]["image"], "locus-agent");
+    assert_eq!((&images[0]["image"], &images[1]["image"]), (&"default-ec2".into(), &"locus-agent".into()));
 
     project.edit("scripts/pins.json", "\"eol\": \"2028-04-30\"", "\"eol\": \"2026-04-30\"");
     let ended = run(&["validate"]);

@@ -229,7 +229,8 @@ fn template_source_is_the_template_of_images_without_one() {
     project.edit("ami.toml", "template = \"packer\" ", "# ");
     let unset = project.run(&["ami", "plan"]);
     assert_eq!(unset.code, 2, "the default has no qemu.locus: {}", unset.stdout);
-    project.edit("ami.toml", "[packer]", &format!("[packer]\ntemplate_source = \"{source}\""));
+    let default = "template_source = \"builtin://default-ec2\"";
+    project.edit("ami.toml", default, &format!("template_source = \"{source}\""));
     project.edit("ami.toml", "source_local = \"qemu.locus\"", "source_local = \"qemu.small\"");
     project.run(&["ami", "plan"]).assert_exit(0, &[&commit]);
     project.edit("ami.toml", &source, "git::http://example.org/x.git");
