@@ -17,6 +17,9 @@ rm -rf "$file" "$unpacked"
 # A module zip has no file modes (go.dev/ref/mod, "Module zip files"); these are the files that the go command makes executable.
 chmod -R u=rwX,go=rX "$place"
 find "$place/bin" "$place/pkg/tool" -type f -exec chmod 0755 {} +
+# Tests of the standard library: no program needs them, and their keys and passwords are like secrets that a build left.
+find "$place" -depth \( -type d -name testdata -o -name '*_test.go' -o -name platform_root_key.pem \) -exec rm -rf {} +
+rm -rf "${place:?}/test"
 for name in go gofmt; do ln -sf "$place/bin/$name" "/usr/local/bin/$name"; done
 
 scratch=$(mktemp -d)

@@ -108,12 +108,15 @@ fn update_changes_pins_lock_file_and_smoke_spec_to_releases_that_are_old_enough(
     assert!(updated.stdout.contains("MINOR bump of locus-agent: 1.0.0 -> 1.1.0"), "{}", updated.stdout);
     let changed = fixture.git(&["status", "--porcelain"]);
     let changed: Vec<&str> = changed.lines().map(|line| line.trim().trim_start_matches("M ")).collect();
-    assert_eq!(changed, [
-        "scripts/npm/package-lock.json",
-        "scripts/npm/package.json",
-        "smoke/specs/default-ec2.toml",
-        "smoke/specs/locus-agent.toml",
-    ]);
+    assert_eq!(
+        changed,
+        [
+            "scripts/npm/package-lock.json",
+            "scripts/npm/package.json",
+            "smoke/specs/default-ec2.toml",
+            "smoke/specs/locus-agent.toml",
+        ]
+    );
     fixture.run(&["validate"]).assert_exit(0, &[]);
 
     fixture.run(&["pins", "update", "--yes", "--min-age", "0s"]).assert_exit(0, &["\"9.1.0\""]);

@@ -9,6 +9,8 @@
 //! - `each` applies one break at a time.
 //! - the beginning of a check's name (`ufw`) applies only the breaks of these checks, one at a time.
 //!
+//! `AGENT_AMI_BREAKS_IMAGE=default-ec2` tests the newest image `default-ec2` instead of the default image of ami.toml. It must contain all agents.
+//!
 //! The instance is a container where images are built in one, else a virtual machine; `AGENT_AMI_BREAKS_IN=vm` or `container` sets it.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test prints its observations and fails by panicking")]
@@ -22,9 +24,10 @@ use serde::Deserialize;
 use smoke::report::Report;
 use xtask::cli::Cli;
 use xtask::cloud::local::{Local, LocalMachine, qemu::Acceleration};
-use xtask::cloud::{BuilderKind, Cloud as _, Machine as _};
-use xtask::commands::ami::smoke::{chosen, kit};
+use xtask::cloud::{BuilderKind, Cloud as _, Machine as _, all_images};
+use xtask::commands::ami::smoke::kit;
 use xtask::commands::{Context, OnLocal, Provider as _};
+use xtask::config::Config;
 use xtask::event::{Event, Observer};
 use xtask::ledger::RunOutcome;
 use xtask::process::quote;
@@ -118,8 +121,8 @@ back() {
 "#;
 
 /// Runs a script as root on the instance; returns an error message if it fails.
-fn script(ssh: &dyn Remote, text: &str) -> Option<String> {
-    let whole = format!("export FIXTURES={}/fixtures\n{FUNCTIONS}\n{text}\n", stage::DIR);
+fn script(ssh: &dyn Remote, user: &str, text: &str) -> Option<String> {
+    let whole = format!("export FIXTURES={}/fixtures user={user}\n{FUNCTIONS}\n{text}\n", stage::DIR);
     let finished = ssh.output("sudo bash -s", whole.as_bytes()).unwrap();
     (finished.code != 0)
         .then(|| format!("exit code {} of\n{text}{}{}", finished.code, finished.stdout, finished.stderr))
@@ -170,23 +173,32 @@ impl Drop for Ended<'_> {
     }
 }
 
+/// The name of the image that is tested.
+fn image_name(config: &Config) -> String {
+    std::env::var("AGENT_AMI_BREAKS_IMAGE").unwrap_or_else(|_| config.image(None).unwrap().0.to_owned())
+}
+
 fn breaks() -> Vec<Break> {
     let read = |name: &str| {
         let file = context().root.join("smoke/tests").join(name);
         toml::from_str::<Breaks>(&std::fs::read_to_string(file).unwrap()).unwrap().r#break
     };
-    ["breaks.toml", "breaks-hygiene.toml"].into_iter().flat_map(read).collect()
+    let more = (image_name(&context().config().unwrap()) == "default-ec2").then_some("breaks-default-ec2.toml");
+    ["breaks.toml", "breaks-hygiene.toml"].into_iter().chain(more).flat_map(read).collect()
 }
 
 /// Starts an instance of the newest image, uploads the smoke test's kit, and runs a test on the instance.
-fn on_an_instance(in_container: Option<bool>, test: impl FnOnce(&Local, &mut LocalMachine)) {
+fn on_an_instance(in_container: Option<bool>, test: impl FnOnce(&Local, &mut LocalMachine, &str)) {
     let context = context();
     let config = context.config().unwrap();
     let state = context.state(&config).unwrap();
     let run = context.begin_run(&state).unwrap();
     let _ended = Ended(&context);
     let local = OnLocal.open(&context, &config, &state, Some(run)).unwrap();
-    let image = chosen(&local, None).unwrap();
+    let name = image_name(&config);
+    let (images, _) = all_images(&local).unwrap();
+    let image = images.into_iter().rev().find(|i| i.image == name && i.region == local.home());
+    let image = image.unwrap_or_else(|| panic!("no image {name}: run `cargo xtask ami build {name}` first"));
     let in_container = in_container.unwrap_or_else(|| local.builder_here(None).unwrap().kind == BuilderKind::Container);
     println!("on {}, {}", image.id, if in_container { "in a container" } else { "in a virtual machine" });
     let kit = kit(&context, &local, &config, &state, &image, None).unwrap();
@@ -195,7 +207,7 @@ fn on_an_instance(in_container: Option<bool>, test: impl FnOnce(&Local, &mut Loc
         false => local.launch(&image, "", &kit.user, &|_| {}).unwrap(),
     };
     stage::upload(machine.remote(), &image, &kit).unwrap();
-    test(&local, &mut machine);
+    test(&local, &mut machine, &kit.user);
 }
 
 /// `AGENT_AMI_BREAKS_IN`: true for a container, false for a virtual machine, `None` for the kind that builds images here.
@@ -223,18 +235,18 @@ fn every_check_detects_its_break_and_no_other() {
         }
     };
     println!("{} breaks in {} rounds", breaks.len(), plan.len());
-    on_an_instance(in_container(), |_, machine| break_in_rounds(machine.remote(), &breaks, &plan));
+    on_an_instance(in_container(), |_, machine, user| break_in_rounds(machine.remote(), user, &breaks, &plan));
 }
 
 /// For each round: applies its breaks, expects exactly their checks to fail, and applies the fixes.
-fn break_in_rounds(ssh: &dyn Remote, breaks: &[Break], plan: &[Vec<usize>]) {
+fn break_in_rounds(ssh: &dyn Remote, user: &str, breaks: &[Break], plan: &[Vec<usize>]) {
     let mut problems = Vec::new();
     for (n, round) in plan.iter().enumerate() {
         let chosen: Vec<&Break> = round.iter().map(|&i| &breaks[i]).collect();
         let text = |part: fn(&Break) -> &str| chosen.iter().map(|b| format!("{}\n", part(b))).collect::<String>();
-        problems.extend(script(ssh, &text(|b| &b.how)));
+        problems.extend(script(ssh, user, &text(|b| &b.how)));
         let report = smoke(ssh, chosen.iter().find_map(|b| b.enter.as_deref()));
-        problems.extend(script(ssh, &text(|b| &b.fix)));
+        problems.extend(script(ssh, user, &text(|b| &b.fix)));
         let expected: BTreeSet<String> = chosen.iter().map(|b| b.check.clone()).collect();
         let found = failed(&report);
         let outcome = if found == expected { "exactly these fail" } else { "WRONG" };
@@ -261,13 +273,13 @@ fn break_in_rounds(ssh: &dyn Remote, breaks: &[Break], plan: &[Vec<usize>]) {
 #[test]
 #[ignore = "starts an instance"]
 fn dispatch_as_root_runs_the_agent_as_the_user() {
-    on_an_instance(in_container(), |_, machine| dispatches(machine.remote()));
+    on_an_instance(in_container(), |_, machine, _| dispatches(machine.remote()));
 }
 
 #[test]
 #[ignore = "boots a VM"]
 fn a_kernel_panic_is_detected() {
-    on_an_instance(Some(false), |local, machine| panics(machine, local.acceleration().unwrap().acceleration));
+    on_an_instance(Some(false), |local, machine, _| panics(machine, local.acceleration().unwrap().acceleration));
 }
 
 /// Root calls dispatch.sh without a terminal. The agent prints its ids, environment and privileges, which must be those of the user.

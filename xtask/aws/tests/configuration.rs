@@ -29,7 +29,8 @@ use Where::{Aws, Code, Local, Policy, Template};
 /// The key, with `*` for a name; a value other than the file's, as TOML; the places where the key has an effect, as far as this test can
 /// check them.
 const KEYS: &[(&str, &str, &[Where])] = &[
-    ("images.*.template", "", &[Code("commands/ami/plan.rs", "context.root.join(&image.template)")]),
+    ("images.*.default", "", &[Code("config.rs", "image.default")]),
+    ("images.*.template", "", &[Code("commands/ami/request.rs", "image.template")]),
     ("images.*.version", "", &[Code("commands/ami/plan.rs", "&image.version")]),
     ("images.*.smoke", "", &[Code("commands/ami/smoke.rs", "image.smoke")]),
     ("images.*.env_variable", "", &[Code("channel/targets.rs", "configured.env_variable")]),
@@ -84,7 +85,15 @@ const KEYS: &[(&str, &str, &[Where])] = &[
     ("packer.default_region", "\"us-gov-west-1\"", &[Template, Policy]),
     ("packer.build_instance_type", "\"m5.large\"", &[Template]),
     ("packer.build_subnet_id", "\"subnet-7\"", &[Aws, Template]),
-    ("packer.build_timeout_secs", "", &[Code("commands/ami/engine.rs", "config.packer.build_timeout_secs")]),
+    (
+        "packer.build_timeout_secs",
+        "",
+        &[
+            Code("commands/ami/engine.rs", "config.packer.build_timeout_secs"),
+            Code("commands/ami/build.rs", "config.packer.build_timeout_secs"),
+        ],
+    ),
+    ("packer.template_source", "", &[Code("config.rs", "packer.template_source")]),
 ];
 
 #[path = "../../tests/support/files.rs"]
@@ -108,9 +117,11 @@ fn table(text: &str) -> toml::Value {
 
 fn load(file: &toml::Table) -> Config {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(dir.path().join("packer")).unwrap();
+    std::fs::create_dir_all(dir.path().join("packer/default-ec2")).unwrap();
     std::fs::create_dir_all(dir.path().join("smoke/specs")).unwrap();
-    std::fs::write(dir.path().join("smoke/specs/locus-agent.toml"), "").unwrap();
+    for spec in ["locus-agent", "default-ec2"] {
+        std::fs::write(dir.path().join(format!("smoke/specs/{spec}.toml")), "").unwrap();
+    }
     std::fs::write(dir.path().join("ami.toml"), file.to_string()).unwrap();
     Config::load(dir.path(), &Overrides::default(), &BTreeMap::new()).unwrap()
 }

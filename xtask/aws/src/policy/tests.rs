@@ -251,9 +251,11 @@ fn config(edits: &[(&str, &str)]) -> Config {
         text = text.replace(from, to);
     }
     std::fs::write(dir.path().join("ami.toml"), text).unwrap();
-    std::fs::create_dir_all(dir.path().join("packer")).unwrap();
+    std::fs::create_dir_all(dir.path().join("packer/default-ec2")).unwrap();
     std::fs::create_dir_all(dir.path().join("smoke/specs")).unwrap();
-    std::fs::write(dir.path().join("smoke/specs/locus-agent.toml"), "").unwrap();
+    for spec in ["locus-agent", "default-ec2"] {
+        std::fs::write(dir.path().join(format!("smoke/specs/{spec}.toml")), "").unwrap();
+    }
     Config::load(dir.path(), &Overrides::default(), &BTreeMap::new()).unwrap()
 }
 
