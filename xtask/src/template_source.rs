@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Exit, Result};
 use crate::recipe::Digest;
-use crate::sensitive;
+use crate::sensitive::{self, HIDDEN};
 
 mod archive;
 mod cache;
@@ -87,12 +87,36 @@ impl TemplateSource {
     }
 }
 
+impl TemplateSource {
+    /// The source as it is recorded: without user and password, and without the values of parameters, which may be tokens.
+    pub fn recorded(&self) -> String {
+        let Self::Http(Http { url, checksum, path, kind }) = self else { return self.to_string() };
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+        let (authority, file) = place.split_once('/').unwrap_or((place, ""));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let name = |part: &str| part.split_once('=').map_or(part.to_owned(), |(name, _)| format!("{name}={HIDDEN}"));
+        let query = query.map(|query| format!("?{}", query.split('&').map(name).collect::<Vec<_>>().join("&")));
+        let url = format!("{scheme}://{host}/{file}{}", query.unwrap_or_default());
+        Self::Http(Http { url, checksum: *checksum, path: path.clone(), kind: *kind }).to_string()
+    }
+
+    /// True if the source names its content, by a checksum or a whole commit.
+    pub fn is_fixed(&self) -> bool {
+        match self {
+            Self::Builtin(_) | Self::Local(_) => false,
+            Self::Http(file) => file.checksum.is_some(),
+            Self::Git(git) => git.reference.as_deref().is_some_and(git::is_commit),
+        }
+    }
+}
+
 impl FromStr for TemplateSource {
     type Err = Error;
 
     // A password in the source is marked as sensitive, so that no output and no record shows it.
     fn from_str(text: &str) -> Result<Self> {
-        sensitive::hide_credentials(text);
+        hide_credentials(text);
         let refuse = |why: &str| refused(text, why);
         if text.is_empty() {
             return Err(refuse("is empty"));
@@ -139,6 +163,21 @@ impl fmt::Display for TemplateSource {
             }
         }
     }
+}
+
+/// Marks user and password of a URL as sensitive, and all parameters but those that are documented: they may be tokens.
+fn hide_credentials(text: &str) {
+    sensitive::hide_credentials(text);
+    if let Some((scheme, rest)) = text.split_once("://")
+        && scheme.trim_start_matches("git::").starts_with("http")
+        && let Some((user, _)) = rest.split(['/', '?']).next().and_then(|authority| authority.rsplit_once('@'))
+    {
+        sensitive::hide(user);
+        user.split(':').filter(|part| *part != "x-oauth-basic").for_each(sensitive::hide);
+    }
+    let query = text.split_once('?').map_or("", |(_, query)| query);
+    let others = query.split('&').filter_map(|part| part.split_once('='));
+    others.filter(|(name, _)| !["checksum", "ref"].contains(name)).for_each(|(_, value)| sensitive::hide(value));
 }
 
 /// The error for a source that is refused.
@@ -204,6 +243,11 @@ fn git_source(text: &str) -> std::result::Result<Git, String> {
             }
         }
         _ => host(&url)?,
+    }
+    // git would have it on its command line, which all users of this host can read.
+    if scheme == Some("https") && url.trim_start_matches("https://").split('/').next().is_some_and(|a| a.contains('@'))
+    {
+        return Err("has a user or a password; use a credential helper of git, or ssh".to_owned());
     }
     let mut reference = None;
     for part in query.split('&').filter(|part| !part.is_empty()) {

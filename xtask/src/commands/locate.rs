@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::recipe::Origin;
+use crate::sensitive::HIDDEN;
 use crate::state::Run;
 use crate::template::Foreign;
 use crate::template_source::{self, Fetched, Policy, TemplateSource};
@@ -51,11 +52,18 @@ pub(crate) fn locate(
         return Ok(Located { path, root: context.root.clone(), foreign: None });
     }
     let began_with = match run.filter(|run| run.resumed() > 0) {
-        Some(run) => run.ledger().noted(run.id(), NOTE)?.and_then(|noted| Fetched::noted(&noted)),
+        Some(run) => run.ledger().noted(run.id(), NOTE)?,
         None => None,
     };
     let fetched = match began_with {
-        Some(fetched) => fetched,
+        Some(noted) => Fetched::noted(&noted).ok_or_else(|| {
+            let message = format!("the template of {source} with which this run began is not in the cache any more");
+            Exit::Precondition.error(message, "remove what the run left with `cargo xtask ami gc`, and build again")
+        })?,
+        None if source.to_string().contains(HIDDEN) => {
+            let message = "the template source has a password or a token that was not recorded";
+            return Err(Exit::Usage.error(message, "run the original command again"));
+        }
         None => fetch(context, config, source)?,
     };
     let Some(run) = run else { return Ok(located(&fetched)) };
@@ -67,10 +75,12 @@ pub(crate) fn locate(
     Ok(located(&fetched.copied_to(copy)?))
 }
 
-/// A template that needs no download: one of the project, or the one that the source named when it was last resolved.
+/// A template that needs no download: one of the project, or one in the cache whose source names its content. What another source named when
+/// it was last resolved may have changed.
 pub(crate) fn known(root: &Path, config: &Config, source: &TemplateSource) -> Option<Located> {
     match source.in_project() {
         Some(path) => Some(Located { path: root.join(path), root: root.to_owned(), foreign: None }),
+        None if !source.is_fixed() => None,
         None => {
             let cache = root.join(&config.local.state_dir).join("templates");
             template_source::cached(&cache, &source.to_string()).map(|fetched| located(&fetched))

@@ -9,12 +9,12 @@ use crate::config::Config;
 use crate::error::{Exit, Result};
 use crate::sensitive::{self, HIDDEN};
 use crate::template;
-use crate::template_source::TemplateSource;
 
 /// Hides the values that the command line gives to sensitive variables, and returns its words without them.
 ///
-/// If the configuration or a template cannot be read, every variable may be sensitive, and the words have no values at all. Other texts are
-/// not redacted then: the command fails before it uses the values, and `--var provider=all` would hide every "all".
+/// If the configuration or a template cannot be read, or the template has yet to be downloaded, every variable may be sensitive, and the words
+/// have no values at all. Other texts are not redacted then: `--var provider=all` would hide every "all". The evaluation of the template hides
+/// the sensitive values.
 pub(super) fn hide(cli: &Cli, words: &[String], root: &Path, config: Option<&Config>) -> Vec<String> {
     build(cli).into_iter().flat_map(|build| &build.vars).for_each(|(_, value)| sensitive::hide_credentials(value));
     let template = build(cli).and_then(|build| build.template.as_deref());
@@ -24,7 +24,7 @@ pub(super) fn hide(cli: &Cli, words: &[String], root: &Path, config: Option<&Con
         return words.iter().map(|word| sensitive::redacted(word).into_owned()).collect();
     }
     let words = words.iter().map(|word| sensitive::redacted(word).into_owned()).collect::<Vec<_>>();
-    match config.and_then(|config| names(config, root, template)) {
+    match config.zip(build(cli)).and_then(|(config, build)| names(config, root, build)) {
         Some(known) => {
             vars.iter().filter(|(name, _)| known.contains(name)).for_each(|(_, value)| sensitive::hide(value));
             words.iter().map(|word| sensitive::redacted(word).into_owned()).collect()
@@ -43,12 +43,16 @@ fn without_values(words: &[String], vars: &[(String, String)]) -> Vec<String> {
     words.iter().map(hidden).collect()
 }
 
-/// The sensitive variables of `--template` and of the templates of all images of `ami.toml`; `None` if one of them cannot be read, or was
-/// not downloaded yet.
-fn names(config: &Config, root: &Path, template: Option<&str>) -> Option<Vec<String>> {
+/// The sensitive variables of the template that is built, and of the project's templates; `None` if one of them cannot be read, or is not
+/// known before it is downloaded.
+fn names(config: &Config, root: &Path, build: &Build) -> Option<Vec<String>> {
+    let built = match &build.template {
+        Some(template) => template.parse().ok()?,
+        None => config.image(build.image.as_deref()).ok()?.1.template.clone(),
+    };
+    let others = config.images.values().map(|image| &image.template).filter(|other| other.in_project().is_some());
     let mut names = Vec::new();
-    let template = template.map(str::parse::<TemplateSource>).transpose().ok()?;
-    for source in config.images.values().map(|image| &image.template).chain(&template) {
+    for source in others.chain([&built]) {
         let located = locate::known(root, config, source)?;
         names.extend(template::sensitive_variables(&located.path, &located.root).ok()?);
     }
@@ -81,7 +85,9 @@ fn restored_word(word: &str, env: &BTreeMap<String, String>) -> Result<String> {
             Ok(format!("{before}={value}"))
         }
         None => {
-            let message = format!("the value of `{name}` is sensitive and was not recorded");
+            let message = format!(
+                "the value of `{name}` is sensitive and was not recorded, or was not known not to be when the run began"
+            );
             Err(Exit::Usage.error(message, format_args!("run `PKR_VAR_{name}=... cargo xtask ami resume`")))
         }
     }

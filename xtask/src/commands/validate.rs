@@ -34,16 +34,18 @@ pub(super) fn ensure(context: &Context) -> Result<()> {
 
 fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let sources =
-        |image: &'_ crate::config::Image| std::iter::once(image.source_local.clone()).chain(image.source_aws.clone());
-    let all = config.images.iter().flat_map(|(name, i)| sources(i).map(move |s| (name, i, s)));
-    for (name, image, source) in all {
-        let evaluated = locate(context, config, &image.template, None)
-            .and_then(|located| template::evaluate(&super::ami::plan::request(context, name, image, located, source)));
-        if let Err(error) = evaluated {
-            context
-                .events
-                .event(Event::Warning { message: crate::error::plain(&error), hint: "fix the template".to_owned() });
+    for (name, image) in &config.images {
+        let sources = std::iter::once(image.source_local.clone()).chain(image.source_aws.clone());
+        let errors: Vec<Error> = match locate(context, config, &image.template, None) {
+            Ok(located) => {
+                let request = |source| super::ami::plan::request(context, name, image, located.clone(), source);
+                sources.filter_map(|source| template::evaluate(&request(source)).err()).collect()
+            }
+            Err(error) => vec![error],
+        };
+        for error in errors {
+            let message = crate::error::plain(&error);
+            context.events.event(Event::Warning { message, hint: "fix the template".to_owned() });
             findings.push(Finding::error("template", image.template.to_string(), None, error.to_string(), "see above"));
         }
     }

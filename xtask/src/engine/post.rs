@@ -45,6 +45,7 @@ pub(super) fn run<C: Cloud>(
             }
             PostProcessor::Checksum { types, output } => {
                 for kind in types {
+                    let output = expanded(output, recipe, kind);
                     let mut text = String::new();
                     for file in &files {
                         let program = format!("{kind}sum");
@@ -54,7 +55,7 @@ pub(super) fn run<C: Cloud>(
                         let name = file.file_name().unwrap_or_default().to_string_lossy();
                         text.push_str(&format!("{sum}\t{name}\n"));
                     }
-                    write(&options.outputs.join(expanded(output, recipe, kind)), &text)?;
+                    write(&options.outputs.join(output), &text)?;
                 }
             }
             PostProcessor::ShellLocal(local) => native::run_post(local, options, events)?,

@@ -1,10 +1,10 @@
 //! Unpacks `.zip` and `.tar.gz`. Entries that are neither files nor directories are refused, as are names that lead out of the tree.
 
-use std::io::Read;
+use std::io::{Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use fs_err as fs;
 
 use super::FileKind;
@@ -44,8 +44,17 @@ impl<'a> Writer<'a> {
         }
         let mut file = fs::File::create(&path)?;
         // One byte more than allowed, so that a truncated file is not taken for a whole one.
-        let written = std::io::copy(&mut content.take(self.left + 1), &mut file)
-            .map_err(|e| damaged(&format!("`{}` cannot be unpacked: {e}", name.escape_default())))?;
+        let mut content = content.take(self.left + 1);
+        let (mut buffer, mut written) = (vec![0; 1 << 16], 0);
+        loop {
+            let read = content.read(&mut buffer);
+            let read = read.map_err(|e| damaged(&format!("`{}` cannot be unpacked: {e}", name.escape_default())))?;
+            if read == 0 {
+                break;
+            }
+            file.write_all(&buffer[..read])?;
+            written += read as u64;
+        }
         self.left = self
             .left
             .checked_sub(written)
@@ -57,7 +66,12 @@ impl<'a> Writer<'a> {
 
 fn unpack_zip(archive: &Path, to: &Path) -> Result<()> {
     let file = fs::File::open(archive)?;
+    let listed = entries_of(&file)?;
     let mut zip = zip::ZipArchive::new(std::io::BufReader::new(file)).map_err(|e| damaged(&e.to_string()))?;
+    // The library takes the last one of entries with the same name.
+    if listed != zip.len() {
+        return Err(damaged("two of its entries have the same name"));
+    }
     let mut writer = Writer::new(to);
     for i in 0..zip.len() {
         let entry = zip.by_index(i).map_err(|e| damaged(&e.to_string()))?;
@@ -76,11 +90,15 @@ fn unpack_zip(archive: &Path, to: &Path) -> Result<()> {
 fn unpack_tar(archive: &Path, to: &Path) -> Result<()> {
     let read = |e: std::io::Error| damaged(&e.to_string());
     // More is not read, even if the archive consists of headers only.
-    let unpacked = GzDecoder::new(fs::File::open(archive)?).take(4 * MAX_BYTES);
+    let unpacked = MultiGzDecoder::new(fs::File::open(archive)?).take(4 * MAX_BYTES);
     let mut tar = tar::Archive::new(unpacked);
     let mut writer = Writer::new(to);
     for entry in tar.entries().map_err(read)? {
-        let entry = entry.map_err(read)?;
+        let mut entry = entry.map_err(read)?;
+        let extensions = entry.pax_extensions().map_err(read)?.into_iter().flatten().flatten();
+        if extensions.into_iter().any(|extension| extension.key_bytes().starts_with(b"GNU.sparse.")) {
+            return Err(damaged("it has sparse files; create it without --sparse"));
+        }
         let name =
             String::from_utf8(entry.path_bytes().into_owned()).map_err(|_| damaged("a file name is not UTF-8"))?;
         let kind = entry.header().entry_type();
@@ -94,7 +112,23 @@ fn unpack_tar(archive: &Path, to: &Path) -> Result<()> {
             return Err(special(&name));
         }
     }
+    if tar.into_inner().limit() == 0 {
+        return Err(too_large(&format!("has more than {} MiB with its headers", (4 * MAX_BYTES) >> 20)));
+    }
     Ok(())
+}
+
+/// The number of entries by the end record of a zip file (APPNOTE.TXT, 4.3.16), which is in its last 64 KiB.
+fn entries_of(file: &fs::File) -> Result<usize> {
+    let mut file = file.file();
+    let size = file.metadata()?.len();
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(size.saturating_sub(22 + 0xffff)))?;
+    file.read_to_end(&mut end)?;
+    file.rewind()?;
+    let at = end.windows(4).rposition(|bytes| bytes == b"PK\x05\x06");
+    let count = at.and_then(|at| end.get(at + 10..at + 12)).and_then(|bytes| bytes.try_into().ok());
+    count.map(|bytes| usize::from(u16::from_le_bytes(bytes))).ok_or_else(|| damaged("it has no end record"))
 }
 
 fn damaged(why: &str) -> crate::error::Error {

@@ -1,6 +1,5 @@
 //! The cache of downloaded templates. Each source has a directory, named by the digest of its text:
 //!
-//! - `repository.git`: the fetched commits of a Git source
 //! - `tree-DIGEST`: the files of the template
 //! - `latest.json`: which tree the source named when it was last resolved
 //!
@@ -14,9 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::tree;
 use crate::durable;
-use crate::error::Result;
+use crate::error::{Exit, Result};
 use crate::recipe::{Digest, Origin};
-use crate::sensitive;
 
 /// The file that names the tree that the source named when it was last resolved.
 const LATEST: &str = "latest.json";
@@ -54,6 +52,10 @@ impl Fetched {
     /// Copies the files to another directory, and returns the same template there.
     pub fn copied_to(&self, tree: PathBuf) -> Result<Self> {
         tree::copy(&self.tree, &tree)?;
+        if tree::inspect(&tree)? != self.origin.digest {
+            let message = format!("the downloaded template in {} was changed during the copy", self.tree.display());
+            return Err(Exit::Failed.error(message, "run the same command again, which downloads it again"));
+        }
         Ok(Self { tree, ..self.clone() })
     }
 }
@@ -94,10 +96,6 @@ impl Entry {
         Ok(Self { dir, _lock: lock })
     }
 
-    pub(super) fn repository(&self) -> PathBuf {
-        self.dir.join("repository.git")
-    }
-
     /// The tree that the source named when it was last resolved, unless it was changed since.
     pub(super) fn latest(&self) -> Option<Fetched> {
         Fetched::noted(&fs::read_to_string(self.dir.join(LATEST)).ok()?)
@@ -112,13 +110,14 @@ impl Entry {
     pub(super) fn keep(&self, tree: &Path, source: &str, commit: Option<String>, path: PathBuf) -> Result<Fetched> {
         let digest = tree::inspect(tree)?;
         let place = self.dir.join(format!("tree-{digest}"));
-        // An existing one may have been changed, or is incomplete after a power loss.
-        if place.is_dir() {
-            fs::remove_dir_all(&place)?;
+        // An existing one is kept, because another process may be reading it, unless it was changed or is incomplete after a power loss.
+        if !tree::inspect(&place).is_ok_and(|found| found == digest) {
+            if place.is_dir() {
+                fs::remove_dir_all(&place)?;
+            }
+            durable::rename(tree, &place)?;
         }
-        durable::rename(tree, &place)?;
-        // A record of the source must not have a password.
-        let source = sensitive::redacted(source).into_owned();
+        let source = source.to_owned();
         self.used(Fetched { origin: Origin { source, commit, digest }, tree: place, path })
     }
 

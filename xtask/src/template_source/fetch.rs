@@ -76,25 +76,26 @@ fn from_http(
         }
     };
     exists(&tree, &path, &text)?;
-    entry.keep(&tree, &text, None, path)
+    entry.keep(&tree, &source.recorded(), None, path)
 }
 
 fn from_git(source: &TemplateSource, git_source: &Git, cache: &Path, on_progress: &dyn Fn(&str)) -> Result<Fetched> {
     let text = source.to_string();
     let entry = Entry::open(cache, &text)?;
-    let repository = entry.repository();
+    // A new repository for each download: an interrupted one, or a full disk, leaves no damaged one.
+    let staging = entry.staging()?;
+    let repository = staging.path().join("repository.git");
     on_progress(&format!("resolving {text}"));
     let commit = git::resolve(git_source, &repository)?;
     if let Some(latest) = entry.latest().filter(|latest| latest.origin.commit.as_ref() == Some(&commit)) {
         return entry.used(latest);
     }
     on_progress(&format!("fetching {commit} of {}", git_source.url));
-    let staging = entry.staging()?;
     let tree = staging.path().join("tree");
     git::export(git_source, &repository, &commit, &tree)?;
     let path = git_source.path.clone().unwrap_or_default();
     exists(&tree, &path, &text)?;
-    entry.keep(&tree, &text, Some(commit), path)
+    entry.keep(&tree, &source.recorded(), Some(commit), path)
 }
 
 /// The template in an archive without a path: the archive itself, or its only directory, as in the archives of GitHub.

@@ -8,13 +8,17 @@ use std::time::Duration;
 use fs_err as fs;
 
 use super::Git;
-use super::tree::{MAX_FILES, Names, too_large};
+use super::tree::{MAX_BYTES, Names, too_large};
 use crate::error::{Error, Exit, Result};
 use crate::event::Stream;
 use crate::process::{Cmd, Ended};
 
 /// Time for one git command that downloads.
 const TIMEOUT: Duration = Duration::from_secs(600);
+/// Bytes that the pack of a commit may have. The repository may contain more than the template.
+const MAX_PACK: u64 = 256 << 20;
+/// Bytes of the list of a commit's files.
+const MAX_LISTING: usize = 16 << 20;
 /// Configuration that overrides that of the user.
 const CONFIG: &[&str] = &[
     "core.hooksPath=/dev/null",
@@ -26,7 +30,7 @@ const CONFIG: &[&str] = &[
     "gc.auto=0",
 ];
 
-/// The commit that the source's ref names, 40 hexadecimal digits. A tag precedes a branch of the same name, as in git.
+/// The commit that the source's ref names. A tag precedes a branch of the same name, as in git.
 pub(super) fn resolve(source: &Git, repository: &Path) -> Result<String> {
     if let Some(commit) = source.reference.as_ref().filter(|reference| is_commit(reference)) {
         return Ok(commit.to_ascii_lowercase());
@@ -37,8 +41,9 @@ pub(super) fn resolve(source: &Git, repository: &Path) -> Result<String> {
         Some(name) => vec![format!("refs/tags/{name}"), format!("refs/tags/{name}^{{}}"), format!("refs/heads/{name}")],
         None => vec!["HEAD".to_owned()],
     };
-    let listed = git(repository).args(["ls-remote", "--quiet", "--", &source.url]).args(&patterns);
-    let listed = run(&listed, source, "list the refs of")?;
+    let mut arguments = vec!["ls-remote", "--quiet", "--", &source.url];
+    arguments.extend(patterns.iter().map(String::as_str));
+    let listed = download(repository, &arguments, source, "list the refs of")?;
     let commit = |of: &str| {
         let mut lines = listed.iter().filter_map(|line| line.split_once('\t'));
         lines.find(|(_, name)| *name == of).map(|(commit, _)| commit.to_owned())
@@ -51,11 +56,8 @@ pub(super) fn resolve(source: &Git, repository: &Path) -> Result<String> {
     // It may be an abbreviated commit: git resolves one only after everything was fetched.
     if let Some(short) = name.filter(|n| n.len() >= 7 && n.bytes().all(|b| b.is_ascii_hexdigit())) {
         let refs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
-        run(
-            &git(repository).args(["fetch", "--quiet", "--no-write-fetch-head", "--", &source.url]).args(refs),
-            source,
-            "fetch",
-        )?;
+        let fetch = ["fetch", "--quiet", "--no-write-fetch-head", "--", &source.url, refs[0], refs[1]];
+        download(repository, &fetch, source, "fetch")?;
         let revision = format!("{short}^{{commit}}");
         let parsed =
             git(repository).args(["rev-parse", "--quiet", "--verify", "--end-of-options", &revision]).output()?;
@@ -70,39 +72,44 @@ pub(super) fn resolve(source: &Git, repository: &Path) -> Result<String> {
     Err(Exit::Usage.error(message, "name a tag, a branch or a commit: ?ref=v1.0.0"))
 }
 
-/// Fetches the commit, and writes its files to an empty directory.
+/// Fetches the commit, and writes its files to a new directory. Their number and size are checked before they are written.
 pub(super) fn export(source: &Git, repository: &Path, commit: &str, to: &Path) -> Result<()> {
     create(repository)?;
     let there = git(repository).args(["cat-file", "-e", &format!("{commit}^{{tree}}")]).output()?.code == 0;
     if !there {
         let fetch = ["fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--depth=1", "--", &source.url, commit];
-        run(&git(repository).args(fetch), source, &format!("fetch {commit} of"))?;
+        download(repository, &fetch, source, &format!("fetch {commit} of"))?;
     }
-    let listing = git(repository).args(["ls-tree", "-r", "-z", "--full-tree", commit]).read()?;
-    let mut names = Names::default();
-    for entry in listing.split('\0').filter(|entry| !entry.is_empty()) {
-        // `MODE TYPE OBJECT<TAB>PATH` (git-ls-tree(1)).
-        let (_, path) = entry.split_once('\t').unwrap_or_default();
+    let listing = git(repository).args(["ls-tree", "-r", "-l", "-z", "--full-tree", commit]).output_within(MAX_LISTING);
+    let listing = listing.map_err(|error| too_large("has too many files").context(error))?;
+    if listing.code != 0 {
+        return Err(failed(source, &format!("read {commit} of"), listing.stderr.trim()));
+    }
+    let (mut names, mut bytes) = (Names::default(), 0_u64);
+    for entry in listing.stdout.split('\0').filter(|entry| !entry.is_empty()) {
+        // `MODE TYPE OBJECT SIZE<TAB>PATH` (git-ls-tree(1)); a submodule has no size.
+        let (about, path) = entry.split_once('\t').unwrap_or_default();
         names.add(path, false)?;
-    }
-    if listing.matches('\0').count() > MAX_FILES {
-        return Err(too_large(&format!("has more than {MAX_FILES} files")));
+        bytes = bytes.saturating_add(about.split_whitespace().next_back().and_then(|n| n.parse().ok()).unwrap_or(0));
+        if bytes > MAX_BYTES {
+            return Err(too_large(&format!("has more than {} MiB", MAX_BYTES >> 20)));
+        }
     }
     fs::create_dir_all(to)?;
-    // Without the user's configuration, and so without filters, which are programs. The index is a temporary one.
+    // Without the user's configuration and attributes, and so without filters, which are programs. The index is a temporary one.
     let index = to.with_extension("index");
     let local = |args: &[&str]| {
-        let cmd = plain(repository).args(args).env("GIT_INDEX_FILE", &index).env("GIT_WORK_TREE", to);
-        cmd.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").dir(to)
+        let cmd = plain(repository).args(args).env("GIT_INDEX_FILE", &index).env("GIT_WORK_TREE", to).dir(to);
+        cmd.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_ATTR_NOSYSTEM", "1")
     };
     local(&["read-tree", commit]).read()?;
-    local(&["checkout-index", "--all", "--force"]).read()?;
+    local(&["-c", "core.attributesFile=/dev/null", "checkout-index", "--all", "--force"]).read()?;
     Ok(fs::remove_file(index)?)
 }
 
-/// True for a whole commit id: SHA-1, or SHA-256 in repositories that use it.
+/// True for a whole commit id.
 pub(super) fn is_commit(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn create(repository: &Path) -> Result<()> {
@@ -110,7 +117,7 @@ fn create(repository: &Path) -> Result<()> {
         return Ok(());
     }
     fs::create_dir_all(repository)?;
-    let init = Cmd::new("git").args(["init", "--quiet", "--bare", "--template=", "--"]).arg(repository);
+    let init = git(repository).args(["init", "--quiet", "--bare", "--template="]);
     init.hint("run `cargo xtask doctor`, which prints how to install git").read().map(drop)
 }
 
@@ -120,34 +127,56 @@ fn git(repository: &Path) -> Cmd {
 }
 
 fn plain(repository: &Path) -> Cmd {
-    let settings = CONFIG.iter().flat_map(|setting| ["-c", setting]);
-    Cmd::new("git")
-        .args(settings)
-        .env("GIT_DIR", repository)
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_ALLOW_PROTOCOL", "https:ssh:file")
-        .env("GIT_NO_LAZY_FETCH", "1")
-        .env("GIT_LFS_SKIP_SMUDGE", "1")
-        .env_remove("GIT_OBJECT_DIRECTORY")
-        .env_remove("GIT_ALTERNATE_OBJECT_DIRECTORIES")
+    of_git(Cmd::new("git"), repository).args(settings())
 }
 
-/// Runs a command that uses the network. Returns its lines.
-fn run(cmd: &Cmd, source: &Git, what: &str) -> Result<Vec<String>> {
+fn settings() -> impl Iterator<Item = &'static str> {
+    CONFIG.iter().flat_map(|setting| ["-c", setting])
+}
+
+fn of_git(cmd: Cmd, repository: &Path) -> Cmd {
+    let inherited = [
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_CONFIG_COUNT",
+        "GIT_CONFIG_PARAMETERS",
+        "GIT_COMMON_DIR",
+        "GIT_NAMESPACE",
+        "GIT_SHALLOW_FILE",
+    ];
+    let cmd =
+        cmd.env("GIT_DIR", repository).env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "https:ssh:file");
+    inherited.into_iter().fold(cmd, Cmd::env_remove)
+}
+
+/// Runs a git command that uses the network, with limits for its time and for the files that it writes. Returns its lines.
+fn download(repository: &Path, arguments: &[&str], source: &Git, what: &str) -> Result<Vec<String>> {
+    // The unit of the limit is 512 bytes.
+    let script = format!("ulimit -f {}; exec git \"$@\"", MAX_PACK / 512);
+    let cmd = of_git(Cmd::new("sh").args(["-c", &script, "git"]), repository).args(settings()).args(arguments);
+    let cmd = cmd.env_remove("GIT_INDEX_FILE").env_remove("GIT_WORK_TREE");
     let (mut lines, mut errors) = (Vec::new(), Vec::new());
     let ended = cmd.stream(Some(TIMEOUT), |stream, line| match stream {
         Stream::Stdout => lines.push(line.to_owned()),
         Stream::Stderr => errors.push(line.to_owned()),
     })?;
-    let failed = |why: &str| -> Error {
-        Exit::Failed.error(
-            format_args!("git could not {what} {}: {why}", source.url),
-            "check the URL, the network and your access; private repositories need a credential helper or an SSH key",
-        )
-    };
     match ended {
         Ended::Code(0) => Ok(lines),
-        Ended::Code(_) => Err(failed(&errors.join("; "))),
-        Ended::TimedOut => Err(failed(&format!("no end within {} s", TIMEOUT.as_secs()))),
+        // 128 + SIGXFSZ, also of the child that writes the pack.
+        Ended::Code(_) if errors.iter().any(|e| e.contains("signal 25") || e.contains("File too large")) => {
+            Err(too_large(&format!("is in a repository whose commit has more than {} MiB", MAX_PACK >> 20)))
+        }
+        Ended::Code(153) => {
+            Err(too_large(&format!("is in a repository whose commit has more than {} MiB", MAX_PACK >> 20)))
+        }
+        Ended::Code(_) => Err(failed(source, what, &errors.join("; "))),
+        Ended::TimedOut => Err(failed(source, what, &format!("no end within {} s", TIMEOUT.as_secs()))),
     }
+}
+
+fn failed(source: &Git, what: &str, why: &str) -> Error {
+    Exit::Failed.error(
+        format_args!("git could not {what} {}: {why}", source.url),
+        "check the URL, the network and your access; private repositories need a credential helper or an SSH key",
+    )
 }

@@ -32,11 +32,12 @@ pub(super) fn download(source: &Http, to: &Path) -> Result<()> {
         format!("connect-timeout = {CONNECT}"),
         format!("max-time = {DOWNLOAD}"),
         "retry = 2".to_owned(),
+        format!("retry-max-time = {DOWNLOAD}"),
         format!("url = \"{}\"", source.url),
     ];
     // curl's own limit of the size does not end a download whose size the server does not send (until 8.4.0); the limit of the shell does.
     // Its unit is 512 bytes.
-    let script = format!("ulimit -f {}; exec curl --config - --output \"$1\"", MAX_BYTES / 512);
+    let script = format!("ulimit -f {}; exec curl --disable --config - --output \"$1\"", MAX_BYTES / 512);
     let curl = Cmd::new("sh").args(["-c", &script, "sh"]).arg(to).stdin(options.join("\n"));
     let done = curl.output()?;
     if fs::metadata(to).is_ok_and(|meta| meta.len() >= MAX_BYTES) {

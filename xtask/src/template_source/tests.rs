@@ -71,6 +71,8 @@ fn hostile_and_unknown_sources_are_refused_by_name() {
         ("git::https://example.org/a.git?ref=HEAD@{1}", "has the ref"),
         ("git::https://example.org/a.git?ref=a b", "has the ref"),
         ("git::https://example.org/a.git?ref=a&ref=b", "two refs"),
+        ("git::https://user:pw@example.org/a.git", "has a user or a password"),
+        ("git::https://token@example.org/a.git", "has a user or a password"),
         ("git::https://example.org/a.git?depth=1", "the parameter `depth=1`; only `ref`"),
         ("git::https://example.org/a.git?sshkey=x", "only `ref`"),
         ("https://example.org/a.sh", "does not end in .pkr.hcl"),
@@ -335,7 +337,8 @@ fn a_commit_in_the_cache_needs_no_repository_and_a_changed_cache_is_replaced() {
     assert_eq!(bench.fetch(&source).unwrap(), fetched);
     // A file in the cache is edited.
     fs::write(fetched.tree.join("a.pkr.hcl"), "changed").unwrap();
-    assert_eq!(bench.fetch(&source).unwrap(), fetched, "the commit is still in the cache's repository");
+    fs::rename(bench.path("moved"), bench.path("repository")).unwrap();
+    assert_eq!(bench.fetch(&source).unwrap(), fetched, "it is fetched again");
     assert_eq!(fs::read_to_string(fetched.tree.join("a.pkr.hcl")).unwrap(), ONE);
 }
 
@@ -345,6 +348,7 @@ fn nothing_in_a_repository_leads_out_of_it() {
         (vec![("a.pkr.hcl", ONE), ("x", "->/etc/passwd")], "points to /etc/passwd, which is not in it"),
         (vec![("a.pkr.hcl", ONE), ("x", "->../../../etc")], "which is not in it"),
         (vec![("a.pkr.hcl", ONE), ("d/y", "x"), ("l", "->d"), ("m", "->l/../../..")], "which is not in it"),
+        (vec![("a.pkr.hcl", ONE), ("d/x", "x"), ("l", "->../tree/d")], "which is not in it"),
         (vec![("a.pkr.hcl", ONE), ("A.pkr.hcl", ONE)], "only in case"),
         (vec![("a.txt", ONE)], "has no template at `.`"),
     ] {
@@ -369,6 +373,56 @@ fn programs_that_a_repository_configures_are_not_run() {
     bench.git(&["config", "uploadpack.packObjectsHook", &script]);
     bench.fetch(&url).unwrap();
     assert!(!mark.exists(), "a program of the repository was run");
+}
+
+#[test]
+fn a_large_repository_is_refused_before_it_is_written() {
+    let bench = Bench::new();
+    let zeros = "0".repeat(usize::try_from(tree::MAX_BYTES).unwrap() / 2 + 1);
+    let url = bench.repository(&[("a.pkr.hcl", ONE), ("x", &zeros), ("y", &zeros)]);
+    bench.refused(&url, "has more than 64 MiB");
+}
+
+#[test]
+fn tokens_in_a_source_are_not_recorded() {
+    for (text, recorded) in [
+        ("https://TOKEN-1:x-oauth-basic@h/a.zip", "https://h/a.zip"),
+        ("https://user:p@ss@h/a.zip?token=TOKEN-2&x=1", "https://h/a.zip?token=<sensitive>&x=<sensitive>"),
+        ("git::ssh://git@h/a.git?ref=v1", "git::ssh://git@h/a.git?ref=v1"),
+    ] {
+        assert_eq!(parse(text).recorded(), recorded);
+    }
+    for secret in ["TOKEN-1", "p@ss", "TOKEN-2"] {
+        assert!(!sensitive::redacted(&format!("see {secret} here")).contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn archives_are_read_as_tar_and_unzip_do() {
+    let bench = Bench::new();
+    // Two members of gzip are one file.
+    tar_gz(&bench.path("a.tar.gz"), &[("a.pkr.hcl", tar::EntryType::Regular, ONE.as_bytes())]);
+    let mut plain = Vec::new();
+    let packed = fs::read(bench.path("a.tar.gz")).unwrap();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut plain).unwrap();
+    let mut two = fs::File::create(bench.path("two.tar.gz")).unwrap();
+    for half in [&plain[..700], &plain[700..]] {
+        let mut member = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        member.write_all(half).unwrap();
+        two.write_all(&member.finish().unwrap()).unwrap();
+    }
+    assert_eq!(bench.archive("two.tar.gz", FileKind::TarGz).unwrap().len(), 1);
+    // Two entries of a zip file with one name: the library writes no such file.
+    zip_of(&bench.path("b.zip"), &[("a.pkr.hcl", 0o644, b"1"), ("b.pkr.hcl", 0o644, b"2")]);
+    let text = fs::read(bench.path("b.zip")).unwrap();
+    let same: Vec<u8> = text.windows(1).map(|b| b[0]).collect();
+    let name = |at: usize| same[at..].starts_with(b"b.pkr.hcl");
+    let places: Vec<usize> = (0..same.len()).filter(|&at| name(at)).collect();
+    let mut same = same;
+    places.iter().for_each(|&at| same[at] = b'a');
+    fs::write(bench.path("same.zip"), same).unwrap();
+    let error = bench.archive("same.zip", FileKind::Zip).unwrap_err();
+    assert!(shown(&error).contains("two of its entries have the same name"), "{}", shown(&error));
 }
 
 #[test]

@@ -84,7 +84,8 @@ pub(super) fn inspect(root: &Path) -> Result<Digest> {
         if kind.is_symlink() {
             let target = fs::read_link(&path)?;
             let inside = fs::canonicalize(&path).is_ok_and(|to| to.starts_with(&canonical));
-            if !inside || target.is_absolute() {
+            // A link that leaves the tree and returns to it by name would have no target after the tree is moved.
+            if !inside || !stays(Path::new(&name).parent().unwrap_or(Path::new("")), &target) {
                 return Err(Exit::Usage.error(
                     format_args!(
                         "the template's symbolic link `{name}` points to {}, which is not in it",
@@ -107,6 +108,24 @@ pub(super) fn inspect(root: &Path) -> Result<Digest> {
         }
     }
     Ok(Digest::of_parts(parts.iter().map(|(name, content)| (name.as_str(), content.as_slice()))))
+}
+
+/// True if a relative path from a directory below the root never leaves the root.
+fn stays(dir: &Path, target: &Path) -> bool {
+    let mut depth = dir.components().count();
+    target.components().all(|part| match part {
+        Component::Normal(_) => {
+            depth += 1;
+            true
+        }
+        Component::CurDir => true,
+        Component::ParentDir => {
+            let above = depth.checked_sub(1);
+            depth = above.unwrap_or(0);
+            above.is_some()
+        }
+        Component::RootDir | Component::Prefix(_) => false,
+    })
 }
 
 /// Copies a tree that was inspected.

@@ -218,6 +218,18 @@ struct Dirs {
     template: std::path::PathBuf,
     working: std::path::PathBuf,
     tree: Option<std::path::PathBuf>,
+    refused: Option<String>,
+}
+
+/// Notes that a template from elsewhere attempted what it must not do. `try` and `can` do not suppress such an error.
+pub(super) fn refuse(why: String) -> String {
+    DIRS.with_borrow_mut(|dirs| dirs.refused = Some(why.clone()));
+    why
+}
+
+/// What the template attempted, if it attempted something that it must not do.
+pub(super) fn refused() -> Option<String> {
+    DIRS.with_borrow(|dirs| dirs.refused.clone())
 }
 
 thread_local! {
@@ -227,15 +239,21 @@ thread_local! {
 /// Sets the template's directory and Packer's working directory for the following evaluation on this thread, and the only directory that
 /// the template can read.
 pub(super) fn set_dirs(template: &std::path::Path, working: &std::path::Path, tree: Option<&std::path::Path>) {
-    DIRS.set(Dirs { template: template.to_owned(), working: working.to_owned(), tree: tree.map(Into::into) });
+    DIRS.set(Dirs {
+        template: template.to_owned(),
+        working: working.to_owned(),
+        tree: tree.map(Into::into),
+        refused: None,
+    });
 }
 
 /// A path of `file` or `fileexists`. Packer resolves them from the template's directory, not from its working directory.
 fn in_template(path: &str) -> Result<std::path::PathBuf, String> {
-    DIRS.with_borrow(|dirs| {
+    let confined = DIRS.with_borrow(|dirs| {
         let full = dirs.template.join(path);
         super::files::confined(&full, dirs.tree.as_deref()).map(|()| full)
-    })
+    });
+    confined.map_err(refuse)
 }
 
 /// Joins strings; numbers and bools are converted to strings, as HCL does.

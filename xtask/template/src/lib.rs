@@ -62,7 +62,8 @@ pub struct Request {
     pub now: jiff::Timestamp,
     /// The directory that relative paths start from: Packer's working directory.
     pub root: PathBuf,
-    /// The template is not part of the project: it reads no files but its own, no environment variables, and runs nothing on this host.
+    /// The template is not part of the project: it reads no files but its own, no environment variables but `PKR_VAR_*`, and runs nothing
+    /// on this host.
     pub foreign: Option<Foreign>,
 }
 
@@ -76,6 +77,11 @@ pub struct Foreign {
 }
 
 impl Request {
+    /// The directory that the names of scripts and uploads are relative to. A template from elsewhere may be below it.
+    fn base(&self) -> &std::path::Path {
+        self.tree().unwrap_or(&self.root)
+    }
+
     /// The only directory that the template can read; `None` if it can read any.
     fn tree(&self) -> Option<&std::path::Path> {
         self.foreign.as_ref().map(|foreign| foreign.tree.as_path())
@@ -116,6 +122,7 @@ pub fn evaluate(request: &Request) -> Result<Recipe> {
     functions::set_dirs(&dir, &request.root, request.tree());
     // `path.root` is relative, as for a Packer that is started in the project's directory.
     let relative = dir.strip_prefix(&request.root).unwrap_or(&dir);
+    let relative = if relative.as_os_str().is_empty() { std::path::Path::new(".") } else { relative };
     let mut scope = Scope::new(relative, &request.root, request.now);
     let variables = variables::resolve(&blocks.variables, request, &mut scope)?;
     locals(&blocks.locals, &mut scope)?;
@@ -136,6 +143,9 @@ pub fn evaluate(request: &Request) -> Result<Recipe> {
     if !found {
         let hint = "add it to the `sources` of the build block";
         return Err(Exit::Usage.error(format_args!("no build block has the source {}", request.source), hint));
+    }
+    if let Some(why) = functions::refused() {
+        return Err(Exit::Usage.error(why, "review the template and copy it into the project"));
     }
     steps::make_unique(&mut recipe.steps);
     Ok(recipe)
@@ -197,7 +207,21 @@ fn sort(files: &[File]) -> Result<Blocks<'_>> {
                         ));
                     }
                 },
-                "source" if block.labels.len() == 2 => blocks.sources.push((file, block)),
+                "source" if block.labels.len() == 2 => {
+                    // The name is part of the names of files that post-processors write.
+                    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+                    if let Some(label) =
+                        block.labels.iter().find(|l| l.as_str().is_empty() || !l.as_str().chars().all(is_word))
+                    {
+                        let message = format!("`{}` is not the type or name of a source", label.as_str());
+                        return Err(file.refuse(
+                            span_of(block),
+                            message,
+                            "use letters, digits, underscores and dashes",
+                        ));
+                    }
+                    blocks.sources.push((file, block));
+                }
                 "source" => {
                     return Err(file.refuse(
                         span_of(block),

@@ -229,10 +229,14 @@ impl Scope {
         match call.name.to_string().as_str() {
             "can" => {
                 let inner = call.args.first().ok_or("`can` needs an argument")?;
-                Ok(Expression::Bool(self.evaluate(inner).is_ok()))
+                let is_ok = self.evaluate(inner).is_ok();
+                functions::refused().map_or(Ok(Expression::Bool(is_ok)), |why| Err(why.into()))
             }
             "try" => {
                 let found = call.args.iter().find_map(|e| self.evaluate(e).ok());
+                if let Some(why) = functions::refused() {
+                    return Err(why.into());
+                }
                 found.map(Expression::from).ok_or_else(|| "all arguments of `try` failed".into())
             }
             "timestamp" => Ok(Expression::String(self.now.clone())),
@@ -246,9 +250,9 @@ impl Scope {
                 let value = name.as_str().and_then(|name| env.get(name)).cloned();
                 if self.is_foreign && value.as_ref().is_some_and(|value| !value.is_empty()) {
                     let name = name.as_str().unwrap_or_default();
-                    return Err(format!(
+                    return Err(functions::refuse(format!(
                         "`env` would give the environment variable {name} of this host to a template that is not part of the project; unset it, and pass the value by --var"
-                    )
+                    ))
                     .into());
                 }
                 Ok(Expression::String(value.unwrap_or_default()))

@@ -29,8 +29,18 @@ const UNSUPPORTED: &[&str] = &[
     "override",
 ];
 
-/// Files that one directory to upload may have.
-const MAX_FILES: usize = 100_000;
+/// The types of a checksum post-processor (developer.hashicorp.com/packer/docs/post-processors/checksum).
+const CHECKSUMS: &[&str] = &["md5", "sha1", "sha224", "sha256", "sha384", "sha512"];
+/// Files and directories that one directory to upload may have.
+const MAX_ENTRIES: usize = 100_000;
+/// Files and directories, and bytes, that an upload of a template from elsewhere may have: with symbolic links to directories its few files
+/// can be a large upload.
+const FOREIGN_ENTRIES: usize = 10_000;
+const FOREIGN_BYTES: u64 = 256 << 20;
+/// How a file begins that Git LFS stores elsewhere (github.com/git-lfs/git-lfs, docs/spec.md).
+const LFS: &[u8] = b"version https://git-lfs.github.com/spec/v1";
+/// The hint for a file that Git LFS stores elsewhere.
+const NOT_LFS: &str = "commit the file itself, or remove it from .gitattributes";
 /// The hint for a file that a template from elsewhere cannot read.
 const NOT_ITS_OWN: &str = "copy the file into the repository or archive of the template";
 
@@ -131,6 +141,11 @@ pub(super) fn post(file: &File, block: &Block, scope: &Scope, request: &Request)
         },
         "checksum" => {
             let types = a.texts("checksum_types")?;
+            // Each type is part of the name of a program, md5sum.
+            if let Some(unknown) = types.iter().find(|kind| !CHECKSUMS.contains(&kind.as_str())) {
+                let help = format!("use some of: {}", CHECKSUMS.join(", "));
+                return Err(a.refuse("checksum_types", format!("unknown checksum type `{unknown}`"), help));
+            }
             let types = if types.is_empty() { vec!["md5".to_owned()] } else { types };
             let output = a
                 .text("output")?
@@ -236,7 +251,10 @@ fn scripts(a: &Attributes<'_>, request: &Request, shebang: Option<&str>) -> Resu
                 "set a path relative to the project, or one that starts with ${path.root}",
             )
         })?;
-        scripts.push(Script { name: super::files::shown(&full, &request.root), content });
+        if content.starts_with(LFS) {
+            return Err(a.refuse(at, format!("{path} is not a script but a pointer of Git LFS"), NOT_LFS));
+        }
+        scripts.push(Script { name: super::files::shown(&full, request.base()), content });
     }
     let stem = paths.first().and_then(|p| Path::new(p).file_stem()).map(|s| s.to_string_lossy().into_owned());
     Ok((stem.unwrap_or_else(|| "shell".to_owned()), scripts))
@@ -294,18 +312,48 @@ fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
     let mut files = Vec::new();
     let is_dir = fs::metadata(&full).map_err(unreadable)?.is_dir();
     if is_dir {
-        collect(&full, &full, &mut Vec::new(), &mut files).map_err(unreadable)?;
+        let mut left = match &request.foreign {
+            Some(_) => Left { entries: FOREIGN_ENTRIES, bytes: Some(FOREIGN_BYTES) },
+            None => Left { entries: MAX_ENTRIES, bytes: None },
+        };
+        collect(&full, &full, &mut Vec::new(), &mut files, &mut left).map_err(unreadable)?;
         files.sort_by(|x, y| x.path.cmp(&y.path));
     } else {
         files.push(read_file(&full, PathBuf::from(&name)).map_err(unreadable)?);
     }
+    if let Some(pointer) = files.iter().find(|file| file.content.starts_with(LFS)) {
+        let message = format!("{} is not the file but a pointer of Git LFS", pointer.path.display());
+        return Err(a.refuse("source", message, NOT_LFS));
+    }
     let keep_dir_name = is_dir && !source.ends_with('/');
-    let upload = Upload { source: super::files::shown(&full, &request.root), destination, files, keep_dir_name };
+    let upload = Upload { source: super::files::shown(&full, request.base()), destination, files, keep_dir_name };
     Ok((format!("file {name}"), Action::Upload(upload)))
 }
 
+/// What an upload may still contain.
+struct Left {
+    entries: usize,
+    /// `None` for any size.
+    bytes: Option<u64>,
+}
+
+impl Left {
+    fn take(&mut self, root: &Path, bytes: u64) -> std::io::Result<()> {
+        let Some(left) = &mut self.bytes else { return Ok(()) };
+        let message = || format!("{} has more than {} MiB", root.display(), FOREIGN_BYTES >> 20);
+        *left = left.checked_sub(bytes).ok_or_else(|| std::io::Error::other(message()))?;
+        Ok(())
+    }
+}
+
 /// Reads all files below a directory. `open` are the directories that contain it: a symbolic link to one of them has no end.
-fn collect(root: &Path, dir: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<UploadFile>) -> std::io::Result<()> {
+fn collect(
+    root: &Path,
+    dir: &Path,
+    open: &mut Vec<PathBuf>,
+    files: &mut Vec<UploadFile>,
+    left: &mut Left,
+) -> std::io::Result<()> {
     let real = fs::canonicalize(dir)?;
     if open.contains(&real) {
         return Err(std::io::Error::other(format!(
@@ -316,11 +364,14 @@ fn collect(root: &Path, dir: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<Upl
     open.push(real);
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
+        left.entries = left
+            .entries
+            .checked_sub(1)
+            .ok_or_else(|| std::io::Error::other(format!("{} has too many files and directories", root.display())))?;
         if path.is_dir() {
-            collect(root, &path, open, files)?;
-        } else if files.len() == MAX_FILES {
-            return Err(std::io::Error::other(format!("{} has more than {MAX_FILES} files", root.display())));
+            collect(root, &path, open, files, left)?;
         } else {
+            left.take(root, fs::metadata(&path)?.len())?;
             let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
             files.push(read_file(&path, relative)?);
         }

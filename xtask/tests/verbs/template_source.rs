@@ -152,13 +152,14 @@ fn the_password_in_a_url_is_not_shown_and_not_recorded() {
     let (project, server) = (Project::new(), Server::start());
     let with_password = server.https.replace("https://", "https://deploy:PASSWORD-42@");
     for name in ["small.pkr.hcl", "none.pkr.hcl"] {
-        let template = format!("{with_password}/files/{name}?{}", server.checksum("small.pkr.hcl"));
+        // A token as a parameter is not shown, either.
+        let template = format!("{with_password}/files/{name}?token=TOKEN-4242&{}", server.checksum("small.pkr.hcl"));
         let ended = server.plan(&project, &template);
         let shown = format!("{}{}", ended.stdout, ended.stderr);
-        assert!(!shown.contains("PASSWORD-42") && shown.contains("<sensitive>"), "{shown}");
+        assert!(!shown.contains("PASSWORD-42") && !shown.contains("TOKEN-4242"), "{shown}");
     }
-    let found = Cmd::new("grep").args(["-r", "--files-with-matches", "PASSWORD-42"]).arg(project.path(".agent-ami"));
-    assert_eq!(found.output().unwrap().stdout, "", "a file has the password");
+    let grep = Cmd::new("grep").args(["-r", "--files-with-matches", "-e", "PASSWORD-42", "-e", "TOKEN-4242"]);
+    assert_eq!(grep.arg(project.path(".agent-ami")).output().unwrap().stdout, "", "a file has the password");
 }
 
 /// A repository with one commit of a template that has this content.
@@ -214,12 +215,95 @@ fn what_a_template_from_elsewhere_may_not_do_is_refused_by_line() {
             "is not below its directory",
         ),
         ("default = \"codex\"", "default = env(\"HOME\")", "environment variable HOME"),
+        ("default = \"codex\"", "default = try(env(\"HOME\"), \"codex\")", "environment variable HOME"),
+        (
+            "script = \"run.sh\"",
+            "inline = [try(file(\"/etc/hostname\"), \"none\")]",
+            "is not one of the template's own files",
+        ),
+        (
+            "script = \"run.sh\"",
+            "inline = [can(file(\"/etc/hostname\")) ? \"a\" : \"b\"]",
+            "is not one of the template's own files",
+        ),
+        (
+            "  provisioner",
+            "  post-processor \"checksum\" {\n    checksum_types = [\"${path.cwd}/md5\"]\n  }\n\n  provisioner",
+            "unknown checksum type",
+        ),
+        ("\"small\"", "\"../../x\"", "is not the type or name of a source"),
     ] {
         let project = Project::new();
         assert!(TEMPLATE.contains(from));
         let (source, _) = repository(&project, &TEMPLATE.replace(from, to));
         project.run(&["ami", "plan", "--template", &source]).assert_exit(2, &["small.pkr.hcl:", why]);
     }
+}
+
+#[test]
+fn paths_of_a_template_start_from_its_directory_and_var_files_from_the_project() {
+    let project = Project::new();
+    let with_root = TEMPLATE.replace("\"run.sh\"", "\"${path.root}/run.sh\"");
+    let (source, _) = repository(&project, &with_root);
+    fs::write(project.path("mine.pkrvars.hcl"), "provider = \"gemini\"\n").unwrap();
+    fs::write(project.path("repository/images/mine.pkrvars.hcl"), "provider = \"theirs\"\n").unwrap();
+    repository(&project, &format!("{with_root}\n"));
+    let plan = project.run(&["ami", "plan", "--template", &source, "--var-file", "mine.pkrvars.hcl"]);
+    plan.assert_exit(0, &[]);
+    assert!(plan.stdout.contains("provider = \"gemini\""), "{}", plan.stdout);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    fs::write(project.path("repository/images/run.sh"), pointer).unwrap();
+    let git = Cmd::new("git").args(["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "x"]);
+    git.dir(project.path("repository")).read().unwrap();
+    let refused = project.run(&["ami", "plan", "--template", &source]);
+    refused.assert_exit(2, &["is not a script but a pointer of Git LFS"]);
+}
+
+#[test]
+fn an_upload_of_links_to_links_ends_at_a_limit() {
+    let project = Project::new();
+    let upload = "provisioner \"file\" {\n    source      = \"d0\"\n    destination = \"/tmp\"\n  }";
+    let (source, _) = repository(
+        &project,
+        &TEMPLATE.replace("provisioner \"shell\"", &format!("{upload}\n\n  provisioner \"shell\"")),
+    );
+    for i in 0..30 {
+        let dir = project.path(&format!("repository/images/d{i}"));
+        fs::create_dir(&dir).unwrap();
+        for name in ["a", "b"] {
+            std::os::unix::fs::symlink(format!("../d{}", i + 1), dir.join(name)).unwrap();
+        }
+    }
+    fs::create_dir(project.path("repository/images/d30")).unwrap();
+    fs::write(project.path("repository/images/d30/x"), "x").unwrap();
+    repository(&project, &fs::read_to_string(project.path("repository/images/small.pkr.hcl")).unwrap());
+    let refused = project.run(&["ami", "plan", "--template", &source]);
+    refused.assert_exit(2, &["has too many files and directories"]);
+}
+
+#[test]
+fn a_sensitive_variable_that_a_new_commit_declares_is_not_recorded() {
+    let project = Project::new();
+    let (source, _) = repository(&project, TEMPLATE);
+    project.run(&["ami", "plan", "--template", &source]).assert_exit(0, &[]);
+    let token = "variable \"token\" {\n  type      = string\n  sensitive = true\n}\n";
+    repository(&project, &format!("{token}{TEMPLATE}"));
+    // It fails after the run has begun: there is no disk space for a base image.
+    project.edit("ami.toml", "build_gib = 1", "build_gib = 16384");
+    let build = project.run(&["ami", "build", "--template", &source, "--var", "token=HUNTER2SECRET"]);
+    assert_ne!(build.code, 0);
+    let grep = Cmd::new("grep").args(["-r", "--files-with-matches", "HUNTER2SECRET"]);
+    assert_eq!(grep.arg(project.path(".agent-ami")).output().unwrap().stdout, "", "the value was recorded");
+}
+
+#[test]
+fn packer_runs_a_template_from_elsewhere_only_after_confirmation() {
+    let project = Project::new();
+    let (source, _) = repository(&project, TEMPLATE);
+    let plan = project.data(&["ami", "plan", "--template", &source]);
+    assert_eq!(plan["plan"]["engine"], "native");
+    let build = project.run(&["ami", "build", "--engine", "packer", "--template", &source]);
+    build.assert_exit(3, &["files, the environment and the programs of this host", "with Packer", "--yes"]);
 }
 
 #[test]

@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::plan;
 use super::request::{Inputs, Request};
 use crate::cli;
-use crate::cloud::{Builder, BuilderKind, Capture, Cloud, Identity, Image, Listed};
+use crate::cloud::{Builder, BuilderKind, Capture, Cloud, EngineKind, Identity, Image, Listed};
 use crate::commands::locate::locate;
 use crate::commands::{Context, Finish, Provider, Session};
-use crate::config::Config;
 use crate::engine::{self, Deadline, Engine, Job};
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, phase};
@@ -27,6 +26,12 @@ pub fn build<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<
     let (recipe, evaluated) = evaluated(session, request)?;
     let cloud = session.cloud()?;
     let events = context.events.as_ref();
+    if request.engine == EngineKind::Packer && recipe.origin.is_some() {
+        let message = "Packer lets a template use the files, the environment and the programs of this host, and downloads its plugins";
+        let hint = "use --engine native, which does not, or review the template first".to_owned();
+        events.event(Event::Warning { message: message.to_owned(), hint });
+        context.confirm(&format!("run the template of {} with Packer", request.template))?;
+    }
     let _lock = state.lock("build", &context.line)?;
     cloud.remove_unfinished()?;
     if cloud.existing_base(&recipe.source)?.is_none() {
@@ -45,7 +50,7 @@ pub fn build<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<
         },
         run: run.id().clone(),
         deadline: Deadline::after(Duration::from_secs(config.packer.build_timeout_secs)),
-        again: again(request),
+        again: again(context, request),
     };
     let capture = Capture {
         image: name.to_owned(),
@@ -101,33 +106,26 @@ pub fn build<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<
 }
 
 /// The command that builds again, for hints.
-fn again(request: &Request) -> String {
-    let template =
-        if request.replaces_template { format!(" --template '{}'", request.template) } else { String::new() };
-    format!("cargo xtask ami build {}{template}", request.image)
+fn again(context: &Context, request: &Request) -> String {
+    if request.replaces_template { context.line.clone() } else { format!("cargo xtask ami build {}", request.image) }
 }
 
 /// Evaluates the template. A resumed run keeps the base that it began with, even if there is a newer one, because the recipe hash by which
 /// its image is found includes the base.
 fn evaluated<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Recipe, template::Request)> {
     let Session { context, provider, config, state, run } = session;
+    let located = locate(context, config, &request.template, Some(run))?;
     let Inputs { mut vars, var_files } = request.inputs.clone();
     if provider.on() == cli::On::Aws
         && run.resumed() > 0
         && !vars.iter().any(|(name, _)| name == BASE)
         && let Some(base) = state.ledger().noted(run.id(), BASE)?
-        && declares(context, config, request)?
+        && template::declares(&located.path, &located.root, BASE)?
     {
         vars.push((BASE.to_owned(), base));
     }
     let inputs = Inputs { vars, var_files };
-    plan::recipe(context, provider, config, &Request { inputs, ..request.clone() }, Some(run))
-}
-
-/// True if the template declares the variable with the base AMI.
-fn declares(context: &Context, config: &Config, request: &Request) -> Result<bool> {
-    let located = locate(context, config, &request.template, None)?;
-    template::declares(&located.path, &located.root, BASE)
+    plan::recipe_of(context, provider, config, &Request { inputs, ..request.clone() }, located, Some(run))
 }
 
 /// The image that this run made before it was interrupted. It is used even with `--force`, because it was built by this run.

@@ -18,10 +18,18 @@ use crate::template;
 const KEY: &str = "https://www.hashicorp.com/.well-known/pgp-key.txt";
 
 /// The engine that is selected. Installs nothing.
-pub fn kind<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<EngineKind> {
+pub fn kind<P: Provider>(
+    context: &Context,
+    provider: &P,
+    config: &Config,
+    args: &cli::Build,
+    is_foreign: bool,
+) -> Result<EngineKind> {
     Ok(match args.engine {
         cli::Engine::Native => EngineKind::Native,
         cli::Engine::Packer => EngineKind::Packer,
+        // The native engine confines a template from elsewhere, Packer does not.
+        cli::Engine::Auto if is_foreign => EngineKind::Native,
         // Only the native engine has local layers and keeps the machine of a failed step. A template has the same effect with both engines.
         cli::Engine::Auto if provider.on() == cli::On::Local || args.keep_on_failure => EngineKind::Native,
         cli::Engine::Auto => match packer::find(&installer(context, config))? {

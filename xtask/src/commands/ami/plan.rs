@@ -43,18 +43,35 @@ pub fn recipe<P: Provider>(
     request: &Request,
     run: Option<&Run>,
 ) -> Result<(Recipe, template::Request)> {
+    let located = locate(context, config, &request.template, run)?;
+    recipe_of(context, provider, config, request, located, run)
+}
+
+/// The same for a template that was located.
+pub(crate) fn recipe_of<P: Provider>(
+    context: &Context,
+    provider: &P,
+    config: &Config,
+    request: &Request,
+    located: Located,
+    run: Option<&Run>,
+) -> Result<(Recipe, template::Request)> {
     let name = request.image.as_str();
     let image = &config.images[name];
-    let located = locate(context, config, &request.template, run)?;
     let mut settings = settings(name, image);
     settings.extend(provider.settings(config, run).into_iter().map(|(name, value)| template::Setting {
         name: name.to_owned(),
         value,
         origin: "ami.toml".to_owned(),
-        optional: true,
+        // An option must not be ignored.
+        optional: !(name == "instance_type" && request.has_instance_type),
     }));
     let source = source(context, provider.source(name, image)?, request, &located)?;
-    let Inputs { vars, var_files } = request.inputs.clone();
+    let Inputs { vars, mut var_files } = request.inputs.clone();
+    if located.foreign.is_some() {
+        // They are the user's files, not the template's.
+        var_files.iter_mut().for_each(|file| *file = context.root.join(&*file));
+    }
     let evaluated =
         template::Request { settings, vars, var_files, ..self::request(context, name, image, located, source) };
     let recipe = template::evaluate(&evaluated)?;

@@ -17,6 +17,8 @@ pub struct Request {
     pub template: TemplateSource,
     /// True if `--template` replaces the template of ami.toml.
     pub replaces_template: bool,
+    /// True if `--instance-type` is given.
+    pub has_instance_type: bool,
     pub inputs: Inputs,
     pub engine: EngineKind,
     /// Build even if nothing changed.
@@ -39,15 +41,18 @@ impl Request {
     pub fn resolve<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<Self> {
         let (name, image) = config.image(args.image.as_deref())?;
         agrees(provider.on(), config, args)?;
+        let template: TemplateSource = match &args.template {
+            Some(template) => template.parse()?,
+            None => image.template.clone(),
+        };
+        let is_foreign = template.in_project().is_none();
         Ok(Self {
             image: name.to_owned(),
-            template: match &args.template {
-                Some(template) => template.parse()?,
-                None => image.template.clone(),
-            },
+            template,
             replaces_template: args.template.is_some(),
+            has_instance_type: args.instance_type.is_some(),
             inputs: Inputs::of(args),
-            engine: super::engine::kind(context, provider, config, args)?,
+            engine: super::engine::kind(context, provider, config, args, is_foreign)?,
             force: args.force,
             keep_on_failure: args.keep_on_failure,
         })
