@@ -91,6 +91,9 @@ _xtask() {
             xtask__subcmd__ami,smoke)
                 cmd="xtask__subcmd__ami__subcmd__smoke"
                 ;;
+            xtask__subcmd__ami,status)
+                cmd="xtask__subcmd__ami__subcmd__status"
+                ;;
             xtask__subcmd__ami,watch)
                 cmd="xtask__subcmd__ami__subcmd__watch"
                 ;;
@@ -146,7 +149,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami)
-            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help plan build smoke copy promote release bump rollback watch history list show report runs resume diff delete gc"
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help plan build smoke copy promote release bump rollback watch history list show report status runs resume diff delete gc"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -854,6 +857,36 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --format)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --on)
+                    COMPREPLY=($(compgen -W "local aws" -- "${cur}"))
+                    return 0
+                    ;;
+                --via)
+                    COMPREPLY=($(compgen -W "ssh ssm" -- "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        xtask__subcmd__ami__subcmd__status)
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --format)
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0

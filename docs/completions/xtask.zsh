@@ -483,6 +483,27 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '::what -- Id of a run, or id or name of an image \[default\: the newest run with an image\]:_default' \
 && ret=0
 ;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+'--format=[Output format\: text, or JSON Lines whose last line is the result]:FORMAT:((human\:"Text on standard error; requested documents on standard output"
+json\:"JSON Lines on standard output"))' \
+'--on=[Where to build and keep images]:ON:((local\:"QEMU on this machine"
+aws\:"Amazon EC2"))' \
+'--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
+ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
+'--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'-v[Print every line of every step]' \
+'--verbose[Print every line of every step]' \
+'(-v --verbose)-q[Print only warnings and the result]' \
+'(-v --verbose)--quiet[Print only warnings and the result]' \
+'-y[Answer yes to every question]' \
+'--yes[Answer yes to every question]' \
+'--dry-run[Print what would be done, and do nothing]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::build -- Id of the build'\''s run \[default\: the newest build\]:_default' \
+&& ret=0
+;;
 (runs)
 _arguments "${_arguments_options[@]}" : \
 '--last=[Number of runs to show, newest last]:N:_default' \
@@ -860,6 +881,7 @@ _xtask__subcmd__ami_commands() {
 'list:List the images of all regions' \
 'show:Show the details of an image, or the calls of a run' \
 'report:Export the report of a run with its image'\''s manifest, SBOM and smoke report, or print where the report is' \
+'status:Show the state of a build\: building, succeeded or failed, and its image' \
 'runs:List the runs of this state directory' \
 'resume:Resume an interrupted run' \
 'diff:Compare two images\: system, tools, packages, size' \
@@ -952,6 +974,11 @@ _xtask__subcmd__ami__subcmd__show_commands() {
 _xtask__subcmd__ami__subcmd__smoke_commands() {
     local commands; commands=()
     _describe -t commands 'xtask ami smoke commands' commands "$@"
+}
+(( $+functions[_xtask__subcmd__ami__subcmd__status_commands] )) ||
+_xtask__subcmd__ami__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'xtask ami status commands' commands "$@"
 }
 (( $+functions[_xtask__subcmd__ami__subcmd__watch_commands] )) ||
 _xtask__subcmd__ami__subcmd__watch_commands() {

@@ -84,6 +84,7 @@ pub(crate) fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Res
             Ami::List(args) => ami::list::run(context, provider, &args),
             Ami::Show(args) => ami::show::run(context, provider, &args),
             Ami::Report(args) => ami::report::run(context, provider, &args),
+            Ami::Status(args) => ami::status::run(context, provider, &args),
             Ami::Runs(args) => ami::runs::run(context, &args),
             Ami::Resume(args) => ami::resume::run(context, provider, &args),
             Ami::Diff(args) => ami::diff::run(context, provider, &args),

@@ -287,6 +287,14 @@ fn file_of(project: &Project, image: &Value, file: &str) -> String {
     debugfs.arg(format!("{}?offset={offset}", raw.display())).output().unwrap().stdout
 }
 
+fn xtask(project: &Project, args: &[&str]) -> Cmd {
+    Cmd::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(args)
+        .args(["--format", "json", "--yes", "--state", "state"])
+        .env("CARGO_MANIFEST_DIR", project.path("xtask").display().to_string())
+        .dir(project.path(""))
+}
+
 /// The run keeps the commit that it began with; the image has none of the key and certificates that the build put on the machine.
 #[test]
 #[ignore = "starts containers"]
@@ -302,16 +310,18 @@ fn a_template_of_a_repository_is_built_and_a_resumed_build_keeps_its_commit() {
     build.signal(Signal::KILL);
     build.end();
     let second = commit(&project, "second");
-    let resume = Cmd::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["ami", "resume", "--format", "json", "--yes", "--state", "state"])
-        .env("CARGO_MANIFEST_DIR", project.path("xtask").display().to_string())
-        .dir(project.path(""));
+    let resume = xtask(&project, &["ami", "resume"]);
     let result = |cmd: &Cmd| -> Value {
         let ended = cmd.output().unwrap();
         assert_eq!(ended.code, 0, "{}\n{}", ended.stdout, ended.stderr);
         serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap()
     };
     let resumed = result(&resume)["data"]["image"].clone();
+    let status = result(&xtask(&project, &["ami", "status"]))["data"].clone();
+    assert_eq!(
+        (&status["build_id"], &status["status"], &status["provider"], &status["region"], &status["image_id"]),
+        (&resumed["run"], &"succeeded".into(), &"codex".into(), &resumed["region"], &resumed["id"])
+    );
     assert_eq!((&resumed["template"]["commit"], &resumed["agent"]), (&Value::from(first), &Value::from("codex")));
     assert_eq!(file_of(&project, &resumed, "/home/ubuntu/installed"), "first\n");
     // Another build takes what the branch names now.

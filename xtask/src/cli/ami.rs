@@ -38,6 +38,8 @@ pub enum Ami {
     Show(Show),
     /// Export the report of a run with its image's manifest, SBOM and smoke report, or print where the report is
     Report(Report),
+    /// Show the state of a build: building, succeeded or failed, and its image
+    Status(Status),
     /// List the runs of this state directory
     Runs(Runs),
     /// Resume an interrupted run
@@ -319,6 +321,13 @@ pub struct Report {
     /// Write the report and the image's manifest.json, sbom.cdx.json and smoke.json to this directory
     #[arg(long, value_name = "DIR")]
     pub documents: Option<PathBuf>,
+}
+
+/// `ami status`
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    /// Id of the build's run [default: the newest build]
+    pub build: Option<String>,
 }
 
 /// `ami runs`

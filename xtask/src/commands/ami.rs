@@ -19,4 +19,5 @@ pub mod rollback;
 pub mod runs;
 pub mod show;
 pub mod smoke;
+pub mod status;
 pub mod watch;

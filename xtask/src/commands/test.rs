@@ -203,6 +203,19 @@ fn parts(context: &Context) -> Vec<Part> {
         in_vm("workflows", "release workflow on local machines", vm, "workflows"),
         in_vm("documents", "commands in the documentation that start machines", vm, "documents"),
         part(
+            "default-ec2",
+            "build of the image default-ec2",
+            vm,
+            cargo().args(["xtask", "--verbose", "ami", "build", "default-ec2", "--provider", "all", "--yes"]),
+        )
+        .takes(&[Lock, Program, Machines]),
+        part("breaks-ec2", "each smoke check of default-ec2 detects what it checks for", vm, {
+            let cargo = cargo().env("AGENT_AMI_BREAKS_IMAGE", "default-ec2").arg("test").args(LOCKED).args(LINTED);
+            cargo.args(["--test", "vm"]).args(ignored).arg("every_check")
+        })
+        .after("default-ec2")
+        .takes(&[Lock, Program, Machines]),
+        part(
             "aws-lint",
             "lint of the EC2 provider",
             always,

@@ -38,6 +38,7 @@ mod rollback_interrupted;
 mod runs;
 mod sequences;
 mod ssm;
+mod status;
 mod template_source;
 mod test;
 mod validate;

@@ -19,6 +19,10 @@ use crate::template;
 /// The template variable with the base AMI, and the name under which the ledger notes the base of a run.
 const BASE: &str = "base_ami";
 
+/// The names under which the ledger notes the agent and the region of a build.
+pub(super) const AGENT: &str = "agent";
+pub(super) const REGION: &str = "region";
+
 /// Builds the image if necessary. Returns it, and true if it existed already.
 pub fn build<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Image, bool)> {
     let Session { context, config, state, run, .. } = session;
@@ -31,6 +35,10 @@ pub fn build<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<
         let hint = "use --engine native, which does not, or review the template first".to_owned();
         events.event(Event::Warning { message: message.to_owned(), hint });
         context.confirm(&format!("run the template of {} with Packer", request.template))?;
+    }
+    state.ledger().note(run.id(), REGION, &cloud.home())?;
+    if let Some(agent) = engine::agent(&recipe) {
+        state.ledger().note(run.id(), AGENT, &agent)?;
     }
     let _lock = state.lock("build", &context.line)?;
     cloud.remove_unfinished()?;
