@@ -479,7 +479,7 @@ complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcomm
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from keepalive" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -l target -d 'Select nodes by `i-…`, `mi-…` (hybrid activation) or `tag:KEY=VALUE` (repeatable)' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -l region -d 'Search this region (repeatable) [default: all regions of ami.toml]' -r
-complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -l user -d 'Link the scripts into the claude-executor directory of this user' -r
+complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -l user -d 'Install the scripts for this user, as whom root\'s dispatch scripts run agents [default: the one of the last install, else ubuntu]' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -l timeout -d 'Timeout for each node' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -l format -d 'Output format: text, or JSON Lines whose last line is the result' -r -f -a "human\t'Text on standard error; requested documents on standard output'
 json\t'JSON Lines on standard output'"

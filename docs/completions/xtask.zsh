@@ -698,7 +698,7 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 _arguments "${_arguments_options[@]}" : \
 '*--target=[Select nodes by \`i-…\`, \`mi-…\` (hybrid activation) or \`tag\:KEY=VALUE\` (repeatable)]:NODE:_default' \
 '*--region=[Search this region (repeatable) \[default\: all regions of ami.toml\]]:REGION:_default' \
-'--user=[Link the scripts into the claude-executor directory of this user]:USER:_default' \
+'--user=[Install the scripts for this user, as whom root'\''s dispatch scripts run agents \[default\: the one of the last install, else ubuntu\]]:USER:_default' \
 '--timeout=[Timeout for each node]:TIME:_default' \
 '--format=[Output format\: text, or JSON Lines whose last line is the result]:FORMAT:((human\:"Text on standard error; requested documents on standard output"
 json\:"JSON Lines on standard output"))' \

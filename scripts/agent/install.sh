@@ -1,5 +1,5 @@
 #!/bin/bash -p
-# Installs the dispatch scripts on this machine for USER (default ubuntu): files owned by root in PREFIX, links to them in the user's
+# Installs the dispatch scripts on this machine for USER (default: the one of the last install, else ubuntu): files owned by root in PREFIX, links to them in the user's
 # claude-executor, next to runs, repos and .env; and creates the user agent, which isolated runs use. Running it again keeps existing data.
 # Existing dispatch*.sh of the operator are moved to claude-executor/replaced; --uninstall restores them, deletes the links and PREFIX,
 # and keeps runs, repos, .env and the user agent.
@@ -10,8 +10,9 @@ if [[ ${1:-} == --uninstall ]]; then
   uninstall=yes
   shift
 fi
-user=${1:-ubuntu}
 prefix=${PREFIX:-/usr/local/lib/agent-ami/agent}
+installed=$(cat -- "$prefix/login-user" 2>/dev/null) || :
+user=${1:-${installed:-ubuntu}}
 isolated=${ISOLATED_USER:-agent}
 readonly isolated_home=/var/lib/agent-ami/$isolated
 here=$(readlink -e -- "${BASH_SOURCE[0]}")

@@ -60,7 +60,9 @@ CONF
   apt_install python3.11
 }
 
-if has_release; then
+if [[ -e $debian_12 ]]; then
+  from_debian_12
+elif has_release; then
   apt_install python3.11 python3.11-venv
 elif reachable "$url"; then
   from_tarball

@@ -10,5 +10,7 @@ usermod --lock "$LOGIN_USER"
 usermod --append --groups adm "$LOGIN_USER"
 
 [[ $(as_user id -un) == "$LOGIN_USER" && $(id -u "$LOGIN_USER") != 0 ]] || die "$LOGIN_USER is not an unprivileged account"
-[[ $(getent shadow "$LOGIN_USER" | cut -d : -f 2) == [!*]* ]] || die "$LOGIN_USER has a password"
+# Without a password the field consists of marks only (shadow(5)); usermod --lock puts one before a password.
+readonly none='^[!*]+$'
+[[ $(getent shadow "$LOGIN_USER" | cut -d : -f 2) =~ $none ]] || die "$LOGIN_USER has a password"
 info "$LOGIN_USER has the uid $(id -u "$LOGIN_USER") and the groups $(id -nG "$LOGIN_USER")"

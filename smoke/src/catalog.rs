@@ -71,7 +71,7 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "pm2-process",
         asserts: "PM2 starts a process of the login user, lists it as online with a pid, and ends it with `pm2 delete`.",
-        fix: "Make the login user the owner of `~/.pm2`, and check `pm2-ubuntu.service` (`45-pm2-boot.sh`).",
+        fix: "Make the login user the owner of `~/.pm2`, and check `pm2-USER.service` (`45-pm2-boot.sh`).",
     },
     Entry {
         name: "pm2-boot-unit",
@@ -82,7 +82,7 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "pm2-logs",
         asserts: "`logrotate.timer` is enabled and active, and logrotate rotates a log in `~/.pm2/logs` that is longer than `log_max_mib`.",
-        fix: "Set `maxsize` in `/etc/logrotate.d/pm2-ubuntu` to at most `log_max_mib`, and enable the timer (`45-pm2-boot.sh`).",
+        fix: "Set `maxsize` in `/etc/logrotate.d/pm2-USER` to at most `log_max_mib`, and enable the timer (`45-pm2-boot.sh`).",
     },
     Entry {
         name: "ufw-active",

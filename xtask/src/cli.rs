@@ -240,9 +240,9 @@ pub struct SsmInstall {
     /// The nodes.
     #[command(flatten)]
     pub nodes: Nodes,
-    /// Link the scripts into the claude-executor directory of this user
-    #[arg(long, value_name = "USER", default_value = "ubuntu")]
-    pub user: String,
+    /// Install the scripts for this user, as whom root's dispatch scripts run agents [default: the one of the last install, else ubuntu]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
     /// Timeout for each node
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2m")]
     pub timeout: Duration,

@@ -101,6 +101,17 @@ impl TemplateSource {
         Self::Http(Http { url, checksum: *checksum, path: path.clone(), kind: *kind }).to_string()
     }
 
+    /// True if both are the same template, also if one is named by its path and one as a builtin template.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self.in_project(), other.in_project()) {
+            (Some(path), Some(other)) => {
+                let parts = |path: &Path| path.components().filter(|p| *p != Component::CurDir).collect::<PathBuf>();
+                parts(&path) == parts(&other)
+            }
+            _ => self == other,
+        }
+    }
+
     /// True if the source names its content, by a checksum or a whole commit.
     pub fn is_fixed(&self) -> bool {
         match self {

@@ -58,6 +58,12 @@ install() { PREFIX=$PLACE/agent "$BATS_TEST_DIRNAME/../../agent/install.sh" "$@"
   [ "$status" -eq 64 ]
 }
 
+@test "an update without a user keeps the user of the installation" {
+  run install
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  [ "$(cat "$PLACE/agent/login-user")" = "$WHO" ]
+}
+
 @test "the user of the installation is the default, unless others can write its name" {
   [ "$(stat -c %U:%a "$PLACE/agent/login-user")" = root:644 ]
   unset DISPATCH_USER

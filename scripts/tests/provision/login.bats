@@ -27,8 +27,13 @@ moved() {
     [ "$status" -eq 0 ] || { echo "$output"; false; }
   done
   [ "$(stat -c %U /home/agent-ami-login)" = agent-ami-login ]
-  [[ $(getent shadow agent-ami-login | cut -d : -f 2) == [!*]* ]]
+  none='^[!*]+$'
+  [[ $(getent shadow agent-ami-login | cut -d : -f 2) =~ $none ]]
   [ "$(id -nG agent-ami-login)" = "agent-ami-login adm" ]
+  echo agent-ami-login:secret | chpasswd
+  run bash "$(moved 38-user.sh)"
+  [ "$status" -ne 0 ]
+  [[ $output == *"agent-ami-login has a password"* ]]
 }
 
 @test "a command as the user does not depend on the current directory" {

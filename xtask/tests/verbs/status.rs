@@ -7,7 +7,8 @@ fn a_failed_build_is_shown_with_its_error_region_and_agent() {
     let project = Project::new();
     project.run(&["ami", "status"]).assert_exit(2, &["no build in this state directory"]);
     let promoted = project.ready("20261121-0001");
-    promote(&project, &promoted, "staging").assert_exit(0, &[]);
+    let promote = ["ami", "promote", &promoted.id.0, "--override", "release", "--yes"];
+    project.run(&promote).assert_exit(0, &[]);
     project.run(&["ami", "status"]).assert_exit(2, &["no build in this state directory"]);
     let state = State::open(project.path(".agent-ami")).unwrap();
     let other = state.lock("build", "another build").unwrap();

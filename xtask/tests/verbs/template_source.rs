@@ -73,7 +73,7 @@ impl Server {
 
     /// `ami plan` with this template, by a command that trusts the server's certificate.
     fn command(&self, project: &Project, template: &str) -> Command {
-        let mut command = project.command(&["ami", "plan", "--template", template]);
+        let mut command = project.command(&["ami", "plan", "locus-agent", "--template", template]);
         command.env("CURL_CA_BUNDLE", self.dir.path().join("ca.pem")).env_remove("CI");
         command
     }
@@ -108,7 +108,7 @@ fn a_template_from_a_web_server_is_planned_and_cached_by_its_checksum() {
     assert_eq!(trees(&project), 2);
     drop(server);
     // Nothing is downloaded again.
-    project.run(&["ami", "plan", "--template", &source]).assert_exit(0, &[]);
+    project.run(&["ami", "plan", "locus-agent", "--template", &source]).assert_exit(0, &[]);
     assert_eq!(trees(&project), 2);
 }
 
@@ -184,9 +184,9 @@ fn repository(project: &Project, template: &str) -> (String, String) {
 #[test]
 fn the_commit_of_a_repository_is_part_of_the_recipe_hash_and_layers_are_not() {
     let project = Project::new();
-    let plan = |source: &str| project.data(&["ami", "plan", "--template", source]);
+    let plan = |source: &str| project.data(&["ami", "plan", "locus-agent", "--template", source]);
     let (source, commit) = repository(&project, TEMPLATE);
-    let first = project.run(&["ami", "plan", "--template", &source]);
+    let first = project.run(&["ami", "plan", "locus-agent", "--template", &source]);
     first.assert_exit(0, &[&commit]);
     let one = plan(&source);
     let (_, other) = repository(&project, &format!("{TEMPLATE}\n# A comment\n"));
@@ -236,7 +236,7 @@ fn what_a_template_from_elsewhere_may_not_do_is_refused_by_line() {
         let project = Project::new();
         assert!(TEMPLATE.contains(from));
         let (source, _) = repository(&project, &TEMPLATE.replace(from, to));
-        project.run(&["ami", "plan", "--template", &source]).assert_exit(2, &["small.pkr.hcl:", why]);
+        project.run(&["ami", "plan", "locus-agent", "--template", &source]).assert_exit(2, &["small.pkr.hcl:", why]);
     }
 }
 
@@ -248,15 +248,31 @@ fn paths_of_a_template_start_from_its_directory_and_var_files_from_the_project()
     fs::write(project.path("mine.pkrvars.hcl"), "provider = \"gemini\"\n").unwrap();
     fs::write(project.path("repository/images/mine.pkrvars.hcl"), "provider = \"theirs\"\n").unwrap();
     repository(&project, &format!("{with_root}\n"));
-    let plan = project.run(&["ami", "plan", "--template", &source, "--var-file", "mine.pkrvars.hcl"]);
+    let plan = project.run(&["ami", "plan", "locus-agent", "--template", &source, "--var-file", "mine.pkrvars.hcl"]);
     plan.assert_exit(0, &[]);
     assert!(plan.stdout.contains("provider = \"gemini\""), "{}", plan.stdout);
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
     fs::write(project.path("repository/images/run.sh"), pointer).unwrap();
     let git = Cmd::new("git").args(["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "x"]);
     git.dir(project.path("repository")).read().unwrap();
-    let refused = project.run(&["ami", "plan", "--template", &source]);
+    let refused = project.run(&["ami", "plan", "locus-agent", "--template", &source]);
     refused.assert_exit(2, &["is not a script but a pointer of Git LFS"]);
+}
+
+#[test]
+fn a_template_without_an_image_name_selects_its_image() {
+    let project = Project::new();
+    let image = |args: &[&str]| {
+        project.data(&[&["ami", "plan", "--template"], args].concat())["plan"]["image"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(image(&["builtin://default-ec2"]), "default-ec2");
+    assert_eq!(image(&["packer/default-ec2/"]), "default-ec2");
+    assert_eq!(image(&["./packer"]), "locus-agent");
+    let (source, _) = repository(&project, TEMPLATE);
+    project
+        .run(&["ami", "plan", "--template", &source])
+        .assert_exit(2, &["name the image", "default-ec2, locus-agent"]);
+    assert_eq!(image(&[&source, "locus-agent"]), "locus-agent");
 }
 
 #[test]
@@ -267,17 +283,17 @@ fn an_upload_of_links_to_links_ends_at_a_limit() {
         &project,
         &TEMPLATE.replace("provisioner \"shell\"", &format!("{upload}\n\n  provisioner \"shell\"")),
     );
-    for i in 0..30 {
+    for i in 0..20 {
         let dir = project.path(&format!("repository/images/d{i}"));
         fs::create_dir(&dir).unwrap();
         for name in ["a", "b"] {
             std::os::unix::fs::symlink(format!("../d{}", i + 1), dir.join(name)).unwrap();
         }
     }
-    fs::create_dir(project.path("repository/images/d30")).unwrap();
-    fs::write(project.path("repository/images/d30/x"), "x").unwrap();
+    fs::create_dir(project.path("repository/images/d20")).unwrap();
+    fs::write(project.path("repository/images/d20/x"), "x").unwrap();
     repository(&project, &fs::read_to_string(project.path("repository/images/small.pkr.hcl")).unwrap());
-    let refused = project.run(&["ami", "plan", "--template", &source]);
+    let refused = project.run(&["ami", "plan", "locus-agent", "--template", &source]);
     refused.assert_exit(2, &["has too many files and directories"]);
 }
 
@@ -285,13 +301,13 @@ fn an_upload_of_links_to_links_ends_at_a_limit() {
 fn a_sensitive_variable_that_a_new_commit_declares_is_not_recorded() {
     let project = Project::new();
     let (source, _) = repository(&project, TEMPLATE);
-    project.run(&["ami", "plan", "--template", &source]).assert_exit(0, &[]);
+    project.run(&["ami", "plan", "locus-agent", "--template", &source]).assert_exit(0, &[]);
     let token = "variable \"token\" {\n  type      = string\n  sensitive = true\n}\n";
     repository(&project, &format!("{token}{TEMPLATE}"));
     // It fails after the run has begun.
     let state = State::open(project.path(".agent-ami")).unwrap();
     let _other = state.lock("build", "another build").unwrap();
-    let build = project.run(&["ami", "build", "--template", &source, "--var", "token=HUNTER2SECRET"]);
+    let build = project.run(&["ami", "build", "locus-agent", "--template", &source, "--var", "token=HUNTER2SECRET"]);
     build.assert_exit(3, &["build is busy"]);
     let grep = Cmd::new("grep").args(["-r", "--files-with-matches", "HUNTER2SECRET"]);
     assert_eq!(grep.arg(project.path(".agent-ami")).output().unwrap().stdout, "", "the value was recorded");
@@ -301,9 +317,9 @@ fn a_sensitive_variable_that_a_new_commit_declares_is_not_recorded() {
 fn packer_runs_a_template_from_elsewhere_only_after_confirmation() {
     let project = Project::new();
     let (source, _) = repository(&project, TEMPLATE);
-    let plan = project.data(&["ami", "plan", "--template", &source]);
+    let plan = project.data(&["ami", "plan", "locus-agent", "--template", &source]);
     assert_eq!(plan["plan"]["engine"], "native");
-    let build = project.run(&["ami", "build", "--engine", "packer", "--template", &source]);
+    let build = project.run(&["ami", "build", "locus-agent", "--engine", "packer", "--template", &source]);
     build.assert_exit(3, &["files, the environment and the programs of this host", "with Packer", "--yes"]);
 }
 
@@ -330,10 +346,12 @@ fn a_template_without_the_source_of_ami_toml_must_have_one_of_its_type() {
     let two = format!("{TEMPLATE}\nsource \"qemu\" \"large\" {{\n  ssh_username = \"ubuntu\"\n}}\n");
     let (source, _) = repository(&project, &two);
     project
-        .run(&["ami", "plan", "--template", &source])
+        .run(&["ami", "plan", "locus-agent", "--template", &source])
         .assert_exit(2, &["does not declare the source qemu.locus", "qemu.small, qemu.large"]);
     let local: PathBuf = project.path("repository/images/small.pkr.hcl");
     fs::write(&local, TEMPLATE.replace("run.sh", "repository/images/run.sh")).unwrap();
-    project.run(&["ami", "plan", "--template", "repository/images"]).assert_exit(0, &["source: qemu.small"]);
-    project.run(&["ami", "plan", "--template", "none"]).assert_exit(2, &["does not exist"]);
+    project
+        .run(&["ami", "plan", "locus-agent", "--template", "repository/images"])
+        .assert_exit(0, &["source: qemu.small"]);
+    project.run(&["ami", "plan", "locus-agent", "--template", "none"]).assert_exit(2, &["does not exist"]);
 }

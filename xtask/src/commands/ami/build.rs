@@ -19,12 +19,19 @@ use crate::template;
 /// The template variable with the base AMI, and the name under which the ledger notes the base of a run.
 const BASE: &str = "base_ami";
 
-/// The names under which the ledger notes the agent and the region of a build.
+/// The names under which the ledger notes the agent, the region and the image of a build.
 pub(super) const AGENT: &str = "agent";
+pub(super) const IMAGE: &str = "image";
 pub(super) const REGION: &str = "region";
 
 /// Builds the image if necessary. Returns it, and true if it existed already.
 pub fn build<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Image, bool)> {
+    let (image, existed) = built(session, request)?;
+    session.state.ledger().note(session.run.id(), IMAGE, &image.id.0)?;
+    Ok((image, existed))
+}
+
+fn built<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Image, bool)> {
     let Session { context, config, state, run, .. } = session;
     let (name, image) = (request.image.as_str(), &config.images[&request.image]);
     let (recipe, evaluated) = evaluated(session, request)?;

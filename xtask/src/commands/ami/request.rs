@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli;
 use crate::cloud::EngineKind;
 use crate::commands::{Context, Provider};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::{Exit, Result};
 use crate::template_source::TemplateSource;
 
@@ -39,12 +39,10 @@ pub struct Inputs {
 impl Request {
     /// Resolves the arguments of a build. Installs nothing.
     pub fn resolve<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<Self> {
-        let (name, image) = config.image(args.image.as_deref())?;
+        let template: Option<TemplateSource> = args.template.as_deref().map(str::parse).transpose()?;
+        let (name, image) = image(config, args, template.as_ref())?;
         agrees(provider.on(), config, args)?;
-        let template: TemplateSource = match &args.template {
-            Some(template) => template.parse()?,
-            None => image.template.clone(),
-        };
+        let template = template.unwrap_or_else(|| image.template.clone());
         let is_foreign = template.in_project().is_none();
         Ok(Self {
             image: name.to_owned(),
@@ -59,6 +57,29 @@ impl Request {
     }
 }
 
+/// The image to build. Without a name, `--template` selects the image whose template it is. An image has a smoke spec and a version, so another
+/// template requires the name if there are several images.
+fn image<'a>(
+    config: &'a Config,
+    args: &cli::Build,
+    template: Option<&TemplateSource>,
+) -> Result<(&'a str, &'a config::Image)> {
+    let Some(template) = template.filter(|_| args.image.is_none() && config.images.len() > 1) else {
+        return config.image(args.image.as_deref());
+    };
+    let mut same = config.images.iter().filter(|(_, image)| image.template.is_same(template));
+    match (same.next(), same.next()) {
+        (Some((name, image)), None) => Ok((name, image)),
+        _ => Err(Exit::Usage.error(
+            "--template without an image name, and ami.toml has several images",
+            format_args!(
+                "name the image that the template builds: {}",
+                config.images.keys().cloned().collect::<Vec<_>>().join(", ")
+            ),
+        )),
+    }
+}
+
 /// An error if `--var` sets a variable to another value than the option that sets it, or, for the region, than ami.toml.
 fn agrees(on: cli::On, config: &Config, args: &cli::Build) -> Result<()> {
     let home = config.regions.aws.first().unwrap_or(&config.packer.default_region);
@@ -66,6 +87,7 @@ fn agrees(on: cli::On, config: &Config, args: &cli::Build) -> Result<()> {
     for (name, value) in &args.vars {
         let (option, other) = match name.as_str() {
             "aws_region" | "region" if is_aws => ("--region", Some(home.as_str())),
+            "aws_region" | "region" => ("--region", args.region.as_deref()),
             "instance_type" if is_aws => ("--instance-type", args.instance_type.as_deref()),
             "provider" => ("--provider", args.provider.as_deref()),
             _ => continue,

@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::build::{AGENT, REGION};
+use super::build::{AGENT, IMAGE, REGION};
 use crate::cli;
-use crate::cloud::{self, Image};
 use crate::commands::{Context, Finish, Provider};
 use crate::error::{Exit, Result};
 use crate::ledger::{RunOutcome, RunRecord};
@@ -39,7 +38,8 @@ impl Status {
 
 /// The run of this id, or the newest build.
 fn chosen(state: &State, on: &str, requested: Option<&str>) -> Result<RunRecord> {
-    let is_build = |run: &RunRecord| run.words.iter().any(|word| word == "build" || word == "release");
+    let is_verb = |words: &[String]| words[0] == "ami" && ["build", "release"].contains(&words[1].as_str());
+    let is_build = |run: &RunRecord| run.words.windows(2).any(is_verb);
     match requested {
         Some(id) => state.ledger().run(id)?.filter(is_build).ok_or_else(|| {
             let hint =
@@ -61,12 +61,8 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Stat
         return Err(Exit::Usage.error(message, format_args!("pass --on {}", run.on)));
     }
     let status = Status::of(&run, state.is_alive(&run.id)?);
-    let (images, _) = cloud::all_images(&provider.open(context, &config, &state, None)?)?;
-    let made = images.into_iter().find(|image: &Image| image.run == run.id && image.copied_from.is_none());
     let noted = |key: &str| state.ledger().noted(&run.id, key);
-    let agent = made.as_ref().and_then(|image| image.agent.clone()).or(noted(AGENT)?);
-    let region = made.as_ref().map(|image| image.region.to_string()).or(noted(REGION)?);
-    let image = made.as_ref().map(|image| image.id.to_string());
+    let (agent, region, image) = (noted(AGENT)?, noted(REGION)?, noted(IMAGE)?);
     let error = (status == Status::Failed).then(|| match run.outcome {
         None => "the process was killed; `cargo xtask ami resume` resumes the build".to_owned(),
         Some(_) => run.summary.clone(),

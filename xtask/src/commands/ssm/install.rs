@@ -24,8 +24,11 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::SsmI
     let sum = Digest::of(&archive).to_string();
     let job = Job {
         name: "install",
-        origin: format!("{SCRIPTS}, installed for {}", args.user),
-        script: script(&archive, &sum, &args.user),
+        origin: match &args.user {
+            Some(user) => format!("{SCRIPTS}, installed for {user}"),
+            None => SCRIPTS.to_owned(),
+        },
+        script: script(&archive, &sum, args.user.as_deref()),
         question: "Install the dispatch scripts on",
         done: "the dispatch scripts are installed".to_owned(),
         outcome: &|answer| outcome(answer, &sum),
@@ -58,10 +61,10 @@ fn archive(dir: &std::path::Path) -> Result<Vec<u8>> {
 }
 
 /// The script that root runs on a node. Lines of base64 have 76 characters (RFC 2045), so that no tool truncates them.
-fn script(archive: &[u8], sum: &str, user: &str) -> String {
+fn script(archive: &[u8], sum: &str, user: Option<&str>) -> String {
     let text = STANDARD.encode(archive);
     let lines: Vec<&str> = text.as_bytes().chunks(76).filter_map(|l| std::str::from_utf8(l).ok()).collect();
-    let user = quote(user);
+    let user = quote(user.unwrap_or_default());
     format!("sum={sum}\nuser={user}\narchive() {{ base64 -d <<'END'\n{}\nEND\n}}\n{INSTALL}", lines.join("\n"))
 }
 
@@ -90,13 +93,13 @@ mod tests {
         let bytes = archive(&dir).unwrap();
         assert_eq!(bytes, archive(&dir).unwrap());
         // SendCommand accepts 64 KB of parameters as JSON, which escapes line feeds.
-        let script = script(&bytes, "sum", "ubuntu");
+        let script = script(&bytes, "sum", Some("ubuntu"));
         assert!(serde_json::to_string(&script).unwrap().len() < 60_000, "{}", script.len());
     }
 
     #[test]
     fn a_damaged_archive_installs_nothing() {
-        let script = script(b"damaged", &Digest::of(b"intact").to_string(), "ubuntu");
+        let script = script(b"damaged", &Digest::of(b"intact").to_string(), Some("ubuntu"));
         let ran = Cmd::new("bash").args(["-c", &script]).output().unwrap();
         assert_ne!(ran.code, 0);
         assert!(ran.stderr.contains("damaged in transfer"), "{}", ran.stderr);

@@ -13,10 +13,10 @@ tar -xzf "$dir/scripts.tar.gz" -C "$dir/scripts" --no-same-owner
 command -v jq >/dev/null || echo "ssm install: dispatch requires jq, which is not installed; run apt-get install jq"
 prefix=${PREFIX:-/usr/local/lib/agent-ami/agent}
 # shellcheck disable=SC2154
-PREFIX=$prefix "$dir/scripts/install.sh" "$user"
+PREFIX=$prefix "$dir/scripts/install.sh" ${user:+"$user"}
 (cd "$dir/scripts" && find . -type f -exec sha256sum {} +) | (cd "$prefix" && sha256sum --quiet --check) >&2
 # Without a task, dispatch.sh switches from root to the user and then exits with 64.
 code=0
-DISPATCH_USER=$user "$prefix/dispatch.sh" </dev/null >/dev/null 2>&1 || code=$?
+"$prefix/dispatch.sh" </dev/null >/dev/null 2>&1 || code=$?
 ((code == 64)) || { echo "ssm install: dispatch.sh exited with $code, expected 64" >&2; exit 70; }
 echo "installed=$sum"
