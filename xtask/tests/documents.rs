@@ -205,6 +205,18 @@ fn kept(name: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     images.filter_map(|image| Some((image.join(name), fs::read(image.join(name)).ok()?))).collect()
 }
 
+/// The newest image `locus-agent` in the home region. Another image may be newer, and has another login user.
+fn locus_agent() -> String {
+    let mut list = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let list =
+        list.args(["ami", "list", "--region", "local-1", "--format", "json"]).current_dir(root()).output().unwrap();
+    let last: serde_json::Value =
+        serde_json::from_str(String::from_utf8_lossy(&list.stdout).lines().last().unwrap()).unwrap();
+    let images = last["data"]["images"].as_array().unwrap();
+    let newest = images.iter().rfind(|image| image["image"] == "locus-agent").expect("an image locus-agent");
+    newest["id"].as_str().unwrap().to_owned()
+}
+
 /// With a spec that no image passes, the instance stays up and the printed command connects to it. The image's smoke report does not
 /// change.
 #[test]
@@ -218,7 +230,8 @@ fn keep_on_failure_keeps_the_instance_after_a_failed_check() {
         "schema = 1\n[instance]\nuser = \"ubuntu\"\narch = \"x86_64\"\nos = [\"debian 13\", \"ubuntu 22.04\"]\n";
     fs::write(&spec, format!("{instance}[[tool]]\nname = \"no-such-tool\"\n")).unwrap();
     let mut smoke = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    smoke.args(["ami", "smoke", "--keep-on-failure", "--no-reboot", "--spec"]).arg(&spec).current_dir(root());
+    smoke.args(["ami", "smoke", &locus_agent(), "--keep-on-failure", "--no-reboot", "--spec"]).arg(&spec);
+    smoke.current_dir(root());
     let ended = smoke.output().unwrap();
     let stderr = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{stderr}");
@@ -238,7 +251,7 @@ fn a_smoke_test_without_the_reboot_does_not_replace_the_smoke_report() {
     let results = kept("smoke.json");
     assert!(!results.is_empty(), "no image was smoke-tested");
     let mut smoke = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    smoke.args(["ami", "smoke", "--no-reboot"]).current_dir(root()).assert().code(0);
+    smoke.args(["ami", "smoke", &locus_agent(), "--no-reboot"]).current_dir(root()).assert().code(0);
     assert_eq!(kept("smoke.json"), results);
     let partial = kept("smoke-partial.json");
     assert_eq!(partial.len(), 1, "{partial:?}");
