@@ -213,7 +213,7 @@ fn locus_agent() -> String {
     let last: serde_json::Value =
         serde_json::from_str(String::from_utf8_lossy(&list.stdout).lines().last().unwrap()).unwrap();
     let images = last["data"]["images"].as_array().unwrap();
-    let newest = images.iter().rfind(|image| image["image"] == "locus-agent").expect("an image locus-agent");
+    let newest = images.iter().rfind(|image| image["image"] == "locus-agent").unwrap();
     newest["id"].as_str().unwrap().to_owned()
 }
 

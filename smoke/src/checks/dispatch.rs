@@ -13,6 +13,8 @@ use crate::check::{Check, CheckResult, Failure, Host};
 const OWNED: &str = "dispatch-is-roots";
 const DROPS: &str = "dispatch-drops";
 /// The dispatch scripts write JSON with jq.
+/// The unit in which root calls the script. The check `systemd-units`, which runs at the same time, ignores it: a failed unit exists for a moment.
+const UNIT: &str = "--unit=smoke-dispatch";
 const JQ: &str = "tool-jq";
 
 /// The agent: prints its identity and some variables, and creates a file.
@@ -132,7 +134,7 @@ fn dispatch_once(host: &Host, dispatch: &Dispatch) -> Result<String, Failure> {
             "--setenv=ANTHROPIC_API_KEY=sk-smoke".to_owned(),
             "--setenv=SMOKE_SECRET=root's".to_owned(),
         ];
-        let mut line = vec!["systemd-run", "--quiet", "--wait", "--pipe", "--collect"];
+        let mut line = vec!["systemd-run", "--quiet", "--wait", "--pipe", "--collect", UNIT];
         line.extend(settings.iter().map(String::as_str));
         line.extend(["--", script.as_str(), "a task"]);
         let mut output = host.stdout(&line)?;

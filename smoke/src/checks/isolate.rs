@@ -26,6 +26,9 @@ const NO_SANDBOX_MESSAGE: &str = "this machine does not enforce";
 /// Command line of a background process that the agent starts.
 const BACKGROUND_PROCESS: &str = "sleep 8642";
 
+/// The unit in which root calls the script. The check `systemd-units`, which runs at the same time, ignores it: a failed unit exists for a moment.
+const UNIT: &str = "--unit=smoke-isolate";
+
 pub(super) fn all(dispatch: Option<&Dispatch>) -> Vec<Check> {
     let Some(dispatch) = dispatch.filter(|d| d.isolate).cloned() else { return vec![] };
     vec![Check::new("dispatch-isolates", move |host| isolates(host, &dispatch))]
@@ -43,7 +46,7 @@ fn isolates(host: &Host, dispatch: &Dispatch) -> CheckResult {
         "--setenv=DISPATCH_MEMORY=300M".to_owned(),
         "--setenv=ANTHROPIC_API_KEY=sk-smoke-isolated".to_owned(),
     ];
-    let mut line = vec!["systemd-run", "--quiet", "--wait", "--pipe", "--collect"];
+    let mut line = vec!["systemd-run", "--quiet", "--wait", "--pipe", "--collect", UNIT];
     line.extend(settings.iter().map(String::as_str));
     line.extend(["--", script.as_str(), "a task"]);
     let (output, properties) = while_reading_properties(host, || host.run(&line));
