@@ -14,6 +14,8 @@ use xtask::process::Cmd;
 #[expect(dead_code, reason = "the rebuild test uses the other functions")]
 mod support;
 use support::Project;
+#[path = "support/repository.rs"]
+mod repository;
 #[path = "support/stop.rs"]
 mod stop;
 use stop::stops;
@@ -260,17 +262,7 @@ fn commit(project: &Project, version: &str) -> String {
     fs::create_dir_all(dir.join("images")).unwrap();
     fs::write(dir.join("images/foreign.pkr.hcl"), FOREIGN).unwrap();
     fs::write(dir.join("images/install.sh"), format!("echo {version} >~/installed\n")).unwrap();
-    let git = |args: &[&str]| {
-        let identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgSign=false"];
-        let cmd = Cmd::new("git").args(identity).args(args).dir(&dir);
-        cmd.env("GIT_CONFIG_GLOBAL", "/dev/null").read().unwrap().trim().to_owned()
-    };
-    if !dir.join(".git").exists() {
-        git(&["init", "--quiet", "--initial-branch=main"]);
-    }
-    git(&["add", "--all"]);
-    git(&["commit", "--quiet", "--message", version]);
-    git(&["rev-parse", "HEAD"])
+    repository::commit(&dir, version)
 }
 
 /// The content of a file of an image, read from its disk; empty if there is no such file.

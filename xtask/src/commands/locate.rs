@@ -27,8 +27,8 @@ pub(crate) struct Located {
 }
 
 /// The directory of downloaded templates.
-fn cache(context: &Context, config: &Config) -> PathBuf {
-    context.in_state(config, "templates")
+fn cache(root: &Path, config: &Config) -> PathBuf {
+    root.join(&config.local.state_dir).join("templates")
 }
 
 /// Finds a template, and downloads it if necessary.
@@ -81,10 +81,7 @@ pub(crate) fn known(root: &Path, config: &Config, source: &TemplateSource) -> Op
     match source.in_project() {
         Some(path) => Some(Located { path: root.join(path), root: root.to_owned(), foreign: None }),
         None if !source.is_fixed() => None,
-        None => {
-            let cache = root.join(&config.local.state_dir).join("templates");
-            template_source::cached(&cache, &source.to_string()).map(|fetched| located(&fetched))
-        }
+        None => template_source::cached(&cache(root, config), &source.to_string()).map(|fetched| located(&fetched)),
     }
 }
 
@@ -99,7 +96,7 @@ fn fetch(context: &Context, config: &Config, source: &TemplateSource) -> Result<
         let on_progress = |message: &str| {
             events.event(Event::Progress { phase: Phase::Template, message: message.to_owned(), fraction: None });
         };
-        let fetched = template_source::fetch(source, &cache(context, config), policy, &on_progress, &warn)?;
+        let fetched = template_source::fetch(source, &cache(&context.root, config), policy, &on_progress, &warn)?;
         let Origin { source, commit, digest } = &fetched.origin;
         let commit = commit.as_ref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
         let summary = format!("{source}{commit}, {}", digest.short());

@@ -19,15 +19,16 @@ pub(super) fn hide(cli: &Cli, words: &[String], root: &Path, config: Option<&Con
     build(cli).into_iter().flat_map(|build| &build.vars).for_each(|(_, value)| sensitive::hide_credentials(value));
     let template = build(cli).and_then(|build| build.template.as_deref());
     template.into_iter().for_each(sensitive::hide_credentials);
+    let redacted = |words: &[String]| words.iter().map(|word| sensitive::redacted(word).into_owned()).collect();
+    let words: Vec<String> = redacted(words);
     let vars = build(cli).map(|build| build.vars.as_slice()).unwrap_or_default();
     if vars.is_empty() {
-        return words.iter().map(|word| sensitive::redacted(word).into_owned()).collect();
+        return words;
     }
-    let words = words.iter().map(|word| sensitive::redacted(word).into_owned()).collect::<Vec<_>>();
     match config.zip(build(cli)).and_then(|(config, build)| names(config, root, build)) {
         Some(known) => {
             vars.iter().filter(|(name, _)| known.contains(name)).for_each(|(_, value)| sensitive::hide(value));
-            words.iter().map(|word| sensitive::redacted(word).into_owned()).collect()
+            redacted(&words)
         }
         None => without_values(&words, vars),
     }

@@ -99,7 +99,11 @@ pub(super) fn export(source: &Git, repository: &Path, commit: &str, to: &Path) -
     // Without the user's configuration and attributes, and so without filters, which are programs. The index is a temporary one.
     let index = to.with_extension("index");
     let local = |args: &[&str]| {
-        let cmd = plain(repository).args(args).env("GIT_INDEX_FILE", &index).env("GIT_WORK_TREE", to).dir(to);
+        let cmd = plain(Cmd::new("git"), repository)
+            .args(args)
+            .env("GIT_INDEX_FILE", &index)
+            .env("GIT_WORK_TREE", to)
+            .dir(to);
         cmd.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_ATTR_NOSYSTEM", "1")
     };
     local(&["read-tree", commit]).read()?;
@@ -123,18 +127,15 @@ fn create(repository: &Path) -> Result<()> {
 
 /// git with this repository, and none of the caller's, as in a hook of git.
 fn git(repository: &Path) -> Cmd {
-    plain(repository).env_remove("GIT_INDEX_FILE").env_remove("GIT_WORK_TREE")
+    without_index(plain(Cmd::new("git"), repository))
 }
 
-fn plain(repository: &Path) -> Cmd {
-    of_git(Cmd::new("git"), repository).args(settings())
+fn without_index(cmd: Cmd) -> Cmd {
+    cmd.env_remove("GIT_INDEX_FILE").env_remove("GIT_WORK_TREE")
 }
 
-fn settings() -> impl Iterator<Item = &'static str> {
-    CONFIG.iter().flat_map(|setting| ["-c", setting])
-}
-
-fn of_git(cmd: Cmd, repository: &Path) -> Cmd {
+/// Adds the repository, the limits and the settings to a command that runs git with the following arguments.
+fn plain(cmd: Cmd, repository: &Path) -> Cmd {
     let inherited = [
         "GIT_OBJECT_DIRECTORY",
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -146,27 +147,24 @@ fn of_git(cmd: Cmd, repository: &Path) -> Cmd {
     ];
     let cmd =
         cmd.env("GIT_DIR", repository).env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "https:ssh:file");
-    inherited.into_iter().fold(cmd, Cmd::env_remove)
+    inherited.into_iter().fold(cmd, Cmd::env_remove).args(CONFIG.iter().flat_map(|setting| ["-c", setting]))
 }
 
 /// Runs a git command that uses the network, with limits for its time and for the files that it writes. Returns its lines.
 fn download(repository: &Path, arguments: &[&str], source: &Git, what: &str) -> Result<Vec<String>> {
     // The unit of the limit is 512 bytes.
     let script = format!("ulimit -f {}; exec git \"$@\"", MAX_PACK / 512);
-    let cmd = of_git(Cmd::new("sh").args(["-c", &script, "git"]), repository).args(settings()).args(arguments);
-    let cmd = cmd.env_remove("GIT_INDEX_FILE").env_remove("GIT_WORK_TREE");
+    let cmd = without_index(plain(Cmd::new("sh").args(["-c", &script, "git"]), repository)).args(arguments);
     let (mut lines, mut errors) = (Vec::new(), Vec::new());
     let ended = cmd.stream(Some(TIMEOUT), |stream, line| match stream {
         Stream::Stdout => lines.push(line.to_owned()),
         Stream::Stderr => errors.push(line.to_owned()),
     })?;
+    let is_limit = |line: &String| line.contains("signal 25") || line.contains("File too large");
     match ended {
         Ended::Code(0) => Ok(lines),
-        // 128 + SIGXFSZ, also of the child that writes the pack.
-        Ended::Code(_) if errors.iter().any(|e| e.contains("signal 25") || e.contains("File too large")) => {
-            Err(too_large(&format!("is in a repository whose commit has more than {} MiB", MAX_PACK >> 20)))
-        }
-        Ended::Code(153) => {
+        // 128 + SIGXFSZ, or the message about the child that writes the pack.
+        Ended::Code(code) if code == 153 || errors.iter().any(is_limit) => {
             Err(too_large(&format!("is in a repository whose commit has more than {} MiB", MAX_PACK >> 20)))
         }
         Ended::Code(_) => Err(failed(source, what, &errors.join("; "))),

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use packer_template::error::plain;
-use packer_template::recipe::{Action, Digest, Place, PostProcessor, Recipe, Script, Shell, Source, Step};
+use packer_template::recipe::{Action, Digest, Origin, Place, PostProcessor, Recipe, Script, Shell, Source, Step};
 use packer_template::{Request, Setting, evaluate};
 use proptest::prelude::*;
 
@@ -280,6 +280,23 @@ fn keys(contents: &[String]) -> Vec<Digest> {
     let recipe =
         Recipe { origin: None, build_name: None, variables: vec![], source, steps, on_error: None, post: vec![] };
     recipe.layer_keys(Digest::of(b"base"))
+}
+
+#[test]
+fn the_origin_changes_the_recipe_hash_and_no_layer_key() {
+    let base = Digest::of(b"base");
+    let origin = |source: &str, commit: &str, files: &[u8]| {
+        Some(Origin { source: source.to_owned(), commit: Some(commit.to_owned()), digest: Digest::of(files) })
+    };
+    let own = recipe(&build("  provisioner \"shell\" {\n    script = \"a.sh\"\n  }"));
+    assert_eq!(own.hash(base), *own.layer_keys(base).last().unwrap());
+    let mut hashes = vec![own.hash(base)];
+    for origin in [origin("a", "1", b"x"), origin("b", "1", b"x"), origin("a", "2", b"x"), origin("a", "1", b"y")] {
+        let foreign = Recipe { origin, ..own.clone() };
+        assert_eq!(foreign.layer_keys(base), own.layer_keys(base));
+        assert!(!hashes.contains(&foreign.hash(base)), "{:?}", foreign.origin);
+        hashes.push(foreign.hash(base));
+    }
 }
 
 proptest! {

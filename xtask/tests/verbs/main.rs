@@ -13,10 +13,13 @@ use xtask::state::State;
 
 #[path = "../support/project.rs"]
 mod project;
+#[path = "../support/repository.rs"]
+mod repository;
 #[path = "../support/stopped.rs"]
 mod stopped;
 
 use project::{Project, ended};
+use repository::commit;
 use stopped::Stopped;
 
 mod build;

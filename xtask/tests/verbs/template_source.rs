@@ -168,21 +168,12 @@ fn repository(project: &Project, template: &str) -> (String, String) {
     fs::create_dir_all(dir.join("images")).unwrap();
     fs::write(dir.join("images/small.pkr.hcl"), template).unwrap();
     fs::write(dir.join("images/run.sh"), "echo hello\n").unwrap();
-    let git = |args: &[&str]| {
-        let identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgSign=false"];
-        let cmd = Cmd::new("git").args(identity).args(args).dir(&dir);
-        cmd.env("GIT_CONFIG_GLOBAL", "/dev/null").read().unwrap().trim().to_owned()
-    };
-    if !dir.join(".git").exists() {
-        git(&["init", "--quiet", "--initial-branch=main"]);
-    }
-    git(&["add", "--all"]);
-    git(&["commit", "--quiet", "--message", "A commit"]);
-    (format!("git::file://{}//images?ref=main", dir.display()), git(&["rev-parse", "HEAD"]))
+    let commit = commit(&dir, "A commit");
+    (format!("git::file://{}//images?ref=main", dir.display()), commit)
 }
 
 #[test]
-fn the_commit_of_a_repository_is_part_of_the_recipe_hash_and_layers_are_not() {
+fn the_commit_of_a_repository_is_printed_and_a_comment_adds_no_step() {
     let project = Project::new();
     let plan = |source: &str| project.data(&["ami", "plan", "locus-agent", "--template", source]);
     let (source, commit) = repository(&project, TEMPLATE);
@@ -253,8 +244,7 @@ fn paths_of_a_template_start_from_its_directory_and_var_files_from_the_project()
     assert!(plan.stdout.contains("provider = \"gemini\""), "{}", plan.stdout);
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
     fs::write(project.path("repository/images/run.sh"), pointer).unwrap();
-    let git = Cmd::new("git").args(["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "x"]);
-    git.dir(project.path("repository")).read().unwrap();
+    commit(&project.path("repository"), "A pointer");
     let refused = project.run(&["ami", "plan", "locus-agent", "--template", &source]);
     refused.assert_exit(2, &["is not a script but a pointer of Git LFS"]);
 }
