@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::ids::RunId;
 use crate::ssm::Target;
 
 mod ami;
 mod iam;
+mod serve;
 
 pub use ami::*;
 pub use iam::*;
+pub use serve::*;
 
 /// Build, test and distribute machine images with coding agents pre-installed.
 #[derive(Debug, Parser)]
@@ -69,6 +72,9 @@ pub struct Common {
     /// State directory; overrides `local.state_dir` in ami.toml
     #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
     pub state: Option<PathBuf>,
+    /// Run for `serve` under this run id: end when standard input closes, and wait for the build lock
+    #[arg(long, global = true, value_name = "RUN", hide = true, value_parser = run_id)]
+    pub supervised: Option<RunId>,
 }
 
 /// The output format.
@@ -153,6 +159,8 @@ pub enum Command {
     /// Check and update pinned versions
     #[command(subcommand)]
     Pins(Pins),
+    /// Serve the images API: queue, run and follow builds over HTTP
+    Serve(Serve),
     /// Generate the reference documentation: command line, man pages, shell completions
     Docs(Docs),
     /// Print the least-privilege IAM policy of the pipeline, or with --trust the trust policy of its role
@@ -288,6 +296,16 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).map_err(|_| "a time cannot be negative".to_owned())
 }
 
+fn run_id(text: &str) -> Result<RunId, String> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_number = |part: &str, digits| part.len() == digits && part.bytes().all(|b| b.is_ascii_digit());
+    let is_hex = |part: &str| part.len() == 6 && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    match parts[..] {
+        ["run", day, time, random] if is_number(day, 8) && is_number(time, 6) && is_hex(random) => Ok(text.into()),
+        _ => Err("a run id has the form run-YYYYMMDD-HHMMSS-xxxxxx".to_owned()),
+    }
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -303,6 +321,14 @@ mod tests {
     #[test]
     fn clap_accepts_the_definition() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_run_id_cannot_name_a_path() {
+        assert!(run_id("run-20261128-084010-e8eec9").is_ok());
+        for wrong in ["", "run", "run-20261128-084010-e8eec", "run-20261128-084010-../../", "run-2026112a-084010-e8eec9"] {
+            assert!(run_id(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod conclude;
 mod context;
 mod docs;
 mod doctor;
-mod exec_aws;
+mod exec;
 mod locate;
 mod log;
 mod iam_policy;
@@ -51,10 +51,10 @@ pub(crate) fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Res
     // The `pins` commands read base images from the provider.
     let uses_provider = matches!(cli.command, Command::Ami(_) | Command::Pins(_));
     if uses_provider && !any_provider && context.common.on != provider.on() {
-        return exec_aws::run(context);
+        return exec::aws(context);
     }
     if matches!(cli.command, Command::Ssm(_)) && !provider.has_managed_nodes() {
-        return exec_aws::run(context);
+        return exec::aws(context);
     }
     if matches!(cli.command, Command::Ami(_)) {
         rebuild::if_damaged(context, provider)?;
@@ -67,6 +67,7 @@ pub(crate) fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Res
         Command::Pins(Pins::Check(args)) => pins::check::run(context, provider, &args),
         Command::Pins(Pins::Update(args)) => pins::update::run(context, provider, &args),
         Command::Validate(args) => validate::run(context, &args),
+        Command::Serve(_) => exec::serve(context),
         Command::Docs(args) => docs::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::Test(args) => test::run(context, &args),

@@ -18,12 +18,14 @@ mod key;
 mod model;
 mod read;
 mod regions;
+mod serve;
 
 pub use key::{Key, Kind};
 use model::Words as _;
 pub use model::{Acceleration, Aws, Base, Builder, Channel, Image, Local, Packer, Regions, Retention, Via};
 use read::{Reader, Section};
 pub use read::{Setting, variable};
+pub use serve::Serve;
 
 /// The file's name.
 pub const FILE: &str = "ami.toml";
@@ -32,7 +34,7 @@ pub const FILE: &str = "ami.toml";
 const ENV_VARIABLE: &str = "LOCUS_AMI_ID";
 
 /// The sections of the file, in the order of the reference.
-const SECTIONS: [&str; 7] = ["images", "regions", "channels", "retention", "local", "aws", "packer"];
+const SECTIONS: [&str; 8] = ["images", "regions", "channels", "retention", "local", "aws", "packer", "serve"];
 
 /// The position of a key's section: an image's default comes from another section, so they are not read in this order.
 fn section_of(key: &str) -> Option<usize> {
@@ -80,6 +82,8 @@ pub struct Config {
     pub aws: Aws,
     /// Packer (`--engine packer`), and settings of the builder on EC2.
     pub packer: Packer,
+    /// The images API (`cargo xtask serve`).
+    pub serve: Serve,
     #[schemars(skip)]
     settings: Vec<Setting>,
 }
@@ -182,7 +186,9 @@ impl Config {
         };
         let local = local(&root, overrides);
         let aws = aws(&root, &regions.aws);
-        Self { images, regions, channels, retention, local, aws, packer, settings: Vec::new() }
+        let names: Vec<&str> = images.keys().map(String::as_str).collect();
+        let serve = serve::read(&root, &names, [&regions.local, &regions.aws]);
+        Self { images, regions, channels, retention, local, aws, packer, serve, settings: Vec::new() }
     }
 
     /// Every value with its origin, in order of the file's sections.

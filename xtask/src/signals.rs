@@ -39,6 +39,18 @@ pub fn listen() -> Result<()> {
     Ok(())
 }
 
+/// Requests a stop, as the first signal does, when standard input closes. The kernel closes the pipe of a supervisor that was killed.
+pub fn stop_at_eof() -> Result<()> {
+    std::thread::Builder::new().name("supervisor".to_owned()).spawn(|| {
+        // An error has the same meaning as the end: there is no supervisor.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        INTERRUPTED.store(true, Ordering::SeqCst);
+        let _guard = locked(&WAKE.0);
+        WAKE.1.notify_all();
+    })?;
+    Ok(())
+}
+
 /// True after the first signal.
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)

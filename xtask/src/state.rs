@@ -144,10 +144,15 @@ impl State {
 
     /// Begins a run: creates its directory, takes its lock and writes it to the ledger.
     pub fn begin_run(&self, asked: RunRequest<'_>) -> Result<Run> {
-        let mut random = [0; 3];
-        fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
-        let id = RunId::from(format!("run-{now}-{:02x}{:02x}{:02x}", random[0], random[1], random[2]));
+        self.begin_run_as(new_run_id()?, asked)
+    }
+
+    /// Begins a run with an id that was made before, by [`new_run_id`].
+    pub fn begin_run_as(&self, id: RunId, asked: RunRequest<'_>) -> Result<Run> {
+        if self.ledger.run(&id)?.is_some() {
+            let hint = format!("resume it with `cargo xtask ami resume {id}`");
+            return Err(Exit::Usage.error(format_args!("{id} exists already"), hint));
+        }
         let run = self.take_run(id, asked.command, 0)?;
         self.ledger.begin_run(&run.id, asked.command, asked.words, asked.on)?;
         Ok(run)
@@ -298,6 +303,14 @@ impl Drop for Run {
             let _ = fs::remove_dir_all(&self.sockets);
         }
     }
+}
+
+/// An id for a new run.
+pub fn new_run_id() -> Result<RunId> {
+    let mut random = [0; 3];
+    fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
+    Ok(RunId::from(format!("run-{now}-{:02x}{:02x}{:02x}", random[0], random[1], random[2])))
 }
 
 /// Creates the directory with mode 0700, because logs and images are private. An existing one of this user gets the same mode.

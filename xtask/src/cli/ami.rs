@@ -99,6 +99,9 @@ pub struct List {
     /// List only images with this agent: `claude-code`, `codex`, ...; `all` for images with all of them
     #[arg(long, value_name = "AGENT")]
     pub provider: Option<String>,
+    /// Also print the channels that point at each image, and the result of its smoke test
+    #[arg(long)]
+    pub long: bool,
 }
 
 /// `ami plan`

@@ -93,7 +93,11 @@ impl Context {
             return Ok(Arc::clone(run));
         }
         let on = self.common.on.name();
-        let run = state.begin_run(RunRequest { command: &self.line, words: &self.words, on })?;
+        let asked = RunRequest { command: &self.line, words: &self.words, on };
+        let run = match &self.common.supervised {
+            Some(id) => state.begin_run_as(id.clone(), asked)?,
+            None => state.begin_run(asked)?,
+        };
         Ok(self.started(run))
     }
 

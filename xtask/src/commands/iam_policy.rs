@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::locate::locate;
-use super::{Context, Finish, Provider, exec_aws};
+use super::{Context, Finish, Provider, exec};
 use crate::cli::{self, Ids, Repository};
 use crate::config::Config;
 use crate::error::Result;
@@ -36,7 +36,7 @@ pub(super) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::IamP
         }
         None => match provider.iam_policy(&config, &args.jobs, &sources(context, provider, &config)?)? {
             Some(policy) => policy,
-            None => return exec_aws::run(context),
+            None => return exec::aws(context),
         },
     };
     context.document("iam-policy", policy.clone(), format!("{policy:#}\n"));

@@ -52,7 +52,9 @@ pub fn start<P: Provider>(provider: &P) -> ExitCode {
         run: OnceLock::new(),
         about: Arc::default(),
     };
-    let result = signals::listen().and_then(|()| super::run(cli, &context, provider));
+    let supervised = context.common.supervised.is_some();
+    let listening = signals::listen().and_then(|()| if supervised { signals::stop_at_eof() } else { Ok(()) });
+    let result = listening.and_then(|()| super::run(cli, &context, provider));
     let result = record_end(&context, result);
     let code = result.as_ref().map_or_else(|error| error.exit() as u8, |_| 0);
     conclude::conclude(&context, recorder.run_report(), &result);

@@ -13,11 +13,15 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::ledger::Intent;
 use crate::recipe::{Digest, Recipe, Source};
-use crate::state::Run;
+use crate::signals;
+use crate::state::{Lock, Run};
 use crate::template;
 
 /// The template variable with the base AMI, and the name under which the ledger notes the base of a run.
 const BASE: &str = "base_ami";
+
+/// The name of the lock.
+const BUILD: &str = "build";
 
 /// The names under which the ledger notes the agent, the region and the image of a build.
 pub(super) const AGENT: &str = "agent";
@@ -47,7 +51,7 @@ fn built<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Ima
     if let Some(agent) = engine::agent(&recipe) {
         state.ledger().note(run.id(), AGENT, &agent)?;
     }
-    let _lock = state.lock("build", &context.line)?;
+    let _lock = exclusive(session, &recipe)?;
     cloud.remove_unfinished()?;
     if cloud.existing_base(&recipe.source)?.is_none() {
         provide_base(context, &cloud, &recipe.source)?;
@@ -173,6 +177,30 @@ fn made_before<C: Cloud>(
         };
         Ok::<_, Error>((made, Outcome::UpToDate, summary))
     })
+}
+
+/// The lock that a build in this state directory holds. Local builds share layers, so there is one at a time; on EC2 only builds of the same
+/// recipe exclude each other. A supervised build waits for the lock.
+fn exclusive<P: Provider>(session: Session<'_, P>, recipe: &Recipe) -> Result<Lock> {
+    let Session { context, provider, state, .. } = session;
+    let name = match provider.on() {
+        cli::On::Local => BUILD.to_owned(),
+        cli::On::Aws => format!("{BUILD}-{}", recipe.hash(Digest::of(b"")).short()),
+    };
+    if context.common.supervised.is_none() {
+        return state.lock(&name, &context.line);
+    }
+    let mut reported = false;
+    loop {
+        match state.try_lock(&name, &context.line)? {
+            Ok(lock) => return Ok(lock),
+            Err(holder) if !reported => {
+                context.events.event(Event::Note { message: format!("waiting for another build: {holder}") });
+                reported = true;
+            }
+            Err(_) => signals::pause(Duration::from_secs(1))?,
+        }
+    }
 }
 
 fn provide_base<C: Cloud>(context: &Context, cloud: &C, source: &Source) -> Result<()> {

@@ -7,7 +7,7 @@ use clap::Parser as _;
 
 use crate::cli::{self, Ami, Cli, Command, Common};
 use crate::cloud::{Cloud, Orphan};
-use crate::commands::{Context, Finish, Provider, exec_aws, secrets};
+use crate::commands::{Context, Finish, Provider, exec, secrets};
 use crate::config::Config;
 use crate::error::{Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
@@ -22,7 +22,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Resu
     }
     let record = select(&state, args.run.as_deref())?;
     if record.on != provider.on().name() {
-        return exec_aws::run(context);
+        return exec::aws(context);
     }
     if context.common.dry_run {
         let text = format!("delete the temporary resources of {}, then run\n{}\n", record.id, record.command);
