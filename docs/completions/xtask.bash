@@ -31,6 +31,9 @@ _xtask() {
             xtask,pins)
                 cmd="xtask__subcmd__pins"
                 ;;
+            xtask,serve)
+                cmd="xtask__subcmd__serve"
+                ;;
             xtask,ssm)
                 cmd="xtask__subcmd__ssm"
                 ;;
@@ -103,6 +106,18 @@ _xtask() {
             xtask__subcmd__pins,update)
                 cmd="xtask__subcmd__pins__subcmd__update"
                 ;;
+            xtask__subcmd__serve,token)
+                cmd="xtask__subcmd__serve__subcmd__token"
+                ;;
+            xtask__subcmd__serve__subcmd__token,create)
+                cmd="xtask__subcmd__serve__subcmd__token__subcmd__create"
+                ;;
+            xtask__subcmd__serve__subcmd__token,list)
+                cmd="xtask__subcmd__serve__subcmd__token__subcmd__list"
+                ;;
+            xtask__subcmd__serve__subcmd__token,revoke)
+                cmd="xtask__subcmd__serve__subcmd__token__subcmd__revoke"
+                ;;
             xtask__subcmd__ssm,install)
                 cmd="xtask__subcmd__ssm__subcmd__install"
                 ;;
@@ -119,7 +134,7 @@ _xtask() {
 
     case "${cmd}" in
         xtask)
-            opts="-v -q -y -h -V --format --verbose --quiet --yes --dry-run --on --via --state --help --version validate doctor test ami ssm pins docs iam-policy"
+            opts="-v -q -y -h -V --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help --version validate doctor test ami ssm pins serve docs iam-policy"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -141,6 +156,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -149,7 +168,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami)
-            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help plan build smoke copy promote release bump rollback watch history list show report status runs resume diff delete gc"
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help plan build smoke copy promote release bump rollback watch history list show report status runs resume diff delete gc"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -171,6 +190,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -179,7 +202,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__build)
-            opts="-v -q -y -h --template --var --var-file --provider --region --instance-type --engine --builder --force --keep-on-failure --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --template --var --var-file --provider --region --instance-type --engine --builder --force --keep-on-failure --wait --queue --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -233,6 +256,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -241,7 +268,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__bump)
-            opts="-v -q -y -h --check --level --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --check --level --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -267,6 +294,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -275,7 +306,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__copy)
-            opts="-v -q -y -h --region --best-effort-region --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --region --best-effort-region --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -305,6 +336,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -313,7 +348,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__delete)
-            opts="-v -q -y -h --force --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --force --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -332,6 +367,10 @@ _xtask() {
                     return 0
                     ;;
                 --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --supervised)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -343,7 +382,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__diff)
-            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -365,6 +404,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -373,7 +416,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__gc)
-            opts="-v -q -y -h --apply --run --mine --all --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --apply --run --mine --all --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -399,6 +442,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -407,7 +454,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__history)
-            opts="-v -q -y -h --channel --image --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --channel --image --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -437,6 +484,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -445,7 +496,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__list)
-            opts="-v -q -y -h --region --provider --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --region --provider --long --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -475,6 +526,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -483,7 +538,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__plan)
-            opts="-v -q -y -h --template --var --var-file --provider --region --instance-type --engine --builder --force --keep-on-failure --all --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --template --var --var-file --provider --region --instance-type --engine --builder --force --keep-on-failure --all --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -537,6 +592,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -545,7 +604,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__promote)
-            opts="-v -q -y -h --channel --from --image --override --best-effort-region --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --channel --from --image --override --best-effort-region --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -587,6 +646,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -595,7 +658,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__release)
-            opts="-v -q -y -h --template --var --var-file --provider --region --instance-type --engine --builder --force --keep-on-failure --allow-version --best-effort-region --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --template --var --var-file --provider --region --instance-type --engine --builder --force --keep-on-failure --allow-version --best-effort-region --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -653,6 +716,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -661,7 +728,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__report)
-            opts="-v -q -y -h --output --documents --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --output --documents --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -691,6 +758,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -699,7 +770,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__resume)
-            opts="-v -q -y -h --if-any --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --if-any --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -721,6 +792,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -729,7 +804,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__rollback)
-            opts="-v -q -y -h --channel --to --reason --bad --keep --image --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --channel --to --reason --bad --keep --image --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -771,6 +846,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -779,7 +858,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__runs)
-            opts="-v -q -y -h --last --unfinished --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --last --unfinished --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -805,6 +884,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -813,7 +896,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__show)
-            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -835,6 +918,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -843,7 +930,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__smoke)
-            opts="-v -q -y -h --no-reboot --unless-passed --spec --output --keep-on-failure --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --no-reboot --unless-passed --spec --output --keep-on-failure --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -873,6 +960,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -881,7 +972,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__status)
-            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -903,6 +994,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -911,7 +1006,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ami__subcmd__watch)
-            opts="-v -q -y -h --channel --image --for --every --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --channel --image --for --every --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -949,6 +1044,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -957,7 +1056,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__docs)
-            opts="-v -q -y -h --check --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --check --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -976,6 +1075,10 @@ _xtask() {
                     return 0
                     ;;
                 --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --supervised)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -987,7 +1090,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__doctor)
-            opts="-v -q -y -h --install --kvm --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --install --kvm --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1009,6 +1112,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1017,7 +1124,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__iam__subcmd__policy)
-            opts="-v -q -y -h --job --trust --environment --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --job --trust --environment --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1051,6 +1158,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1059,7 +1170,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__pins)
-            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help check update"
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help check update"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1078,6 +1189,10 @@ _xtask() {
                     return 0
                     ;;
                 --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --supervised)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1089,7 +1204,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__pins__subcmd__check)
-            opts="-v -q -y -h --min-age --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --min-age --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1112,6 +1227,10 @@ _xtask() {
                     return 0
                     ;;
                 --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --supervised)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1123,7 +1242,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__pins__subcmd__update)
-            opts="-v -q -y -h --min-age --propose --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --min-age --propose --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1149,6 +1268,204 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        xtask__subcmd__serve)
+            opts="-v -q -y -h --listen --tls-cert --tls-key --xtask --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help token"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --xtask)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --on)
+                    COMPREPLY=($(compgen -W "local aws" -- "${cur}"))
+                    return 0
+                    ;;
+                --via)
+                    COMPREPLY=($(compgen -W "ssh ssm" -- "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        xtask__subcmd__serve__subcmd__token)
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help create list revoke"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --on)
+                    COMPREPLY=($(compgen -W "local aws" -- "${cur}"))
+                    return 0
+                    ;;
+                --via)
+                    COMPREPLY=($(compgen -W "ssh ssm" -- "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        xtask__subcmd__serve__subcmd__token__subcmd__create)
+            opts="-v -q -y -h --scope --expires --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --scope)
+                    COMPREPLY=($(compgen -W "read build promote delete" -- "${cur}"))
+                    return 0
+                    ;;
+                --expires)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --on)
+                    COMPREPLY=($(compgen -W "local aws" -- "${cur}"))
+                    return 0
+                    ;;
+                --via)
+                    COMPREPLY=($(compgen -W "ssh ssm" -- "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        xtask__subcmd__serve__subcmd__token__subcmd__list)
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --on)
+                    COMPREPLY=($(compgen -W "local aws" -- "${cur}"))
+                    return 0
+                    ;;
+                --via)
+                    COMPREPLY=($(compgen -W "ssh ssm" -- "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        xtask__subcmd__serve__subcmd__token__subcmd__revoke)
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --on)
+                    COMPREPLY=($(compgen -W "local aws" -- "${cur}"))
+                    return 0
+                    ;;
+                --via)
+                    COMPREPLY=($(compgen -W "ssh ssm" -- "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1157,7 +1474,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ssm)
-            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --help status keepalive install"
+            opts="-v -q -y -h --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help status keepalive install"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1179,6 +1496,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1187,7 +1508,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ssm__subcmd__install)
-            opts="-v -q -y -h --target --region --user --timeout --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --target --region --user --timeout --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1225,6 +1546,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1233,7 +1558,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ssm__subcmd__keepalive)
-            opts="-v -q -y -h --target --region --timeout --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --target --region --timeout --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1267,6 +1592,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1275,7 +1604,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__ssm__subcmd__status)
-            opts="-v -q -y -h --target --region --no-policy --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --target --region --no-policy --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1305,6 +1634,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1313,7 +1646,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__test)
-            opts="-v -q -y -h --no-vm --full --part --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --no-vm --full --part --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1339,6 +1672,10 @@ _xtask() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --supervised)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1347,7 +1684,7 @@ _xtask() {
             return 0
             ;;
         xtask__subcmd__validate)
-            opts="-v -q -y -h --require --format --verbose --quiet --yes --dry-run --on --via --state --help"
+            opts="-v -q -y -h --require --format --verbose --quiet --yes --dry-run --on --via --state --supervised --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1370,6 +1707,10 @@ _xtask() {
                     return 0
                     ;;
                 --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --supervised)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

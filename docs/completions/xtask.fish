@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_xtask_global_optspecs
-    string join \n format= v/verbose q/quiet y/yes dry-run on= via= state= h/help V/version
+    string join \n format= v/verbose q/quiet y/yes dry-run on= via= state= supervised= h/help V/version
 end
 
 function __fish_xtask_needs_command
@@ -31,6 +31,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_needs_command" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_needs_command" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_needs_command" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_needs_command" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_needs_command" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_needs_command" -s y -l yes -d 'Answer yes to every question'
@@ -43,6 +44,7 @@ complete -c xtask -n "__fish_xtask_needs_command" -f -a "test" -d 'Run the test 
 complete -c xtask -n "__fish_xtask_needs_command" -f -a "ami" -d 'Build, test, distribute and delete images'
 complete -c xtask -n "__fish_xtask_needs_command" -f -a "ssm" -d 'Manage running servers through AWS Systems Manager'
 complete -c xtask -n "__fish_xtask_needs_command" -f -a "pins" -d 'Check and update pinned versions'
+complete -c xtask -n "__fish_xtask_needs_command" -f -a "serve" -d 'Serve the images API: queue, run and follow builds over HTTP'
 complete -c xtask -n "__fish_xtask_needs_command" -f -a "docs" -d 'Generate the reference documentation: command line, man pages, shell completions'
 complete -c xtask -n "__fish_xtask_needs_command" -f -a "iam-policy" -d 'Print the least-privilege IAM policy of the pipeline, or with --trust the trust policy of its role'
 complete -c xtask -n "__fish_xtask_using_subcommand validate" -l require -d 'Fail if this linter of workflows is not installed; repeatable' -r -f -a "actionlint\t'github.com/rhysd/actionlint'
@@ -54,6 +56,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand validate" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand validate" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand validate" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand validate" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand validate" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand validate" -s y -l yes -d 'Answer yes to every question'
@@ -66,6 +69,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand doctor" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand doctor" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand doctor" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand doctor" -l install -d 'Install what is missing (apt, dnf or brew)'
 complete -c xtask -n "__fish_xtask_using_subcommand doctor" -l kvm -d 'Allow every user of this machine to use KVM by a udev rule, for CI runners'
 complete -c xtask -n "__fish_xtask_using_subcommand doctor" -s v -l verbose -d 'Print every line of every step'
@@ -81,6 +85,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand test" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand test" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand test" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand test" -l no-vm -d 'Skip tests that need a virtual machine'
 complete -c xtask -n "__fish_xtask_using_subcommand test" -l full -d 'Also run tests that take more than an hour: Packer, and releases against an EC2 endpoint'
 complete -c xtask -n "__fish_xtask_using_subcommand test" -s v -l verbose -d 'Print every line of every step'
@@ -95,6 +100,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and not __fish_seen_subcommand_from plan build smoke copy promote release bump rollback watch history list show report status runs resume diff delete gc" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and not __fish_seen_subcommand_from plan build smoke copy promote release bump rollback watch history list show report status runs resume diff delete gc" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and not __fish_seen_subcommand_from plan build smoke copy promote release bump rollback watch history list show report status runs resume diff delete gc" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and not __fish_seen_subcommand_from plan build smoke copy promote release bump rollback watch history list show report status runs resume diff delete gc" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and not __fish_seen_subcommand_from plan build smoke copy promote release bump rollback watch history list show report status runs resume diff delete gc" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and not __fish_seen_subcommand_from plan build smoke copy promote release bump rollback watch history list show report status runs resume diff delete gc" -s y -l yes -d 'Answer yes to every question'
@@ -138,6 +144,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l force -d 'Build even if nothing changed'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l keep-on-failure -d 'Keep the machine running when a step fails, and print how to connect'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from plan" -l all -d 'Plan all images of ami.toml; with `--format json` the data is `{"images": [{"image": NAME, "up_to_date": ...}, ...]}`, a workflow\'s matrix'
@@ -165,8 +172,11 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l force -d 'Build even if nothing changed'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l keep-on-failure -d 'Keep the machine running when a step fails, and print how to connect'
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l wait -d 'Wait until the build has ended; this is the default'
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -l queue -d 'Queue the build for `cargo xtask serve`, print its id and return'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from build" -s y -l yes -d 'Answer yes to every question'
@@ -181,6 +191,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from smoke" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from smoke" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from smoke" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from smoke" -l no-reboot -d 'Skip the reboot and the second pass'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from smoke" -l unless-passed -d 'Skip if the image already passed this spec'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from smoke" -l keep-on-failure -d 'Keep the instance running when a check fails, and print how to connect'
@@ -198,6 +209,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from copy" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from copy" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from copy" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from copy" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from copy" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from copy" -s y -l yes -d 'Answer yes to every question'
@@ -215,6 +227,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from promote" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from promote" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from promote" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from promote" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from promote" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from promote" -s y -l yes -d 'Answer yes to every question'
@@ -240,6 +253,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l force -d 'Build even if nothing changed'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l keep-on-failure -d 'Keep the machine running when a step fails, and print how to connect'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from release" -l allow-version -d 'Release even if the version is too low for what changed since the last release'
@@ -258,6 +272,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from bump" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from bump" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from bump" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from bump" -l check -d 'Write nothing, and exit with 2 if the version of the image is too low for its changes, as `release` does'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from bump" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from bump" -s q -l quiet -d 'Print only warnings and the result'
@@ -276,6 +291,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from rollback" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from rollback" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from rollback" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from rollback" -l keep -d 'Quarantine no image'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from rollback" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from rollback" -s q -l quiet -d 'Print only warnings and the result'
@@ -293,6 +309,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from watch" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from watch" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from watch" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from watch" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from watch" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from watch" -s y -l yes -d 'Answer yes to every question'
@@ -307,6 +324,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from history" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from history" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from history" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from history" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from history" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from history" -s y -l yes -d 'Answer yes to every question'
@@ -321,6 +339,8 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -l long -d 'Also print the channels that point at each image, and the result of its smoke test'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from list" -s y -l yes -d 'Answer yes to every question'
@@ -333,6 +353,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from show" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from show" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from show" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from show" -s y -l yes -d 'Answer yes to every question'
@@ -347,6 +368,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from report" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from report" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from report" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from report" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from report" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from report" -s y -l yes -d 'Answer yes to every question'
@@ -359,6 +381,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from status" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from status" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from status" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from status" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from status" -s y -l yes -d 'Answer yes to every question'
@@ -372,6 +395,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from runs" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from runs" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from runs" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from runs" -l unfinished -d 'Show only runs that can be resumed'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from runs" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from runs" -s q -l quiet -d 'Print only warnings and the result'
@@ -385,6 +409,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -l if-any -d 'Succeed if no run was killed, for workflows'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from resume" -s q -l quiet -d 'Print only warnings and the result'
@@ -398,6 +423,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from diff" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from diff" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from diff" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from diff" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from diff" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from diff" -s y -l yes -d 'Answer yes to every question'
@@ -410,6 +436,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from delete" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from delete" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from delete" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from delete" -l force -d 'Delete it even if a channel points at it'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from delete" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from delete" -s q -l quiet -d 'Print only warnings and the result'
@@ -424,6 +451,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from gc" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from gc" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from gc" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from gc" -l apply -d 'Carry out the plan instead of printing it'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from gc" -l mine -d 'Only resources of runs of this state directory, for the last step of a workflow'
 complete -c xtask -n "__fish_xtask_using_subcommand ami; and __fish_seen_subcommand_from gc" -l all -d 'Also print what is kept'
@@ -439,6 +467,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and not __fish_seen_subcommand_from status keepalive install" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and not __fish_seen_subcommand_from status keepalive install" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ssm; and not __fish_seen_subcommand_from status keepalive install" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and not __fish_seen_subcommand_from status keepalive install" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and not __fish_seen_subcommand_from status keepalive install" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and not __fish_seen_subcommand_from status keepalive install" -s y -l yes -d 'Answer yes to every question'
@@ -456,6 +485,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from status" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from status" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from status" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from status" -l no-policy -d 'Do not query the restart policy; no command is sent to the nodes'
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from status" -s q -l quiet -d 'Print only warnings and the result'
@@ -472,6 +502,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from keepalive" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from keepalive" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from keepalive" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from keepalive" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from keepalive" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from keepalive" -s y -l yes -d 'Answer yes to every question'
@@ -488,6 +519,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand ssm; and __fish_seen_subcommand_from install" -s y -l yes -d 'Answer yes to every question'
@@ -500,6 +532,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and not __fish_seen_subcommand_from check update" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and not __fish_seen_subcommand_from check update" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand pins; and not __fish_seen_subcommand_from check update" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and not __fish_seen_subcommand_from check update" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and not __fish_seen_subcommand_from check update" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and not __fish_seen_subcommand_from check update" -s y -l yes -d 'Answer yes to every question'
@@ -515,6 +548,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from check" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from check" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from check" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from check" -s y -l yes -d 'Answer yes to every question'
@@ -528,12 +562,47 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from update" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from update" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from update" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from update" -l propose -d 'Open or update a pull request with the changes, or an issue where no version fixes what is due; requires git and gh'
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from update" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from update" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from update" -s y -l yes -d 'Answer yes to every question'
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from update" -l dry-run -d 'Print what would be done, and do nothing'
 complete -c xtask -n "__fish_xtask_using_subcommand pins; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -l listen -d 'Address and port to listen on; overrides `listen` of [serve] in ami.toml' -r
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -l tls-cert -d 'Certificate chain of the server, PEM; overrides `tls_cert`' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -l tls-key -d 'Private key of the certificate, PEM; overrides `tls_key`' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -l xtask -d 'Program that runs the builds [default: `xtask` beside this program]' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -l format -d 'Output format: text, or JSON Lines whose last line is the result' -r -f -a "human\t'Text on standard error; requested documents on standard output'
+json\t'JSON Lines on standard output'"
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -l on -d 'Where to build and keep images' -r -f -a "local\t'QEMU on this machine'
+aws\t'Amazon EC2'"
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
+ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -s v -l verbose -d 'Print every line of every step'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -s q -l quiet -d 'Print only warnings and the result'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -s y -l yes -d 'Answer yes to every question'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -l dry-run -d 'Print what would be done, and do nothing'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and not __fish_seen_subcommand_from token" -f -a "token" -d 'Create, list and revoke the tokens of the images API'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -l format -d 'Output format: text, or JSON Lines whose last line is the result' -r -f -a "human\t'Text on standard error; requested documents on standard output'
+json\t'JSON Lines on standard output'"
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -l on -d 'Where to build and keep images' -r -f -a "local\t'QEMU on this machine'
+aws\t'Amazon EC2'"
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
+ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -s v -l verbose -d 'Print every line of every step'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -s q -l quiet -d 'Print only warnings and the result'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -s y -l yes -d 'Answer yes to every question'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -l dry-run -d 'Print what would be done, and do nothing'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -f -a "create" -d 'Create a token and print it; only its hash is stored'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -f -a "list" -d 'List the tokens: name, scopes, when they were created and when they expire'
+complete -c xtask -n "__fish_xtask_using_subcommand serve; and __fish_seen_subcommand_from token" -f -a "revoke" -d 'Revoke a token; a running server refuses it from the next request on'
 complete -c xtask -n "__fish_xtask_using_subcommand docs" -l format -d 'Output format: text, or JSON Lines whose last line is the result' -r -f -a "human\t'Text on standard error; requested documents on standard output'
 json\t'JSON Lines on standard output'"
 complete -c xtask -n "__fish_xtask_using_subcommand docs" -l on -d 'Where to build and keep images' -r -f -a "local\t'QEMU on this machine'
@@ -541,6 +610,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand docs" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand docs" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand docs" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand docs" -l check -d 'Write nothing, and exit with 1 if a generated file is out of date'
 complete -c xtask -n "__fish_xtask_using_subcommand docs" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand docs" -s q -l quiet -d 'Print only warnings and the result'
@@ -562,6 +632,7 @@ aws\t'Amazon EC2'"
 complete -c xtask -n "__fish_xtask_using_subcommand iam-policy" -l via -d 'How to connect to instances on AWS; overrides `via` in ami.toml' -r -f -a "ssh\t'SSH, with a temporary key pair and a security group that allows one address'
 ssm\t'AWS Systems Manager Run Command: no key pair, no open port'"
 complete -c xtask -n "__fish_xtask_using_subcommand iam-policy" -l state -d 'State directory; overrides `local.state_dir` in ami.toml' -r -F
+complete -c xtask -n "__fish_xtask_using_subcommand iam-policy" -l supervised -d 'Run for `serve` under this run id: end when standard input closes, and wait for the build lock' -r
 complete -c xtask -n "__fish_xtask_using_subcommand iam-policy" -s v -l verbose -d 'Print every line of every step'
 complete -c xtask -n "__fish_xtask_using_subcommand iam-policy" -s q -l quiet -d 'Print only warnings and the result'
 complete -c xtask -n "__fish_xtask_using_subcommand iam-policy" -s y -l yes -d 'Answer yes to every question'

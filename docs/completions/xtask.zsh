@@ -22,6 +22,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -53,6 +54,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -73,6 +75,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--install[Install what is missing (apt, dnf or brew)]' \
 '--kvm[Allow every user of this machine to use KVM by a udev rule, for CI runners]' \
 '-v[Print every line of every step]' \
@@ -96,6 +99,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--no-vm[Skip tests that need a virtual machine]' \
 '(--no-vm)--full[Also run tests that take more than an hour\: Packer, and releases against an EC2 endpoint]' \
 '-v[Print every line of every step]' \
@@ -118,6 +122,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -158,6 +163,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--force[Build even if nothing changed]' \
 '--keep-on-failure[Keep the machine running when a step fails, and print how to connect]' \
 '()--all[Plan all images of ami.toml; with \`--format json\` the data is \`{"images"\: \[{"image"\: NAME, "up_to_date"\: ...}, ...\]}\`, a workflow'\''s matrix]' \
@@ -194,8 +200,11 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--force[Build even if nothing changed]' \
 '--keep-on-failure[Keep the machine running when a step fails, and print how to connect]' \
+'(--queue)--wait[Wait until the build has ended; this is the default]' \
+'--queue[Queue the build for \`cargo xtask serve\`, print its id and return]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -219,6 +228,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--no-reboot[Skip the reboot and the second pass]' \
 '(--spec)--unless-passed[Skip if the image already passed this spec]' \
 '--keep-on-failure[Keep the instance running when a check fails, and print how to connect]' \
@@ -245,6 +255,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -271,6 +282,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -305,6 +317,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--force[Build even if nothing changed]' \
 '--keep-on-failure[Keep the machine running when a step fails, and print how to connect]' \
 '--allow-version[Release even if the version is too low for what changed since the last release]' \
@@ -332,6 +345,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '(--level)--check[Write nothing, and exit with 2 if the version of the image is too low for its changes, as \`release\` does]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
@@ -359,6 +373,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--keep[Quarantine no image]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
@@ -384,6 +399,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -406,6 +422,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -428,6 +445,8 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
+'--long[Also print the channels that point at each image, and the result of its smoke test]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -448,6 +467,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -471,6 +491,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -492,6 +513,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -514,6 +536,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--unfinished[Show only runs that can be resumed]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
@@ -535,6 +558,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '()--if-any[Succeed if no run was killed, for workflows]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
@@ -557,6 +581,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -579,6 +604,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--force[Delete it even if a channel points at it]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
@@ -602,6 +628,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--apply[Carry out the plan instead of printing it]' \
 '(--run)--mine[Only resources of runs of this state directory, for the last step of a workflow]' \
 '--all[Also print what is kept]' \
@@ -629,6 +656,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -659,6 +687,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--no-policy[Do not query the restart policy; no command is sent to the nodes]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
@@ -683,6 +712,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -707,6 +737,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -731,6 +762,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -760,6 +792,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -781,6 +814,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--propose[Open or update a pull request with the changes, or an issue where no version fixes what is due; requires git and gh]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
@@ -797,6 +831,146 @@ ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
     ;;
 esac
 ;;
+(serve)
+_arguments "${_arguments_options[@]}" : \
+'--listen=[Address and port to listen on; overrides \`listen\` of \[serve\] in ami.toml]:ADDRESS:_default' \
+'--tls-cert=[Certificate chain of the server, PEM; overrides \`tls_cert\`]:FILE:_files' \
+'--tls-key=[Private key of the certificate, PEM; overrides \`tls_key\`]:FILE:_files' \
+'--xtask=[Program that runs the builds \[default\: \`xtask\` beside this program\]]:PROGRAM:_files' \
+'--format=[Output format\: text, or JSON Lines whose last line is the result]:FORMAT:((human\:"Text on standard error; requested documents on standard output"
+json\:"JSON Lines on standard output"))' \
+'--on=[Where to build and keep images]:ON:((local\:"QEMU on this machine"
+aws\:"Amazon EC2"))' \
+'--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
+ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
+'--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
+'-v[Print every line of every step]' \
+'--verbose[Print every line of every step]' \
+'(-v --verbose)-q[Print only warnings and the result]' \
+'(-v --verbose)--quiet[Print only warnings and the result]' \
+'-y[Answer yes to every question]' \
+'--yes[Answer yes to every question]' \
+'--dry-run[Print what would be done, and do nothing]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_xtask__subcmd__serve_commands" \
+"*::: :->serve" \
+&& ret=0
+
+    case $state in
+    (serve)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:xtask-serve-command-$line[1]:"
+        case $line[1] in
+            (token)
+_arguments "${_arguments_options[@]}" : \
+'--format=[Output format\: text, or JSON Lines whose last line is the result]:FORMAT:((human\:"Text on standard error; requested documents on standard output"
+json\:"JSON Lines on standard output"))' \
+'--on=[Where to build and keep images]:ON:((local\:"QEMU on this machine"
+aws\:"Amazon EC2"))' \
+'--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
+ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
+'--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
+'-v[Print every line of every step]' \
+'--verbose[Print every line of every step]' \
+'(-v --verbose)-q[Print only warnings and the result]' \
+'(-v --verbose)--quiet[Print only warnings and the result]' \
+'-y[Answer yes to every question]' \
+'--yes[Answer yes to every question]' \
+'--dry-run[Print what would be done, and do nothing]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_xtask__subcmd__serve__subcmd__token_commands" \
+"*::: :->token" \
+&& ret=0
+
+    case $state in
+    (token)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:xtask-serve-token-command-$line[1]:"
+        case $line[1] in
+            (create)
+_arguments "${_arguments_options[@]}" : \
+'*--scope=[What the token permits (repeatable)]:SCOPE:((read\:"List and show builds, images and channels"
+build\:"Start and cancel builds"
+promote\:"Promote images and roll channels back"
+delete\:"Delete images"))' \
+'--expires=[Refuse the token after this time \[default\: never\]]:TIME:_default' \
+'--format=[Output format\: text, or JSON Lines whose last line is the result]:FORMAT:((human\:"Text on standard error; requested documents on standard output"
+json\:"JSON Lines on standard output"))' \
+'--on=[Where to build and keep images]:ON:((local\:"QEMU on this machine"
+aws\:"Amazon EC2"))' \
+'--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
+ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
+'--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
+'-v[Print every line of every step]' \
+'--verbose[Print every line of every step]' \
+'(-v --verbose)-q[Print only warnings and the result]' \
+'(-v --verbose)--quiet[Print only warnings and the result]' \
+'-y[Answer yes to every question]' \
+'--yes[Answer yes to every question]' \
+'--dry-run[Print what would be done, and do nothing]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':name -- Name of the token, which the audit log records as the requester:_default' \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+'--format=[Output format\: text, or JSON Lines whose last line is the result]:FORMAT:((human\:"Text on standard error; requested documents on standard output"
+json\:"JSON Lines on standard output"))' \
+'--on=[Where to build and keep images]:ON:((local\:"QEMU on this machine"
+aws\:"Amazon EC2"))' \
+'--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
+ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
+'--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
+'-v[Print every line of every step]' \
+'--verbose[Print every line of every step]' \
+'(-v --verbose)-q[Print only warnings and the result]' \
+'(-v --verbose)--quiet[Print only warnings and the result]' \
+'-y[Answer yes to every question]' \
+'--yes[Answer yes to every question]' \
+'--dry-run[Print what would be done, and do nothing]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(revoke)
+_arguments "${_arguments_options[@]}" : \
+'--format=[Output format\: text, or JSON Lines whose last line is the result]:FORMAT:((human\:"Text on standard error; requested documents on standard output"
+json\:"JSON Lines on standard output"))' \
+'--on=[Where to build and keep images]:ON:((local\:"QEMU on this machine"
+aws\:"Amazon EC2"))' \
+'--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
+ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
+'--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
+'-v[Print every line of every step]' \
+'--verbose[Print every line of every step]' \
+'(-v --verbose)-q[Print only warnings and the result]' \
+'(-v --verbose)--quiet[Print only warnings and the result]' \
+'-y[Answer yes to every question]' \
+'--yes[Answer yes to every question]' \
+'--dry-run[Print what would be done, and do nothing]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':name -- Name of the token:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+        esac
+    ;;
+esac
+;;
 (docs)
 _arguments "${_arguments_options[@]}" : \
 '--format=[Output format\: text, or JSON Lines whose last line is the result]:FORMAT:((human\:"Text on standard error; requested documents on standard output"
@@ -806,6 +980,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '--check[Write nothing, and exit with 1 if a generated file is out of date]' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
@@ -835,6 +1010,7 @@ aws\:"Amazon EC2"))' \
 '--via=[How to connect to instances on AWS; overrides \`via\` in ami.toml]:VIA:((ssh\:"SSH, with a temporary key pair and a security group that allows one address"
 ssm\:"AWS Systems Manager Run Command\: no key pair, no open port"))' \
 '--state=[State directory; overrides \`local.state_dir\` in ami.toml]:DIR:_files' \
+'--supervised=[Run for \`serve\` under this run id\: end when standard input closes, and wait for the build lock]:RUN:_default' \
 '-v[Print every line of every step]' \
 '--verbose[Print every line of every step]' \
 '(-v --verbose)-q[Print only warnings and the result]' \
@@ -860,6 +1036,7 @@ _xtask_commands() {
 'ami:Build, test, distribute and delete images' \
 'ssm:Manage running servers through AWS Systems Manager' \
 'pins:Check and update pinned versions' \
+'serve:Serve the images API\: queue, run and follow builds over HTTP' \
 'docs:Generate the reference documentation\: command line, man pages, shell completions' \
 'iam-policy:Print the least-privilege IAM policy of the pipeline, or with --trust the trust policy of its role' \
     )
@@ -1017,6 +1194,37 @@ _xtask__subcmd__pins__subcmd__check_commands() {
 _xtask__subcmd__pins__subcmd__update_commands() {
     local commands; commands=()
     _describe -t commands 'xtask pins update commands' commands "$@"
+}
+(( $+functions[_xtask__subcmd__serve_commands] )) ||
+_xtask__subcmd__serve_commands() {
+    local commands; commands=(
+'token:Create, list and revoke the tokens of the images API' \
+    )
+    _describe -t commands 'xtask serve commands' commands "$@"
+}
+(( $+functions[_xtask__subcmd__serve__subcmd__token_commands] )) ||
+_xtask__subcmd__serve__subcmd__token_commands() {
+    local commands; commands=(
+'create:Create a token and print it; only its hash is stored' \
+'list:List the tokens\: name, scopes, when they were created and when they expire' \
+'revoke:Revoke a token; a running server refuses it from the next request on' \
+    )
+    _describe -t commands 'xtask serve token commands' commands "$@"
+}
+(( $+functions[_xtask__subcmd__serve__subcmd__token__subcmd__create_commands] )) ||
+_xtask__subcmd__serve__subcmd__token__subcmd__create_commands() {
+    local commands; commands=()
+    _describe -t commands 'xtask serve token create commands' commands "$@"
+}
+(( $+functions[_xtask__subcmd__serve__subcmd__token__subcmd__list_commands] )) ||
+_xtask__subcmd__serve__subcmd__token__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'xtask serve token list commands' commands "$@"
+}
+(( $+functions[_xtask__subcmd__serve__subcmd__token__subcmd__revoke_commands] )) ||
+_xtask__subcmd__serve__subcmd__token__subcmd__revoke_commands() {
+    local commands; commands=()
+    _describe -t commands 'xtask serve token revoke commands' commands "$@"
 }
 (( $+functions[_xtask__subcmd__ssm_commands] )) ||
 _xtask__subcmd__ssm_commands() {

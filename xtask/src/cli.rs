@@ -326,7 +326,9 @@ mod tests {
     #[test]
     fn a_run_id_cannot_name_a_path() {
         assert!(run_id("run-20261128-084010-e8eec9").is_ok());
-        for wrong in ["", "run", "run-20261128-084010-e8eec", "run-20261128-084010-../../", "run-2026112a-084010-e8eec9"] {
+        for wrong in
+            ["", "run", "run-20261128-084010-e8eec", "run-20261128-084010-../../", "run-2026112a-084010-e8eec9"]
+        {
             assert!(run_id(wrong).is_err(), "{wrong}");
         }
     }

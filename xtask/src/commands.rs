@@ -45,6 +45,12 @@ impl Finish {
     }
 }
 
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+        && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
+}
+
 pub(crate) fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Result<Finish> {
     // The ledger has the runs of all providers, and the record of a run names its provider.
     let any_provider = matches!(cli.command, Command::Ami(Ami::Runs(_) | Ami::Resume(_)));
@@ -55,6 +61,12 @@ pub(crate) fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Res
     }
     if matches!(cli.command, Command::Ssm(_)) && !provider.has_managed_nodes() {
         return exec::aws(context);
+    }
+    match &cli.command {
+        Command::Ami(Ami::Build(args)) if args.queue => return exec::serve(context),
+        // The id of a queued build is a UUID, that of a run is not.
+        Command::Ami(Ami::Status(args)) if args.build.as_deref().is_some_and(is_uuid) => return exec::serve(context),
+        _ => {}
     }
     if matches!(cli.command, Command::Ami(_)) {
         rebuild::if_damaged(context, provider)?;
@@ -73,7 +85,7 @@ pub(crate) fn run<P: Provider>(cli: Cli, context: &Context, provider: &P) -> Res
         Command::Test(args) => test::run(context, &args),
         Command::Ami(ami) => match ami {
             Ami::Plan(args) => ami::plan::run(context, provider, &args),
-            Ami::Build(args) => ami::build::run(context, provider, &args),
+            Ami::Build(args) => ami::build::run(context, provider, &args.build),
             Ami::Smoke(args) => ami::smoke::run(context, provider, &args),
             Ami::Copy(args) => ami::copy::run(context, provider, &args),
             Ami::Promote(args) => ami::promote::run(context, provider, &args),

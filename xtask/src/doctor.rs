@@ -90,6 +90,10 @@ pub const TOOLS: &[Tool] = &[
     tool("python3", &["-Im", "ensurepip", "--version"], Need::Checks, ["python3-venv", "python3", "python"]),
     tool("shellcheck", &["--version"], Need::Checks, ["shellcheck", "ShellCheck", "shellcheck"]),
     tool("bats", &["--version"], Need::Checks, ["bats", "bats", "bats-core"]),
+    // The queue of the images API. The server's own programs are in no directory of PATH.
+    tool("pg_ctlcluster", &["--help"], Need::Checks, ["postgresql", "", ""]),
+    tool("chromium", &["--version"], Need::Checks, ["chromium", "chromium", ""]),
+    tool("openssl", &["version"], Need::Checks, ["openssl", "openssl", "openssl"]),
     // For the dispatch scripts.
     tool("jq", &["--version"], Need::Checks, ["jq", "jq", "jq"]),
 ];

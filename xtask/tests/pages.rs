@@ -49,7 +49,8 @@ fn every_verb_has_its_row_and_every_path_of_the_row_exists() {
             }
         }
         // The command file is found by the verb's name.
-        let file = format!("xtask/src/commands/{}.rs", verb.replace(' ', "/").replace('-', "_"));
+        let krate = if verb.starts_with("serve") { "xtask/serve" } else { "xtask" };
+        let file = format!("{krate}/src/commands/{}.rs", verb.replace(' ', "/").replace('-', "_"));
         assert!(verb == "cargo xtask" || cells[1].contains(&file), "{verb}: its command file is not {file}");
         rows.insert(verb);
     }
@@ -154,7 +155,7 @@ const EXTERNAL: &[&str] = &[
 fn sources_of_messages() -> String {
     let continued = Regex::new(r"\\\n\s*").unwrap();
     let mut sources = String::new();
-    for dir in ["xtask/src", "xtask/aws/src", "xtask/template/src", "smoke/src", "scripts"] {
+    for dir in ["xtask/src", "xtask/aws/src", "xtask/serve/src", "xtask/template/src", "smoke/src", "scripts"] {
         for (ending, comment) in [(".rs", "//"), (".sh", "#")] {
             for file in files(dir, ending) {
                 let path = file.strip_prefix(root()).unwrap();

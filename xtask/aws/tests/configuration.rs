@@ -26,6 +26,9 @@ enum Where {
 }
 use Where::{Aws, Code, Local, Policy, Template};
 
+/// The settings of the images API.
+const SERVE: &str = "../serve/src/settings.rs";
+
 /// The key, with `*` for a name; a value other than the file's, as TOML; the places where the key has an effect, as far as this test can
 /// check them.
 const KEYS: &[(&str, &str, &[Where])] = &[
@@ -94,6 +97,26 @@ const KEYS: &[(&str, &str, &[Where])] = &[
         ],
     ),
     ("packer.template_source", "", &[Code("config.rs", "packer.template_source")]),
+    ("serve.listen", "", &[Code(SERVE, "serve.listen")]),
+    ("serve.database_url", "", &[Code(SERVE, "serve.database_url")]),
+    ("serve.tls_cert", "", &[Code(SERVE, "serve.tls_cert")]),
+    ("serve.tls_key", "", &[Code(SERVE, "serve.tls_key")]),
+    ("serve.hosts", "", &[Code(SERVE, "serve.hosts")]),
+    ("serve.regions", "", &[Code(SERVE, "regions.contains(region)")]),
+    ("serve.instance_types", "", &[Code(SERVE, "instance_types.clone()")]),
+    ("serve.templates", "", &[Code(SERVE, "templates.is_empty()")]),
+    ("serve.image", "", &[Code(SERVE, "config.image(image.as_deref())")]),
+    ("serve.variables", "", &[Code(SERVE, "variables.iter()")]),
+    ("serve.file_sources", "", &[Code(SERVE, "config.serve.file_sources")]),
+    ("serve.inline_sources", "", &[Code(SERVE, "config.serve.inline_sources")]),
+    ("serve.concurrency", "", &[Code(SERVE, "serve.concurrency")]),
+    ("serve.region_concurrency", "", &[Code(SERVE, "serve.region_concurrency")]),
+    ("serve.queue_limit", "", &[Code(SERVE, "serve.queue_limit")]),
+    ("serve.requests_per_minute", "", &[Code(SERVE, "serve.requests_per_minute")]),
+    ("serve.lease_secs", "", &[Code(SERVE, "serve.lease_secs")]),
+    ("serve.drain_secs", "", &[Code(SERVE, "serve.drain_secs")]),
+    ("serve.abandon_secs", "", &[Code(SERVE, "serve.abandon_secs")]),
+    ("serve.keep_days", "", &[Code(SERVE, "serve.keep_days")]),
 ];
 
 #[path = "../../tests/support/files.rs"]

@@ -34,17 +34,23 @@ fn main() -> ExitCode {
         Command::Ami(Ami::Build(args)) => {
             let request = RunRequest { command: "build", words: &words, on: "local" };
             let run = state.begin_run_as(cli.common.supervised.clone().unwrap(), request).unwrap();
-            build(&dir, &run, args.vars.iter().find(|(name, _)| name == "node_version").map(|(_, value)| value.as_str()))
+            build(
+                &dir,
+                &run,
+                args.build.vars.iter().find(|(name, _)| name == "node_version").map(|(_, value)| value.as_str()),
+            )
         }
         Command::Ami(Ami::Resume(args)) => {
             let record = state.ledger().run(&args.run.unwrap()).unwrap().unwrap();
-            let value = record.words.iter().find_map(|word| word.strip_prefix("--var=node_version=")).map(str::to_owned);
+            let value =
+                record.words.iter().find_map(|word| word.strip_prefix("--var=node_version=")).map(str::to_owned);
             let run = state.resume_run(&record).unwrap();
             build(&dir, &run, value.as_deref())
         }
         Command::Ami(Ami::List(_)) => (0, String::new(), list(&dir)),
         Command::Ami(Ami::Delete(args)) => {
-            let kept: String = log(&dir).lines().filter(|l| !args.image.ends_with(&l[6..])).map(|l| format!("{l}\n")).collect();
+            let kept: String =
+                log(&dir).lines().filter(|l| !args.image.ends_with(&l[6..])).map(|l| format!("{l}\n")).collect();
             std::fs::write(dir.join("stand-in.log"), kept).unwrap();
             (0, format!("deleted {}", args.image), json!({ "deleted": args.image }))
         }
@@ -56,7 +62,10 @@ fn main() -> ExitCode {
         _ => (0, "done".to_owned(), json!(null)),
     };
     let error = (exit != 0).then(|| summary.clone());
-    println!("{}", json!({ "event": "result", "ok": exit == 0, "exit": exit, "summary": summary, "error": error, "data": data }));
+    println!(
+        "{}",
+        json!({ "event": "result", "ok": exit == 0, "exit": exit, "summary": summary, "error": error, "data": data })
+    );
     ExitCode::from(exit)
 }
 
@@ -66,7 +75,10 @@ fn build(dir: &Path, run: &Run, value: Option<&str>) -> (u8, String, serde_json:
     println!("{}", json!({ "event": "run-started", "run": run.id(), "command": "build" }));
     let took = value.and_then(|value| value.parse().ok()).unwrap_or(200);
     for step in 0..took / STEP {
-        println!("{}", json!({ "event": "step-output", "name": "work", "stream": "stdout", "line": format!("step {step}\u{1b}[31m <b>") }));
+        println!(
+            "{}",
+            json!({ "event": "step-output", "name": "work", "stream": "stdout", "line": format!("step {step}\u{1b}[31m <b>") })
+        );
         if signals::pause(Duration::from_millis(STEP)).is_err() {
             run.end(RunOutcome::Interrupted, "interrupted").unwrap();
             return (130, "interrupted".to_owned(), json!(null));
@@ -80,7 +92,10 @@ fn build(dir: &Path, run: &Run, value: Option<&str>) -> (u8, String, serde_json:
         Some("die") if run.resumed() == 0 => std::process::abort(),
         Some("always-die") => std::process::abort(),
         Some("lines") => (0..5000).for_each(|n| {
-            println!("{}", json!({ "event": "step-output", "name": "work", "stream": "stdout", "line": format!("line {n}") }));
+            println!(
+                "{}",
+                json!({ "event": "step-output", "name": "work", "stream": "stdout", "line": format!("line {n}") })
+            );
         }),
         _ => {}
     }

@@ -10,7 +10,7 @@ use crate::model::{BuildRequest, ClientBuildRequest, ClientTemplate};
 use crate::problem::Problem;
 use crate::settings::Allowed;
 
-/// The agent of a `ciab` request that names none, as its documentation says.
+/// The agent of a `ciab` request that names none, as in its documentation.
 const DEFAULT_AGENT: &str = "claude-code";
 /// The longest value of a variable in bytes.
 const LONGEST_VALUE: usize = 4096;
@@ -42,7 +42,9 @@ impl Template {
     /// What is shown as the template of the build.
     pub fn shown(&self) -> String {
         match self {
-            Self::Source(text) => text.parse().map_or_else(|_| text.clone(), |source: TemplateSource| source.recorded()),
+            Self::Source(text) => {
+                text.parse().map_or_else(|_| text.clone(), |source: TemplateSource| source.recorded())
+            }
             Self::Inline(_) => "inline".to_owned(),
         }
     }
@@ -100,7 +102,9 @@ fn source_of(template: ClientTemplate) -> Result<Template, Problem> {
                 (Some(scheme), Some(rest)) => (format!("{scheme}://{rest}"), None),
                 (_, path) => (url, path.filter(|path| path != ".")),
             };
-            if let Some(part) = [Some(&url), path.as_ref(), reference.as_ref()].into_iter().flatten().find(|p| p.contains('?')) {
+            if let Some(part) =
+                [Some(&url), path.as_ref(), reference.as_ref()].into_iter().flatten().find(|p| p.contains('?'))
+            {
                 return Err(Problem::refused(format!("`template`: `{part}` contains a question mark")));
             }
             let path = path.map_or_else(String::new, |path| format!("//{path}"));
@@ -123,7 +127,10 @@ impl Fields {
     fn check(self, allowed: &Allowed) -> Result<Accepted, Problem> {
         let (field, provider) = self.provider;
         let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if provider.is_empty() || provider.len() > 64 || !provider.chars().all(is_word) {
+        if !provider.starts_with(|c: char| c.is_ascii_lowercase())
+            || provider.len() > 64
+            || !provider.chars().all(is_word)
+        {
             return Err(Problem::refused(format!("`{field}`: `{provider}` is not the name of an agent")));
         }
         let region = match self.region {
@@ -167,13 +174,15 @@ fn checked(field: &str, template: Option<Template>, allowed: &Allowed) -> Result
             return Ok((Template::Source(source.to_string()), image.clone()));
         }
         Some(Template::Inline(_)) if !allowed.inline_sources => {
-            let message = format!("`{field}`: inline templates are not allowed (`inline_sources` in [serve] of ami.toml)");
+            let message =
+                format!("`{field}`: inline templates are not allowed (`inline_sources` in [serve] of ami.toml)");
             return Err(Problem::refused(message));
         }
         Some(Template::Inline(content)) => return Ok((Template::Inline(content), other()?)),
         Some(Template::Source(text)) => text,
     };
-    let source: TemplateSource = text.parse().map_err(|e: xtask::error::Error| Problem::refused(format!("`{field}`: {e}")))?;
+    let source: TemplateSource =
+        text.parse().map_err(|e: xtask::error::Error| Problem::refused(format!("`{field}`: {e}")))?;
     let listed = allowed.templates.iter().find(|(known, _)| known.is_same(&source));
     let image = match (&source, listed) {
         (TemplateSource::Http(file), _) if file.checksum.is_none() => {
@@ -212,3 +221,6 @@ fn variable(name: &str, value: &str, allowed: &Allowed) -> Result<(), Problem> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use crate::guard::Limits;
 use crate::images::Images;
 use crate::log::Log;
-use crate::problem::Problem;
+use crate::problem::{self, Problem};
 use crate::process::Xtask;
 use crate::queue::Queue;
 use crate::runner::Drain;
@@ -36,6 +36,7 @@ mod events;
 #[expect(unused_qualifications, reason = "utoipa qualifies the types of parameters")]
 mod images;
 mod meta;
+mod pages;
 mod query;
 mod refusals;
 
@@ -78,6 +79,7 @@ pub fn streams() -> Arc<Semaphore> {
         description = "Builds machine images with coding agents pre-installed, and follows, promotes and deletes them.",
         license(name = "MIT")
     ),
+    components(schemas(problem::Body)),
     security(("token" = [])),
     tags((name = "images"), (name = "builds"), (name = "channels"), (name = "server"))
 )]
@@ -102,7 +104,10 @@ fn documented() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(meta::ready))
         .routes(routes!(meta::metrics))
         .split_for_parts();
-    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of `cargo xtask serve token create`.")).build();
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A token of `cargo xtask serve token create`."))
+        .build();
     document.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
     (router, document)
 }
@@ -116,12 +121,17 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(app: Arc<App>) -> Router {
     let (router, document) = documented();
     let document = document.to_json().unwrap_or_default();
-    let openapi = move || async move { ([(axum::http::header::CONTENT_TYPE, "application/json")], document).into_response() };
+    let openapi =
+        move || async move { ([(axum::http::header::CONTENT_TYPE, "application/json")], document).into_response() };
     router
         .route("/api/v1/openapi.json", axum::routing::get(openapi))
+        .merge(pages::router())
         .fallback(async || Problem::not_found("there is no such path; see /api/v1/openapi.json"))
         .method_not_allowed_fallback(async || {
-            Problem::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, "the path does not have this method; see the header Allow")
+            Problem::new(
+                axum::http::StatusCode::METHOD_NOT_ALLOWED,
+                "the path does not have this method; see the header Allow",
+            )
         })
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), admit::admit))

@@ -111,10 +111,32 @@ mod tests {
 
     #[test]
     fn only_loopback_and_configured_hosts_are_answered() {
-        for host in ["127.0.0.1:8470", "127.9.9.9", "localhost", "LOCALHOST:1", "[::1]:8470", "[::1]", "ami.example.com", "AMI.example.com:443", "other.example.com:8443"] {
+        for host in [
+            "127.0.0.1:8470",
+            "127.9.9.9",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]:8470",
+            "[::1]",
+            "ami.example.com",
+            "AMI.example.com:443",
+            "other.example.com:8443",
+        ] {
             assert_eq!(answer(host, None), None, "{host}");
         }
-        for host in ["evil.com", "evil.com:8470", "localhost.evil.com", "127.0.0.1.evil.com", "other.example.com", "10.0.0.1", "0.0.0.0", "[::]", "localhost:x", "", "ami.example.com.evil.com"] {
+        for host in [
+            "evil.com",
+            "evil.com:8470",
+            "localhost.evil.com",
+            "127.0.0.1.evil.com",
+            "other.example.com",
+            "10.0.0.1",
+            "0.0.0.0",
+            "[::]",
+            "localhost:x",
+            "",
+            "ami.example.com.evil.com",
+        ] {
             assert_eq!(answer(host, None), Some(403), "{host}");
         }
         let none = check(&Method::GET, &Uri::from_static("/"), &HeaderMap::new(), &[]);
@@ -125,7 +147,14 @@ mod tests {
     fn a_page_of_another_site_is_refused() {
         assert_eq!(answer("localhost", Some("http://localhost:8470")), None);
         assert_eq!(answer("localhost", Some("https://ami.example.com")), None);
-        for origin in ["https://evil.com", "null", "file://localhost", "", "http://localhost@evil.com", "http://localhost.evil.com"] {
+        for origin in [
+            "https://evil.com",
+            "null",
+            "file://localhost",
+            "",
+            "http://localhost@evil.com",
+            "http://localhost.evil.com",
+        ] {
             assert_eq!(answer("localhost", Some(origin)), Some(403), "{origin}");
         }
         let mut headers = HeaderMap::new();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use serde::Deserialize;
-use tokio::sync::Mutex;
 use smoke::report::Outcome as Verdict;
+use tokio::sync::Mutex;
 use xtask::cloud::{Image, ImageId};
 use xtask::error::Exit;
 use xtask::ids::ChannelName;
@@ -117,7 +117,7 @@ impl Images {
         deleted.map(drop)
     }
 
-    /// Points a channel at an image. Returns a line that says what changed.
+    /// Points a channel at an image. Returns what changed, as one line.
     pub async fn promote(&self, id: &str, channel: &ChannelName) -> Result<String, Problem> {
         self.changed().await;
         self.one(id).await?;

@@ -15,7 +15,7 @@ pub mod recorder;
 pub mod runner;
 pub mod queue;
 pub mod images;
-pub mod lines;
+pub mod page;
 pub mod tokens;
 pub mod sessions;
 pub mod guard;

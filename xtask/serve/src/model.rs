@@ -53,7 +53,7 @@ impl std::str::FromStr for Status {
 #[serde(deny_unknown_fields)]
 pub struct BuildRequest {
     /// Agent to install: `claude-code`, `codex`, `gemini`, `aider`, `grok`, `all`.
-    #[schema(min_length = 1, max_length = 64, example = "claude-code")]
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$", example = "claude-code")]
     pub provider: String,
     /// Region to build in. Default: the home region.
     pub region: Option<String>,
@@ -74,7 +74,7 @@ pub struct ClientBuildRequest {
     /// Template variables, of the names that ami.toml allows.
     pub variables: Option<BTreeMap<String, String>>,
     /// Agent to install. Default: `claude-code`.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     pub agent_provider: Option<String>,
     /// Must be empty: an image has the tags of its template.
     pub tags: Option<BTreeMap<String, String>>,
@@ -270,4 +270,15 @@ pub struct Done {
 pub struct Health {
     /// `ok`, or `draining` while the server stops.
     pub status: &'static str,
+}
+
+/// An event of a build, as server-sent events have it (HTML, "server-sent events").
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct BuildEvent {
+    /// `event`, or `end` for the last one.
+    pub event: String,
+    /// The number of the event, for `Last-Event-ID`; absent for `end`.
+    pub id: Option<String>,
+    /// An event of `cargo xtask --format json`, or for `end` the build, as JSON.
+    pub data: String,
 }

@@ -20,7 +20,7 @@ pub struct Problem {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct Body {
-    /// Always `about:blank`: the status says what kind of problem it is.
+    /// Always `about:blank`: the status has the kind of problem.
     #[serde(rename = "type")]
     #[schema(example = "about:blank")]
     kind: &'static str,
@@ -31,7 +31,7 @@ pub struct Body {
     #[schema(example = 409)]
     status: u16,
     /// The cause.
-    detail: String,
+    pub detail: String,
 }
 
 impl Problem {

@@ -53,7 +53,13 @@ pub struct Running {
 impl Xtask {
     pub fn new(settings: &Settings) -> Self {
         let Settings { xtask, root, state, on, .. } = settings;
-        Self { program: xtask.clone(), root: root.clone(), state: state.clone(), on: *on, slots: Semaphore::new(AT_ONCE) }
+        Self {
+            program: xtask.clone(),
+            root: root.clone(),
+            state: state.clone(),
+            on: *on,
+            slots: Semaphore::new(AT_ONCE),
+        }
     }
 
     /// Starts a command.

@@ -126,7 +126,8 @@ impl Queue {
 
 async fn deliver(delivery: Delivery, runner: Data<Arc<Runner>>) -> Result<(), String> {
     let run = runner.run(delivery.build).await;
-    run.inspect_err(|error| runner.log.build(delivery.build, &format!("cannot be begun: {error}"))).map_err(|e| e.to_string())
+    run.inspect_err(|error| runner.log.build(delivery.build, &format!("cannot be begun: {error}")))
+        .map_err(|e| e.to_string())
 }
 
 fn sqlite(pool: &SqlitePool, region: &str) -> SqliteStorage<Delivery> {

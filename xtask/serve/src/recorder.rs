@@ -56,7 +56,14 @@ impl Recorder {
     }
 }
 
-async fn record(store: Store, log: Log, build: Uuid, mut last: i64, mut queue: mpsc::Receiver<String>, changed: Arc<Notify>) {
+async fn record(
+    store: Store,
+    log: Log,
+    build: Uuid,
+    mut last: i64,
+    mut queue: mpsc::Receiver<String>,
+    changed: Arc<Notify>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut shortened = false;
     while queue.recv_many(&mut batch, BATCH).await > 0 {
@@ -72,7 +79,9 @@ async fn record(store: Store, log: Log, build: Uuid, mut last: i64, mut queue: m
             match store.append(build, last, &batch).await {
                 Ok(last) => break last,
                 // The database refuses them: another worker took the build, and writes its events under the same numbers.
-                Err(sqlx::Error::Database(error)) => return log.build(build, &format!("cannot store its events: {error}")),
+                Err(sqlx::Error::Database(error)) => {
+                    return log.build(build, &format!("cannot store its events: {error}"));
+                }
                 Err(_) if attempts < ATTEMPTS => attempts += 1,
                 Err(error) => return log.build(build, &format!("cannot store its events: {error}")),
             }

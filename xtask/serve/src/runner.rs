@@ -264,13 +264,19 @@ impl Runner {
         }
         loop {
             let written = match &end {
-                Ok(End::Result(outcome)) if outcome.ok => match outcome.data.pointer("/image/id").and_then(|id| id.as_str()) {
-                    Some(image) => self.store.finish(claim, Ok(image)).await,
-                    None => self.store.finish(claim, Err("the build ended without an image")).await,
-                },
+                Ok(End::Result(outcome)) if outcome.ok => {
+                    match outcome.data.pointer("/image/id").and_then(|id| id.as_str()) {
+                        Some(image) => self.store.finish(claim, Ok(image)).await,
+                        None => self.store.finish(claim, Err("the build ended without an image")).await,
+                    }
+                }
                 Ok(End::Result(outcome)) => self.store.finish(claim, Err(&outcome.summary)).await,
                 Ok(End::Crashed(how)) if claim.crashes >= MOST_CRASHES => {
-                    let error = format!("the process of {} ended {} times without a result: {how}", claim.run, claim.crashes + 1);
+                    let error = format!(
+                        "the process of {} ended {} times without a result: {how}",
+                        claim.run,
+                        claim.crashes + 1
+                    );
                     self.store.finish(claim, Err(&error)).await
                 }
                 Ok(End::Crashed(_)) => self.store.release(claim, true).await,

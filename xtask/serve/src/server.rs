@@ -44,7 +44,10 @@ pub async fn run(settings: Settings) -> Result<String> {
     let log = Log::open(&settings.dir())?;
     let (tokens, first) = Tokens::open(&settings.dir())?;
     if let Some(file) = first {
-        log.line(&format!("the token `admin`, with all scopes, is in {}; store it elsewhere and delete the file", file.display()));
+        log.line(&format!(
+            "the token `admin`, with all scopes, is in {}; store it elsewhere and delete the file",
+            file.display()
+        ));
     }
     let database = database(&settings);
     let unusable = |e: sqlx::Error| {
@@ -70,7 +73,8 @@ pub async fn run(settings: Settings) -> Result<String> {
         running: Running::default(),
     });
     let metrics = PrometheusBuilder::new().install_recorder();
-    let metrics = metrics.map_err(|e| Exit::Failed.error(format_args!("cannot start the metrics: {e}"), "report this as a bug"))?;
+    let metrics = metrics
+        .map_err(|e| Exit::Failed.error(format_args!("cannot start the metrics: {e}"), "report this as a bug"))?;
     let app = Arc::new(App {
         images: Images::new(Arc::clone(&xtask)),
         tokens,
@@ -109,7 +113,10 @@ pub async fn run(settings: Settings) -> Result<String> {
 }
 
 /// Why the server ended that should not have.
-fn ended(result: std::result::Result<std::io::Result<()>, tokio::task::JoinError>, address: SocketAddr) -> xtask::error::Error {
+fn ended(
+    result: std::result::Result<std::io::Result<()>, tokio::task::JoinError>,
+    address: SocketAddr,
+) -> xtask::error::Error {
     let why = match result {
         Ok(Ok(())) => "it ended".to_owned(),
         Ok(Err(error)) => error.to_string(),
@@ -122,7 +129,6 @@ fn ended(result: std::result::Result<std::io::Result<()>, tokio::task::JoinError
 /// The lock on the state directory: its builds belong to one server.
 fn exclusive(settings: &Settings) -> Result<Lock> {
     let state = State::open(&settings.state)?;
-    fs_err::create_dir_all(settings.dir())?;
     state.lock(LOCK, "cargo xtask serve")
 }
 
@@ -186,7 +192,11 @@ async fn maintain(queue: Queue, runner: Arc<Runner>, app: Arc<App>) {
         let resumed = Arc::clone(&runner).resume().await;
         let abandoned = runner.store.abandon(&runner.home, runner.settings.abandon).await;
         let offered = queue.offer_idle(&runner).await;
-        for problem in [resumed.map_err(|e| e.to_string()), abandoned.map(drop).map_err(|e| e.to_string()), offered.map(drop)].into_iter().filter_map(std::result::Result::err) {
+        for problem in
+            [resumed.map_err(|e| e.to_string()), abandoned.map(drop).map_err(|e| e.to_string()), offered.map(drop)]
+                .into_iter()
+                .filter_map(std::result::Result::err)
+        {
             runner.log.line(&format!("cannot look for waiting builds: {problem}"));
         }
         if tidied.is_none_or(|at| at.elapsed() > TIDY) {
@@ -218,7 +228,9 @@ async fn drained(runner: &Runner, stop: &watch::Sender<Drain>) -> Result<()> {
     let running = runner.settings.concurrency.0 - slots.available_permits();
     if running > 0 {
         let seconds = runner.settings.drain.as_secs();
-        runner.log.line(&format!("stopping: waiting up to {seconds} s for {running} builds; a second signal interrupts them"));
+        runner.log.line(&format!(
+            "stopping: waiting up to {seconds} s for {running} builds; a second signal interrupts them"
+        ));
         tokio::select! {
             _ = idle() => return Ok(()),
             () = tokio::time::sleep(runner.settings.drain) => {}

@@ -19,7 +19,7 @@ const MOST: usize = 1000;
 /// The sessions.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    // By the hash of the cookie, so that the time of a lookup says nothing about a valid one.
+    // By the hash of the cookie, so that the time of a lookup does not depend on how much of a cookie is correct.
     open: Mutex<BTreeMap<String, (String, Instant)>>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use xtask::cli::{self, On};
@@ -10,6 +10,9 @@ use xtask::config::{Config, Serve};
 use xtask::error::{Exit, Result};
 use xtask::ids::{ChannelName, Region};
 use xtask::template_source::TemplateSource;
+
+/// The server's directory in the state directory.
+pub const DIR: &str = "serve";
 
 /// The settings, after all checks.
 #[derive(Clone, Debug)]
@@ -64,7 +67,8 @@ impl Settings {
         let tls = given.or_else(|| serve.tls_cert.clone().zip(serve.tls_key.clone()));
         if !listen.ip().is_loopback() && tls.is_none() {
             let hint = "pass --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that terminates TLS";
-            let message = format!("{listen} is reachable from other machines, and requests contain tokens: it requires TLS");
+            let message =
+                format!("{listen} is reachable from other machines, and requests contain tokens: it requires TLS");
             return Err(Exit::Usage.error(message, hint));
         }
         let state = root.join(&config.local.state_dir);
@@ -79,7 +83,7 @@ impl Settings {
         let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Self {
             on,
-            state: std::path::absolute(state)?,
+            state: prepared(&state)?,
             listen,
             tls,
             database_url: serve.database_url.clone(),
@@ -87,7 +91,11 @@ impl Settings {
             allowed: Allowed::new(config, on)?,
             channels: config.channels.keys().cloned().collect(),
             // Local builds share layers, and exclude each other.
-            concurrency: if on == On::Local { (1, 1) } else { (number(serve.concurrency), number(serve.region_concurrency)) },
+            concurrency: if on == On::Local {
+                (1, 1)
+            } else {
+                (number(serve.concurrency), number(serve.region_concurrency))
+            },
             queue_limit: serve.queue_limit,
             requests_per_minute: u32::try_from(serve.requests_per_minute).unwrap_or(u32::MAX),
             lease: Duration::from_secs(serve.lease_secs),
@@ -101,8 +109,16 @@ impl Settings {
 
     /// The directory of the server in the state directory.
     pub fn dir(&self) -> PathBuf {
-        self.state.join("serve")
+        self.state.join(DIR)
     }
+}
+
+/// The absolute path of the state directory, with the server's directory in it.
+fn prepared(state: &Path) -> Result<PathBuf> {
+    xtask::state::State::open(state)?;
+    let state = fs_err::canonicalize(state)?;
+    fs_err::create_dir_all(state.join(DIR))?;
+    Ok(state)
 }
 
 impl Allowed {
@@ -121,7 +137,11 @@ impl Allowed {
         let mut types: Vec<String> = match on {
             On::Local => Vec::new(),
             On::Aws if !instance_types.is_empty() => instance_types.clone(),
-            On::Aws => [&config.packer.build_instance_type].into_iter().chain(&config.aws.build_instance_types).cloned().collect(),
+            On::Aws => [&config.packer.build_instance_type]
+                .into_iter()
+                .chain(&config.aws.build_instance_types)
+                .cloned()
+                .collect(),
         };
         types.dedup();
         let default = [config.packer.template_source.clone()];
@@ -129,7 +149,8 @@ impl Allowed {
         let fallback = config.image(image.as_deref()).ok().map(|(name, _)| name.to_owned());
         let mut templates = Vec::new();
         for source in sources {
-            let own = config.images.iter().find(|(_, image)| image.template.is_same(source)).map(|(name, _)| name.clone());
+            let own =
+                config.images.iter().find(|(_, image)| image.template.is_same(source)).map(|(name, _)| name.clone());
             let image = own.or_else(|| fallback.clone()).ok_or_else(|| {
                 let message = format!("the template {source} belongs to no image, and [serve] has no `image`");
                 Exit::Usage.error(message, "set `image` in [serve], or `default = true` for an image")

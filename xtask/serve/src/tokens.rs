@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(server.find(&expired).unwrap(), None);
         assert!(server.create("old", &[Scope::Read], None).unwrap_err().to_string().contains("already"));
         assert!(server.create("a b", &[Scope::Read], None).is_err());
-        assert!(server.revoke("nobody").is_err());
+        assert!(server.revoke("other").is_err());
     }
 
     #[test]

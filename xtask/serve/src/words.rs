@@ -99,7 +99,8 @@ mod tests {
             template: Template::Source("builtin://default-ec2".to_owned()),
             variables: [("extra_packages".to_owned(), "--yes=a b".to_owned())].into(),
         };
-        let Ami::Build(build) = parsed(build(&request, "builtin://default-ec2", &run())) else { panic!() };
+        let Ami::Build(command) = parsed(build(&request, "builtin://default-ec2", &run())) else { panic!() };
+        let build = command.build;
         assert_eq!(build.provider.as_deref(), Some("codex"));
         assert_eq!(build.instance_type.as_deref(), Some("--force"));
         assert_eq!(build.vars, [("extra_packages".to_owned(), "--yes=a b".to_owned())]);
@@ -111,7 +112,9 @@ mod tests {
     fn ids_and_reasons_are_never_options() {
         assert!(matches!(parsed(resume(&run())), Ami::Resume(args) if args.run == Some(run().to_string())));
         assert!(matches!(parsed(clean_up(&run())), Ami::Gc(args) if args.apply && args.runs == [run().to_string()]));
-        assert!(matches!(parsed(delete("--force", false)), Ami::Delete(args) if args.image == "--force" && !args.force));
+        assert!(
+            matches!(parsed(delete("--force", false)), Ami::Delete(args) if args.image == "--force" && !args.force)
+        );
         assert!(matches!(parsed(delete("ami-1", true)), Ami::Delete(args) if args.force));
         assert!(matches!(parsed(show("-x")), Ami::Show(args) if args.what == "-x"));
         assert!(matches!(parsed(list()), Ami::List(args) if args.long));

@@ -88,7 +88,8 @@ fn the_queue_is_bounded_and_a_repeated_request_is_not_queued_twice() {
     server.build("1");
     let bearer = format!("Bearer {}", server.token);
     let send = |key: &str, provider: &str| {
-        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", key)];
+        let headers =
+            [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", key)];
         let body = json!({ "provider": provider }).to_string();
         server.request("POST", "/api/v1/images/build", &headers, Some(&body))
     };
@@ -125,7 +126,8 @@ fn a_stopped_server_waits_for_its_builds_and_interrupts_them_after_a_second_sign
     assert_eq!(images(&project.built()).len(), 1, "{:?}", project.built());
     let server = project.start();
     server.wait(&long, &["succeeded"]);
-    let runs: Vec<String> = project.built().iter().filter_map(|l| l.strip_prefix("begin ").map(str::to_owned)).collect();
+    let runs: Vec<String> =
+        project.built().iter().filter_map(|l| l.strip_prefix("begin ").map(str::to_owned)).collect();
     assert!(runs.len() == 3 && runs[1] == runs[2], "resumed under its run id: {runs:?}");
 }
 
@@ -151,7 +153,8 @@ fn no_build_is_lost_or_doubled_when_the_server_is_killed() {
         assert_eq!(server.ended(), None);
         server = project.start();
     }
-    let runs: Vec<serde_json::Value> = builds.iter().map(|build| server.wait(build, &["succeeded", "failed"])).collect();
+    let runs: Vec<serde_json::Value> =
+        builds.iter().map(|build| server.wait(build, &["succeeded", "failed"])).collect();
     let failed: Vec<_> = runs.iter().filter(|run| run["status"] != "succeeded").collect();
     assert!(failed.is_empty(), "{failed:?}\n{}", server.log());
     let lines = project.built();
@@ -175,10 +178,13 @@ fn servers_share_a_queue_in_postgresql_and_builds_of_a_dead_one_end_once() {
     let builds: Vec<String> = (0..20).map(|_| first.build("500")).collect();
     wait("both servers to build", || (one.built().len() > 2 && two.built().len() > 2).then_some(()));
     // Within a build: the server is killed when one has begun and not ended.
-    wait("a build of the first server", || one.built().last().is_some_and(|line| line.starts_with("begin ")).then_some(()));
+    wait("a build of the first server", || {
+        one.built().last().is_some_and(|line| line.starts_with("begin ")).then_some(())
+    });
     first.signal(Signal::KILL);
     first.ended();
-    let ended: Vec<serde_json::Value> = builds.iter().map(|build| second.wait(build, &["succeeded", "failed"])).collect();
+    let ended: Vec<serde_json::Value> =
+        builds.iter().map(|build| second.wait(build, &["succeeded", "failed"])).collect();
     let failed: Vec<&serde_json::Value> = ended.iter().filter(|build| build["status"] == "failed").collect();
     assert!(failed.len() <= 1, "{failed:?}");
     for build in &failed {

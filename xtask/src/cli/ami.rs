@@ -15,7 +15,7 @@ pub enum Ami {
     /// Print which steps a build would run and why, and where each setting comes from
     Plan(Plan),
     /// Build an image, starting from the last cached layer that is still valid
-    Build(Build),
+    Build(BuildCommand),
     /// Run the smoke test on a new instance of an image, before and after a reboot
     Smoke(Smoke),
     /// Copy an image to other regions
@@ -88,6 +88,20 @@ pub struct Build {
     /// Keep the machine running when a step fails, and print how to connect
     #[arg(long)]
     pub keep_on_failure: bool,
+}
+
+/// `ami build`
+#[derive(Clone, Debug, Args)]
+pub struct BuildCommand {
+    /// The build.
+    #[command(flatten)]
+    pub build: Build,
+    /// Wait until the build has ended; this is the default
+    #[arg(long, conflicts_with = "queue")]
+    pub wait: bool,
+    /// Queue the build for `cargo xtask serve`, print its id and return
+    #[arg(long)]
+    pub queue: bool,
 }
 
 /// `ami list`

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::duration;
 
 /// `serve`
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Serve {
     /// Address and port to listen on; overrides `listen` of [serve] in ami.toml

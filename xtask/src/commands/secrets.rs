@@ -64,7 +64,7 @@ fn names(config: &Config, root: &Path, build: &Build) -> Option<Vec<String>> {
 fn build(cli: &Cli) -> Option<&Build> {
     match &cli.command {
         Command::Ami(Ami::Plan(args)) => Some(&args.build),
-        Command::Ami(Ami::Build(args)) => Some(args),
+        Command::Ami(Ami::Build(args)) => Some(&args.build),
         Command::Ami(Ami::Release(args)) => Some(&args.build),
         _ => None,
     }

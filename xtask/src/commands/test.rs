@@ -177,6 +177,7 @@ fn parts(context: &Context) -> Vec<Part> {
     let bats = if root { Cmd::new("bats") } else { Cmd::new("sudo").args(["-n", "bats"]) };
     let lint = ["--all-targets", "--keep-going"];
     let provider = ["--package", "xtask-aws"];
+    let serve = ["--package", "xtask-serve"];
     // Parts start in this order, when the resources that they require are free.
     let mut parts = vec![
         part("format", "format", always, cargo().args(["fmt", "--all", "--check"])),
@@ -227,6 +228,19 @@ fn parts(context: &Context) -> Vec<Part> {
             aws(context),
             "aws-lint",
             &provider,
+        ),
+        part(
+            "serve-lint",
+            "lint of the images API",
+            always,
+            aws(context).arg("build").args(LOCKED).args(LINTED).args(serve).args(lint),
+        )
+        .takes(&[Compiler]),
+        tests(
+            part("serve", "images API: queue, HTTP, PostgreSQL, a browser", always, cargo()).takes(&[Lock]),
+            aws(context),
+            "serve-lint",
+            &serve,
         ),
         in_vm("disk", "full disk of the state directory", full, "full_disk"),
         in_vm("equality", "images built in a container and in a virtual machine are equal", full, "equality"),

@@ -22,7 +22,6 @@ macro_rules! scopes {
     ($($(#[$about:meta])* $name:ident = $scope:ident),+ $(,)?) => {$(
         $(#[$about])*
         #[derive(Debug)]
-        #[allow(dead_code)]
         pub(super) struct $name(pub(super) Token);
 
         impl<S: Send + Sync> FromRequestParts<S> for $name {
@@ -36,14 +35,24 @@ macro_rules! scopes {
 }
 
 scopes! {
-    /// May read.
-    Reader = Read,
     /// May start and cancel builds.
     Builder = Build,
     /// May change channels.
     Promoter = Promote,
     /// May delete images.
     Deleter = Delete,
+}
+
+/// May read.
+#[derive(Debug)]
+pub(super) struct Reader;
+
+impl<S: Send + Sync> FromRequestParts<S> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        permitted(parts, Scope::Read).map(|_| Self)
+    }
 }
 
 fn permitted(parts: &Parts, scope: Scope) -> Result<Token, Problem> {
@@ -59,7 +68,12 @@ fn permitted(parts: &Parts, scope: Scope) -> Result<Token, Problem> {
 }
 
 /// The caller by the header, or for a request that changes nothing by the cookie of the page. A wrong token is counted.
-pub(super) fn caller(app: &Arc<App>, method: &Method, headers: &HeaderMap, from: SocketAddr) -> Result<Caller, Problem> {
+pub(super) fn caller(
+    app: &Arc<App>,
+    method: &Method,
+    headers: &HeaderMap,
+    from: SocketAddr,
+) -> Result<Caller, Problem> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let secret = value.to_str().ok().and_then(bearer);
         let token = secret.map(|secret| app.tokens.find(secret)).transpose()?.flatten();

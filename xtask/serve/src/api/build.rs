@@ -71,7 +71,10 @@ pub(super) async fn start(
             return Err(Problem::refused("the Idempotency-Key was used for another request"));
         }
         Enqueued::Full => {
-            let detail = format!("{} builds are queued; the limit is `queue_limit` in [serve] of ami.toml", app.settings.queue_limit);
+            let detail = format!(
+                "{} builds are queued; the limit is `queue_limit` in [serve] of ami.toml",
+                app.settings.queue_limit
+            );
             return Err(Problem::busy(detail, LATER));
         }
     };
@@ -99,7 +102,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let text = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY);
     let text = text.filter(|key| key.bytes().all(|b| b.is_ascii_graphic()));
-    let wrong = || Problem::refused(format!("`Idempotency-Key` must have 1 to {LONGEST_KEY} printable ASCII characters"));
+    let wrong =
+        || Problem::refused(format!("`Idempotency-Key` must have 1 to {LONGEST_KEY} printable ASCII characters"));
     text.map(|key| Some(key.to_owned())).ok_or_else(wrong)
 }
 
@@ -107,7 +111,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 /// downloaded, so its build itself fails.
 async fn checked(app: &Arc<App>, request: &Accepted) -> Result<(), Problem> {
     let Template::Source(source) = &request.template else { return Ok(()) };
-    let is_ours = source.parse::<xtask::template_source::TemplateSource>().is_ok_and(|source| source.in_project().is_some());
+    let is_ours =
+        source.parse::<xtask::template_source::TemplateSource>().is_ok_and(|source| source.in_project().is_some());
     if !is_ours {
         return Ok(());
     }

@@ -7,9 +7,9 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Shared, refusals};
 use super::access::{Builder, Reader};
 use super::query::{NoParameters, Parameters, build_id, limit, next_page, unknown_build};
+use super::{Shared, refusals};
 use crate::model::{Build, Builds, Status};
 use crate::problem::Problem;
 use crate::store::Cursor;
@@ -25,6 +25,7 @@ pub(super) struct Filter {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
     /// The page, from the header `Link` of the page before
+    #[param(pattern = "^[0-9]+_[0-9a-f-]{36}$")]
     cursor: Option<String>,
 }
 
@@ -39,7 +40,11 @@ pub(super) struct Filter {
         refusals::Common,
     )
 )]
-pub(super) async fn list(_: Reader, State(app): Shared, Parameters(filter): Parameters<Filter>) -> Result<Response, Problem> {
+pub(super) async fn list(
+    _: Reader,
+    State(app): Shared,
+    Parameters(filter): Parameters<Filter>,
+) -> Result<Response, Problem> {
     let limit = limit(filter.limit)?;
     let after = filter.cursor.as_deref().map(str::parse::<Cursor>).transpose();
     let after = after.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e))?;

@@ -20,7 +20,11 @@ use crate::problem::Problem;
         refusals::Common,
     )
 )]
-pub(super) async fn list(_: Reader, State(app): Shared, _: Parameters<NoParameters>) -> Result<Json<Channels>, Problem> {
+pub(super) async fn list(
+    _: Reader,
+    State(app): Shared,
+    _: Parameters<NoParameters>,
+) -> Result<Json<Channels>, Problem> {
     let all = images::all(&app).await?;
     let of = |name: &ChannelName| Channel {
         name: name.clone(),

@@ -18,7 +18,8 @@ use uuid::Uuid;
 use super::access::Reader;
 use super::query::{NoParameters, Parameters, build_id, unknown_build};
 use super::{App, Shared, refusals};
-use crate::lines;
+use crate::model::BuildEvent;
+use crate::page;
 use crate::problem::Problem;
 
 /// Events that are read from the database at once.
@@ -62,7 +63,7 @@ struct Following {
         Start,
     ),
     responses(
-        (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "The events", body = BuildEvent, content_type = "text/event-stream"),
         refusals::Common, refusals::NotFound,
     )
 )]
@@ -78,6 +79,9 @@ pub(super) async fn stream(
         return Err(unknown_build(id));
     }
     let wrong = |what: &str| Problem::new(StatusCode::BAD_REQUEST, format!("`{what}` is not the number of an event"));
+    if start.after.is_some_and(|after| after < 0) {
+        return Err(wrong("after"));
+    }
     let after = match headers.get("last-event-id") {
         Some(value) => {
             let number = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|number: &i64| *number >= 0);
@@ -85,9 +89,6 @@ pub(super) async fn stream(
         }
         None => start.after.unwrap_or(0),
     };
-    if after < 0 {
-        return Err(wrong("after"));
-    }
     let permit = Arc::clone(&app.streams).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::busy("too many clients follow builds", 10))?;
     let following = Following { app, build, after, waiting: VecDeque::new(), has_ended: false, _permit: permit };
@@ -162,7 +163,7 @@ pub(super) async fn log(
         let events = app.store.events(build, after, BATCH).await?;
         let Some(last) = events.last() else { break };
         after = last.seq;
-        for line in events.iter().filter_map(|event| lines::of(&event.data)) {
+        for line in events.iter().filter_map(|event| page::log::line(&serde_json::from_str(&event.data).ok()?)) {
             text.push_str(&line);
             text.push('\n');
         }

@@ -27,6 +27,7 @@ pub(super) struct Filter {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
     /// The page, from the header `Link` of the page before
+    #[param(min_length = 1)]
     cursor: Option<String>,
 }
 
@@ -61,7 +62,11 @@ pub(super) async fn all(app: &App) -> Result<Vec<ImageDetails>, Problem> {
         refusals::Common,
     )
 )]
-pub(super) async fn list(_: Reader, State(app): Shared, Parameters(filter): Parameters<Filter>) -> Result<Response, Problem> {
+pub(super) async fn list(
+    _: Reader,
+    State(app): Shared,
+    Parameters(filter): Parameters<Filter>,
+) -> Result<Response, Problem> {
     let Filter { region, provider, limit: requested, cursor } = filter;
     let limit = limit(requested)?;
     let mut images: Vec<Image> = all(&app).await?.into_iter().map(|details| details.image).collect();
@@ -77,7 +82,8 @@ pub(super) async fn list(_: Reader, State(app): Shared, Parameters(filter): Para
     images.truncate(limit);
     let link = images.last().filter(|_| has_more).map(|last| {
         let cursor = Some(last.image_id.clone());
-        let pairs = [("region", region), ("provider", provider), ("limit", Some(limit.to_string())), ("cursor", cursor)];
+        let pairs =
+            [("region", region), ("provider", provider), ("limit", Some(limit.to_string())), ("cursor", cursor)];
         [(header::LINK, next_page("/api/v1/images", &pairs))]
     });
     Ok((link, Json(Images { images })).into_response())

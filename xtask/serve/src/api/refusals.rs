@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use utoipa::IntoResponses;
 use utoipa::openapi::response::Response;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr};
-use utoipa::IntoResponses;
 
 type Responses = BTreeMap<String, RefOr<Response>>;
 

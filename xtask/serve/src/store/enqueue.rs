@@ -72,7 +72,7 @@ impl Store {
         }))
     }
 
-    /// Cancels a build: a queued one ends, and the worker of a running one is told at its next heartbeat. False if it has ended.
+    /// Cancels a build: a queued one ends, and the worker of a running one reads it at its next heartbeat. False if it has ended.
     pub async fn cancel(&self, id: Uuid, by: &str) -> sqlx::Result<bool> {
         let queued = "UPDATE ami_builds SET status = 'failed', error = $2, cancelled_by = $3, completed_at = $4
             WHERE id = $1 AND status = 'queued'";

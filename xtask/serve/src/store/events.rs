@@ -45,4 +45,19 @@ impl Store {
         let rows = sqlx::query(sql).bind(build.to_string()).bind(after).bind(limit).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(StoredEvent { seq: row.try_get("seq")?, data: row.try_get("data")? })).collect()
     }
+
+    /// The events of a build by which its progress is shown: all but progress messages and the output of steps.
+    pub async fn progress(&self, build: Uuid) -> sqlx::Result<Vec<StoredEvent>> {
+        let sql = r#"SELECT seq, data FROM ami_events
+            WHERE build_id = $1 AND data NOT LIKE '%"event":"step-output"%' AND data NOT LIKE '%"event":"progress"%'
+            ORDER BY seq LIMIT 5000"#;
+        let rows = sqlx::query(sql).bind(build.to_string()).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(StoredEvent { seq: row.try_get("seq")?, data: row.try_get("data")? })).collect()
+    }
+
+    /// The newest events of a build, oldest first.
+    pub async fn newest(&self, build: Uuid, limit: i64) -> sqlx::Result<Vec<StoredEvent>> {
+        let last = self.last_event(build).await?;
+        self.events(build, (last - limit).max(0), limit).await
+    }
 }

@@ -145,8 +145,7 @@ impl Store {
                 AND status = 'queued' AND offered_at < $2
             RETURNING id, region";
         let now = now();
-        let rows =
-            sqlx::query(sql).bind(now).bind(now.saturating_sub(millis(after))).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(sql).bind(now).bind(now.saturating_sub(millis(after))).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok((super::uuid(row)?, row.try_get("region")?))).collect()
     }
 

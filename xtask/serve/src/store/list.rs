@@ -51,7 +51,12 @@ impl FromStr for Cursor {
 
 impl Store {
     /// At most `limit` builds after a position, newest first.
-    pub async fn builds(&self, status: Option<Status>, after: Option<Cursor>, limit: i64) -> sqlx::Result<Vec<BuildDetails>> {
+    pub async fn builds(
+        &self,
+        status: Option<Status>,
+        after: Option<Cursor>,
+        limit: i64,
+    ) -> sqlx::Result<Vec<BuildDetails>> {
         let sql = concat!(
             columns!(),
             "WHERE ($1 = '' OR status = $1) AND (created_at < $2 OR (created_at = $2 AND id < $3)) ORDER BY created_at DESC, id DESC LIMIT $4"
@@ -77,7 +82,9 @@ impl Store {
 
     /// The number of builds by status.
     pub async fn counts(&self) -> sqlx::Result<BTreeMap<String, i64>> {
-        let rows = sqlx::query("SELECT status, count(*) AS number FROM ami_builds GROUP BY status").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT status, count(*) AS number FROM ami_builds GROUP BY status")
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(|row| Ok((row.try_get("status")?, row.try_get("number")?))).collect()
     }
 

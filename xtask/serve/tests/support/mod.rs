@@ -1,9 +1,14 @@
 //! A server on a project of its own, whose builds are those of the example `stand-in`.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses a part, and a failure is a panic")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part, and a failure is a panic"
+)]
 #![expect(clippy::disallowed_methods, reason = "tests start the server as its users do")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -68,6 +73,15 @@ impl Project {
         std::fs::write(dir.path().join("smoke.toml"), "").unwrap();
         std::fs::write(dir.path().join("ami.toml"), format!("{AMI}{serve}\n")).unwrap();
         Self { dir }
+    }
+
+    /// The project with a part of its ami.toml replaced.
+    pub fn with(self, from: &str, to: &str) -> Self {
+        let file = self.dir.path().join("ami.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(file, text.replace(from, to)).unwrap();
+        self
     }
 
     pub fn state(&self) -> PathBuf {
@@ -240,4 +254,47 @@ pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(started.elapsed() < PATIENCE, "waited {} s for {what}", PATIENCE.as_secs());
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Runs a program to its end.
+pub fn run(program: &str, args: &[&str]) -> std::process::Output {
+    Command::new(program).args(args).output().unwrap()
+}
+
+/// The events of a stream from this one on, until it ends: type, id, data.
+pub fn events(url: &str, token: &str, build: &str, last: Option<&str>) -> Vec<(String, String, String)> {
+    let last = last.map(|last| format!("Last-Event-ID: {last}\r\n")).unwrap_or_default();
+    let mut stream = std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let path = format!("/api/v1/images/builds/{build}/events");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{last}\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.contains("content-type: text/event-stream"), "{text}");
+    let body = text.split_once("\r\n\r\n").unwrap().1;
+    let field = |block: &str, name: &str| {
+        block.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).unwrap_or_default().to_owned()
+    };
+    let blocks = body.split("\n\n").filter(|block| block.contains("event:"));
+    blocks.map(|block| (field(block, "event"), field(block, "id"), field(block, "data"))).collect()
+}
+
+/// The directory with the programs of a Python package that `.ci/NAME/requirements.txt` pins.
+pub fn provided(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let requirements = root.join(format!(".ci/{name}/requirements.txt"));
+    let digest = xtask::recipe::Digest::of(&std::fs::read(&requirements).unwrap()).short();
+    let venv = root.join(format!(".agent-ami/{name}-{digest}"));
+    let done = venv.join("done");
+    if !done.exists() {
+        let made = run("python3", &["-m", "venv", "--clear", venv.to_str().unwrap()]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let pip = venv.join("bin/pip");
+        let options = ["install", "--quiet", "--no-deps", "--require-hashes", "-r", requirements.to_str().unwrap()];
+        let installed = run(pip.to_str().unwrap(), &options);
+        assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+        std::fs::write(done, "").unwrap();
+    }
+    venv.join("bin")
 }

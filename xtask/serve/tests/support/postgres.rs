@@ -28,15 +28,28 @@ impl Postgres {
             command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
             command
         };
-        run(as_user(&programs.join("initdb")).arg("-D").arg(&data).args(["--username=ami", "--auth=trust", "--no-sync"]));
+        run(as_user(&programs.join("initdb")).arg("-D").arg(&data).args([
+            "--username=ami",
+            "--auth=trust",
+            "--no-sync",
+        ]));
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut server = as_user(&programs.join("postgres"));
-        server.arg("-D").arg(&data).args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+        server.arg("-D").arg(&data).args([
+            "-p",
+            &port.to_string(),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "fsync=off",
+        ]);
         server.args(["-c", "unix_socket_directories="]).current_dir(dir.path());
         let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let started = Self { server, port, _dir: dir };
         super::wait("PostgreSQL", || {
-            let ready = Command::new(programs.join("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status();
+            let ready = Command::new(programs.join("pg_isready"))
+                .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+                .status();
             ready.unwrap().success().then_some(())
         });
         started
