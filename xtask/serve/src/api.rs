@@ -52,7 +52,7 @@ pub struct App {
     pub store: Store,
     pub queue: Queue,
     pub xtask: Arc<Xtask>,
-    pub images: Images,
+    pub images: Arc<Images>,
     pub tokens: Tokens,
     pub sessions: Sessions,
     pub limits: Limits,

@@ -27,3 +27,6 @@ pub const STYLE: &str = include_str!("page/style.css");
 pub const SCRIPT: &str = include_str!("page/live.js");
 /// `/assets/icon.svg`, `image/svg+xml`. Without it browsers request `/favicon.ico`.
 pub const ICON: &str = include_str!("page/icon.svg");
+
+#[cfg(test)]
+mod tests;

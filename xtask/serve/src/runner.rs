@@ -15,6 +15,7 @@ use xtask::ledger::{RunOutcome, RunRecord};
 use xtask::state::{State, new_run_id};
 
 use crate::accept::Template;
+use crate::images::Images;
 use crate::inline;
 use crate::log::Log;
 use crate::process::{self, Outcome, Xtask, outcome};
@@ -40,6 +41,7 @@ pub struct Runner {
     pub settings: Arc<Settings>,
     pub store: Store,
     pub xtask: Arc<Xtask>,
+    pub images: Arc<Images>,
     pub log: Log,
     /// Identifies the state directory.
     pub home: String,
@@ -262,6 +264,8 @@ impl Runner {
         if let Ok(End::Stopped(Stop::Cancelled(_))) = &end {
             self.clean_up(claim).await;
         }
+        // Before the build is seen to have ended: who sees it finds its image.
+        self.images.changed().await;
         loop {
             let written = match &end {
                 Ok(End::Result(outcome)) if outcome.ok => {

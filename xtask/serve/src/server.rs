@@ -61,10 +61,12 @@ pub async fn run(settings: Settings) -> Result<String> {
     let (stop, drain) = watch::channel(Drain::No);
     let changed = Arc::new(Notify::new());
     let xtask = Arc::new(Xtask::new(&settings));
+    let images = Arc::new(Images::new(Arc::clone(&xtask)));
     let runner = Arc::new(Runner {
         settings: Arc::clone(&settings),
         store: store.clone(),
         xtask: Arc::clone(&xtask),
+        images: Arc::clone(&images),
         log: log.clone(),
         home,
         slots: Arc::new(Semaphore::new(settings.concurrency.0)),
@@ -76,7 +78,7 @@ pub async fn run(settings: Settings) -> Result<String> {
     let metrics = metrics
         .map_err(|e| Exit::Failed.error(format_args!("cannot start the metrics: {e}"), "report this as a bug"))?;
     let app = Arc::new(App {
-        images: Images::new(Arc::clone(&xtask)),
+        images,
         tokens,
         sessions: Sessions::default(),
         limits: Limits::new(settings.requests_per_minute),

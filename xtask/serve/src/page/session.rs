@@ -11,6 +11,8 @@ pub fn login(failure: Option<&str>) -> Markup {
         h1 { "Log in" }
         @if let Some(failure) = failure { p.problems #failure role="alert" { (clean::line(failure)) } }
         form.login method="post" action="/login" {
+            // For password managers, which store a password with a name. It is not sent.
+            input type="text" autocomplete="username" value="agent-ami" hidden;
             label for="token" { "Token" }
             input #token type="password" name="token" required autofocus autocomplete="current-password"
                 maxlength="512" spellcheck="false" aria-invalid=[failure.map(|_| "true")]

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
+pub mod browser;
 pub mod postgres;
 
 /// The longest time for anything that a test waits for.
@@ -91,7 +92,13 @@ impl Project {
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask-serve"));
         command.env("CARGO_MANIFEST_DIR", self.dir.path().join("xtask")).current_dir(self.dir.path());
-        command.env_remove("AGENT_AMI_ON");
+        // Those of the tests are no keys of ami.toml.
+        let ours = std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .filter(|name| name.starts_with("AGENT_AMI_"));
+        for name in ours {
+            command.env_remove(name);
+        }
         command
     }
 
