@@ -12,6 +12,7 @@ use thiserror::Error as ThisError;
 
 use crate::error::{Error, Exit, Result};
 use crate::recipe::Place;
+use crate::refusal::Cause;
 
 /// One parsed file.
 #[derive(Debug)]
@@ -23,17 +24,20 @@ pub(super) struct File {
 }
 
 /// An error in a template, with its location.
-#[derive(Debug, ThisError, Diagnostic)]
+#[derive(Clone, Debug, ThisError, Diagnostic)]
 #[error("{message}")]
 pub(super) struct Refused {
-    message: String,
+    pub(super) message: String,
     #[source_code]
     code: NamedSource<Arc<str>>,
     #[label("{label}")]
     span: SourceSpan,
     label: String,
     #[help]
-    help: String,
+    pub(super) help: String,
+    pub(super) cause: Cause,
+    /// What is not supported, with file and line, if the message does not state that it is the native engine that does not support it.
+    pub(super) unsupported: Option<String>,
 }
 
 impl File {
@@ -50,6 +54,8 @@ impl File {
                     label: "here".to_owned(),
                     help: "see the HCL2 syntax at developer.hashicorp.com/packer/docs/templates/hcl_templates/syntax"
                         .to_owned(),
+                    cause: Cause::Invalid,
+                    unsupported: None,
                 };
                 Err(Exit::Usage.because(refused))
             }
@@ -63,24 +69,53 @@ impl File {
         message: impl Into<String>,
         help: impl Into<String>,
     ) -> Error {
+        Exit::Usage.because(self.refused(Cause::Invalid, span, &message.into(), help.into()))
+    }
+
+    /// The same for what Packer supports and this crate does not.
+    pub(super) fn unsupported(
+        &self,
+        span: Option<Range<usize>>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Error {
+        Exit::Usage.because(self.refused(Cause::Unsupported, span, &message.into(), help.into()))
+    }
+
+    /// The same for what a template from elsewhere must not do on this host.
+    pub(super) fn forbidden(
+        &self,
+        span: Option<Range<usize>>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Error {
+        Exit::Usage.because(self.refused(Cause::Forbidden, span, &message.into(), help.into()))
+    }
+
+    fn refused(&self, cause: Cause, span: Option<Range<usize>>, message: &str, help: String) -> Refused {
         let span = span.unwrap_or(0..0);
-        let message = format!("{}:{}: {}", self.name, self.line(span.start), message.into());
-        Exit::Usage.because(Refused {
-            message,
+        Refused {
+            message: format!("{}:{}: {message}", self.name, self.line(span.start)),
             code: NamedSource::new(&self.name, Arc::clone(&self.text)),
             span: (span.start, span.end.saturating_sub(span.start)).into(),
             label: "here".to_owned(),
-            help: help.into(),
-        })
+            help,
+            cause,
+            unsupported: None,
+        }
     }
 
-    /// An error for an unknown word. Its help names the most similar known word, or all known words.
+    /// An error for an unknown word, which Packer may know. Its help names the most similar known word, or all known words.
     pub(super) fn unknown(&self, span: Option<Range<usize>>, what: &str, word: &str, known: &[&str]) -> Error {
-        let help = match nearest(word, known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("expected one of: {}", known.join(", ")),
-        };
-        self.refuse(span, format!("unknown {what} `{word}`"), help)
+        let place = format!("{}:{}", self.name, self.line(span.clone().unwrap_or(0..0).start));
+        let refused = self.refused(Cause::Unsupported, span, &format!("unknown {what} `{word}`"), near(word, known));
+        let unsupported = format!("{place}: the native engine does not support the {what} `{word}`");
+        Exit::Usage.because(Refused { unsupported: Some(unsupported), ..refused })
+    }
+
+    /// The same for a name that the template would have to define, so that Packer does not know it either.
+    pub(super) fn undefined(&self, span: Option<Range<usize>>, what: &str, word: &str, known: &[&str]) -> Error {
+        self.refuse(span, format!("unknown {what} `{word}`"), near(word, known))
     }
 
     /// Line of a byte offset, from 1.
@@ -111,6 +146,12 @@ pub(super) fn read(path: &Path, root: &Path) -> Result<Vec<File>> {
             let file = entry?.path();
             if file.to_string_lossy().ends_with(".pkr.hcl") {
                 paths.push(file);
+            } else if file.to_string_lossy().ends_with(".pkr.json") {
+                // Packer reads it as well, so that it would be part of what Packer builds.
+                return Err(Exit::Usage.error(
+                    format_args!("{} is a template in JSON, which is not supported", shown(&file, root)),
+                    "write it in HCL, or set `template` to the *.pkr.hcl file that needs no other one",
+                ));
             }
         }
         paths.sort();
@@ -166,6 +207,13 @@ pub(super) fn confined(path: &Path, tree: Option<&Path>) -> std::result::Result<
 /// A path for messages: relative to the project if it is inside.
 pub(super) fn shown(path: &Path, root: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
+fn near(word: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("expected one of: {}", known.join(", ")),
+    }
 }
 
 /// The most similar known word, if one is similar enough.

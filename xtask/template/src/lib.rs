@@ -16,8 +16,11 @@ use crate::error::{Exit, Result};
 use crate::recipe::{Origin, Recipe, Source, Step};
 
 pub mod error;
+pub mod outline;
 pub mod recipe;
+pub mod refusal;
 pub mod sensitive;
+pub mod unread;
 
 mod dates;
 mod files;
@@ -153,22 +156,18 @@ pub fn evaluate(request: &Request) -> Result<Recipe> {
 
 /// The names of the variables that a template declares as sensitive.
 pub fn sensitive_variables(path: &std::path::Path, root: &std::path::Path) -> Result<Vec<String>> {
-    let files = files::read(path, root)?;
-    let blocks = sort(&files)?;
-    Ok(blocks.variables.iter().filter_map(|(_, block)| variables::sensitive_name(block)).collect())
+    let variables = outline::outline(path, root)?.variables.into_iter();
+    Ok(variables.filter(|variable| variable.sensitive).map(|variable| variable.name).collect())
 }
 
 /// True if a template declares a variable with this name.
 pub fn declares(path: &std::path::Path, root: &std::path::Path, variable: &str) -> Result<bool> {
-    let files = files::read(path, root)?;
-    let is_it = |block: &Block| block.labels.first().is_some_and(|label| label.as_str() == variable);
-    Ok(sort(&files)?.variables.iter().any(|(_, block)| is_it(block)))
+    Ok(outline::outline(path, root)?.variable(variable).is_some())
 }
 
 /// The sources a template declares, as `kind.name`.
 pub fn sources(path: &std::path::Path, root: &std::path::Path) -> Result<Vec<String>> {
-    let files = files::read(path, root)?;
-    Ok(sort(&files)?.sources.iter().map(|(_, block)| source_name(block)).collect())
+    Ok(outline::outline(path, root)?.sources.into_iter().map(|source| source.name).collect())
 }
 
 fn sort(files: &[File]) -> Result<Blocks<'_>> {
@@ -257,7 +256,7 @@ fn check_packer(file: &File, block: &Block) -> Result<()> {
                 Some(true) => {}
                 Some(false) => {
                     let message = format!("the template requires Packer {constraint}, but xtask implements {LANGUAGE}");
-                    return Err(file.refuse(
+                    return Err(file.unsupported(
                         span,
                         message,
                         "widen required_version, or build with that version of Packer",
@@ -375,7 +374,7 @@ fn build(file: &File, block: &Block, scope: &Scope, request: &Request, recipe: &
                 }
                 "source" if inner.body.is_empty() => {}
                 "source" => {
-                    return Err(file.refuse(
+                    return Err(file.unsupported(
                         span_of(inner),
                         "settings in the source block of a build are not supported",
                         "move the settings to the source block at the top level",

@@ -117,7 +117,7 @@ impl Scope {
                 }
                 Structure::Block(inner) if inner.ident.as_str() == "dynamic" => {
                     let help = "write the blocks without `dynamic`";
-                    return Err(file.refuse(span_of(inner), "`dynamic` blocks are not supported", help));
+                    return Err(file.unsupported(span_of(inner), "`dynamic` blocks are not supported", help));
                 }
                 Structure::Block(inner) => {
                     let value = Value::Object(self.object(file, inner)?);
@@ -135,15 +135,17 @@ impl Scope {
     fn explain(&self, file: &File, span: Option<Range<usize>>, kind: &ErrorKind) -> Error {
         match kind {
             ErrorKind::UndefinedVar(name) => match name.as_str() {
-                "data" => file.refuse(
+                "data" => file.unsupported(
                     span,
                     "data sources cannot be evaluated: they need an AWS account",
                     "use a variable, or refer to the data source only in the amazon-ebs source",
                 ),
-                "build" => file.refuse(span, "`build` is defined only while Packer runs", "use a variable or a local"),
+                "build" => {
+                    file.unsupported(span, "`build` is defined only while Packer runs", "use a variable or a local")
+                }
                 name => {
                     let known: Vec<&str> = self.roots.keys().map(String::as_str).collect();
-                    file.unknown(span, "name", name, &known)
+                    file.undefined(span, "name", name, &known)
                 }
             },
             ErrorKind::UndefinedFunc(name) => file.unknown(span, "function", &name.to_string(), functions::NAMES),
@@ -155,7 +157,8 @@ impl Scope {
                 };
                 file.refuse(span, format!("unknown name `{key}`"), help)
             }
-            other => file.refuse(span, other.to_string(), "fix the expression"),
+            other if functions::refused().is_some() => file.forbidden(span, other.to_string(), "fix the expression"),
+            other => file.unsupported(span, other.to_string(), "fix the expression"),
         }
     }
 
@@ -278,8 +281,21 @@ impl Attributes<'_> {
 
     /// An error at an attribute, or at the block's identifier if the attribute is missing.
     pub(super) fn refuse(&self, name: &str, message: impl Into<String>, help: impl Into<String>) -> Error {
-        let span = self.values.get(name).and_then(|(_, span)| span.clone()).or_else(|| self.head.clone());
-        self.file.refuse(span, message, help)
+        self.file.refuse(self.span(name), message, help)
+    }
+
+    /// The same for what Packer supports and this crate does not.
+    pub(super) fn unsupported(&self, name: &str, message: impl Into<String>, help: impl Into<String>) -> Error {
+        self.file.unsupported(self.span(name), message, help)
+    }
+
+    /// The same for what a template from elsewhere must not do on this host.
+    pub(super) fn forbidden(&self, name: &str, message: impl Into<String>, help: impl Into<String>) -> Error {
+        self.file.forbidden(self.span(name), message, help)
+    }
+
+    fn span(&self, name: &str) -> Option<Range<usize>> {
+        self.values.get(name).and_then(|(_, span)| span.clone()).or_else(|| self.head.clone())
     }
 
     fn convert(&self, name: &str, to: &super::types::Type) -> Result<Option<Value>> {

@@ -130,7 +130,7 @@ pub(super) fn post(file: &File, block: &Block, scope: &Scope, request: &Request)
             let message = format!(
                 "the output `{output}` of a template that is not part of the project is not below its directory"
             );
-            return Err(a.refuse("output", message, "set a relative path without `..`"));
+            return Err(a.forbidden("output", message, "set a relative path without `..`"));
         }
     }
     Ok(Some(match kind {
@@ -172,7 +172,7 @@ fn refuse_unsupported(file: &File, block: &Block) -> Result<()> {
         let name = attribute.key.as_str();
         if UNSUPPORTED.contains(&name) {
             let help = "remove it: not every engine implements it";
-            return Err(file.refuse(
+            return Err(file.unsupported(
                 hcl_edit::Span::span(attribute),
                 format!("Packer's `{name}` is not supported"),
                 help,
@@ -188,7 +188,11 @@ fn refuse_on_host(kind: &str, file: &File, block: &Block, request: &Request) -> 
         return Ok(());
     }
     let message = "`shell-local` in a template that is not part of the project would run on this host";
-    Err(file.refuse(span_of(block), message, "review the template and copy it into the project, or remove the block"))
+    Err(file.forbidden(
+        span_of(block),
+        message,
+        "review the template and copy it into the project, or remove the block",
+    ))
 }
 
 /// True if `only` and `except` include the source, which they name as `kind.name`.
@@ -243,7 +247,7 @@ fn scripts(a: &Attributes<'_>, request: &Request, shebang: Option<&str>) -> Resu
     let mut scripts = Vec::new();
     for path in &paths {
         let full = normal(&request.root.join(path));
-        confined(&full, request.tree()).map_err(|why| a.refuse(at, why, NOT_ITS_OWN))?;
+        confined(&full, request.tree()).map_err(|why| a.forbidden(at, why, NOT_ITS_OWN))?;
         let content = fs::read(&full).map_err(|e| {
             a.refuse(
                 at,
@@ -278,7 +282,7 @@ fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
         return Err(a.refuse("destination", "a file provisioner without `destination`", "set the path on the machine"));
     };
     if let Some(direction) = a.text("direction")?.filter(|d| d != "upload") {
-        return Err(a.refuse(
+        return Err(a.unsupported(
             "direction",
             format!("direction `{direction}` is not supported"),
             "remove the provisioner: only uploads change an image",
@@ -293,7 +297,7 @@ fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
     let mut sources = a.texts("sources")?;
     sources.extend(a.text("source")?);
     let [source] = sources.as_slice() else {
-        return Err(a.refuse(
+        return Err(a.unsupported(
             "sources",
             "not exactly one `source`, and no `content`",
             "set one; to upload several files, set a directory",
@@ -308,7 +312,7 @@ fn upload(a: &Attributes<'_>, request: &Request) -> Result<(String, Action)> {
             "set a path relative to the project, or one that starts with ${path.root}",
         )
     };
-    confined(&full, request.tree()).map_err(|why| a.refuse("source", why, NOT_ITS_OWN))?;
+    confined(&full, request.tree()).map_err(|why| a.forbidden("source", why, NOT_ITS_OWN))?;
     let mut files = Vec::new();
     let is_dir = fs::metadata(&full).map_err(unreadable)?.is_dir();
     if is_dir {

@@ -106,7 +106,7 @@ fn declare<'a>(file: &'a File, block: &'a Block, request: &Request, scope: &Scop
                 "type" => {
                     let expression: Expression = attribute.value.clone().into();
                     declared.kind = Type::parse(&expression)
-                        .map_err(|e| file.refuse(attribute.value.span(), e, "see Packer's type constraints"))?;
+                        .map_err(|e| file.unsupported(attribute.value.span(), e, "see Packer's type constraints"))?;
                 }
                 "default" => declared.default = Some(with_env.attribute(file, attribute)?),
                 "sensitive" => declared.sensitive = scope.attribute(file, attribute)?.as_bool().unwrap_or(false),
@@ -140,15 +140,19 @@ fn from_settings(declared: &[Declared<'_>], request: &Request, set: &mut BTreeMa
                 set.insert(setting.name.clone(), Set { value, origin: setting.origin.clone() });
             }
             None if setting.optional => {}
-            None => return Err(undeclared(declared, &setting.name, &setting.origin)),
+            None => return Err(undeclared(&names(declared), &setting.name, &setting.origin)),
         }
     }
     Ok(())
 }
 
-fn undeclared(declared: &[Declared<'_>], name: &str, origin: &str) -> Error {
-    let known: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
-    let near = super::files::nearest(name, &known);
+fn names<'a>(declared: &'a [Declared<'_>]) -> Vec<&'a str> {
+    declared.iter().map(|d| d.name.as_str()).collect()
+}
+
+/// The error for a value of a variable that the template does not declare.
+pub(super) fn undeclared(known: &[&str], name: &str, origin: &str) -> Error {
+    let near = super::files::nearest(name, known);
     let hint = near.map_or_else(|| format!("declared: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
     Exit::Usage.error(format_args!("the template does not declare the variable `{name}` (set by {origin})"), hint)
 }
@@ -167,12 +171,18 @@ fn from_environment(declared: &[Declared<'_>], request: &Request, set: &mut BTre
 fn from_flags(declared: &[Declared<'_>], request: &Request, set: &mut BTreeMap<String, Set>) -> Result<()> {
     for (name, text) in &request.vars {
         let Some(variable) = declared.iter().find(|d| d.name == *name) else {
-            return Err(undeclared(declared, name, "--var"));
+            return Err(undeclared(&names(declared), name, "--var"));
         };
         let value = from_text(variable, text, "--var")?;
         set.insert(name.clone(), Set { value, origin: "--var".to_owned() });
     }
     Ok(())
+}
+
+/// The error for a file of variables in JSON that cannot be parsed.
+pub(super) fn invalid_json(file: &str, error: &serde_json::Error) -> Error {
+    Exit::Usage
+        .error(format_args!("{file}: invalid JSON: {error}"), "write one object, of the variables' names and values")
 }
 
 /// The value of a text: for a string the text itself, for other types the text as an expression. Packer does the same.
@@ -192,12 +202,13 @@ fn from_text(variable: &Declared<'_>, text: &str, origin: &str) -> Result<Value>
     }
 }
 
-fn auto_files(path: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn auto_files(path: &Path) -> Result<Vec<PathBuf>> {
     let dir = if path.is_dir() { path } else { return Ok(Vec::new()) };
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let file = entry?.path();
-        if file.to_string_lossy().ends_with(".auto.pkrvars.hcl") {
+        let name = file.to_string_lossy();
+        if name.ends_with(".auto.pkrvars.hcl") || name.ends_with(".auto.pkrvars.json") {
             files.push(file);
         }
     }
@@ -210,8 +221,17 @@ fn from_file(declared: &[Declared<'_>], path: &Path, request: &Request, set: &mu
     let text = fs::read_to_string(&full).map_err(|e| {
         Exit::Usage.error(format_args!("cannot read the var-file: {e}"), "check the path given with --var-file")
     })?;
-    let file = File::parse(shown(&full, &request.root), text)?;
-    let known: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
+    let (name, known) = (shown(&full, &request.root), names(declared));
+    if name.ends_with(".json") {
+        let values: hcl::Map<String, Value> = serde_json::from_str(&text).map_err(|e| invalid_json(&name, &e))?;
+        if let Some(other) = values.keys().find(|other| !known.contains(&other.as_str())) {
+            return Err(undeclared(&known, other, &name));
+        }
+        let value = |(variable, value)| (variable, Set { value, origin: name.clone() });
+        set.extend(values.into_iter().map(value));
+        return Ok(());
+    }
+    let file = File::parse(name, text)?;
     let scope = Scope::new(&request.root, &request.root, request.now);
     for structure in &file.body {
         let Structure::Attribute(attribute) = structure else {
@@ -219,7 +239,7 @@ fn from_file(declared: &[Declared<'_>], path: &Path, request: &Request, set: &mu
         };
         let name = attribute.key.as_str();
         if !known.contains(&name) {
-            return Err(file.unknown(attribute.key.span(), "variable", name, &known));
+            return Err(file.undefined(attribute.key.span(), "variable", name, &known));
         }
         let value = scope.attribute(&file, attribute)?;
         set.insert(name.to_owned(), Set { value, origin: file.name.clone() });
