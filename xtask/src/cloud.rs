@@ -68,8 +68,8 @@ pub struct Capture {
     /// The home region.
     pub region: Region,
     pub builder: Identity,
-    /// The template's source, which contains the name and tags for providers that set them.
-    pub source: Source,
+    /// The template's source, which contains the name and tags for providers that set them; `None` for a template that only Packer reads.
+    pub source: Option<Source>,
 }
 
 /// The parameters of a builder.
@@ -97,7 +97,7 @@ pub type Fraction = Option<(u64, u64)>;
 pub enum Made {
     /// An image that is already stored in its region.
     Image { region: Region, id: ImageId },
-    /// A disk file on this machine.
+    /// A disk file on this machine. A relative path is one in the output directory that [`Cloud::for_packer`] sets.
     Disk(PathBuf),
 }
 
@@ -153,8 +153,9 @@ pub trait Cloud {
     /// The base image's record, or `None` if [`Cloud::base`] would have to download or build it.
     fn existing_base(&self, source: &Source) -> Result<Option<BaseRecord>>;
 
-    /// The builder that this engine uses for a recipe, and why. An error if the requested builder is not possible.
-    fn builder(&self, recipe: &Recipe, engine: EngineKind) -> Result<Builder>;
+    /// The builder that this engine uses for a recipe, and why. `None` is a template that only Packer reads. An error if the requested builder
+    /// is not possible.
+    fn builder(&self, recipe: Option<&Recipe>, engine: EngineKind) -> Result<Builder>;
 
     /// The builder that the settings request; `None` if the choice is automatic.
     fn requested_builder(&self) -> Option<BuilderKind>;
@@ -181,8 +182,8 @@ pub trait Cloud {
     fn remove_unfinished(&self) -> Result<()>;
 
     /// Checks the preconditions of a build, such as disk space and permissions. `cold` is true for a build that starts from the base.
-    /// Returns a notice to print before the build begins.
-    fn ready(&self, source: &Source, cold: bool) -> Result<Option<String>>;
+    /// Returns a notice to print before the build begins. Without a source, the template is one that only Packer reads.
+    fn ready(&self, source: Option<&Source>, cold: bool) -> Result<Option<String>>;
 
     /// CA certificates that builders trust and instances must not.
     fn build_certificates(&self) -> Result<Vec<String>>;
@@ -202,11 +203,19 @@ pub trait Cloud {
         on_progress: &dyn Fn(&str),
     ) -> Result<Image>;
 
-    /// The template variables with which Packer starts a builder equivalent to that of [`Cloud::start_builder`].
-    fn for_packer(&self, start: Start<'_>) -> Result<Vec<(String, String)>>;
+    /// The template variables with which Packer starts a builder equivalent to that of [`Cloud::start_builder`]. Without a base, those of
+    /// the base are left out.
+    fn for_packer(&self, base: Option<&BaseRecord>) -> Result<Vec<(String, String)>>;
 
-    /// Adopts what Packer made as an image.
-    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Image>;
+    /// Adopts what Packer made as an image. Base and source are unknown for a template that only Packer reads; a provider that requires
+    /// them returns an error.
+    fn adopt(
+        &self,
+        made: &Made,
+        base: Option<&BaseRecord>,
+        capture: &Capture,
+        on_progress: &dyn Fn(&str),
+    ) -> Result<Image>;
 
     /// The instance types for the smoke test, one instance each; one empty string where there are no types.
     fn instance_types(&self) -> Vec<String>;

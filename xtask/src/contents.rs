@@ -116,7 +116,7 @@ impl Contents {
 pub fn difference((a, a_in): (&Image, &Contents), (b, b_in): (&Image, &Contents)) -> Difference {
     let system = |image: &Image, contents: &Contents| {
         let mut all = contents.manifest.os.clone();
-        all.insert("base".to_owned(), image.base.id.clone());
+        all.extend(image.base.as_ref().map(|base| ("base".to_owned(), base.id.clone())));
         all
     };
     let joined = |contents: &Contents| -> BTreeMap<String, String> {
@@ -204,7 +204,7 @@ mod tests {
         Image {
             id: ImageId(format!("ami-{base}")),
             recipe_hash: digest,
-            base: BaseRecord::local(base, digest),
+            base: Some(BaseRecord::local(base, digest)),
             content: digest,
             disk_bytes,
             ..Image::sample()

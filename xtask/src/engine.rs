@@ -15,6 +15,7 @@ use crate::signals;
 pub mod native;
 pub mod packer;
 mod post;
+pub mod unread;
 
 /// The engine that carries out a plan.
 #[derive(Clone, Debug)]
@@ -102,8 +103,7 @@ impl<C: Cloud> Job<'_, C> {
     /// Packer starts the machine, runs the steps and makes the image, which the provider then adopts.
     fn by_packer(&self, request: &packer::Request) -> Result<Image> {
         let Self { cloud, plan, recipe, base, options, events, .. } = *self;
-        let builder = kind(plan);
-        let mut facts = cloud.for_packer(Start { builder, source: &recipe.source, base, from: None, next: None })?;
+        let mut facts = cloud.for_packer(Some(base))?;
         // This program cannot write to the manifest on Packer's machine, so the template does it, from this variable.
         facts.push(("build_facts".to_owned(), seal(plan, recipe, base, EngineKind::Packer).to_string()));
         let made = phase(events, Phase::Build, &plan.image, || {
@@ -113,7 +113,7 @@ impl<C: Cloud> Job<'_, C> {
         })?;
         // Packer does not report the builder's host keys and machine-id. The cleanup step and the smoke test check that no keys are left.
         let record = self.record(EngineKind::Packer, Identity::default());
-        captured(plan, events, |on_progress| cloud.adopt(&made, base, &record, on_progress))
+        captured(&plan.image, events, |on_progress| cloud.adopt(&made, Some(base), &record, on_progress))
     }
 
     /// The input for the image's record.
@@ -128,7 +128,7 @@ impl<C: Cloud> Job<'_, C> {
             template: self.recipe.origin.clone(),
             region: self.options.region.clone(),
             builder,
-            source: self.recipe.source.clone(),
+            source: Some(self.recipe.source.clone()),
         }
     }
 
@@ -185,7 +185,7 @@ impl<C: Cloud> Job<'_, C> {
             return Err(self.after_failure(machine, error));
         }
         let record = self.record(EngineKind::Native, builder);
-        captured(plan, events, |on_progress| {
+        captured(&plan.image, events, |on_progress| {
             let image = cloud.capture(machine, base, &record, on_progress)?;
             post::run(cloud, &image, recipe, options, events)?;
             Ok(image)
@@ -247,15 +247,11 @@ impl<C: Cloud> Job<'_, C> {
 }
 
 /// Runs `work`, which makes the image, as the capture phase.
-fn captured(
-    plan: &BuildPlan,
-    events: &dyn Observer,
-    work: impl FnOnce(&dyn Fn(&str)) -> Result<Image>,
-) -> Result<Image> {
+fn captured(image: &str, events: &dyn Observer, work: impl FnOnce(&dyn Fn(&str)) -> Result<Image>) -> Result<Image> {
     let on_progress = |message: &str| {
         events.event(Event::Progress { phase: Phase::Capture, message: message.to_owned(), fraction: None });
     };
-    phase(events, Phase::Capture, &plan.image, || {
+    phase(events, Phase::Capture, image, || {
         let image = work(&on_progress)?;
         let summary = format!("{} is {} ({} MB)", image.name, image.id, image.disk_bytes / 1_000_000);
         Ok((image, Outcome::Done, summary))

@@ -8,6 +8,8 @@ use serde::Serialize;
 use crate::cloud::{BaseRecord, Builder, BuilderKind, EngineKind, Image, ImageId, Layer};
 use crate::recipe::{Digest, Place, Recipe, Step, Variable};
 
+pub mod unread;
+
 /// What a plan is derived from, beside the recipe.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -320,7 +322,7 @@ mod tests {
             region: "local-1".into(),
             image: "img".to_owned(),
             recipe_hash: recipe.hash(base().digest),
-            base: base(),
+            base: Some(base()),
             content: base().digest,
             ..Image::sample()
         }];

@@ -27,7 +27,7 @@ fn image(id: &str, region: &str, from: Option<&str>) -> Image {
         version: "1.1.0".to_owned(),
         created: "2026-11-22T09:00:00.5Z".parse().ok(),
         recipe_hash: Digest::of(b"recipe"),
-        base: BaseRecord::local("debian-13", Digest::of(b"base")),
+        base: Some(BaseRecord::local("debian-13", Digest::of(b"base"))),
         content: Digest::of(b"disk"),
         disk_bytes: 3_029_000_000,
         copied_from: from.map(|id| ImageId(id.to_owned())),

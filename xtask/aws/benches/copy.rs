@@ -120,7 +120,7 @@ fn image(moto: &Moto, dir: &Path) -> Image {
         template: None,
         region: HOME.into(),
         builder: Identity::default(),
-        source,
+        source: Some(source),
     };
     ec2.capture(machine, &base, &capture, &|_| {}).unwrap()
 }

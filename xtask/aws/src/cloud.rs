@@ -77,6 +77,14 @@ impl Ec2 {
     }
 }
 
+/// The base or the source of a template. On EC2 they must be known, because source, tags and permissions are checked before the build.
+fn known<T>(value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| {
+        let hint = "build it with --on local, or move the template's source to one that the native engine reads";
+        Exit::Usage.error("on EC2 the source of a template must be read before the build", hint)
+    })
+}
+
 impl Cloud for Ec2 {
     type Machine = Ec2Machine;
 
@@ -109,7 +117,7 @@ impl Cloud for Ec2 {
         self.base(source, &|_| {}).map(Some)
     }
 
-    fn builder(&self, _: &Recipe, _: EngineKind) -> Result<Builder> {
+    fn builder(&self, _: Option<&Recipe>, _: EngineKind) -> Result<Builder> {
         Ok(Builder { kind: BuilderKind::Instance, why: "images on EC2 are built on an instance".to_owned() })
     }
 
@@ -126,8 +134,8 @@ impl Cloud for Ec2 {
         Ok(())
     }
 
-    fn ready(&self, source: &Source, _: bool) -> Result<Option<String>> {
-        let ebs_source = AmazonEbsSource::read(source)?;
+    fn ready(&self, source: Option<&Source>, _: bool) -> Result<Option<String>> {
+        let ebs_source = AmazonEbsSource::read(known(source)?)?;
         record::check_template_tags(&ebs_source.tags).map_err(|why| {
             Exit::Usage.error(format_args!("`tags` of the template: {why}"), "correct `tags` in the template")
         })?;
@@ -160,7 +168,7 @@ impl Cloud for Ec2 {
         on_progress("stopping the builder");
         machine.stop(on_progress)?;
         let ec2 = self.clients.ec2(&self.home());
-        let ebs_source = AmazonEbsSource::read(&capture.source)?;
+        let ebs_source = AmazonEbsSource::read(known(capture.source.as_ref())?)?;
         let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&ebs_source.tags);
         let id = self.driver.finish(image::create(
             &ec2,
@@ -193,8 +201,8 @@ impl Cloud for Ec2 {
         self.read(&self.home(), &id)
     }
 
-    fn for_packer(&self, start: Start<'_>) -> Result<Vec<(String, String)>> {
-        let mut facts = vec![("base_ami".to_owned(), start.base.id.clone())];
+    fn for_packer(&self, base: Option<&BaseRecord>) -> Result<Vec<(String, String)>> {
+        let mut facts: Vec<_> = base.map(|base| ("base_ami".to_owned(), base.id.clone())).into_iter().collect();
         // The Debug form of a list of strings is a list in HCL.
         let cidrs = &self.settings.ssh_cidrs;
         facts.extend((!cidrs.is_empty()).then(|| ("ssh_cidrs".to_owned(), format!("{cidrs:?}"))));
@@ -203,15 +211,21 @@ impl Cloud for Ec2 {
         Ok(facts)
     }
 
-    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Image> {
+    fn adopt(
+        &self,
+        made: &Made,
+        base: Option<&BaseRecord>,
+        capture: &Capture,
+        on_progress: &dyn Fn(&str),
+    ) -> Result<Image> {
         let Made::Image { region, id } = made else {
             return Err(
                 Exit::Failed.error("Packer made no AMI", "name an amazon-ebs source as `source_aws` in ami.toml")
             );
         };
         let ec2 = self.clients.ec2(region);
-        let ebs_source = AmazonEbsSource::read(&capture.source)?;
-        let tags = record::Facts::of_capture(capture, base, self.run()?.id()).tags(&ebs_source.tags);
+        let ebs_source = AmazonEbsSource::read(known(capture.source.as_ref())?)?;
+        let tags = record::Facts::of_capture(capture, known(base)?, self.run()?.id()).tags(&ebs_source.tags);
         let ami = self.driver.wait(image::available(&ec2, &id.0, self.settings.patience.image, on_progress))?;
         let ami = ami.map_err(|wait_error| wait_error.into_error(&id.0))?;
         self.driver.finish(image::tag(&ec2, &ami, &tags))?;
@@ -296,7 +310,7 @@ impl Cloud for Ec2 {
             }
             Err(wait_error) => return Err(wait_error.into_error(id)),
         };
-        let ebs_source = AmazonEbsSource::read(&capture.source)?;
+        let ebs_source = AmazonEbsSource::read(known(capture.source.as_ref())?)?;
         if ebs_source.imds_support.is_some() {
             self.driver.finish(image::require_imds_v2(&ec2, id))?;
         }

@@ -151,8 +151,8 @@ pub struct Facts<'a> {
     pub image: &'a str,
     pub version: &'a str,
     pub recipe_hash: Digest,
-    /// The base image.
-    pub base: &'a BaseRecord,
+    /// The base image; `None` if it is unknown.
+    pub base: Option<&'a BaseRecord>,
     /// Name of the engine.
     pub engine: EngineKind,
     /// The agent in the image.
@@ -168,13 +168,14 @@ impl<'a> Facts<'a> {
     pub fn of_capture(capture: &'a Capture, base: &'a BaseRecord, run: &'a RunId) -> Self {
         let Capture { image, version, recipe_hash, engine, agent, template, builder, .. } = capture;
         let (agent, template) = (agent.as_deref(), template.as_ref());
+        let base = Some(base);
         Self { image, version, recipe_hash: *recipe_hash, base, engine: *engine, agent, template, builder, run }
     }
 
     /// The facts of an existing image.
     pub fn of_image(image: &'a Image) -> Self {
         let Image { image, version, recipe_hash, base, engine, agent, template, builder, run, .. } = image;
-        let (agent, template) = (agent.as_deref(), template.as_ref());
+        let (base, agent, template) = (base.as_ref(), agent.as_deref(), template.as_ref());
         Self { image, version, recipe_hash: *recipe_hash, base, engine: *engine, agent, template, builder, run }
     }
 
@@ -186,9 +187,6 @@ impl<'a> Facts<'a> {
             (IMAGE, self.image.to_owned()),
             (VERSION, self.version.to_owned()),
             (RECIPE, self.recipe_hash.to_string()),
-            (BASE, self.base.id.clone()),
-            (BASE_NAME, value(&self.base.name)),
-            (BASE_DIGEST, self.base.digest.to_string()),
             (ENGINE, self.engine.name().to_owned()),
             (HOST_KEYS, items(&self.builder.host_keys, " ")),
             (MACHINE_ID, self.builder.machine_id.clone()),
@@ -196,6 +194,11 @@ impl<'a> Facts<'a> {
             (OURS.0, OURS.1.to_owned()),
         ];
         tags.extend(ours.map(|(key, value)| (key.to_owned(), value)));
+        if let Some(base) = self.base {
+            let ours =
+                [(BASE, base.id.clone()), (BASE_NAME, value(&base.name)), (BASE_DIGEST, base.digest.to_string())];
+            tags.extend(ours.map(|(key, value)| (key.to_owned(), value)));
+        }
         tags.extend(self.agent.map(|agent| (AGENT.to_owned(), value(agent))));
         if let Some(Origin { source, commit, digest }) = self.template {
             let commit = commit.as_ref().map(|commit| format!(" {commit}")).unwrap_or_default();
@@ -314,7 +317,10 @@ fn image(region: &Region, id: &ImageId, ami: &Ami) -> Result<Image, String> {
         version: tag(VERSION)?,
         created: ami.creation_date().and_then(|date| date.parse().ok()),
         recipe_hash: digest(RECIPE)?,
-        base: BaseRecord { name: tag(BASE_NAME)?, id: tag(BASE)?, digest: digest(BASE_DIGEST)? },
+        base: match tags.contains_key(BASE) {
+            true => Some(BaseRecord { name: tag(BASE_NAME)?, id: tag(BASE)?, digest: digest(BASE_DIGEST)? }),
+            false => None,
+        },
         content,
         disk_bytes: u64::try_from(gib << 30).unwrap_or(0),
         copied_from: tags.get(COPIED_FROM).map(|id| ImageId(id.clone())),
@@ -387,7 +393,7 @@ mod tests {
         let tags = tagged(&base, &template);
         assert!(!tags.contains_key("Team"), "empty template tags are left out");
         let Listed::Image(image) = read(&"us-east-1".into(), &ami(&tags)) else { panic!("not readable") };
-        assert_eq!((image.base, image.recipe_hash, image.run.as_str()), (base, Digest::of(b"recipe"), "run-1"));
+        assert_eq!((image.base.unwrap(), image.recipe_hash, image.run.as_str()), (base, Digest::of(b"recipe"), "run-1"));
         assert_eq!((image.builder, image.tags["Project"].as_str()), (builder(), "locus"));
         assert_eq!((image.content, image.agent.as_deref()), (content("ami-1"), Some("codex")));
         let template = image.template.unwrap();

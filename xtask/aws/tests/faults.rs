@@ -41,7 +41,7 @@ fn without_a_fault_there_is_one_image_per_region_and_nothing_else() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();
-    assert_eq!(image.base.id, "ami-0jammynew00000002", "the newest image of Canonical, not of any owner");
+    assert_eq!(image.base.as_ref().unwrap().id, "ami-0jammynew00000002", "the newest image of Canonical, not of any owner");
     account.assert_left(&ONE_IMAGE);
     let copies = account.copy(&ec2, &image);
     for copied in &copies {
@@ -293,7 +293,7 @@ fn every_call_is_in_the_policy() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let source = source();
-    ec2.ready(&source, true).unwrap();
+    ec2.ready(Some(&source), true).unwrap();
     let image = account.build(&ec2).unwrap();
     account.copy(&ec2, &image);
     ec2.users(&image).unwrap();

@@ -151,7 +151,7 @@ impl Step {
         let via = if matches!(self, Self::PreflightBySsm | Self::BuilderBySsm) { Via::Ssm } else { Via::Ssh };
         let ec2 = account.with_settings(Vec::new(), of_pipeline(via));
         match self {
-            Self::Preflight | Self::PreflightBySsm => ec2.ready(&source(), false).map(drop),
+            Self::Preflight | Self::PreflightBySsm => ec2.ready(Some(&source()), false).map(drop),
             Self::Builder | Self::BuilderBySsm => started(&ec2),
             Self::Copy => account.copy(&ec2, image).into_iter().try_for_each(|copied| copied.result.map(drop)),
             Self::Channel => claim::ready(&ec2, &staging()),
@@ -242,7 +242,7 @@ fn without_a_statement_the_pipeline_fails_before_the_change_that_it_permits() {
 fn without_the_permission_to_remove_only_a_key_pair_is_created() {
     let account = Account::at(Moto::under(&[without("RemoveOurs")], &with_keys()));
     let ec2 = account.with_settings(Vec::new(), of_pipeline(Via::Ssh));
-    ec2.ready(&source(), false).unwrap();
+    ec2.ready(Some(&source()), false).unwrap();
     let Err(error) = started(&ec2) else { panic!("the builder was started") };
     assert!(is_refusal(&error) && error.to_string().contains("ec2:DeleteKeyPair"), "{}", plain(&error));
     account.assert_left(&[("key pairs in us-east-1", 1)]);
@@ -265,7 +265,7 @@ fn the_policy_of_each_job_permits_its_calls() {
     assert_eq!(ec2.parameter(&REGIONS[0].into(), "/agent-ami/locus-agent/staging").unwrap(), None);
 
     let (account, _, ec2) = under(&[Job::Build]);
-    ec2.ready(&source(), false).unwrap();
+    ec2.ready(Some(&source()), false).unwrap();
     assert!(!is_refusal(&started(&ec2).unwrap_err()));
     let ec2 = account.with_settings(Vec::new(), of_pipeline(Via::Ssh));
     let image = account.build_as(&ec2, "built-v1").unwrap();

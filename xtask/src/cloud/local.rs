@@ -29,6 +29,7 @@ mod live;
 mod machine;
 mod make;
 mod marks;
+mod packer_variables;
 mod parameters;
 pub mod qemu;
 mod qmp;
@@ -222,7 +223,7 @@ impl Cloud for Local {
         Ok(self.bases.at_hand()?.map(|b| b.record))
     }
 
-    fn builder(&self, recipe: &Recipe, engine: EngineKind) -> Result<Builder> {
+    fn builder(&self, recipe: Option<&Recipe>, engine: EngineKind) -> Result<Builder> {
         self.builder_here(builder::needs_vm(recipe, engine).as_deref())
     }
 
@@ -255,7 +256,7 @@ impl Cloud for Local {
         if self.state.kept_runs()?.is_empty() { self.layers.remove_unfinished() } else { Ok(()) }
     }
 
-    fn ready(&self, _: &Source, cold: bool) -> Result<Option<String>> {
+    fn ready(&self, _: Option<&Source>, cold: bool) -> Result<Option<String>> {
         let bytes = self.settings.build_gib << 30;
         self.state.require_space(if cold { bytes } else { bytes / 2 }, "this build")?;
         let result = self.acceleration()?;
@@ -314,38 +315,25 @@ impl Cloud for Local {
     ) -> Result<Image> {
         let disk = machine.disk().to_owned();
         machine.power_off(on_progress)?;
-        self.publish(&disk, base, capture, on_progress)
+        self.publish(&disk, Some(base), capture, on_progress)
     }
 
-    fn for_packer(&self, start: super::Start<'_>) -> Result<Vec<(String, String)>> {
-        let base = self.base_named(start.base)?;
-        let dir = self.run()?.path("packer");
-        fs::create_dir_all(&dir)?;
-        let key = dir.join("id_ed25519");
-        Cmd::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-C", self.run()?.id(), "-f"])
-            .arg(&key)
-            .read()?;
-        let public = fs::read_to_string(dir.join("id_ed25519.pub"))?;
-        seed::write(&dir.join("seed"), self.run()?.id(), &public, Purpose::Builder)?;
-        let accelerator = self.acceleration()?.acceleration.name();
-        let facts = [
-            ("qemu_base", base.disk.display().to_string()),
-            ("qemu_seed", dir.join("seed").display().to_string()),
-            ("qemu_private_key", key.display().to_string()),
-            ("qemu_accelerator", accelerator.to_owned()),
-            ("output_directory", dir.join("output").display().to_string()),
-        ];
-        Ok(facts.map(|(name, value)| (name.to_owned(), value)).to_vec())
+    fn for_packer(&self, base: Option<&BaseRecord>) -> Result<Vec<(String, String)>> {
+        self.packer_variables(base)
     }
 
-    fn adopt(&self, made: &Made, base: &BaseRecord, capture: &Capture, on_progress: &dyn Fn(&str)) -> Result<Image> {
+    fn adopt(
+        &self,
+        made: &Made,
+        base: Option<&BaseRecord>,
+        capture: &Capture,
+        on_progress: &dyn Fn(&str),
+    ) -> Result<Image> {
         let Made::Disk(name) = made else {
             return Err(Exit::Failed.error("Packer made no disk", "set `source_local` in ami.toml to a qemu source"));
         };
         // The path in Packer's manifest may lack the directory.
-        let file = name.file_name().map(Path::new).unwrap_or(name);
-        self.publish(&self.run()?.path("packer/output").join(file), base, capture, on_progress)
+        self.publish(&self.run()?.path("packer/output").join(name), base, capture, on_progress)
     }
 
     fn instance_types(&self) -> Vec<String> {

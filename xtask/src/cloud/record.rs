@@ -42,8 +42,9 @@ pub struct Image {
     pub created: Option<Timestamp>,
     /// Hash of the recipe, which includes the base.
     pub recipe_hash: Digest,
-    /// The base image.
-    pub base: BaseRecord,
+    /// The base image; `None` for a template that only Packer reads, whose base is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseRecord>,
     /// Identifies the content; the same in every region the image was copied to. The SHA-256 of the disk file, or on EC2, where the
     /// disk cannot be read, of the id of the image that the copies were made from.
     pub content: Digest,
@@ -174,7 +175,7 @@ impl Image {
             version: "1.0.0".to_owned(),
             created: None,
             recipe_hash: Digest::of(b"recipe"),
-            base: BaseRecord::local("base", Digest::of(b"base")),
+            base: Some(BaseRecord::local("base", Digest::of(b"base"))),
             content: Digest::of(b"disk"),
             disk_bytes: 1,
             copied_from: None,

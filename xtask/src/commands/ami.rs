@@ -20,4 +20,5 @@ pub mod runs;
 pub mod show;
 pub mod smoke;
 pub mod status;
+mod unread;
 pub mod watch;

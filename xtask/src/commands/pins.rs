@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::ami::plan::Reading;
 use super::{Context, Provider, ami};
 use crate::cli;
 use crate::cloud::{self, Cloud as _};
@@ -84,16 +85,14 @@ fn bases<P: Provider>(context: &Context, provider: &P) -> Result<Vec<String>> {
         let Some(last) = images.iter().rev().find(|image| image.region == home && image.image == *name) else {
             continue;
         };
-        let (recipe, _) = {
-            let args = cli::Build { image: Some(name.clone()), ..cli::Build::default() };
-            let request = ami::request::Request::resolve(context, provider, &config, &args)?;
-            ami::plan::recipe(context, provider, &config, &request, None)?
-        };
-        if let Some(base) = cloud.existing_base(&recipe.source)?.filter(|base| base.digest != last.base.digest) {
-            found.push(format!(
-                "{} is built on {}, but {} is newer: release it again",
-                last.name, last.base.id, base.id
-            ));
+        let args = cli::Build { image: Some(name.clone()), ..cli::Build::default() };
+        let request = ami::request::Request::resolve(context, provider, &config, &args)?;
+        // The base of a template that only Packer reads is unknown.
+        let Reading::Whole(whole) = ami::plan::reading(context, provider, &config, &request)? else { continue };
+        let Some(built_on) = &last.base else { continue };
+        if let Some(base) = cloud.existing_base(&whole.0.source)?.filter(|base| base.digest != built_on.digest) {
+            found
+                .push(format!("{} is built on {}, but {} is newer: release it again", last.name, built_on.id, base.id));
         }
     }
     Ok(found)

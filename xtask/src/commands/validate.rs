@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 
-use super::locate::locate;
+use super::locate::{Located, locate};
 use super::{Context, Finish};
 use crate::cli::{self, Cli};
 use crate::config::Config;
@@ -10,6 +10,7 @@ use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome, Phase, phase};
 use crate::process::Cmd;
 use crate::template;
+use crate::template::refusal::{Cause, Refusal};
 use crate::validate::{self, Finding, Severity};
 
 /// Reports all findings, and fails if one of them is an error.
@@ -39,7 +40,8 @@ fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
         let errors: Vec<Error> = match locate(context, config, &image.template, None) {
             Ok(located) => {
                 let request = |source| super::ami::plan::request(context, name, image, located.clone(), source);
-                sources.filter_map(|source| template::evaluate(&request(source)).err()).collect()
+                let refused = sources.filter_map(|source| template::evaluate(&request(source)).err());
+                refused.filter(|error| !only_packer_reads(context, name, &located, error)).collect()
             }
             Err(error) => vec![error],
         };
@@ -52,6 +54,16 @@ fn findings(context: &Context, config: &Config) -> Result<Vec<Finding>> {
     let today = jiff::Zoned::now().date();
     findings.extend(validate::all(&context.root, config, today, &parses)?);
     Ok(findings)
+}
+
+/// True for a template from elsewhere that Packer may accept, which is no finding. A note names what the native engine refuses.
+fn only_packer_reads(context: &Context, image: &str, located: &Located, error: &Error) -> bool {
+    let refusal = Refusal::of(error).filter(|refusal| located.foreign.is_some() && refusal.cause != Cause::Invalid);
+    if let Some(refusal) = &refusal {
+        let message = format!("{image}: only Packer reads the template: {}", refusal.text);
+        context.events.event(Event::Note { message });
+    }
+    refusal.is_some()
 }
 
 /// Checks that a command line of a workflow can be parsed: the command exists and has these options.

@@ -18,11 +18,14 @@ use crate::process::{Cmd, Ended, Tail};
 use crate::recipe::{PostProcessor, Recipe};
 use crate::template::Setting;
 
+mod artifacts;
 mod install;
 mod output;
+mod unread;
 
 pub use install::{Installer, find};
 use output::{Parsed, Reader, Record};
+pub use unread::obstacle;
 
 /// The oldest version that the template supports (docs/src/reference-image.md#packer-template).
 const OLDEST: semver::Version = semver::Version::new(1, 9, 0);
@@ -113,11 +116,7 @@ impl Request {
             events.event(Event::Progress { phase: Phase::Build, message: message.to_owned(), fraction: None });
         };
         on_progress("packer init");
-        let init = self.cmd(options).arg("init").arg(&self.template);
-        init.hint(
-            "check the connection to GitHub, or install the plugins from files with `packer plugins install --path`",
-        )
-        .read()?;
+        self.init(options)?;
         on_progress("packer validate");
         let validate = self.cmd(options).arg("validate").args(&arguments).arg(&self.template);
         validate.hint("fix the template; `cargo xtask validate` checks it, too").read()?;
@@ -125,6 +124,12 @@ impl Request {
         post::copy_outputs(recipe, &options.root, &options.outputs)?;
         let made = artifact(&fs::read_to_string(manifest)?, &recipe.source.kind, &recipe.source.name)?;
         made.image(options)
+    }
+
+    fn init(&self, options: &Options) -> Result<()> {
+        let hint =
+            "check the connection to GitHub, or install the plugins from files with `packer plugins install --path`";
+        self.cmd(options).arg("init").arg(&self.template).hint(hint).read().map(drop)
     }
 
     fn run(&self, recipe: &Recipe, arguments: &[String], options: &Options, events: &dyn Observer) -> Result<()> {

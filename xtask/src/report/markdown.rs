@@ -75,10 +75,9 @@ fn images(text: &mut String, run_report: &RunReport) {
     if let Some(home) = about.images.first() {
         let _ = writeln!(
             text,
-            "Version {}, on {} (`{}`), recipe `{}`.\n",
+            "Version {}, on {}, recipe `{}`.\n",
             home.version,
-            home.base.name,
-            home.base.id,
+            home.base.as_ref().map_or("an unknown base".to_owned(), |base| format!("{} (`{}`)", base.name, base.id)),
             home.recipe_hash.short()
         );
     }

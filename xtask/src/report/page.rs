@@ -60,7 +60,7 @@ fn head(run_report: &RunReport, (class, outcome): (&str, &str)) -> Markup {
                 @if let Some(channel) = &run_report.about.channel { (fact("channel", channel)) }
                 @if steps().next().is_some() { (fact("steps", &format!("{} of {} cached", cached, steps().count()))) }
                 @if checks > 0 { (fact("checks", &format!("{} of {checks} passed", checks - failed))) }
-                @if let Some(image) = home { (fact("base", &image.base.name)) }
+                @if let Some(image) = home { (fact("base", image.base.as_ref().map_or("unknown", |base| &base.name))) }
                 @if let Some(image) = home { (fact("disk", &format!("{} MB", image.disk_bytes / 1_000_000))) }
                 @if let Some(image) = home { (fact("recipe", &image.recipe_hash.short())) }
                 (fact("began", run_report.began.split('.').next().unwrap_or_default()))

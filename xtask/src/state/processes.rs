@@ -11,7 +11,8 @@ use crate::process::Cmd;
 /// The programs of a run that can outlive it. Killing `unshare` ends the container's namespaces.
 const PROGRAMS: [&str; 3] = ["qemu-system-", "packer", "unshare"];
 
-/// The living processes of a run: machines, and Packer with the machines that it started. Their command lines contain the run's id.
+/// The living processes of a run: machines, and Packer with the machines that it started. Their command lines contain the run's id, or their
+/// working directory is below the run's: the paths of a template that only Packer reads may be relative.
 pub(super) fn living_machines(dir: &Path, run: &RunId) -> Vec<Pid> {
     let mut pids = Vec::new();
     for pid in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -22,7 +23,11 @@ pub(super) fn living_machines(dir: &Path, run: &RunId) -> Vec<Pid> {
         let line = String::from_utf8_lossy(&line);
         // Other programs, such as `tail` on a log, may have the run's id on their command line too.
         let program = line.split('\0').next().and_then(|p| p.rsplit('/').next()).unwrap_or_default();
-        line.contains(run.as_str()) && PROGRAMS.iter().any(|known| program.starts_with(known))
+        let within = || {
+            let cwd = std::fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+            cwd.is_ok_and(|cwd| cwd.iter().any(|part| part == run.as_str()))
+        };
+        PROGRAMS.iter().any(|known| program.starts_with(known)) && (line.contains(run.as_str()) || within())
     };
     if !pids.is_empty() {
         return pids.into_iter().filter(ours).collect();

@@ -99,7 +99,7 @@ impl Project {
                 _ => "2026-11-21T00:00:00Z".parse().ok(),
             },
             recipe_hash: Digest::of(b"recipe"),
-            base: BaseRecord::local("debian-13", Digest::of(b"base")),
+            base: Some(BaseRecord::local("debian-13", Digest::of(b"base"))),
             content: Digest::of(content.as_bytes()),
             disk_bytes: content.len() as u64,
             copied_from: None,

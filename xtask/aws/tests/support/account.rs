@@ -113,6 +113,6 @@ pub(crate) fn capture(source: &Source) -> Capture {
         template: None,
         region: REGIONS[0].into(),
         builder: Identity::default(),
-        source: source.clone(),
+        source: Some(source.clone()),
     }
 }

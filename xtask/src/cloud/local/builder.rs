@@ -25,12 +25,12 @@ pub(super) struct Facts<'a> {
 }
 
 /// Why a build requires a virtual machine: Packer, or the first step that restarts the machine, with file and line.
-pub(super) fn needs_vm(recipe: &Recipe, engine: EngineKind) -> Option<String> {
+pub(super) fn needs_vm(recipe: Option<&Recipe>, engine: EngineKind) -> Option<String> {
     if engine == EngineKind::Packer {
         return Some("Packer starts its own virtual machine".to_owned());
     }
     let restarts = |action: &Action| matches!(action, Action::Shell(shell) if shell.expect_disconnect);
-    let step = recipe.steps.iter().find(|step| restarts(&step.action))?;
+    let step = recipe?.steps.iter().find(|step| restarts(&step.action))?;
     let place = format!("{}:{}", step.place.file.display(), step.place.line);
     Some(format!("step {} restarts the machine ({place}: expect_disconnect)", step.name))
 }

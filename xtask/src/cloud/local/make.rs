@@ -61,7 +61,7 @@ impl Local {
     pub(super) fn publish(
         &self,
         disk: &Path,
-        base: &BaseRecord,
+        base: Option<&BaseRecord>,
         capture: &Capture,
         on_progress: &dyn Fn(&str),
     ) -> Result<Image> {
@@ -80,7 +80,7 @@ impl Local {
         &self,
         disk: &Path,
         name: &str,
-        base: &BaseRecord,
+        base: Option<&BaseRecord>,
         capture: &Capture,
         on_progress: &dyn Fn(&str),
     ) -> Result<Image> {
@@ -102,7 +102,7 @@ impl Local {
             version: capture.version.clone(),
             created: Some(jiff::Timestamp::now()),
             recipe_hash: capture.recipe_hash,
-            base: base.clone(),
+            base: base.cloned(),
             content: disk_sha256,
             disk_bytes: fs::metadata(&target)?.len(),
             copied_from: None,

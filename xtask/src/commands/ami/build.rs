@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::plan;
+use super::plan::{self, Reading};
 use super::request::{Inputs, Request};
+use super::unread;
 use crate::cli;
 use crate::cloud::{Builder, BuilderKind, Capture, Cloud, EngineKind, Identity, Image, Listed};
 use crate::commands::locate::locate;
@@ -38,14 +39,14 @@ pub fn build<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<
 fn built<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Image, bool)> {
     let Session { context, config, state, run, .. } = session;
     let (name, image) = (request.image.as_str(), &config.images[&request.image]);
-    let (recipe, evaluated) = evaluated(session, request)?;
+    let (recipe, evaluated) = match reading(session, request)? {
+        Reading::Whole(whole) => *whole,
+        Reading::Unread(instead) => return unread::build(session, request, *instead),
+    };
     let cloud = session.cloud()?;
     let events = context.events.as_ref();
     if request.engine == EngineKind::Packer && recipe.origin.is_some() {
-        let message = "Packer lets a template use the files, the environment and the programs of this host, and downloads its plugins";
-        let hint = "use --engine native, which does not, or review the template first".to_owned();
-        events.event(Event::Warning { message: message.to_owned(), hint });
-        context.confirm(&format!("run the template of {} with Packer", request.template))?;
+        super::engine::confirm(context, &request.template)?;
     }
     state.ledger().note(run.id(), REGION, &cloud.home())?;
     if let Some(agent) = engine::agent(&recipe) {
@@ -76,12 +77,12 @@ fn built<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Ima
         version: image.version.clone(),
         recipe_hash: Digest::of(b""),
         engine: request.engine,
-        built_in: cloud.builder(&recipe, request.engine)?.kind,
+        built_in: cloud.builder(Some(&recipe), request.engine)?.kind,
         agent: engine::agent(&recipe),
         template: recipe.origin.clone(),
         region: options.region.clone(),
         builder: Identity::default(),
-        source: recipe.source.clone(),
+        source: Some(recipe.source.clone()),
     };
     let show = |image: &Image| context.about(|about| about.images = vec![image.clone()]);
     if let Some(image) = made_before(context, &cloud, &recipe, capture, run)? {
@@ -99,7 +100,7 @@ fn built<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Ima
     if let Some(Builder { kind, why }) = plan.builder.as_ref().filter(|b| b.kind != BuilderKind::Instance) {
         events.event(Event::Note { message: format!("builder: {}: {why}", kind.name()) });
     }
-    if let Some(message) = cloud.ready(&recipe.source, plan.cached() == 0)? {
+    if let Some(message) = cloud.ready(Some(&recipe.source), plan.cached() == 0)? {
         events.event(Event::Note { message });
     }
     // The base is available already: it was provided above.
@@ -125,13 +126,13 @@ fn built<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Ima
 }
 
 /// The command that builds again, for hints.
-fn again(context: &Context, request: &Request) -> String {
+pub(super) fn again(context: &Context, request: &Request) -> String {
     if request.replaces_template { context.line.clone() } else { format!("cargo xtask ami build {}", request.image) }
 }
 
 /// Evaluates the template. A resumed run keeps the base that it began with, even if there is a newer one, because the recipe hash by which
 /// its image is found includes the base.
-fn evaluated<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Recipe, template::Request)> {
+fn reading<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<Reading> {
     let Session { context, provider, config, state, run } = session;
     let located = locate(context, config, &request.template, Some(run))?;
     let Inputs { mut vars, var_files } = request.inputs.clone();
@@ -144,7 +145,7 @@ fn evaluated<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<
         vars.push((BASE.to_owned(), base));
     }
     let inputs = Inputs { vars, var_files };
-    plan::recipe_of(context, provider, config, &Request { inputs, ..request.clone() }, located, Some(run))
+    plan::read(context, provider, config, &Request { inputs, ..request.clone() }, located, Some(run))
 }
 
 /// The image that this run made before it was interrupted. It is used even with `--force`, because it was built by this run.

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::event::{Event, Phase};
 use crate::state::Run;
 use crate::template;
+use crate::template_source::TemplateSource;
 
 /// URL of HashiCorp's public key.
 const KEY: &str = "https://www.hashicorp.com/.well-known/pgp-key.txt";
@@ -37,6 +38,14 @@ pub fn kind<P: Provider>(
             None => EngineKind::Native,
         },
     })
+}
+
+/// Warns of what Packer lets a template from elsewhere do, and asks for confirmation.
+pub fn confirm(context: &Context, template: &TemplateSource) -> Result<()> {
+    let message = "Packer lets a template use the files, the environment and the programs of this host, and downloads its plugins";
+    let hint = "use --engine native, which does not, or review the template first".to_owned();
+    context.events.event(Event::Warning { message: message.to_owned(), hint });
+    context.confirm(&format!("run the template of {template} with Packer"))
 }
 
 /// The engine of this kind. Packer is downloaded if it is not installed and ami.toml allows it.
@@ -77,7 +86,7 @@ fn relative(path: &Path, root: &Path) -> PathBuf {
     }
 }
 
-fn installer(context: &Context, config: &Config) -> Installer {
+pub(super) fn installer(context: &Context, config: &Config) -> Installer {
     Installer {
         binary: config.packer.binary_path.clone(),
         auto: config.packer.auto_install,

@@ -50,7 +50,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::List
             image.region,
             image.name,
             image.agent.as_deref().unwrap_or("-"),
-            image.base.name,
+            image.base.as_ref().map_or("-", |base| &base.name),
             uses.get(&image.id).map_or_else(String::new, columns)
         ));
     }

@@ -1,8 +1,9 @@
 //! `ami plan`: prints what a build would do and why.
 
 use super::request::{Inputs, Request};
+use super::unread::{self, Instead};
 use crate::cli;
-use crate::cloud::{Cloud, EngineKind, Listed};
+use crate::cloud::{Cloud, EngineKind, Image, Listed};
 use crate::commands::locate::{Located, locate};
 use crate::commands::{Context, Finish, Provider};
 use crate::config::{Config, Image as ImageConfig};
@@ -35,27 +36,34 @@ pub(crate) fn request(
     }
 }
 
-/// Evaluates the template of an image for the provider's source. Also returns the request that was evaluated.
-pub fn recipe<P: Provider>(
+/// The template of a build.
+pub(crate) enum Reading {
+    /// The native engine reads it whole. Also the request that was evaluated.
+    Whole(Box<(Recipe, template::Request)>),
+    /// Only Packer reads it.
+    Unread(Box<Instead>),
+}
+
+/// Reads the template of an image for the provider's source, for a plan.
+pub(crate) fn reading<P: Provider>(
     context: &Context,
     provider: &P,
     config: &Config,
     request: &Request,
-    run: Option<&Run>,
-) -> Result<(Recipe, template::Request)> {
-    let located = locate(context, config, &request.template, run)?;
-    recipe_of(context, provider, config, request, located, run)
+) -> Result<Reading> {
+    let located = locate(context, config, &request.template, None)?;
+    read(context, provider, config, request, located, None)
 }
 
 /// The same for a template that was located.
-pub(crate) fn recipe_of<P: Provider>(
+pub(crate) fn read<P: Provider>(
     context: &Context,
     provider: &P,
     config: &Config,
     request: &Request,
     located: Located,
     run: Option<&Run>,
-) -> Result<(Recipe, template::Request)> {
+) -> Result<Reading> {
     let name = request.image.as_str();
     let image = &config.images[name];
     let mut settings = settings(name, image);
@@ -74,9 +82,19 @@ pub(crate) fn recipe_of<P: Provider>(
     }
     let evaluated =
         template::Request { settings, vars, var_files, ..self::request(context, name, image, located, source) };
-    let recipe = template::evaluate(&evaluated)?;
+    let recipe = match template::evaluate(&evaluated) {
+        Ok(recipe) => recipe,
+        Err(refused) => {
+            let instead = unread::instead(context, provider, config, request, evaluated, refused)?;
+            return Ok(Reading::Unread(Box::new(instead)));
+        }
+    };
     inputs::refuse_credentials(&recipe)?;
-    Ok((recipe, evaluated))
+    if recipe.origin.is_some() && request.requested_engine == cli::Engine::Auto {
+        let message = format!("engine: {}: it reads the whole template", request.engine.name());
+        context.events.event(Event::Note { message });
+    }
+    Ok(Reading::Whole(Box::new((recipe, evaluated))))
 }
 
 /// The source block to build: the one of ami.toml. If `--template` replaces the image's template by one that does not declare it, the only one
@@ -116,16 +134,19 @@ pub fn settings(name: &str, image: &ImageConfig) -> Vec<template::Setting> {
     settings
 }
 
+/// The images in the home region, oldest first.
+pub(super) fn images<C: Cloud>(cloud: &C) -> Result<Vec<Image>> {
+    let listed = cloud.images(&cloud.home())?.into_iter();
+    let mut images: Vec<_> =
+        listed.filter_map(|listed| if let Listed::Image(image) = listed { Some(*image) } else { None }).collect();
+    images.sort_by_key(|image| image.created);
+    Ok(images)
+}
+
 /// Plans a build with the base, images and layers of `cloud`.
 pub fn make<C: Cloud>(cloud: &C, image: &ImageConfig, recipe: &Recipe, request: &Request) -> Result<BuildPlan> {
     let engine = request.engine;
-    let home = cloud.home();
-    let mut images: Vec<_> = cloud
-        .images(&home)?
-        .into_iter()
-        .filter_map(|listed| if let Listed::Image(image) = listed { Some(*image) } else { None })
-        .collect();
-    images.sort_by_key(|image| image.created);
+    let images = images(cloud)?;
     // Packer does not use layers.
     let (layers, earlier) = if engine == EngineKind::Native {
         (cloud.layers()?, cloud.earlier_layers()?)
@@ -134,7 +155,7 @@ pub fn make<C: Cloud>(cloud: &C, image: &ImageConfig, recipe: &Recipe, request: 
     };
     let facts = Facts {
         engine,
-        builder: Some(cloud.builder(recipe, engine)?),
+        builder: Some(cloud.builder(Some(recipe), engine)?),
         requested_builder: cloud.requested_builder(),
         base: cloud.existing_base(&recipe.source)?,
         layers,
@@ -156,11 +177,21 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Plan
 /// Prints the plan of one image, and all settings with their origins.
 pub fn one<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli::Build) -> Result<Finish> {
     let request = Request::resolve(context, provider, config, args)?;
-    let (recipe, _) = recipe(context, provider, config, &request, None)?;
+    let reading = reading(context, provider, config, &request)?;
     let state = context.state(config)?;
     let cloud = provider.open(context, config, &state, None)?;
-    let plan = make(&cloud, &config.images[&request.image], &recipe, &request)?;
-    let mut text = plan::render(&plan);
+    let (plan, mut text) = match &reading {
+        Reading::Whole(whole) => {
+            let recipe = &whole.0;
+            let plan = make(&cloud, &config.images[&request.image], recipe, &request)?;
+            (serde_json::json!(plan), plan::render(&plan))
+        }
+        Reading::Unread(instead) => {
+            unread::announce(context, &instead.unread);
+            let plan = unread::planned(&cloud, config, &request, &instead.unread)?;
+            (serde_json::json!(plan), plan::unread::render(&plan))
+        }
+    };
     text.push_str("settings\n");
     let settings = config.settings();
     let width = settings.iter().map(|s| s.key.len()).max().unwrap_or(0);
@@ -180,7 +211,24 @@ fn all<P: Provider>(context: &Context, provider: &P, config: &Config, args: &cli
     for (name, image) in &config.images {
         let args = cli::Build { image: Some(name.clone()), ..args.clone() };
         let request = Request::resolve(context, provider, config, &args)?;
-        let (recipe, _) = recipe(context, provider, config, &request, None)?;
+        let recipe = match reading(context, provider, config, &request)? {
+            Reading::Whole(whole) => whole.0,
+            Reading::Unread(instead) => {
+                let plan = unread::planned(&cloud, config, &request, &instead.unread)?;
+                text.push_str(&match &plan.up_to_date {
+                    Some(id) => format!("{name} {}: up to date, {id}\n", plan.version),
+                    None => format!(
+                        "{name} {}: the steps are unknown, engine packer: {}\n",
+                        plan.version, plan.engine_reason
+                    ),
+                });
+                images.push(serde_json::json!({
+                    "image": name, "version": plan.version, "engine": plan.engine, "up_to_date": plan.up_to_date,
+                    "recipe_hash": plan.recipe_hash, "steps": null, "steps_to_run": null,
+                }));
+                continue;
+            }
+        };
         let plan = make(&cloud, image, &recipe, &request)?;
         let (steps, runs) = (plan.steps.len(), plan.steps.iter().filter(|s| s.run).count());
         text.push_str(&match &plan.up_to_date {

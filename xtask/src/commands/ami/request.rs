@@ -20,6 +20,9 @@ pub struct Request {
     /// True if `--instance-type` is given.
     pub has_instance_type: bool,
     pub inputs: Inputs,
+    /// `--engine`.
+    pub requested_engine: cli::Engine,
+    /// The engine that runs a template that the native engine reads.
     pub engine: EngineKind,
     /// Build even if nothing changed.
     pub force: bool,
@@ -50,6 +53,7 @@ impl Request {
             replaces_template: args.template.is_some(),
             has_instance_type: args.instance_type.is_some(),
             inputs: Inputs::of(args),
+            requested_engine: args.engine,
             engine: super::engine::kind(context, provider, config, args, is_foreign)?,
             force: args.force,
             keep_on_failure: args.keep_on_failure,

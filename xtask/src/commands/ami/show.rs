@@ -29,7 +29,7 @@ pub(crate) fn run<P: Provider>(context: &Context, provider: &P, args: &cli::Show
         ("name", image.name.clone()),
         ("region", image.region.to_string()),
         ("created", image.created.map(|at| at.to_string()).unwrap_or_default()),
-        ("base", format!("{} ({})", image.base.name, image.base.digest)),
+        ("base", image.base.as_ref().map_or("unknown".to_owned(), |base| format!("{} ({})", base.name, base.digest))),
         ("recipe hash", image.recipe_hash.to_string()),
         ("disk", format!("{} bytes, content {}", image.disk_bytes, image.content)),
         ("copied from", image.copied_from.as_ref().map_or("not a copy".to_owned(), ToString::to_string)),
