@@ -17,7 +17,7 @@ pub struct UnreadPlan {
     pub version: String,
     /// Packer.
     pub engine: EngineKind,
-    /// What the native engine refused first, with file and line.
+    /// Why: what the native engine refused first, with file and line.
     pub engine_reason: String,
     /// The builder, and why it was selected.
     pub builder: Option<Builder>,
@@ -42,7 +42,7 @@ pub fn plan(image: &str, version: &str, unread: &Unread, facts: &Facts) -> Unrea
         image: image.to_owned(),
         version: version.to_owned(),
         engine: EngineKind::Packer,
-        engine_reason: unread.refusal.text.clone(),
+        engine_reason: unread.reason.clone(),
         builder: facts.builder.clone(),
         source: unread.source.clone(),
         base: None,
@@ -86,7 +86,6 @@ pub fn render(plan: &UnreadPlan) -> String {
 mod tests {
     use super::*;
     use crate::recipe::Origin;
-    use crate::template::refusal::{Cause, Refusal};
 
     fn unread() -> Unread {
         let given = |name: &str, value: Option<&str>, sensitive| Given {
@@ -97,9 +96,9 @@ mod tests {
         };
         Unread {
             origin: Origin { source: "git::file:///r".to_owned(), commit: None, digest: Digest::of(b"files") },
-            refusal: Refusal { cause: Cause::Unsupported, text: "t.pkr.hcl:12: no `ansible`".to_owned() },
+            reason: "t.pkr.hcl:12: no `ansible`".to_owned(),
             source: "qemu.x".to_owned(),
-            declared: None,
+            attributes: Vec::new(),
             variables: vec![given("token", None, true), given("url", None, false), given("a", Some("b"), false)],
             hash: Digest::of(b"hash"),
         }

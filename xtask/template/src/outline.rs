@@ -19,6 +19,17 @@ pub struct Outline {
     pub variables: Vec<Declared>,
     /// The `source` blocks at the top level.
     pub sources: Vec<DeclaredSource>,
+    /// The `source` blocks of build blocks, whose settings override those at the top level.
+    pub overrides: Vec<Override>,
+}
+
+/// A `source` block of a build block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The source at the top level: `qemu.locus`.
+    pub source: String,
+    /// The attributes that are not in a nested block. `name` replaces the name of the source in the build.
+    pub attributes: Vec<DeclaredAttribute>,
 }
 
 /// A declared input variable.
@@ -73,6 +84,10 @@ pub fn outline(path: &Path, root: &Path) -> Result<Outline> {
                 // The short form: names with their defaults (packer, hcl2template/parser.go).
                 "variables" => outline.variables.extend(block.body.attributes().map(|a| short(file, a))),
                 "source" => outline.sources.push(source(file, block)),
+                "build" => {
+                    let inner = block.body.blocks().filter(|inner| inner.ident.as_str() == "source");
+                    outline.overrides.extend(inner.map(|inner| override_of(file, inner)));
+                }
                 _ => {}
             }
         }
@@ -110,14 +125,35 @@ fn default(attribute: &Attribute) -> Default {
 }
 
 fn source(file: &File, block: &Block) -> DeclaredSource {
+    DeclaredSource {
+        name: block.labels.iter().map(BlockLabel::as_str).collect::<Vec<_>>().join("."),
+        attributes: attributes(file, block),
+    }
+}
+
+fn override_of(file: &File, block: &Block) -> Override {
+    let label = block.labels.first().map(BlockLabel::as_str).unwrap_or_default();
+    Override { source: label.trim_start_matches("source.").to_owned(), attributes: attributes(file, block) }
+}
+
+fn attributes(file: &File, block: &Block) -> Vec<DeclaredAttribute> {
     let attribute = |a: &Attribute| DeclaredAttribute {
         name: a.key.as_str().to_owned(),
         place: place(file, a),
         literal: literal(a),
     };
-    DeclaredSource {
-        name: block.labels.iter().map(BlockLabel::as_str).collect::<Vec<_>>().join("."),
-        attributes: block.body.attributes().map(attribute).collect(),
+    block.body.attributes().map(attribute).collect()
+}
+
+impl Override {
+    /// The source as Packer names it in the build.
+    pub fn name(&self) -> String {
+        let name = self.attributes.iter().find(|attribute| attribute.name == "name");
+        let kind = self.source.split('.').next().unwrap_or_default();
+        match name.and_then(|name| name.literal.as_ref()?.as_str()) {
+            Some(name) => format!("{kind}.{name}"),
+            None => self.source.clone(),
+        }
     }
 }
 

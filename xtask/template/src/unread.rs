@@ -9,9 +9,8 @@ use serde::Serialize;
 
 use crate::error::{Exit, Result};
 use crate::files::File;
-use crate::outline::{Declared, DeclaredSource, Default, Outline, literal, outline};
+use crate::outline::{Declared, DeclaredAttribute, Default, Outline, literal, outline};
 use crate::recipe::{Digest, Origin};
-use crate::refusal::Refusal;
 use crate::variables::{auto_files, invalid_json, undeclared};
 use crate::{Request, sensitive};
 
@@ -20,12 +19,12 @@ use crate::{Request, sensitive};
 pub struct Unread {
     /// Where the template comes from.
     pub origin: Origin,
-    /// What was refused first.
-    pub refusal: Refusal,
-    /// The source to build, as Packer names it: type and name.
+    /// Why only Packer reads it: what was refused first, with file and line.
+    pub reason: String,
+    /// The source to build, as Packer names it: type and name. A build block can give it another name.
     pub source: String,
-    /// The source block with this name; `None` if it is declared in a build block.
-    pub declared: Option<DeclaredSource>,
+    /// The attributes of the source, as far as they are not in a nested block.
+    pub attributes: Vec<DeclaredAttribute>,
     /// The variables that the template declares.
     pub variables: Vec<Given>,
     /// Identifies the files of the template, the source and the values of the variables.
@@ -54,11 +53,11 @@ struct Value {
     origin: String,
 }
 
-/// Reads what is known of a template from elsewhere that was refused; `None` for a template of the project.
+/// Reads what is known of a template from elsewhere that Packer builds for this reason; `None` for a template of the project.
 ///
 /// An error if a variable has no value, or if a value is given to a variable that the template does not declare: Packer refuses both.
 /// Hides the values of sensitive variables.
-pub fn unread(request: &Request, refusal: Refusal) -> Result<Option<Unread>> {
+pub fn unread(request: &Request, reason: &str) -> Result<Option<Unread>> {
     let Some(foreign) = &request.foreign else { return Ok(None) };
     let outline = outline(&request.path, &request.root)?;
     let mut set = values(&outline, request)?;
@@ -78,11 +77,12 @@ pub fn unread(request: &Request, refusal: Refusal) -> Result<Option<Unread>> {
         }
         variables.push(given(declared, value)?);
     }
+    let (source, attributes) = attributes(&outline, &request.source);
     Ok(Some(Unread {
         origin,
-        refusal,
-        declared: outline.sources.into_iter().find(|source| source.name == request.source),
-        source: request.source.clone(),
+        reason: reason.to_owned(),
+        source,
+        attributes,
         variables,
         hash: Digest::of_parts(parts.iter().map(|(label, bytes)| (label.as_str(), bytes.as_slice()))),
     }))
@@ -98,6 +98,18 @@ impl Unread {
     pub fn text(&self, variable: &str) -> Option<&str> {
         self.variables.iter().find(|given| given.name == variable)?.value.as_ref()?.as_str()
     }
+}
+
+/// A source as Packer names it, and its attributes. A build block can override both.
+fn attributes(outline: &Outline, source: &str) -> (String, Vec<DeclaredAttribute>) {
+    let declared = outline.sources.iter().find(|declared| declared.name == source);
+    let mut attributes = declared.map(|declared| declared.attributes.clone()).unwrap_or_default();
+    let Some(inner) = outline.overrides.iter().find(|inner| inner.source == source) else {
+        return (source.to_owned(), attributes);
+    };
+    attributes.retain(|attribute| inner.attributes.iter().all(|other| other.name != attribute.name));
+    attributes.extend(inner.attributes.iter().cloned());
+    (inner.name(), attributes)
 }
 
 fn given(declared: &Declared, value: Option<Value>) -> Result<Given> {

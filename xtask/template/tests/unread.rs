@@ -120,8 +120,7 @@ fn known(change: impl FnOnce(&mut Request)) -> error::Result<Unread> {
     fs::write(dir.path().join("mine.pkrvars.hcl"), "provider = \"gemini\"\n").unwrap();
     request.env.insert("PKR_VAR_token".to_owned(), "TOKEN-of-the-environment".to_owned());
     change(&mut request);
-    let refusal = Refusal::of(&evaluate(&request).unwrap_err()).unwrap();
-    Ok(unread(&request, refusal)?.unwrap())
+    Ok(unread(&request, "why")?.unwrap())
 }
 
 #[test]
@@ -183,6 +182,18 @@ fn an_outline_has_the_literal_attributes_of_a_source() {
     let attributes = &outline.sources[0].attributes;
     assert_eq!((outline.sources[0].name.as_str(), attributes[0].place.line), ("qemu.x", 2));
     assert_eq!((&attributes[0].literal, &attributes[1].literal), (&Some(true.into()), &None));
+}
+
+#[test]
+fn a_build_block_can_override_the_name_and_the_attributes_of_a_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = "  source \"source.qemu.x\" {\n    name = \"other\"\n    output_directory = \"out\"\n  }";
+    let hcl = "source \"qemu\" \"x\" {\n  output_directory = \"/srv\"\n  format = \"raw\"\n}\n";
+    let request = request(dir.path(), &format!("{hcl}build {{\n{inner}\n}}\n"));
+    let unread = unread(&request, "why").unwrap().unwrap();
+    let attributes: Vec<_> = unread.attributes.iter().map(|a| (a.name.as_str(), a.literal.clone().unwrap())).collect();
+    assert_eq!(unread.source, "qemu.other");
+    assert_eq!(attributes, [("format", "raw".into()), ("name", "other".into()), ("output_directory", "out".into())]);
 }
 
 #[test]

@@ -90,6 +90,9 @@ pub(crate) fn read<P: Provider>(
         }
     };
     inputs::refuse_credentials(&recipe)?;
+    if let Some(instead) = unread::on_its_own_disk(provider, request, &recipe, &evaluated)? {
+        return Ok(Reading::Unread(Box::new(instead)));
+    }
     if recipe.origin.is_some() && request.requested_engine == cli::Engine::Auto {
         let message = format!("engine: {}: it reads the whole template", request.engine.name());
         context.events.event(Event::Note { message });

@@ -13,6 +13,7 @@ use crate::error::{Error, Exit, Result};
 use crate::event::Event;
 use crate::ledger::Intent;
 use crate::plan::{Facts, unread as plan};
+use crate::recipe::Recipe;
 use crate::template::refusal::{Cause, Refusal, with_help};
 use crate::template::unread::{Unread, unread};
 use crate::template::{self};
@@ -21,8 +22,8 @@ use crate::template::{self};
 pub(crate) struct Instead {
     pub(crate) unread: Unread,
     pub(crate) evaluated: template::Request,
-    /// The error of the native engine, for a user who refuses Packer.
-    refused: Error,
+    /// The error of the native engine, for a user who refuses Packer; `None` if the native engine could build it.
+    refused: Option<Error>,
 }
 
 /// Whether Packer can be run.
@@ -89,9 +90,27 @@ pub(crate) fn instead<P: Provider>(
             None => refused,
         });
     }
-    let Some(unread) = unread(&evaluated, refusal)? else { return Err(refused) };
+    let Some(unread) = unread(&evaluated, &refusal.text)? else { return Err(refused) };
     possible(&unread)?;
-    Ok(Instead { unread, evaluated, refused })
+    Ok(Instead { unread, evaluated, refused: Some(refused) })
+}
+
+/// The template, if Packer was requested and builds on a disk that the template selects: then the base is unknown although the native engine
+/// reads the template. `None` for a template that takes the base in the variable `qemu_base`.
+pub(crate) fn on_its_own_disk<P: Provider>(
+    provider: &P,
+    request: &Request,
+    recipe: &Recipe,
+    evaluated: &template::Request,
+) -> Result<Option<Instead>> {
+    let takes_base = recipe.variables.iter().any(|variable| variable.name == "qemu_base");
+    if request.engine != EngineKind::Packer || provider.on() != On::Local || takes_base {
+        return Ok(None);
+    }
+    let reason = "requested; the template selects its own disk, because it declares no variable `qemu_base`";
+    let Some(unread) = unread(evaluated, reason)? else { return Ok(None) };
+    possible(&unread)?;
+    Ok(Some(Instead { unread, evaluated: evaluated.clone(), refused: None }))
 }
 
 /// An error if the source cannot become an image of this host.
@@ -102,7 +121,7 @@ fn possible(unread: &Unread) -> Result<()> {
             Exit::Usage.error(format_args!("{} is not a qemu source, whose disk can be an image", unread.source), hint)
         );
     }
-    match unread.declared.as_ref().and_then(packer::obstacle) {
+    match packer::obstacle(unread) {
         Some(why) => Err(Exit::Usage.error(why, hint)),
         None => Ok(()),
     }
@@ -127,7 +146,7 @@ pub(crate) fn planned<C: Cloud>(
 
 /// Reports that Packer builds the template, and why.
 pub(crate) fn announce(context: &Context, unread: &Unread) {
-    context.events.event(Event::Note { message: format!("engine: packer: {}", unread.refusal.text) });
+    context.events.event(Event::Note { message: format!("engine: packer: {}", unread.reason) });
 }
 
 /// Builds the image with Packer if necessary. Returns it, and true if it existed already.
@@ -141,7 +160,10 @@ pub(crate) fn build<P: Provider>(
     let events = context.events.as_ref();
     announce(context, &unread);
     let confirmed = engine::confirm(context, &request.template);
-    confirmed.map_err(|no| with_help(refused, &format!("Packer can build it: {no}; answer `y`, or pass --yes")))?;
+    confirmed.map_err(|no| match refused {
+        Some(refused) => with_help(refused, &format!("Packer can build it: {no}; answer `y`, or pass --yes")),
+        None => no,
+    })?;
     let cloud = session.cloud()?;
     let region = cloud.home();
     let agent = unread.text("provider").filter(|agent| !agent.is_empty()).map(str::to_owned);

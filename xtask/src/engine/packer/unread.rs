@@ -15,7 +15,6 @@ use crate::engine::Options;
 use crate::error::{Exit, Result};
 use crate::event::{Event, Observer, Phase, Stream};
 use crate::process::{Cmd, Ended, Tail};
-use crate::template::outline::DeclaredSource;
 use crate::template::unread::Unread;
 
 /// Attributes of a `qemu` source that make another image than one disk that boots with BIOS.
@@ -33,20 +32,21 @@ const MAX_CHAIN: usize = 8;
 type Files = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 /// What keeps a source from becoming a local image, with file and line; `None` if nothing is known that does.
-pub fn obstacle(source: &DeclaredSource) -> Option<String> {
-    source.attributes.iter().find_map(|attribute| {
+pub fn obstacle(unread: &Unread) -> Option<String> {
+    let source = &unread.source;
+    unread.attributes.iter().find_map(|attribute| {
         let place = format!("{}:{}", attribute.place.file.display(), attribute.place.line);
         let text = attribute.literal.as_ref().and_then(|value| value.as_str());
         let is_off = [false.into(), "".into(), serde_json::json!([])].map(Some).contains(&attribute.literal);
         if let Some((name, why)) = ANOTHER_IMAGE.iter().find(|(name, _)| *name == attribute.name).filter(|_| !is_off) {
-            return Some(format!("{place}: `{name}` of {}: {why}", source.name));
+            return Some(format!("{place}: `{name}` of {source}: {why}"));
         }
         match (attribute.name.as_str(), text) {
             ("output_directory", Some(dir)) if !is_below(Path::new(dir)) => {
-                Some(format!("{place}: the output directory `{dir}` of {} is not below its own", source.name))
+                Some(format!("{place}: the output directory `{dir}` of {source} is not below its own"))
             }
             ("qemu_binary", Some(binary)) if !is_of_this_host(binary) => {
-                Some(format!("{place}: `{binary}` of {} is for another architecture than this host's", source.name))
+                Some(format!("{place}: `{binary}` of {source} is for another architecture than this host's"))
             }
             _ => None,
         }
@@ -278,15 +278,26 @@ fn files(dir: &Path) -> Result<Files> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::Place;
+    use crate::recipe::{Digest, Origin, Place};
     use crate::template::outline::DeclaredAttribute;
+
+    fn unread() -> Unread {
+        Unread {
+            origin: Origin { source: "git::file:///r".to_owned(), commit: None, digest: Digest::of(b"files") },
+            reason: "t.pkr.hcl:1: x".to_owned(),
+            source: "qemu.x".to_owned(),
+            attributes: Vec::new(),
+            variables: Vec::new(),
+            hash: Digest::of(b"hash"),
+        }
+    }
 
     #[test]
     fn what_cannot_become_an_image_is_named_with_its_line() {
         let obstacle = |name: &str, literal: Option<serde_json::Value>| {
             let place = Place { file: "t.pkr.hcl".into(), line: 7 };
             let attributes = vec![DeclaredAttribute { name: name.to_owned(), place, literal }];
-            obstacle(&DeclaredSource { name: "qemu.x".to_owned(), attributes }).unwrap_or_default()
+            obstacle(&Unread { attributes, ..unread() }).unwrap_or_default()
         };
         let text = |text: &str| Some(text.into());
         let other = if cfg!(target_arch = "aarch64") { "x86_64" } else { "aarch64" };
