@@ -44,6 +44,7 @@ mod ssm;
 mod status;
 mod template_source;
 mod test;
+mod unread;
 mod validate;
 mod watch;
 
