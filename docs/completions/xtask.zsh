@@ -150,7 +150,7 @@ _arguments "${_arguments_options[@]}" : \
 '--provider=[Agent to install\: \`all\`, \`claude-code\`, \`codex\`, \`gemini\`, \`aider\`, \`grok\`]:AGENT:_default' \
 '--region=[Region to build in \[default\: the first one of ami.toml\]]:REGION:_default' \
 '--instance-type=[Instance type of the builder on EC2 \[default\: \`build_instance_type\` of ami.toml\]]:TYPE:_default' \
-'--engine=[What runs the template; auto\: Packer on AWS where it is installed, else native]:ENGINE:((auto\:"Packer on AWS where it is installed, else native; native locally, for its layers"
+'--engine=[What runs the template; auto\: Packer on AWS where it is installed, and for a template from elsewhere that native does not support, else native]:ENGINE:((auto\:"Packer on AWS where it is installed, else native; native locally, for its layers. A template from elsewhere is built by Packer where the native engine does not support it"
 native\:"This program, over SSH"
 packer\:"Packer; downloaded if it is missing and ami.toml allows it"))' \
 '--builder=[Where to build on this host; auto\: a virtual machine where it is accelerated, else a container]:BUILDER:((auto\:"A virtual machine where KVM or HVF works, else a container where that is possible, else an emulated virtual machine"
@@ -187,7 +187,7 @@ _arguments "${_arguments_options[@]}" : \
 '--provider=[Agent to install\: \`all\`, \`claude-code\`, \`codex\`, \`gemini\`, \`aider\`, \`grok\`]:AGENT:_default' \
 '--region=[Region to build in \[default\: the first one of ami.toml\]]:REGION:_default' \
 '--instance-type=[Instance type of the builder on EC2 \[default\: \`build_instance_type\` of ami.toml\]]:TYPE:_default' \
-'--engine=[What runs the template; auto\: Packer on AWS where it is installed, else native]:ENGINE:((auto\:"Packer on AWS where it is installed, else native; native locally, for its layers"
+'--engine=[What runs the template; auto\: Packer on AWS where it is installed, and for a template from elsewhere that native does not support, else native]:ENGINE:((auto\:"Packer on AWS where it is installed, else native; native locally, for its layers. A template from elsewhere is built by Packer where the native engine does not support it"
 native\:"This program, over SSH"
 packer\:"Packer; downloaded if it is missing and ami.toml allows it"))' \
 '--builder=[Where to build on this host; auto\: a virtual machine where it is accelerated, else a container]:BUILDER:((auto\:"A virtual machine where KVM or HVF works, else a container where that is possible, else an emulated virtual machine"
@@ -303,7 +303,7 @@ _arguments "${_arguments_options[@]}" : \
 '--provider=[Agent to install\: \`all\`, \`claude-code\`, \`codex\`, \`gemini\`, \`aider\`, \`grok\`]:AGENT:_default' \
 '--region=[Region to build in \[default\: the first one of ami.toml\]]:REGION:_default' \
 '--instance-type=[Instance type of the builder on EC2 \[default\: \`build_instance_type\` of ami.toml\]]:TYPE:_default' \
-'--engine=[What runs the template; auto\: Packer on AWS where it is installed, else native]:ENGINE:((auto\:"Packer on AWS where it is installed, else native; native locally, for its layers"
+'--engine=[What runs the template; auto\: Packer on AWS where it is installed, and for a template from elsewhere that native does not support, else native]:ENGINE:((auto\:"Packer on AWS where it is installed, else native; native locally, for its layers. A template from elsewhere is built by Packer where the native engine does not support it"
 native\:"This program, over SSH"
 packer\:"Packer; downloaded if it is missing and ami.toml allows it"))' \
 '--builder=[Where to build on this host; auto\: a virtual machine where it is accelerated, else a container]:BUILDER:((auto\:"A virtual machine where KVM or HVF works, else a container where that is possible, else an emulated virtual machine"

@@ -76,7 +76,7 @@ pub struct Build {
     /// Instance type of the builder on EC2 [default: `build_instance_type` of ami.toml]
     #[arg(long, value_name = "TYPE")]
     pub instance_type: Option<String>,
-    /// What runs the template; auto: Packer on AWS where it is installed, else native
+    /// What runs the template; auto: Packer on AWS where it is installed, and for a template from elsewhere that native does not support, else native
     #[arg(long, value_enum, default_value = "auto")]
     pub engine: Engine,
     /// Where to build on this host; auto: a virtual machine where it is accelerated, else a container
@@ -133,7 +133,8 @@ pub struct Plan {
 /// What runs the template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
-    /// Packer on AWS where it is installed, else native; native locally, for its layers.
+    /// Packer on AWS where it is installed, else native; native locally, for its layers. A template from elsewhere is built by Packer where the
+    /// native engine does not support it.
     #[default]
     Auto,
     /// This program, over SSH.
