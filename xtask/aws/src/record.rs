@@ -393,7 +393,10 @@ mod tests {
         let tags = tagged(&base, &template);
         assert!(!tags.contains_key("Team"), "empty template tags are left out");
         let Listed::Image(image) = read(&"us-east-1".into(), &ami(&tags)) else { panic!("not readable") };
-        assert_eq!((image.base.unwrap(), image.recipe_hash, image.run.as_str()), (base, Digest::of(b"recipe"), "run-1"));
+        assert_eq!(
+            (image.base.unwrap(), image.recipe_hash, image.run.as_str()),
+            (base, Digest::of(b"recipe"), "run-1")
+        );
         assert_eq!((image.builder, image.tags["Project"].as_str()), (builder(), "locus"));
         assert_eq!((image.content, image.agent.as_deref()), (content("ami-1"), Some("codex")));
         let template = image.template.unwrap();

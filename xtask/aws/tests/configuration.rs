@@ -116,7 +116,7 @@ const KEYS: &[(&str, &str, &[Where])] = &[
     ("serve.lease_secs", "", &[Code(SERVE, "serve.lease_secs")]),
     ("serve.drain_secs", "", &[Code(SERVE, "serve.drain_secs")]),
     ("serve.abandon_secs", "", &[Code(SERVE, "serve.abandon_secs")]),
-    ("serve.keep_days", "", &[Code(SERVE, "serve.keep_days")]),
+    ("serve.build_days", "", &[Code(SERVE, "serve.build_days")]),
 ];
 
 #[path = "../../tests/support/files.rs"]

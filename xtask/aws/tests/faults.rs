@@ -41,7 +41,11 @@ fn without_a_fault_there_is_one_image_per_region_and_nothing_else() {
     let account = Account::new();
     let ec2 = account.with(Vec::new());
     let image = account.build(&ec2).unwrap();
-    assert_eq!(image.base.as_ref().unwrap().id, "ami-0jammynew00000002", "the newest image of Canonical, not of any owner");
+    assert_eq!(
+        image.base.as_ref().unwrap().id,
+        "ami-0jammynew00000002",
+        "the newest image of Canonical, not of any owner"
+    );
     account.assert_left(&ONE_IMAGE);
     let copies = account.copy(&ec2, &image);
     for copied in &copies {

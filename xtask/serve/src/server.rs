@@ -204,7 +204,7 @@ async fn maintain(queue: Queue, runner: Arc<Runner>, app: Arc<App>) {
         if tidied.is_none_or(|at| at.elapsed() > TIDY) {
             tidied = Some(Instant::now());
             app.limits.tidy();
-            let forgotten = runner.store.forget(runner.settings.keep_days).await;
+            let forgotten = runner.store.forget(runner.settings.build_days).await;
             for problem in [forgotten.map(drop), queue.tidy().await].into_iter().filter_map(std::result::Result::err) {
                 runner.log.line(&format!("cannot delete old builds: {problem}"));
             }

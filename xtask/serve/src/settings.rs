@@ -36,7 +36,7 @@ pub struct Settings {
     pub lease: Duration,
     pub drain: Duration,
     pub abandon: Duration,
-    pub keep_days: u64,
+    pub build_days: u64,
     /// The program that runs the builds.
     pub xtask: PathBuf,
 }
@@ -101,7 +101,7 @@ impl Settings {
             lease: Duration::from_secs(serve.lease_secs),
             drain: Duration::from_secs(serve.drain_secs),
             abandon: Duration::from_secs(serve.abandon_secs),
-            keep_days: serve.keep_days,
+            build_days: serve.build_days,
             xtask,
             root,
         })

@@ -56,7 +56,7 @@ pub struct Serve {
     /// Seconds after which a build of a dead server is marked as failed, if no server with the same state directory has resumed it.
     pub abandon_secs: u64,
     /// Days for which ended builds and their logs are kept.
-    pub keep_days: u64,
+    pub build_days: u64,
 }
 
 /// Reads the section.
@@ -81,7 +81,7 @@ pub(super) fn read(root: &Section<'_>, images: &[&str], regions: [&[Region]; 2])
         "lease_secs",
         "drain_secs",
         "abandon_secs",
-        "keep_days",
+        "build_days",
     ]);
     let serve = Serve {
         listen: listen(&s),
@@ -103,7 +103,7 @@ pub(super) fn read(root: &Section<'_>, images: &[&str], regions: [&[Region]; 2])
         lease_secs: s.number("lease_secs", 30, 1..=3600),
         drain_secs: s.number("drain_secs", 300, 0..=86_400),
         abandon_secs: s.number("abandon_secs", 900, 1..=604_800),
-        keep_days: s.number("keep_days", 30, 1..=3650),
+        build_days: s.number("build_days", 30, 1..=3650),
     };
     check(&s, &serve, images, regions);
     serve

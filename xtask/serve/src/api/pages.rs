@@ -172,7 +172,7 @@ async fn read_image(app: &App, token: &Token, id: &str) -> Result<view::ImagePag
         None => None,
     };
     let contents = [
-        ("Base", record.base.name),
+        ("Base", record.base.map_or_else(|| "unknown".to_owned(), |base| base.name)),
         ("Size", format!("{} MB", record.disk_bytes / 1_000_000)),
         ("Engine", record.engine.name().to_owned()),
         ("Recipe", record.recipe_hash.short().to_string()),

@@ -66,7 +66,7 @@ impl Browser {
         match message["method"].as_str() {
             Some("Log.entryAdded") => self.problems.push(message["params"]["entry"]["text"].to_string()),
             Some("Runtime.consoleAPICalled" | "Runtime.exceptionThrown") => {
-                self.problems.push(message["params"].to_string())
+                self.problems.push(message["params"].to_string());
             }
             _ => {}
         }
