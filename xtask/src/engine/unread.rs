@@ -24,11 +24,27 @@ impl<C: Cloud> UnreadJob<'_, C> {
     /// Builds the image with Packer and returns its record, in which the base is unknown.
     pub fn build(&self, request: &packer::Request) -> Result<Image> {
         let Self { cloud, unread, capture, options, events } = *self;
-        let facts = cloud.for_packer(None)?;
+        let mut facts = cloud.for_packer(None)?;
+        facts.push(("build_facts".to_owned(), self.seal().to_string()));
         let made = phase(events, Phase::Build, &capture.image, || {
             let made = request.build_unread(unread, &facts, options, events)?;
             Ok::<_, Error>((made, Outcome::Done, format!("Packer {} built {}", request.packer.version, unread.source)))
         })?;
         captured(&capture.image, events, |on_progress| cloud.adopt(&made, None, capture, on_progress))
+    }
+
+    /// The value of `build` in the image's manifest, if the template writes one.
+    fn seal(&self) -> serde_json::Value {
+        let Capture { image, version, recipe_hash, engine, built_in, template, .. } = self.capture;
+        serde_json::json!({
+            "image": image,
+            "version": version,
+            "engine": engine,
+            "builder": built_in.name(),
+            "recipe_hash": recipe_hash,
+            "template": template,
+            "base": null,
+            "built_at": jiff::Timestamp::now().to_string(),
+        })
     }
 }

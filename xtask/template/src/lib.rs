@@ -165,11 +165,6 @@ pub fn declares(path: &std::path::Path, root: &std::path::Path, variable: &str) 
     Ok(outline::outline(path, root)?.variable(variable).is_some())
 }
 
-/// The sources a template declares, as `kind.name`.
-pub fn sources(path: &std::path::Path, root: &std::path::Path) -> Result<Vec<String>> {
-    Ok(outline::outline(path, root)?.sources.into_iter().map(|source| source.name).collect())
-}
-
 fn sort(files: &[File]) -> Result<Blocks<'_>> {
     let mut blocks =
         Blocks { variables: vec![], locals: vec![], sensitive_locals: vec![], sources: vec![], builds: vec![] };
@@ -322,15 +317,36 @@ fn source_name(block: &Block) -> String {
 fn source(blocks: &Blocks<'_>, request: &Request, scope: &Scope) -> Result<Source> {
     let found = blocks.sources.iter().find(|(_, block)| source_name(block) == request.source);
     let Some((file, block)) = found else {
+        // A build block can give a source another name, by which Packer knows it.
+        for (file, build) in &blocks.builds {
+            let is_it = |inner: &&Block| {
+                inner.ident.as_str() == "source" && outline::override_of(file, inner).name() == request.source
+            };
+            if let Some(block) = build.body.blocks().find(is_it) {
+                return Err(overridden(file, block));
+            }
+        }
         let names: Vec<String> = blocks.sources.iter().map(|(_, b)| source_name(b)).collect();
-        let hint = format!("use one that it declares: {}", names.join(", "));
-        return Err(
-            Exit::Usage.error(format_args!("the template does not declare the source {}", request.source), hint)
-        );
+        return Err(undeclared_source(&request.source, &names));
     };
     let settings = scope.object(file, block)?.into_iter().map(|(k, v)| (k, json(&v))).collect();
     let mut labels = block.labels.iter().map(|l| l.as_str().to_owned());
     Ok(Source { kind: labels.next().unwrap_or_default(), name: labels.next().unwrap_or_default(), settings })
+}
+
+/// The error for a source that the template does not declare.
+pub(crate) fn undeclared_source(source: &str, known: &[String]) -> error::Error {
+    let hint = format!("use one that it declares: {}", known.join(", "));
+    Exit::Usage.error(format_args!("the template does not declare the source {source}"), hint)
+}
+
+/// The error for a source block of a build that is not empty.
+fn overridden(file: &File, block: &Block) -> error::Error {
+    file.unsupported(
+        span_of(block),
+        "settings in the source block of a build are not supported",
+        "move the settings to the source block at the top level",
+    )
 }
 
 fn build_sources(file: &File, block: &Block, scope: &Scope) -> Result<Vec<String>> {
@@ -373,13 +389,7 @@ fn build(file: &File, block: &Block, scope: &Scope, request: &Request, recipe: &
                     }
                 }
                 "source" if inner.body.is_empty() => {}
-                "source" => {
-                    return Err(file.unsupported(
-                        span_of(inner),
-                        "settings in the source block of a build are not supported",
-                        "move the settings to the source block at the top level",
-                    ));
-                }
+                "source" => return Err(overridden(file, inner)),
                 other => return Err(file.unknown(span_of(inner), "block", other, BUILD)),
             },
         }

@@ -96,6 +96,11 @@ pub fn outline(path: &Path, root: &Path) -> Result<Outline> {
 }
 
 impl Outline {
+    /// The names of the sources.
+    pub fn source_names(&self) -> Vec<String> {
+        self.sources.iter().map(|source| source.name.clone()).collect()
+    }
+
     /// The variable with this name.
     pub fn variable(&self, name: &str) -> Option<&Declared> {
         self.variables.iter().find(|variable| variable.name == name)
@@ -131,7 +136,7 @@ fn source(file: &File, block: &Block) -> DeclaredSource {
     }
 }
 
-fn override_of(file: &File, block: &Block) -> Override {
+pub(crate) fn override_of(file: &File, block: &Block) -> Override {
     let label = block.labels.first().map(BlockLabel::as_str).unwrap_or_default();
     Override { source: label.trim_start_matches("source.").to_owned(), attributes: attributes(file, block) }
 }

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::error::{Exit, Result};
 use crate::files::File;
-use crate::outline::{Declared, DeclaredAttribute, Default, Outline, literal, outline};
+use crate::outline::{Declared, DeclaredAttribute, Default, Outline, Override, literal, outline};
 use crate::recipe::{Digest, Origin};
 use crate::variables::{auto_files, invalid_json, undeclared};
-use crate::{Request, sensitive};
+use crate::{Request, sensitive, undeclared_source};
 
 /// A template that only Packer reads.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ pub fn unread(request: &Request, reason: &str) -> Result<Option<Unread>> {
         }
         variables.push(given(declared, value)?);
     }
-    let (source, attributes) = attributes(&outline, &request.source);
+    let (source, attributes) = attributes(&outline, &request.source)?;
     Ok(Some(Unread {
         origin,
         reason: reason.to_owned(),
@@ -100,16 +100,29 @@ impl Unread {
     }
 }
 
-/// A source as Packer names it, and its attributes. A build block can override both.
-fn attributes(outline: &Outline, source: &str) -> (String, Vec<DeclaredAttribute>) {
-    let declared = outline.sources.iter().find(|declared| declared.name == source);
-    let mut attributes = declared.map(|declared| declared.attributes.clone()).unwrap_or_default();
-    let Some(inner) = outline.overrides.iter().find(|inner| inner.source == source) else {
-        return (source.to_owned(), attributes);
+/// A source as Packer names it, and its attributes. A build block can override both, also several times: then the source must be given by the
+/// name that it has there.
+fn attributes(outline: &Outline, source: &str) -> Result<(String, Vec<DeclaredAttribute>)> {
+    let named: Vec<_> = outline.overrides.iter().filter(|inner| inner.name() == source).collect();
+    let of_source: Vec<_> = outline.overrides.iter().filter(|inner| inner.source == source).collect();
+    let (inner, declared) = match (named.as_slice(), of_source.as_slice()) {
+        ([inner, ..], _) | ([], [inner]) => (Some(*inner), inner.source.as_str()),
+        ([], []) => (None, source),
+        ([], several) => {
+            let names: Vec<String> = several.iter().map(|inner| inner.name()).collect();
+            let message = format!("build blocks give the source {source} several names: {}", names.join(", "));
+            return Err(Exit::Usage.error(message, "set the source in ami.toml to one of them"));
+        }
     };
-    attributes.retain(|attribute| inner.attributes.iter().all(|other| other.name != attribute.name));
-    attributes.extend(inner.attributes.iter().cloned());
-    (inner.name(), attributes)
+    let Some(block) = outline.sources.iter().find(|block| block.name == declared) else {
+        return Err(undeclared_source(source, &outline.source_names()));
+    };
+    let mut attributes = block.attributes.clone();
+    if let Some(inner) = inner {
+        attributes.retain(|attribute| inner.attributes.iter().all(|other| other.name != attribute.name));
+        attributes.extend(inner.attributes.iter().cloned());
+    }
+    Ok((inner.map_or_else(|| source.to_owned(), Override::name), attributes))
 }
 
 fn given(declared: &Declared, value: Option<Value>) -> Result<Given> {

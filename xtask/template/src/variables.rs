@@ -1,7 +1,7 @@
 //! Input variables: reads their declarations, determines their values, converts and validates them.
 //!
-//! Precedence, lowest first: default, `ami.toml`, then as in Packer `PKR_VAR_x`, `*.auto.pkrvars.hcl` in order of name, `--var-file` in
-//! order, `--var` (developer.hashicorp.com/packer/docs/templates/hcl_templates/variables).
+//! Precedence, lowest first: default, `ami.toml`, then as in Packer `PKR_VAR_x`, `*.auto.pkrvars.hcl` and then `*.auto.pkrvars.json` in order
+//! of name, `--var-file` in order, `--var` (developer.hashicorp.com/packer/docs/templates/hcl_templates/variables).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -212,7 +212,8 @@ pub(super) fn auto_files(path: &Path) -> Result<Vec<PathBuf>> {
             files.push(file);
         }
     }
-    files.sort();
+    // Packer reads the files in JSON after those in HCL (packer, hcl2template/parser.go).
+    files.sort_by_key(|file| (file.to_string_lossy().ends_with(".json"), file.clone()));
     Ok(files)
 }
 

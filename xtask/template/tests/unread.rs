@@ -7,7 +7,7 @@ use std::path::Path;
 
 use packer_template::recipe::{Digest, Origin};
 use packer_template::refusal::{Refusal, with_help};
-use packer_template::unread::{Given, Unread, unread};
+use packer_template::unread::{self, Given, Unread};
 use packer_template::{Foreign, Request, Setting, error, evaluate, outline, sensitive};
 
 /// A request for a template from elsewhere with this file and the source `qemu.x`.
@@ -120,7 +120,7 @@ fn known(change: impl FnOnce(&mut Request)) -> error::Result<Unread> {
     fs::write(dir.path().join("mine.pkrvars.hcl"), "provider = \"gemini\"\n").unwrap();
     request.env.insert("PKR_VAR_token".to_owned(), "TOKEN-of-the-environment".to_owned());
     change(&mut request);
-    Ok(unread(&request, "why")?.unwrap())
+    Ok(unread::unread(&request, "why")?.unwrap())
 }
 
 #[test]
@@ -149,7 +149,6 @@ fn the_hash_of_an_unread_template_depends_on_every_value() {
         hash(|request| request.vars.push(("token".to_owned(), "other".to_owned()))),
         hash(|request| request.var_files.push("mine.pkrvars.hcl".into())),
         hash(|request| request.foreign.as_mut().unwrap().origin.digest = Digest::of(b"other")),
-        hash(|request| request.source = "qemu.y".to_owned()),
     ];
     for (i, other) in others.iter().enumerate() {
         assert_ne!(same, *other, "{i}");
@@ -190,10 +189,22 @@ fn a_build_block_can_override_the_name_and_the_attributes_of_a_source() {
     let inner = "  source \"source.qemu.x\" {\n    name = \"other\"\n    output_directory = \"out\"\n  }";
     let hcl = "source \"qemu\" \"x\" {\n  output_directory = \"/srv\"\n  format = \"raw\"\n}\n";
     let request = request(dir.path(), &format!("{hcl}build {{\n{inner}\n}}\n"));
-    let unread = unread(&request, "why").unwrap().unwrap();
-    let attributes: Vec<_> = unread.attributes.iter().map(|a| (a.name.as_str(), a.literal.clone().unwrap())).collect();
-    assert_eq!(unread.source, "qemu.other");
+    let built = unread::unread(&request, "why").unwrap().unwrap();
+    let attributes: Vec<_> = built.attributes.iter().map(|a| (a.name.as_str(), a.literal.clone().unwrap())).collect();
+    assert_eq!(built.source, "qemu.other");
     assert_eq!(attributes, [("format", "raw".into()), ("name", "other".into()), ("output_directory", "out".into())]);
+    // By its other name.
+    let named = Request { source: "qemu.other".to_owned(), ..request.clone() };
+    assert!(Refusal::of(&evaluate(&named).unwrap_err()).unwrap().text.contains("settings in the source block"));
+    assert_eq!(unread::unread(&named, "why").unwrap().unwrap().source, "qemu.other");
+    let twice = format!("{hcl}build {{\n{inner}\n{}\n}}\n", inner.replace("other", "third"));
+    fs::write(dir.path().join("t.pkr.hcl"), twice).unwrap();
+    let error = unread::unread(&request, "why").unwrap_err();
+    assert!(error.to_string().contains("several names: qemu.other, qemu.third"), "{error}");
+    assert_eq!(unread::unread(&named, "why").unwrap().unwrap().source, "qemu.other");
+    let none = Request { source: "qemu.none".to_owned(), ..request };
+    let error = unread::unread(&none, "why").unwrap_err();
+    assert!(error.to_string().contains("does not declare the source qemu.none"), "{error}");
 }
 
 #[test]

@@ -106,11 +106,14 @@ fn source(context: &Context, configured: &str, request: &Request, located: &Loca
     if !request.replaces_template {
         return Ok(configured.to_owned());
     }
-    let declared = template::sources(&located.path, &located.root)?;
+    let outline = template::outline::outline(&located.path, &located.root)?;
+    let declared = outline.source_names();
     let kind = configured.split('.').next().unwrap_or_default();
     let same: Vec<&String> = declared.iter().filter(|d| d.split('.').next() == Some(kind)).collect();
+    // A build block can give a source another name.
+    let is_known = declared.iter().any(|d| d == configured) || outline.overrides.iter().any(|o| o.name() == configured);
     match same.as_slice() {
-        [only] if !declared.iter().any(|d| d == configured) => {
+        [only] if !is_known => {
             let message = format!("source: {only}, the template's only one of type {kind}");
             context.events.event(Event::Note { message });
             Ok((*only).clone())
