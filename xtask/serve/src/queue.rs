@@ -4,6 +4,7 @@
 //! build is run only by the worker that claims it (`store/lease.rs`). What apalis does not cover is covered by [`Queue::offer_idle`]: a build that was
 //! written but not delivered, and one that waits behind a long build of another server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 use uuid::Uuid;
+use xtask::ids::Region;
 
 use crate::runner::Runner;
 use crate::store::Database;
@@ -96,16 +98,25 @@ impl Queue {
         }
     }
 
-    /// Offers builds that no worker took, if this server has no work. Returns how many.
+    /// Offers builds that no worker took, as many as this server can run now. Returns how many.
     pub async fn offer_idle(&self, runner: &Runner) -> Result<usize, String> {
-        if runner.slots.available_permits() == 0 {
+        let mut free = runner.slots.available_permits();
+        if free == 0 {
             return Ok(0);
         }
-        let waiting = runner.store.to_deliver(UNTAKEN).await.map_err(|e| e.to_string())?;
-        for (build, region) in &waiting {
-            self.offer(*build, region).await?;
+        let mut regions: BTreeMap<&Region, usize> = BTreeMap::new();
+        for region in &runner.settings.allowed.regions {
+            regions.insert(region, runner.settings.concurrency.1.saturating_sub(runner.running.count(region)));
         }
-        Ok(waiting.len())
+        let mut offered = 0;
+        for build in runner.store.undelivered(UNTAKEN).await.map_err(|e| e.to_string())? {
+            let Some(in_region) = regions.get_mut(&build.region).filter(|in_region| **in_region > 0) else { continue };
+            if free > 0 && runner.store.delivers(&build).await.map_err(|e| e.to_string())? {
+                self.offer(build.id, &build.region).await?;
+                (free, *in_region, offered) = (free - 1, *in_region - 1, offered + 1);
+            }
+        }
+        Ok(offered)
     }
 
     /// Deletes the records of deliveries that have ended.

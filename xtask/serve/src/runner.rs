@@ -3,14 +3,16 @@
 //! A build belongs to the state directory in which its run began: only a server with this directory resumes it. A server holds the lock of its
 //! state directory, so that there is never a second process for one build.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
+use xtask::ids::Region;
 use xtask::ledger::{RunOutcome, RunRecord};
 use xtask::state::{State, new_run_id};
 
@@ -56,13 +58,27 @@ pub struct Runner {
 
 /// The builds that a server runs.
 #[derive(Clone, Debug, Default)]
-pub struct Running(Arc<Mutex<BTreeSet<Uuid>>>);
+pub struct Running(Arc<Mutex<BTreeMap<Uuid, Option<Region>>>>);
 
 impl Running {
     /// Adds a build. `None` if it runs already: its lease has ended while the database did not answer.
     fn add(&self, build: Uuid) -> Option<RunningGuard> {
-        let is_new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(build);
-        is_new.then(|| RunningGuard(self.clone(), build))
+        match self.locked().entry(build) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(entry) => {
+                entry.insert(None);
+                Some(RunningGuard(self.clone(), build))
+            }
+        }
+    }
+
+    /// The number of builds in a region.
+    pub fn count(&self, region: &Region) -> usize {
+        self.locked().values().flatten().filter(|running| *running == region).count()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<Uuid, Option<Region>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,7 +87,13 @@ struct RunningGuard(Running, Uuid);
 
 impl Drop for RunningGuard {
     fn drop(&mut self) {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+        self.0.locked().remove(&self.1);
+    }
+}
+
+impl RunningGuard {
+    fn in_region(&self, region: &Region) {
+        self.0.locked().insert(self.1, Some(region.clone()));
     }
 }
 
@@ -119,11 +141,12 @@ impl Runner {
         if *self.drain.borrow() > Drain::No {
             return Ok(());
         }
-        let Some(_running) = self.running.add(build) else { return Ok(()) };
+        let Some(running) = self.running.add(build) else { return Ok(()) };
         let new_run = new_run_id().map_err(|e| sqlx::Error::Io(std::io::Error::other(e.to_string())))?;
         let Some(claim) = self.store.claim(build, &self.home, &new_run, self.settings.lease).await? else {
             return Ok(());
         };
+        running.in_region(&claim.request.region);
         self.changed.notify_waiters();
         self.log.build(build, &format!("building as {}", claim.run));
         let recorder = Recorder::start(self.store.clone(), self.log.clone(), build, Arc::clone(&self.changed)).await?;
@@ -253,6 +276,8 @@ impl Runner {
         match (stop, result) {
             // It had ended before the signal arrived.
             (_, Some(result)) if result.ok => End::Result(result),
+            // It was killed, and has not cleaned up.
+            (Some((Stop::Draining, _)), None) => End::Crashed(ended),
             (Some((why, _)), _) => End::Stopped(why),
             (None, Some(result)) => End::Result(result),
             (None, None) => End::Crashed(ended),
@@ -283,8 +308,8 @@ impl Runner {
                     );
                     self.store.finish(claim, Err(&error)).await
                 }
-                Ok(End::Crashed(_)) => self.store.release(claim, true).await,
-                Ok(End::Stopped(Stop::Draining)) => self.store.release(claim, false).await,
+                Ok(End::Crashed(_)) => self.store.crashed(claim).await,
+                Ok(End::Stopped(Stop::Draining)) => self.store.release(claim).await,
                 Ok(End::Stopped(Stop::Cancelled(by))) => self.store.finish_cancelled(claim, by).await,
                 Ok(End::Stopped(Stop::Lost)) => Ok(false),
                 Err(error) => self.store.finish(claim, Err(error)).await,

@@ -140,6 +140,38 @@ fn only_one_server_uses_a_state_directory() {
     assert!(output.status.code() == Some(3) && text.contains("serve is busy"), "{text}");
 }
 
+#[test]
+fn a_build_is_queued_and_shown_on_the_command_line() {
+    let project = Project::new("");
+    let server = project.start();
+    let run = |words: &[&str]| {
+        let output = project.command().arg("ami").args(words).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let queue = ["build", "--queue", "--provider=codex", "--var=node_version=20"];
+    let (code, id, text) = run(&queue);
+    assert_eq!(code, Some(0), "{text}");
+    let id = id.trim();
+    server.wait(id, &["succeeded"]);
+    let (code, shown, text) = run(&["status", id]);
+    assert!(
+        code == Some(0) && shown.contains("status     succeeded") && shown.contains("ami-local-run-"),
+        "{shown}{text}"
+    );
+    for (words, why) in [
+        (&["build", "--queue", "--force"][..], "--force cannot be used with --queue"),
+        (&["build", "--queue", "--engine=packer"], "--engine cannot be used with --queue"),
+        (&["build", "--queue", "--var=base_ami=ami-1"], "`variables.base_ami` is not allowed"),
+        (&["build", "--queue", "--template=/etc"], "paths are not allowed"),
+        (&["build", "--queue", "--wait"], "cannot be used with"),
+        (&["status", "00000000-0000-0000-0000-000000000000"], "no build `00000000"),
+    ] {
+        let (code, _, text) = run(words);
+        assert!(code == Some(2) && text.contains(why), "{words:?}: {text}");
+    }
+}
+
 /// Fifty builds, during which the server is killed twenty times at random.
 #[test]
 fn no_build_is_lost_or_doubled_when_the_server_is_killed() {
@@ -226,4 +258,54 @@ fn builds_of_a_dead_server_are_resumed_when_it_is_started_again() {
     let lines = [one.built(), two.built()].concat();
     let made = images(&lines);
     assert!(made.len() == 10 && made.values().all(|count| *count == 1), "{made:?}");
+}
+
+/// A crashed process may have left an instance or an image, so no other server runs its build.
+#[test]
+fn a_crashed_build_is_resumed_only_by_the_server_that_began_it() {
+    let postgres = Postgres::start();
+    let url = postgres.url();
+    let env = [("AGENT_AMI_SERVE_DATABASE_URL", url.as_str())];
+    let (one, two) = (Project::new(""), Project::new(""));
+    let (first, _second) = (one.start_with(&[], &env), two.start_with(&[], &env));
+    let builds: Vec<String> = (0..6).map(|_| first.build("die")).collect();
+    for build in &builds {
+        first.wait(build, &["succeeded"]);
+    }
+    let (of_one, of_two) = (one.built(), two.built());
+    let lines = [of_one.clone(), of_two.clone()].concat();
+    assert!(images(&lines).len() == 6 && lines.len() == 18, "begun twice, one image each: {lines:?}");
+    let common: Vec<&String> = of_one.iter().filter(|line| of_two.contains(line)).collect();
+    assert!(common.is_empty(), "{common:?}");
+}
+
+#[test]
+fn builds_run_at_the_same_time_up_to_both_limits() {
+    let project = Project::new("concurrency = 3\nregion_concurrency = 2");
+    let server = project.start_with(&["--on", "aws"], &[]);
+    let build = |region: &str| {
+        let body = json!({ "provider": "codex", "region": region, "variables": { "node_version": "2500" } });
+        server.post("/api/v1/images/build", &body).json()["build_id"].as_str().unwrap().to_owned()
+    };
+    let builds: Vec<String> =
+        ["us-east-1", "us-east-1", "us-east-1", "us-east-1", "eu-west-1", "eu-west-1"].map(build).to_vec();
+    let mut most = BTreeMap::new();
+    wait("all builds", || {
+        let all = server.get("/api/v1/images/builds").json()["builds"].clone();
+        let all = all.as_array().unwrap();
+        let running = |region: &str| {
+            let is = |build: &&serde_json::Value| {
+                build["status"] == "building" && (region.is_empty() || build["region"] == region)
+            };
+            all.iter().filter(is).count()
+        };
+        for region in ["", "us-east-1", "eu-west-1"] {
+            let most = most.entry(region).or_insert(0);
+            *most = running(region).max(*most);
+        }
+        all.iter().all(|build| build["status"] == "succeeded").then_some(())
+    });
+    assert_eq!((most[""], most["us-east-1"]), (3, 2), "{most:?}");
+    assert!(most["eu-west-1"] >= 1, "{most:?}");
+    assert_eq!(images(&project.built()).len(), builds.len());
 }

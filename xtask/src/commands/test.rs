@@ -242,6 +242,12 @@ fn parts(context: &Context) -> Vec<Part> {
             "serve-lint",
             &serve,
         ),
+        part("serve-build", "build of default-ec2 through the images API", vm, {
+            let cargo = aws(context).arg("test").args(LOCKED).args(LINTED).args(serve);
+            cargo.args(["--test", "real"]).args(ignored)
+        })
+        .after("default-ec2")
+        .takes(&[Lock, Program, Machines]),
         in_vm("disk", "full disk of the state directory", full, "full_disk"),
         in_vm("equality", "images built in a container and in a virtual machine are equal", full, "equality"),
         in_vm("kill", "a release killed at every point", full, "kill"),

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use sqlx::Row as _;
+use sqlx::any::AnyRow;
 use uuid::Uuid;
-use xtask::ids::RunId;
+use xtask::ids::{Region, RunId};
 
 use super::{Store, accepted, enqueue, millis, now};
 use crate::accept::Accepted;
@@ -19,6 +20,14 @@ pub struct Claim {
     pub request: Accepted,
     /// How often the run's process ended without a result.
     pub crashes: i64,
+}
+
+/// A build that waits in the queue.
+#[derive(Clone, Debug)]
+pub struct Undelivered {
+    pub id: Uuid,
+    pub region: Region,
+    offered_at: i64,
 }
 
 /// The answer to a heartbeat.
@@ -106,16 +115,21 @@ impl Store {
         self.finish(claim, Err(&enqueue::cancelled(by))).await
     }
 
-    /// Puts a build back into the queue. `crashed`: its process ended without a result. False if the lease was lost.
-    pub async fn release(&self, claim: &Claim, crashed: bool) -> sqlx::Result<bool> {
-        let sql = "UPDATE ami_builds SET status = 'queued', lease_until = 0, offered_at = 0, crashes = crashes + $3
+    /// Puts a build back into the queue whose run was interrupted and cleaned up. False if the lease was lost.
+    pub async fn release(&self, claim: &Claim) -> sqlx::Result<bool> {
+        let sql = "UPDATE ami_builds SET status = 'queued', lease_until = 0, offered_at = 0
             WHERE id = $1 AND epoch = $2 AND status = 'building'";
-        let done = sqlx::query(sql)
-            .bind(claim.id.to_string())
-            .bind(claim.epoch)
-            .bind(i64::from(crashed))
-            .execute(&self.pool)
-            .await?;
+        let done = sqlx::query(sql).bind(claim.id.to_string()).bind(claim.epoch).execute(&self.pool).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Ends the lease of a build whose process ended without a result. Its run may have left an instance or an image, so only a server with the
+    /// same state directory can resume it. False if the lease was lost.
+    pub async fn crashed(&self, claim: &Claim) -> sqlx::Result<bool> {
+        let sql = "UPDATE ami_builds SET lease_until = $3 - 1, crashes = crashes + 1
+            WHERE id = $1 AND epoch = $2 AND status = 'building'";
+        let done =
+            sqlx::query(sql).bind(claim.id.to_string()).bind(claim.epoch).bind(now()).execute(&self.pool).await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -138,15 +152,27 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// Queued builds that were not delivered for `after`, oldest first, with their regions. Each is returned to one caller only.
-    pub async fn to_deliver(&self, after: Duration) -> sqlx::Result<Vec<(Uuid, String)>> {
-        let sql = "UPDATE ami_builds SET offered_at = $1
-            WHERE id IN (SELECT id FROM ami_builds WHERE status = 'queued' AND offered_at < $2 ORDER BY created_at, id LIMIT 4)
-                AND status = 'queued' AND offered_at < $2
-            RETURNING id, region";
-        let now = now();
-        let rows = sqlx::query(sql).bind(now).bind(now.saturating_sub(millis(after))).fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok((super::uuid(row)?, row.try_get("region")?))).collect()
+    /// Queued builds that were not delivered for `after`, oldest first.
+    pub async fn undelivered(&self, after: Duration) -> sqlx::Result<Vec<Undelivered>> {
+        let sql = "SELECT id, region, offered_at FROM ami_builds
+            WHERE status = 'queued' AND offered_at < $1 ORDER BY created_at, id LIMIT 100";
+        let rows = sqlx::query(sql).bind(now().saturating_sub(millis(after))).fetch_all(&self.pool).await?;
+        let read = |row: &AnyRow| {
+            Ok(Undelivered {
+                id: super::uuid(row)?,
+                region: Region::from(row.try_get::<String, _>("region")?),
+                offered_at: row.try_get("offered_at")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Records that a build is delivered now. False if another server does so.
+    pub async fn delivers(&self, build: &Undelivered) -> sqlx::Result<bool> {
+        let sql = "UPDATE ami_builds SET offered_at = $3 WHERE id = $1 AND offered_at = $2 AND status = 'queued'";
+        let done =
+            sqlx::query(sql).bind(build.id.to_string()).bind(build.offered_at).bind(now()).execute(&self.pool).await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Builds of this state directory whose lease has ended. Only this server can resume them, so they are not in the queue.

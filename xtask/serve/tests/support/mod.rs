@@ -111,6 +111,35 @@ impl Project {
         let stand_in = Path::new(env!("CARGO_BIN_EXE_xtask-serve")).with_file_name("examples").join("stand-in");
         let mut command = self.command();
         command.args(["serve", "--xtask"]).arg(stand_in).args(options).envs(env.iter().copied());
+        Server::listening(command, &self.state())
+    }
+
+    /// Creates a token with these scopes.
+    pub fn token(&self, name: &str, scopes: &str) -> String {
+        let output = self.command().args(["serve", "token", "create", name, "--scope", scopes]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// The lines of the stand-in's log.
+    pub fn built(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.state().join("stand-in.log")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Server {
+    /// A server of the project itself, whose builds are those of `xtask`.
+    pub fn real() -> Self {
+        let binary = Path::new(env!("CARGO_BIN_EXE_xtask-serve"));
+        let mut command = Command::new(binary);
+        command.args(["serve", "--listen=127.0.0.1:0", "--xtask"]).arg(binary.with_file_name("xtask"));
+        command.env("CARGO_MANIFEST_DIR", root().join("xtask")).current_dir(root());
+        Self::listening(command, &root().join(".agent-ami"))
+    }
+
+    /// Starts the command, and waits until it listens. `state` is its state directory.
+    fn listening(mut command: Command, state: &Path) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = std::sync::Arc::<std::sync::Mutex<String>>::default();
@@ -130,25 +159,10 @@ impl Project {
                 copy.lock().unwrap().push_str(&format!("{line}\n"));
             }
         });
-        let token = std::fs::read_to_string(self.state().join("serve/admin-token")).unwrap().trim().to_owned();
+        let token = std::fs::read_to_string(state.join("serve/admin-token")).unwrap().trim().to_owned();
         Server { child, url, token, log }
     }
 
-    /// Creates a token with these scopes.
-    pub fn token(&self, name: &str, scopes: &str) -> String {
-        let output = self.command().args(["serve", "token", "create", name, "--scope", scopes]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    /// The lines of the stand-in's log.
-    pub fn built(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.state().join("stand-in.log")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-}
-
-impl Server {
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
         let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0);
         let agent = config.allow_non_standard_methods(true).timeout_global(Some(PATIENCE)).build().new_agent();
@@ -289,10 +303,9 @@ pub fn events(url: &str, token: &str, build: &str, last: Option<&str>) -> Vec<(S
 
 /// The directory with the programs of a Python package that `.ci/NAME/requirements.txt` pins.
 pub fn provided(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
-    let requirements = root.join(format!(".ci/{name}/requirements.txt"));
+    let requirements = root().join(format!(".ci/{name}/requirements.txt"));
     let digest = xtask::recipe::Digest::of(&std::fs::read(&requirements).unwrap()).short();
-    let venv = root.join(format!(".agent-ami/{name}-{digest}"));
+    let venv = root().join(format!(".agent-ami/{name}-{digest}"));
     let done = venv.join("done");
     if !done.exists() {
         let made = run("python3", &["-m", "venv", "--clear", venv.to_str().unwrap()]);
@@ -304,4 +317,9 @@ pub fn provided(name: &str) -> PathBuf {
         std::fs::write(done, "").unwrap();
     }
     venv.join("bin")
+}
+
+/// Root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
