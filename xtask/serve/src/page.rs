@@ -11,6 +11,8 @@ mod home;
 mod build;
 mod image;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use build::build;
 pub use home::home;
@@ -27,6 +29,3 @@ pub const STYLE: &str = include_str!("page/style.css");
 pub const SCRIPT: &str = include_str!("page/live.js");
 /// `/assets/icon.svg`, `image/svg+xml`. Without it browsers request `/favicon.ico`.
 pub const ICON: &str = include_str!("page/icon.svg");
-
-#[cfg(test)]
-mod tests;

@@ -40,7 +40,11 @@ fn facts(page: &BuildPage) -> Markup {
             @if build.started_at.is_some() { (fact("Started (UTC)", &time(build.started_at))) }
             @if build.completed_at.is_some() { (fact("Completed (UTC)", &time(build.completed_at))) }
             @if let Some(started) = build.started_at {
-                (fact("Time", &html! { (duration(started, build.completed_at, page.now)) }))
+                (fact("Time", &html! {
+                    span data-since=[build.completed_at.is_none().then(|| started.strftime("%FT%TZ"))] {
+                        (duration(started, build.completed_at, page.now))
+                    }
+                }))
             }
             (fact("Build", &code(&build.id.to_string())))
             @if let Some(run) = &build.run { (fact("Run", &code(run))) }
@@ -114,7 +118,7 @@ fn log(page: &BuildPage) -> Markup {
                 @if page.is_cut { "The page shows the newest lines. " }
                 a href={ "/api/v1/images/builds/" (id) "/log" } { "Whole log as text" }
             }
-            @if page.log.is_empty() { p #no-log { "No lines yet." } }
+            @if page.log.is_empty() { p #no-log { @if page.build.status.is_ended() { "No lines." } @else { "No lines yet." } } }
             // Not a live region: a screen reader would read each line.
             pre #log tabindex="0" role="region" aria-labelledby="log-title" {
                 @for line in &page.log {

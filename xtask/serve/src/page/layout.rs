@@ -75,9 +75,9 @@ impl Document<'_> {
 pub(super) fn updates(address: &str) -> Markup {
     html! {
         div.updates {
+            p #announce role="status" aria-live="polite" {}
             a href=(address) { "Refresh" }
             button #pause type="button" hidden aria-pressed="false" { "Pause updates" }
-            p #announce role="status" aria-live="polite" {}
         }
     }
 }
@@ -98,7 +98,7 @@ pub(super) fn optional(value: Option<&str>) -> Markup {
 
 pub(super) fn time(at: Option<Timestamp>) -> Markup {
     let Some(at) = at else { return html! { "–" } };
-    html! { time datetime=(at.strftime("%FT%TZ")) { (at.strftime("%F %T")) } }
+    html! { time datetime=(at.strftime("%FT%TZ")) { span { (at.strftime("%F")) } " " span { (at.strftime("%T")) } } }
 }
 
 /// The time between two moments; without an end, until now.

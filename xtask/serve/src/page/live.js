@@ -138,7 +138,7 @@ function lineOf(event) {
   switch (event.event) {
     case "run-started": return `run ${s("run")}: ${s("command")}`;
     case "phase-started": return `→ ${title} ${s("subject")}`;
-    case "phase-finished": return `${mark} ${title}, ${took} ${s("summary")}`;
+    case "phase-finished": return `${mark} ${title}, ${took}${s("summary") && `: ${s("summary")}`}`;
     case "step-started": {
       const known = typeof event.expected_seconds === "number";
       return `→ ${step}${known ? `, ${clock(event.expected_seconds)} last time` : ""}`;
@@ -191,6 +191,15 @@ async function refreshBuild() {
   if (now !== before) announce(`The build has the state ${now}.`);
 }
 
+// The time since the build started. The server renders the time after it has ended.
+function showDurations() {
+  if (paused) return;
+  for (const element of document.querySelectorAll("[data-since]")) {
+    const seconds = Math.floor((Date.now() - Date.parse(element.dataset.since)) / 1000);
+    element.textContent = `${clock(seconds)} so far`;
+  }
+}
+
 function liveBuild() {
   const log = document.getElementById("log");
   let last = Number(main.dataset.after);
@@ -198,7 +207,7 @@ function liveBuild() {
   let retry = 0;
   let refresh = 0;
   let ended = false;
-  // The first change shows at once; then at most one request in two seconds.
+  // At most one request in two seconds, however many steps end.
   const refreshSoon = () => {
     refresh ||= setTimeout(async () => {
       await refreshBuild();
@@ -241,6 +250,7 @@ function liveBuild() {
     });
   };
   addEventListener("pagehide", () => source?.close());
+  setInterval(showDurations, 1000);
   log.scrollTop = log.scrollHeight;
   connect();
   return () => (paused ? source?.close() : (refreshBuild(), connect()));

@@ -12,7 +12,11 @@ pub fn line(event: &Value) -> Option<String> {
     let text = match s("event") {
         "run-started" => format!("run {}: {}", s("run"), s("command")),
         "phase-started" => format!("→ {} {}", title(s("phase")), s("subject")),
-        "phase-finished" => format!("{} {}, {} {}", mark(s("outcome")), title(s("phase")), took(event), s("summary")),
+        "phase-finished" => {
+            let summary = Some(s("summary")).filter(|summary| !summary.is_empty());
+            let summary = summary.map_or(String::new(), |summary| format!(": {summary}"));
+            format!("{} {}, {}{summary}", mark(s("outcome")), title(s("phase")), took(event))
+        }
         "step-started" => {
             let expected = event.get("expected_seconds").and_then(Value::as_f64);
             let expected = expected.map_or(String::new(), |seconds| format!(", {} last time", clock(seconds)));
@@ -132,7 +136,7 @@ mod tests {
             (json!({"event": "phase-started", "phase": "base", "subject": "debian-13"}), "→ base image debian-13"),
             (
                 json!({"event": "phase-finished", "phase": "build", "outcome": "done", "seconds": 125.0, "summary": "ok"}),
-                "✓ build, 2 m 05 s ok",
+                "✓ build, 2 m 05 s: ok",
             ),
             (
                 json!({"event": "step-started", "index": 2, "total": 9, "name": "20-git", "expected_seconds": 6.25}),
