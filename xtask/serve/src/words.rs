@@ -2,6 +2,7 @@
 //! taken for an option.
 
 use xtask::ids::{ChannelName, RunId};
+use xtask::template_source::TemplateSource;
 
 use crate::accept::Accepted;
 
@@ -21,6 +22,9 @@ fn of_build(verb: &str, request: &Accepted, template: &str) -> Vec<String> {
     let Accepted { image, provider, region, instance_type, variables, .. } = request;
     let mut words = vec!["ami".to_owned(), verb.to_owned(), image.clone()];
     words.push(format!("--template={template}"));
+    // Packer lets a template run programs and read files of this machine. The native engine does not, and a build of the server is not confirmed.
+    let is_ours = template.parse::<TemplateSource>().is_ok_and(|source| source.in_project().is_some());
+    words.extend((!is_ours).then(|| "--engine=native".to_owned()));
     words.push(format!("--provider={provider}"));
     words.push(format!("--region={region}"));
     words.extend(instance_type.iter().map(|kind| format!("--instance-type={kind}")));
@@ -72,7 +76,7 @@ pub fn rollback(channel: &ChannelName, reason: &str, image: Option<&str>) -> Vec
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use xtask::cli::{Ami, Cli, Command};
+    use xtask::cli::{Ami, Cli, Command, Engine};
 
     use super::*;
     use crate::accept::Template;
@@ -104,7 +108,11 @@ mod tests {
         assert_eq!(build.provider.as_deref(), Some("codex"));
         assert_eq!(build.instance_type.as_deref(), Some("--force"));
         assert_eq!(build.vars, [("extra_packages".to_owned(), "--yes=a b".to_owned())]);
-        assert!(!build.force);
+        assert!(!build.force && build.engine == Engine::Auto);
+        for foreign in ["git::file:///srv/inline//template.pkr.hcl?ref=main", "https://example.com/t.pkr.hcl"] {
+            let Ami::Build(command) = parsed(super::build(&request, foreign, &run())) else { panic!() };
+            assert_eq!(command.build.engine, Engine::Native, "{foreign}");
+        }
         assert!(matches!(parsed(plan(&request, "x")), Ami::Plan(_)));
     }
 

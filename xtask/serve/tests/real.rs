@@ -8,7 +8,7 @@ use support::{Server, events, root, wait};
 #[test]
 #[ignore = "builds an image"]
 fn the_api_builds_a_real_image_and_deletes_it() {
-    let server = Server::real();
+    let server = Server::real(&[]);
     let body = json!({ "provider": "codex", "variables": { "extra_packages": "ripgrep" } });
     let answer = server.post("/api/v1/images/build", &body);
     assert_eq!(answer.status, 202, "{}", answer.text);
@@ -34,4 +34,30 @@ fn the_api_builds_a_real_image_and_deletes_it() {
     assert_eq!(deleted.status, 204, "{}", deleted.text);
     assert!(!directory.exists());
     wait("the list without it", || (!server.get("/api/v1/images").text.contains(&image)).then_some(()));
+}
+
+/// A request must not run a program on the server, also not through Packer, which has fewer limits.
+#[test]
+#[ignore = "uses the state directory of the project"]
+fn an_inline_template_cannot_run_programs_of_the_server() {
+    let server = Server::real(&[("AGENT_AMI_SERVE_INLINE_SOURCES", "true")]);
+    let mark = tempfile::tempdir().unwrap();
+    let file = mark.path().join("ran");
+    let template = |block: &str| {
+        format!(
+            "variable \"provider\" {{\n  type = string\n}}\nsource \"qemu\" \"locus\" {{\n}}\nbuild {{\n  sources = [\"source.qemu.locus\"]\n{block}\n}}\n"
+        )
+    };
+    let local = format!("  provisioner \"shell-local\" {{\n    inline = [\"touch {}\"]\n  }}", file.display());
+    // Native does not support the first one, and Packer would run both.
+    for (block, why) in
+        [(format!("  provisioner \"ansible\" {{\n  }}\n{local}"), "ansible"), (local.clone(), "shell-local")]
+    {
+        let body = json!({ "template": { "type": "inline", "content": template(&block) }, "agent_provider": "codex" });
+        let answer = server.post("/api/v1/images/build", &body);
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        let ended = server.wait(answer.json()["build_id"].as_str().unwrap(), &["succeeded", "failed"]);
+        assert!(ended["status"] == "failed" && ended["error"].as_str().unwrap().contains(why), "{ended}");
+        assert!(!file.exists());
+    }
 }

@@ -130,11 +130,12 @@ impl Project {
 
 impl Server {
     /// A server of the project itself, whose builds are those of `xtask`.
-    pub fn real() -> Self {
+    pub fn real(env: &[(&str, &str)]) -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_xtask-serve"));
         let mut command = Command::new(binary);
         command.args(["serve", "--listen=127.0.0.1:0", "--xtask"]).arg(binary.with_file_name("xtask"));
         command.env("CARGO_MANIFEST_DIR", root().join("xtask")).current_dir(root());
+        command.envs(env.iter().copied());
         Self::listening(command, &root().join(".agent-ami"))
     }
 
