@@ -35,7 +35,8 @@ fn a_build_that_is_killed_interrupted_repeated_and_changed() {
     println!(
         "the next build continues from the layer after step 1; its QEMU crashes and is replaced once; its step 3 fails:"
     );
-    project.script("three", "seq 50; echo broken >&2; exit 7");
+    // The two streams are read independently; without the pause the last line may arrive before the others.
+    project.script("three", "seq 50; sleep 2; echo broken >&2; exit 7");
     let mut build = project.start_with(&["--keep-on-failure"]);
     build.until("boot began", |e| e["event"] == "phase-started" && e["phase"] == "boot");
     project.kill_machine();

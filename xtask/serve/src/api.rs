@@ -1,6 +1,7 @@
 //! The HTTP API: what every endpoint shares, and the router.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -8,6 +9,7 @@ use axum::middleware;
 use axum::response::IntoResponse as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Notify, Semaphore, watch};
+use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -42,6 +44,8 @@ mod refusals;
 
 /// The longest body of a request in bytes.
 const LONGEST_BODY: usize = 64 * 1024;
+/// Time without a part of the body after which its request ends.
+const BODY_PAUSE: Duration = Duration::from_secs(10);
 /// Event streams at the same time.
 const STREAMS: usize = 512;
 
@@ -134,6 +138,7 @@ pub fn router(app: Arc<App>) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), admit::admit))
         .with_state(app)
 }

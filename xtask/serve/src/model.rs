@@ -23,7 +23,10 @@ pub enum Status {
 }
 
 impl Status {
-    /// Its name in the API and in the database.
+    /// All of them, in the order of a build.
+    pub const ALL: [Self; 4] = [Self::Queued, Self::Building, Self::Succeeded, Self::Failed];
+
+    /// Its name in the API, in the database and on the page.
     pub fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -43,8 +46,7 @@ impl std::str::FromStr for Status {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let all = [Self::Queued, Self::Building, Self::Succeeded, Self::Failed];
-        all.into_iter().find(|status| status.name() == name).ok_or_else(|| format!("unknown status `{name}`"))
+        Self::ALL.into_iter().find(|status| status.name() == name).ok_or_else(|| format!("unknown status `{name}`"))
     }
 }
 

@@ -5,6 +5,7 @@
 //! written but not delivered, and one that waits behind a long build of another server.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use apalis::layers::WorkerBuilderExt as _;
 use apalis::prelude::{BackendExt as _, Data, TaskBuilder, TaskSink as _, WorkerBuilder};
 use apalis_postgres::PostgresStorage;
 use apalis_sqlite::SqliteStorage;
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
@@ -119,15 +121,21 @@ impl Queue {
         Ok(offered)
     }
 
-    /// Deletes the records of deliveries that have ended.
+    /// Deletes the records of deliveries that have ended, and of workers that have.
     pub async fn tidy(&self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(pool) => {
                 let sql = "DELETE FROM Jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < strftime('%s', 'now') - 3600";
                 sqlx::query(sql).execute(pool).await?;
+                let sql = "DELETE FROM Workers WHERE last_seen < strftime('%s', 'now') - 86400
+                    AND id NOT IN (SELECT lock_by FROM Jobs WHERE lock_by IS NOT NULL)";
+                sqlx::query(sql).execute(pool).await?;
             }
             Self::Postgres(pool) => {
                 let sql = "DELETE FROM apalis.jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < now() - interval '1 hour'";
+                sqlx::query(sql).execute(pool).await?;
+                let sql = "DELETE FROM apalis.workers WHERE last_seen < now() - interval '1 day'
+                    AND id NOT IN (SELECT lock_by FROM apalis.jobs WHERE lock_by IS NOT NULL)";
                 sqlx::query(sql).execute(pool).await?;
             }
         }
@@ -136,9 +144,11 @@ impl Queue {
 }
 
 async fn deliver(delivery: Delivery, runner: Data<Arc<Runner>>) -> Result<(), String> {
-    let run = runner.run(delivery.build).await;
-    run.inspect_err(|error| runner.log.build(delivery.build, &format!("cannot be begun: {error}")))
-        .map_err(|e| e.to_string())
+    // A panic would otherwise end the worker of the region.
+    let run = AssertUnwindSafe(runner.run(delivery.build)).catch_unwind().await;
+    let run = run.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::Error::other("a panic, which is a bug"))));
+    run.map_err(|error| error.to_string())
+        .inspect_err(|error| runner.log.build(delivery.build, &format!("cannot be run: {error}")))
 }
 
 fn sqlite(pool: &SqlitePool, region: &str) -> SqliteStorage<Delivery> {

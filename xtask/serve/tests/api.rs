@@ -253,6 +253,23 @@ fn a_client_that_sends_its_request_slowly_is_disconnected() {
 }
 
 #[test]
+fn a_client_that_sends_its_body_slowly_is_refused() {
+    let project = Project::new("");
+    let server = project.start();
+    let mut stream = std::net::TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    let head =
+        format!("POST /api/v1/images/build HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n", server.token);
+    let head = format!("{head}Content-Type: application/json\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(25))).unwrap();
+    let mut rest = Vec::new();
+    let started = std::time::Instant::now();
+    stream.read_to_end(&mut rest).unwrap();
+    let text = String::from_utf8_lossy(&rest).into_owned();
+    assert!(started.elapsed() < Duration::from_secs(20) && text.contains("HTTP/1.1 4"), "{text}");
+}
+
+#[test]
 fn health_readiness_and_metrics_are_reported() {
     let project = Project::new("");
     let server = project.start();

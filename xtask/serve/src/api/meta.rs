@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::access::Reader;
 use super::query::{NoParameters, Parameters};
 use super::{Shared, refusals};
-use crate::model::Health;
+use crate::model::{Health, Status};
 use crate::problem::Problem;
 use crate::runner::Drain;
 
@@ -58,7 +58,7 @@ pub(super) async fn ready(State(app): Shared, _: Parameters<NoParameters>) -> Re
 )]
 pub(super) async fn metrics(_: Reader, State(app): Shared, _: Parameters<NoParameters>) -> Result<Response, Problem> {
     let counts = app.store.counts().await?;
-    for status in ["queued", "building", "succeeded", "failed"] {
+    for status in Status::ALL.map(Status::name) {
         let count = counts.get(status).copied().unwrap_or(0);
         #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^53 builds")]
         metrics::gauge!("agent_ami_builds", "status" => status).set(count as f64);

@@ -119,7 +119,7 @@ async fn home(
         user: token.name.clone(),
         now: Timestamp::now(),
         origin: format!("{scheme}://{host}"),
-        status: status.map(shown_status),
+        status,
         is_later: after.is_some(),
         next_cursor: builds.last().filter(|_| has_more).map(|last| Cursor::after(last).to_string()),
         builds: builds.iter().map(shown_build).collect(),
@@ -181,33 +181,16 @@ async fn read_image(app: &App, token: &Token, id: &str) -> Result<view::ImagePag
     Ok(view::ImagePage {
         user: token.name.clone(),
         image: shown_image(&details),
-        smoke: smoke.map(|report| view::SmokeReport {
-            at: report.at.parse().ok(),
-            checks: report.checks.into_iter().map(shown_check).collect(),
-        }),
+        smoke: smoke.map(|report| view::SmokeReport { at: report.at.parse().ok(), checks: report.checks }),
         contents: contents.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     })
-}
-
-fn shown_check(check: crate::model::Check) -> view::Check {
-    let crate::model::Check { pass, name, outcome, seconds, message } = check;
-    view::Check { pass, name, outcome, seconds, message }
-}
-
-fn shown_status(status: Status) -> view::Status {
-    match status {
-        Status::Queued => view::Status::Queued,
-        Status::Building => view::Status::Building,
-        Status::Succeeded => view::Status::Succeeded,
-        Status::Failed => view::Status::Failed,
-    }
 }
 
 fn shown_build(details: &BuildDetails) -> view::Build {
     let build = &details.build;
     view::Build {
         id: build.build_id,
-        status: shown_status(build.status),
+        status: build.status,
         provider: Some(build.provider.clone()),
         region: build.region.to_string(),
         template: details.template_source.clone(),

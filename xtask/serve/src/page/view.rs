@@ -4,35 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use super::progress::{Phase, Progress, State, Step};
-
-/// The state of a build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    Queued,
-    Building,
-    Succeeded,
-    Failed,
-}
-
-impl Status {
-    /// All of them, in the order of a build.
-    pub const ALL: [Self; 4] = [Self::Queued, Self::Building, Self::Succeeded, Self::Failed];
-
-    /// Its name in the API, in the query `?status=` and on the page.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Building => "building",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// True if the state is final.
-    pub fn is_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
-    }
-}
+pub use crate::model::{Check, Status};
 
 /// A build.
 #[derive(Clone, Debug)]
@@ -75,19 +47,6 @@ pub struct Image {
     /// The channels that point at it.
     pub channels: Vec<String>,
     pub smoke: Smoke,
-}
-
-/// The result of one check of a smoke test.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// `first boot`, `after reboot`.
-    pub pass: String,
-    pub name: String,
-    /// `pass`, `fail`, `skipped`, `quarantined`.
-    pub outcome: String,
-    /// Wall time.
-    pub seconds: f64,
-    pub message: String,
 }
 
 /// A line of a build's log.
