@@ -82,9 +82,9 @@ fn title(phase: Phase) -> &'static str {
 /// A duration as text: `9.9 s`, `119 s`, `2 m 05 s`.
 pub fn clock(seconds: f64) -> String {
     if seconds < 10.0 {
-        return format!("{seconds:.1} s");
+        return format!("{:.1} s", seconds.max(0.0));
     }
-    let whole = Duration::from_secs_f64(seconds).as_secs();
+    let whole = Duration::try_from_secs_f64(seconds).map_or(u64::MAX, |time| time.as_secs());
     if whole < 120 { format!("{whole} s") } else { format!("{} m {:02} s", whole / 60, whole % 60) }
 }
 

@@ -11,7 +11,7 @@ use crate::problem::Problem;
 use crate::settings::Allowed;
 
 /// The agent of a `ciab` request that names none, as in its documentation.
-const DEFAULT_AGENT: &str = "claude-code";
+pub const DEFAULT_AGENT: &str = "claude-code";
 /// The longest value of a variable in bytes.
 const LONGEST_VALUE: usize = 4096;
 

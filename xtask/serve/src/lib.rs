@@ -2,6 +2,7 @@
 //!
 //! A module imports only modules that are declared before it.
 
+pub mod percent;
 pub mod problem;
 pub mod model;
 pub mod settings;

@@ -76,10 +76,6 @@ impl Settings {
             Some(program) => program.clone(),
             None => std::env::current_exe()?.with_file_name("xtask"),
         };
-        if !xtask.is_file() {
-            let message = format!("{} does not exist", xtask.display());
-            return Err(Exit::Precondition.error(message, "run `cargo build --package xtask`"));
-        }
         let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Self {
             on,
@@ -105,6 +101,15 @@ impl Settings {
             xtask,
             root,
         })
+    }
+
+    /// An error if the program that runs the builds does not exist.
+    pub fn require_xtask(&self) -> Result<()> {
+        if self.xtask.is_file() {
+            return Ok(());
+        }
+        let message = format!("{} does not exist", self.xtask.display());
+        Err(Exit::Precondition.error(message, "run `cargo build --package xtask`"))
     }
 
     /// The directory of the server in the state directory.

@@ -14,6 +14,7 @@ use xtask::ids::{Region, RunId};
 
 use crate::accept::Accepted;
 use crate::model::{Build, BuildDetails, Status};
+use crate::percent::encoded;
 
 mod enqueue;
 mod events;
@@ -82,14 +83,8 @@ impl Store {
 
 fn sqlite(file: &Path) -> sqlx::Result<AnyConnectOptions> {
     // The path is percent-encoded, because the options are a URL.
-    let encoded: String = file.to_string_lossy().bytes().fold(String::new(), |mut url, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => url.push(char::from(byte)),
-            _ => url.push_str(&format!("%{byte:02X}")),
-        }
-        url
-    });
-    format!("sqlite://{encoded}?mode=rwc").parse()
+    let path = file.to_string_lossy().split('/').map(encoded).collect::<Vec<_>>().join("/");
+    format!("sqlite://{path}?mode=rwc").parse()
 }
 
 /// Milliseconds since 1970.

@@ -48,9 +48,7 @@ pub(super) async fn list(
     let limit = limit(filter.limit)?;
     let after = filter.cursor.as_deref().map(str::parse::<Cursor>).transpose();
     let after = after.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e))?;
-    let mut builds = app.store.builds(filter.status, after, limit + 1).await?;
-    let has_more = builds.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    let next = if has_more { builds.pop().and_then(|_| builds.last()).map(Cursor::after) } else { None };
+    let (builds, next) = app.store.page(filter.status, after, limit).await?;
     let link = next.map(|cursor| {
         let status = filter.status.map(|status| status.name().to_owned());
         let pairs = [("status", status), ("limit", Some(limit.to_string())), ("cursor", Some(cursor.to_string()))];

@@ -106,12 +106,7 @@ async fn home(
     let status = Some(filter.status.as_str()).filter(|status| !status.is_empty());
     let status = status.map(str::parse::<Status>).transpose().map_err(wrong)?;
     let after = filter.cursor.as_deref().map(str::parse::<Cursor>).transpose().map_err(wrong)?;
-    let builds = app.store.builds(status, after, BUILDS + 1).await;
-    let mut builds = builds.map_err(|e| failed(e.into()))?;
-    let has_more = i64::try_from(builds.len()).is_ok_and(|count| count > BUILDS);
-    if has_more {
-        builds.pop();
-    }
+    let (builds, next) = app.store.page(status, after, BUILDS).await.map_err(|e| failed(e.into()))?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let scheme = if app.settings.tls.is_some() { "https" } else { "http" };
     let images = images::all(&app).await;
@@ -121,7 +116,7 @@ async fn home(
         origin: format!("{scheme}://{host}"),
         status,
         is_later: after.is_some(),
-        next_cursor: builds.last().filter(|_| has_more).map(|last| Cursor::after(last).to_string()),
+        next_cursor: next.map(|next| next.to_string()),
         builds: builds.iter().map(shown_build).collect(),
         images: images.map(|all| all.iter().map(shown_image).collect()).map_err(|problem| problem.detail),
     })))

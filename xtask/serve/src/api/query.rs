@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::percent::encoded;
 use crate::problem::Problem;
 
 /// The default and the largest number of entries of a page.
@@ -80,16 +81,7 @@ pub(super) fn unknown_build(id: impl std::fmt::Display) -> Problem {
 
 /// The value of the header `Link` for the next page (RFC 8288).
 pub(super) fn next_page(path: &str, pairs: &[(&str, Option<String>)]) -> String {
-    let encode = |text: &str| {
-        text.bytes().fold(String::new(), |mut out, byte| {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-                _ => out.push_str(&format!("%{byte:02X}")),
-            }
-            out
-        })
-    };
-    let given = pairs.iter().filter_map(|(name, value)| Some(format!("{name}={}", encode(value.as_deref()?))));
+    let given = pairs.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_deref()?))));
     format!("<{path}?{}>; rel=\"next\"", given.collect::<Vec<_>>().join("&"))
 }
 

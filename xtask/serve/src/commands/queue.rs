@@ -8,15 +8,12 @@ use xtask::error::{Error, Exit, Result};
 use xtask::event::Observer;
 
 use super::document;
-use crate::accept;
+use crate::accept::{self, DEFAULT_AGENT};
 use crate::model::{BuildDetails, BuildRequest};
 use crate::queue::Queue;
 use crate::server;
 use crate::settings::Settings;
 use crate::store::{Enqueued, NewBuild, Store};
-
-/// The agent if none is given, as for the API.
-const DEFAULT_AGENT: &str = "claude-code";
 
 /// Queues a build, within the limits of requests to the API.
 pub(super) async fn add(

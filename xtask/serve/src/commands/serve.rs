@@ -16,6 +16,7 @@ pub(super) mod token;
 
 pub(super) fn run(config: &Config, cli: &Cli, args: &Serve, root: PathBuf, events: &dyn Observer) -> Result<Finish> {
     let settings = Settings::new(config, cli.common.on, args, root)?;
+    settings.require_xtask()?;
     if cli.common.dry_run {
         let text = format!("serve on {} with the state directory {}\n", settings.listen, settings.state.display());
         let data = serde_json::json!({ "listen": settings.listen, "state": settings.state });

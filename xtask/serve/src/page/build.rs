@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use super::clean;
 use super::layout::{Document, Live, duration, fact, image_link, optional, status, text, time, updates, word};
-use super::log::clock;
 use super::view::{Build, BuildPage, Phase, Progress, State, Status, Step};
+use xtask::report::clock;
 
 /// Renders the page `/builds/ID`.
 pub fn build(page: &BuildPage) -> Markup {

@@ -4,10 +4,11 @@ use maud::{Markup, html};
 
 use super::clean;
 use super::layout::{
-    Document, Live, build_link, cell, duration, encoded, head_cell, image_link, optional, smoke, status, table, text,
-    time, updates, word,
+    Document, Live, build_link, cell, duration, head_cell, image_link, optional, smoke, status, table, text, time,
+    updates, word,
 };
 use super::view::{Build, Home, Image, Status};
+use crate::percent::encoded;
 
 const BUILD_COLUMNS: [&str; 9] =
     ["Build", "Status", "Agent", "Region", "Created", "Started", "Completed", "Image", "Requested by"];

@@ -3,9 +3,10 @@
 use maud::{Markup, html};
 
 use super::home::distinct;
-use super::layout::{Document, build_link, cell, encoded, fact, head_cell, optional, smoke, table, text, time, word};
-use super::log::clock;
+use super::layout::{Document, build_link, cell, fact, head_cell, optional, smoke, table, text, time, word};
 use super::view::{Check, Image, ImagePage, SmokeReport};
+use crate::percent::encoded;
+use xtask::report::clock;
 
 const COLUMNS: [&str; 4] = ["Check", "Outcome", "Time", "Message"];
 

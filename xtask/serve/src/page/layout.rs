@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 
 use super::clean;
-use super::log::clock;
 use super::view::{Smoke, Status};
+use crate::percent::encoded;
+use xtask::report::clock;
 
 /// A document. `attributes` of `main` are the addresses that `live.js` reads. `user` is `None` on pages without a session.
 pub(super) struct Document<'a> {
@@ -148,18 +149,6 @@ pub(super) fn build_link(id: uuid::Uuid) -> Markup {
 
 pub(super) fn image_link(id: &str) -> Markup {
     html! { a href={ "/images/" (encoded(id)) } { code { (clean::line(id)) } } }
-}
-
-/// A text as a part of a path or a query (RFC 3986, 2.1).
-pub(super) fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 /// A word for a shell: quoted if it has other characters than those of ids.

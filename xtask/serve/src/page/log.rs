@@ -1,8 +1,7 @@
 //! The log of a build: each event of xtask as one line of text. `live.js` renders the same lines; the test in Chromium compares them.
 
-use std::time::Duration;
-
 use serde_json::Value;
+use xtask::report::clock;
 
 use super::clean;
 
@@ -109,15 +108,6 @@ fn place(event: &Value) -> String {
     }
     let number = |name| event.get(name).and_then(Value::as_u64).map_or(String::new(), |n| format!(":{n}"));
     format!("{file}{}{}: ", number("line"), number("column"))
-}
-
-/// A duration as text: `9.9 s`, `119 s`, `2 m 05 s`.
-pub(super) fn clock(seconds: f64) -> String {
-    if seconds < 10.0 {
-        return format!("{:.1} s", seconds.max(0.0));
-    }
-    let whole = Duration::try_from_secs_f64(seconds).map_or(u64::MAX, |time| time.as_secs());
-    if whole < 120 { format!("{whole} s") } else { format!("{} m {:02} s", whole / 60, whole % 60) }
 }
 
 #[cfg(test)]

@@ -50,8 +50,23 @@ impl FromStr for Cursor {
 }
 
 impl Store {
-    /// At most `limit` builds after a position, newest first.
-    pub async fn builds(
+    /// At most `limit` builds after a position, newest first, and the position of the next ones, if there are any.
+    pub async fn page(
+        &self,
+        status: Option<Status>,
+        after: Option<Cursor>,
+        limit: i64,
+    ) -> sqlx::Result<(Vec<BuildDetails>, Option<Cursor>)> {
+        let mut builds = self.builds(status, after, limit + 1).await?;
+        let has_more = i64::try_from(builds.len()).is_ok_and(|count| count > limit);
+        if has_more {
+            builds.pop();
+        }
+        let next = builds.last().filter(|_| has_more).map(Cursor::after);
+        Ok((builds, next))
+    }
+
+    async fn builds(
         &self,
         status: Option<Status>,
         after: Option<Cursor>,

@@ -109,6 +109,7 @@ impl Project {
 
     pub fn start_with(&self, options: &[&str], env: &[(&str, &str)]) -> Server {
         let stand_in = Path::new(env!("CARGO_BIN_EXE_xtask-serve")).with_file_name("examples").join("stand-in");
+        assert!(stand_in.exists(), "run `cargo build --package xtask-serve --examples`: cargo omits it with --test");
         let mut command = self.command();
         command.args(["serve", "--xtask"]).arg(stand_in).args(options).envs(env.iter().copied());
         Server::listening(command, &self.state())

@@ -22,7 +22,7 @@ use crate::template;
 const BASE: &str = "base_ami";
 
 /// The name of the lock.
-const BUILD: &str = "build";
+pub(super) const BUILD: &str = "build";
 
 /// The names under which the ledger notes the agent, the region and the image of a build.
 pub(super) const AGENT: &str = "agent";
@@ -52,7 +52,11 @@ fn built<P: Provider>(session: Session<'_, P>, request: &Request) -> Result<(Ima
     if let Some(agent) = engine::agent(&recipe) {
         state.ledger().note(run.id(), AGENT, &agent)?;
     }
-    let _lock = exclusive(session, &recipe)?;
+    // Local builds share layers, so there is one at a time; on EC2 only builds of the same recipe exclude each other.
+    let _lock = match session.provider.on() {
+        cli::On::Local => exclusive(session, BUILD)?,
+        cli::On::Aws => exclusive(session, &format!("{BUILD}-{}", recipe.hash(Digest::of(b"")).short()))?,
+    };
     cloud.remove_unfinished()?;
     if cloud.existing_base(&recipe.source)?.is_none() {
         provide_base(context, &cloud, &recipe.source)?;
@@ -180,20 +184,15 @@ fn made_before<C: Cloud>(
     })
 }
 
-/// The lock that a build in this state directory holds. Local builds share layers, so there is one at a time; on EC2 only builds of the same
-/// recipe exclude each other. A supervised build waits for the lock.
-fn exclusive<P: Provider>(session: Session<'_, P>, recipe: &Recipe) -> Result<Lock> {
-    let Session { context, provider, state, .. } = session;
-    let name = match provider.on() {
-        cli::On::Local => BUILD.to_owned(),
-        cli::On::Aws => format!("{BUILD}-{}", recipe.hash(Digest::of(b"")).short()),
-    };
+/// Takes a lock of builds in this state directory. A supervised build waits for it.
+pub(super) fn exclusive<P: Provider>(session: Session<'_, P>, name: &str) -> Result<Lock> {
+    let Session { context, state, .. } = session;
     if context.common.supervised.is_none() {
-        return state.lock(&name, &context.line);
+        return state.lock(name, &context.line);
     }
     let mut reported = false;
     loop {
-        match state.try_lock(&name, &context.line)? {
+        match state.try_lock(name, &context.line)? {
             Ok(lock) => return Ok(lock),
             Err(holder) if !reported => {
                 context.events.event(Event::Note { message: format!("waiting for another build: {holder}") });

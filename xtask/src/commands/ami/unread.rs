@@ -1,6 +1,6 @@
 //! Templates from elsewhere that the native engine refuses: whether Packer builds them instead, and the build.
 
-use super::build::{AGENT, REGION, again};
+use super::build::{AGENT, BUILD, REGION, again, exclusive};
 use super::engine;
 use super::request::Request;
 use crate::cli::{self, On};
@@ -171,7 +171,7 @@ pub(crate) fn build<P: Provider>(
     if let Some(agent) = &agent {
         state.ledger().note(run.id(), AGENT, agent)?;
     }
-    let _lock = state.lock("build", &context.line)?;
+    let _lock = exclusive(session, BUILD)?;
     cloud.remove_unfinished()?;
     let plan = planned(&cloud, config, request, &unread)?;
     // With --force an image of the run itself is used, which it made before it was interrupted.
